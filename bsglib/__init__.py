@@ -1,0 +1,7 @@
+"""Batch size, sharpness and generalization: the pieces behind the reports."""
+
+from bsglib import runtime
+
+__version__ = "0.1.0"
+
+runtime.keep_memory()

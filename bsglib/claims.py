@@ -1,0 +1,181 @@
+"""Claims as data: what a source states, and the rule, fixed in advance, that judges it."""
+
+import html
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from bsglib.stats import Interval, interval
+
+REPRODUCED = "reproduced"
+DIRECTION_ONLY = "direction only"
+NOT_REPRODUCED = "not reproduced"
+UNDECIDED = "undecided"
+NOT_TESTABLE = "not testable at this scale"
+VERDICTS = (REPRODUCED, DIRECTION_ONLY, NOT_REPRODUCED, UNDECIDED, NOT_TESTABLE)
+MIN_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A range that reproduces a claim, and a wider one that has at least the right direction."""
+
+    text: str
+    target: tuple[float, float]
+    direction: tuple[float, float]
+    ratios: bool = False  # the statistic is a ratio: its logarithm is averaged
+
+
+def about(value: float, *, factor: float) -> Rule:
+    """Return the rule: a ratio within a factor of the stated one; direction: same side of 1."""
+    direction = (1.0, math.inf) if value > 1 else (0.0, 1.0) if value < 1 else (1.0, 1.0)
+    target = value / factor, value * factor
+    wider = min(direction[0], target[0]), max(direction[1], target[1])
+    return Rule(f"{value:g}, within a factor of {factor:g}", target, wider, ratios=True)
+
+
+def above(value: float, *, ratios: bool = False) -> Rule:
+    """Return the rule: larger than a value."""
+    return Rule(f"above {value:g}", (value, math.inf), (value, math.inf), ratios)
+
+
+def below(value: float, *, ratios: bool = False) -> Rule:
+    """Return the rule: smaller than a value."""
+    return Rule(f"below {value:g}", (-math.inf, value), (-math.inf, value), ratios)
+
+
+def between(low: float, high: float, *, ratios: bool = False) -> Rule:
+    """Return the rule: inside a range."""
+    return Rule(f"between {low:g} and {high:g}", (low, high), (low, high), ratios)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The statistic of a claim, one value per seed, or the reason why there is none."""
+
+    values: tuple[float, ...] = ()
+    not_testable: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of a source, in our words.
+
+    `statistic` turns a study's runs into `Measured`; `value` is the source's number as printed,
+    "-" where it gives none.
+    """
+
+    id: str
+    figure: str  # the report's figure or table that shows it
+    locator: str  # where the source says it
+    statement: str
+    quantity: str  # what the statistic is, with its unit
+    value: str
+    rule: Rule
+    statistic: Callable[..., Measured] = field(compare=False)
+    erratum: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim judged: shows itself as a table row in a notebook."""
+
+    claim: Claim
+    ours: Interval | None
+    verdict: str
+    reason: str
+
+    def row(self) -> dict[str, str | int]:
+        """Return what the tables of claims show."""
+        return {
+            "claim": self.claim.id,
+            "statement": self.claim.statement,
+            "figure": self.claim.figure,
+            "locator": self.claim.locator,
+            "quantity": self.claim.quantity,
+            "paper": self.claim.value,
+            "ours": "-" if self.ours is None else show(self.ours),
+            "n": 0 if self.ours is None else self.ours.n,
+            "rule": self.claim.rule.text,
+            "verdict": self.verdict,
+            "reason": self.reason,
+        }
+
+    def _repr_html_(self) -> str:
+        return verdict_table([self]).html
+
+
+def verdict(claim: Claim, measured: Measured) -> Verdict:
+    """Return a claim's verdict: where the interval over seeds lies relative to its rule.
+
+    Inside the target: reproduced. Inside the direction: direction only. Outside the direction:
+    not reproduced. Across its border: undecided. Too few seeds, or runs that have not got as far
+    as the claim needs: not testable at this scale.
+    """
+    if measured.not_testable or not measured.values:
+        return Verdict(claim, None, NOT_TESTABLE, measured.not_testable or "no runs")
+    bad = [v for v in measured.values if not math.isfinite(v)]
+    if bad:
+        return Verdict(claim, None, NOT_TESTABLE, f"{len(bad)} runs diverged")
+    ours = interval(measured.values, ratios=claim.rule.ratios)
+    if ours.n < MIN_SEEDS:
+        seeds = f"{ours.n} seed{'s' * (ours.n > 1)}, {MIN_SEEDS} needed"
+        return Verdict(claim, ours, NOT_TESTABLE, seeds)
+    target, direction = claim.rule.target, claim.rule.direction
+    if _inside(ours, target):
+        return Verdict(claim, ours, REPRODUCED, "interval inside the rule")
+    if _inside(ours, direction):
+        return Verdict(claim, ours, DIRECTION_ONLY, "right side, other size")
+    if ours.high < direction[0] or ours.low > direction[1]:
+        return Verdict(claim, ours, NOT_REPRODUCED, "interval outside the rule")
+    return Verdict(claim, ours, UNDECIDED, "interval across the rule's border")
+
+
+def _inside(ours: Interval, bounds: tuple[float, float]) -> bool:
+    return bounds[0] <= ours.low and ours.high <= bounds[1]
+
+
+def show(ours: Interval) -> str:
+    """Return an interval as text: mean [low, high], or the value alone for n = 1."""
+    if ours.n == 1:
+        return f"{ours.mean:.3g}"
+    return f"{ours.mean:.3g} [{ours.low:.3g}, {ours.high:.3g}]"
+
+
+@dataclass(frozen=True)
+class VerdictTable:
+    """Verdicts as a table: HTML in a notebook, rows for a CSV file."""
+
+    rows: pd.DataFrame
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.rows[["claim", "paper", "ours", "n", "verdict"]].to_string(index=False)
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> VerdictTable:
+    """Return verdicts as a table with claim, paper, ours with interval and n, rule, verdict."""
+    rows = pd.DataFrame([v.row() for v in verdicts])
+    head = ("claim", "quantity", "paper", "ours", "n", "rule", "verdict")
+    lines = ["<tr>" + "".join(f'<th scope="col">{name}</th>' for name in head) + "</tr>"]
+    for row in rows.to_dict("records"):
+        text = {key: html.escape(str(value)) for key, value in row.items()}
+        label = f'<span class="verdict {css_class(row["verdict"])}">{text["verdict"]}</span>'
+        reason = f"<br><small>{text['reason']}</small>"
+        where = f"<br><small>{text['locator']}</small>"
+        cells = [text["statement"] + where, text["quantity"], text["paper"], text["ours"]]
+        cells += [text["n"], text["rule"], label + reason]
+        cells = "".join(f"<td>{cell}</td>" for cell in cells)
+        lines.append(f'<tr id="claim-{text["claim"]}">{cells}</tr>')
+    table = '<table class="bsg verdicts">' + "\n".join(lines) + "</table>"
+    return VerdictTable(rows, table)
+
+
+def css_class(word: str) -> str:
+    """Return the class of a verdict in the reports: reproduced, direction-only, ..."""
+    return word.removesuffix(" at this scale").replace(" ", "-")

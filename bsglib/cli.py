@@ -1,0 +1,238 @@
+"""`bsg`: build reports, compute studies, look after data and runs."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from bsglib import claims, report
+from bsglib.data import SOURCES, DataError, data_folder, load
+from bsglib.models import ModelError
+from bsglib.papers import Study, StudyParameters, export_folder, store_of, surlemont, write_export
+from bsglib.params import ROOT, ParameterError, nearest, parse, resolve
+from bsglib.runtime import cores
+from bsglib.store import StoreError
+from bsglib.sweep import Entry, SweepError, is_stored, seconds, sweep
+from bsglib.train import dataset_of, run_id
+
+STUDIES = {study.name: study for study in (surlemont.study,)}
+REPORTS = ROOT / "reports"
+
+commands = typer.Typer(
+    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+Names = Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="default: all")]
+Name = Annotated[str, typer.Argument(metavar="STUDY")]
+Profile = Annotated[str, typer.Option(help="name below params/STUDY/, or a YAML file of yours")]
+StoreFolder = Annotated[str | None, typer.Option("--store", help="folder of the run store")]
+Workers = Annotated[int | None, typer.Option(help="processes; default one per core; 0: no Dask")]
+Scheduler = Annotated[str | None, typer.Option(help="address of a Dask cluster")]
+
+
+def app() -> None:
+    """Run the command line; errors a user can mend end it with one message and status 1."""
+    try:
+        commands()
+    except (ParameterError, DataError, ModelError, StoreError, SweepError) as error:
+        typer.echo(f"bsg: {error}", err=True)
+        sys.exit(1)
+
+
+@commands.command("report")
+def build_report(
+    studies: Names = None,
+    profile: Profile = "quick",
+    compute: Annotated[
+        bool | None, typer.Option(help="train what is missing; default: for quick only")
+    ] = None,
+    store: StoreFolder = None,
+    workers: Workers = None,
+) -> None:
+    """Build HTML reports, from exported or stored numbers where there are some."""
+    for study in _studies(studies):
+        parameters = _parameters(study, profile, store=store, workers=workers)
+        train = parameters.profile == "quick" if compute is None else compute
+        typer.echo(
+            f"{study.name}, {parameters.profile}: {'computing' if train else 'loading'} runs"
+        )
+        run = study.run(parameters.model_copy(update={"compute": train}), progress=True)
+        if not len(run.runs):
+            raise ParameterError(
+                f"profile {profile!r}: none of the {run.designed} runs of {study.name} is there; "
+                f"compute them with `bsg compute {study.name} --profile {profile}`"
+            )
+        folder = REPORTS / parameters.profile
+        figures = folder / "figures" / study.name
+        shutil.rmtree(figures, ignore_errors=True)
+        values = parameters.model_dump() | {"compute": False}
+        values["figures"] = str(figures.relative_to(ROOT))
+        notebook = report.execute(
+            ROOT / "notebooks" / f"{study.name}.ipynb", folder / f"{study.name}.ipynb", values
+        )
+        page = report.to_html(
+            notebook,
+            folder / f"{study.name}.html",
+            figures=figures,
+            assets=REPORTS / "assets",
+            command=f"bsg report {study.name} --profile {profile}",
+        )
+        typer.echo(f"{page.relative_to(ROOT)}: {_counts(run)}")
+    cards = [
+        {"name": s.name, "title": s.title, "source": s.source, "headline": s.headline}
+        for s in STUDIES.values()
+    ]
+    index = report.write_index(REPORTS, parameters.profile, cards)
+    if parameters.profile != "quick":
+        report.write_index(REPORTS, None, cards)
+        report.update_readme(ROOT / "README.md", report.verdict_table(REPORTS, cards))
+    typer.echo(index.relative_to(ROOT))
+
+
+@commands.command()
+def compute(
+    study: Name,
+    profile: Profile = "quick",
+    store: StoreFolder = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    part: Annotated[int | None, typer.Option(help="only this part of the design")] = None,
+    time_limit: Annotated[float | None, typer.Option(help="minutes, then stop cleanly")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would take")] = False,
+) -> None:
+    """Train and measure what a study's profile names and the store does not have."""
+    (chosen,) = _studies([study])
+    parameters = _parameters(chosen, profile, store=store, workers=workers)
+    todo, entries = _missing(chosen, parameters, part)
+    typer.echo(f"{study}, {profile}: {len(entries)} runs, {len(todo)} to compute")
+    if dry_run:
+        processes = max(1, cores() if workers is None else workers)
+        hours = seconds(todo) / processes / 3600
+        typer.echo(f"about {hours:.2f} h of training on {processes} processes, measures extra")
+        return
+    limit = None if time_limit is None else 60 * time_limit
+    left = sweep(
+        todo,
+        store_of(parameters),
+        workers=workers,
+        scheduler=scheduler,
+        time_limit_s=limit,
+        progress=True,
+    )
+    if left:
+        typer.echo(f"time limit: {len(left)} runs left, the same command goes on")
+    elif part is None:
+        chosen.run(parameters)  # the times per epoch, on a quiet machine
+        typer.echo(f"complete: `bsg report {study} --profile {profile}` builds the report")
+
+
+@commands.command()
+def status(studies: Names = None, store: StoreFolder = None) -> None:
+    """Show how many runs of each study and profile are stored, part by part."""
+    for study in _studies(studies):
+        for file in sorted((ROOT / "params" / study.name).glob("*.yaml")):
+            parameters = _parameters(study, file.stem, store=store)
+            try:
+                todo, entries = _missing(study, parameters, None)
+            except DataError as error:
+                typer.echo(f"{study.name}, {file.stem}: {error}")
+                continue
+            for part in sorted({entry.part for entry in entries}):
+                all_of, left = (sum(e.part == part for e in some) for some in (entries, todo))
+                line = f"part {part}: {all_of - left} of {all_of} runs"
+                typer.echo(f"{study.name}, {file.stem}, {line}")
+
+
+@commands.command()
+def data(names: Annotated[list[str] | None, typer.Argument(help="default: all")] = None) -> None:
+    """Download and verify data sets."""
+    for name in names or SOURCES:
+        dataset = load(name)
+        sizes = f"{len(dataset.train) + len(dataset.validation)} + {len(dataset.test)} examples"
+        typer.echo(f"{name}: {sizes}, {dataset.checksum}, in {data_folder()}")
+
+
+@commands.command()
+def export(studies: Names = None, profile: Profile = "laptop", store: StoreFolder = None) -> None:
+    """Write the numbers behind a study to reports/results/, from which its report rebuilds."""
+    for study in _studies(studies):
+        parameters = _parameters(study, profile, store=store).model_copy(update={"compute": False})
+        folder = export_folder(parameters.profile, study.name)
+        results = study.run(parameters)
+        write_export(results, folder)
+        typer.echo(f"{folder.relative_to(ROOT)}: {len(results.runs)} of {results.designed} runs")
+
+
+@commands.command()
+def clean(
+    store: StoreFolder = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Remove runs that no parameter file names."""
+    named: set[str] = set()
+    for study in STUDIES.values():
+        for file in (ROOT / "params" / study.name).glob("*.yaml"):
+            parameters = _parameters(study, file.stem, store=store)
+            entries = study.design(parameters)
+            checksum = dataset_of(entries[0].config).checksum
+            named |= {run_id(entry.config, checksum) for entry in entries}
+    root = store_of(parameters).root
+    extra = [
+        path
+        for path in sorted(root.iterdir())
+        if path.is_dir() and not path.name.startswith((".", "timing-")) and path.name not in named
+    ]
+    typer.echo(f"{root}: {len(extra)} runs that no parameter file names")
+    if extra and (yes or typer.confirm("remove them?")):
+        for path in extra:
+            shutil.rmtree(path)
+
+
+def _studies(names: list[str] | None) -> list[Study]:
+    for name in names or ():
+        if name not in STUDIES:
+            hint = nearest(name, STUDIES)
+            raise ParameterError(f"unknown study {name!r}{hint} Allowed: {', '.join(STUDIES)}")
+    return [STUDIES[name] for name in names or STUDIES]
+
+
+def _parameters(study: Study, profile: str, **given) -> StudyParameters:
+    """Quick's values, those of the profile over them, and what the command line gave."""
+    folder = ROOT / "params" / study.name
+    file = folder / f"{profile}.yaml"
+    if profile.endswith((".yaml", ".yml")):
+        file = Path.cwd() / profile
+    elif not file.is_file():
+        known = sorted(path.stem for path in folder.glob("*.yaml"))
+        hint = nearest(profile, known)
+        raise ParameterError(f"unknown profile {profile!r}{hint} Allowed: {', '.join(known)}")
+    values = _yaml(folder / "quick.yaml") | _yaml(file)
+    values |= {name: value for name, value in given.items() if value is not None}
+    if "store" in given and given["store"] is not None:
+        values["store"] = str(resolve(Path.cwd() / given["store"]))
+    return parse(values, study.parameters)
+
+
+def _yaml(file: Path) -> dict:
+    try:
+        return yaml.safe_load(file.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ParameterError(f"parameter file {file}: {error}") from error
+
+
+def _missing(study: Study, parameters: StudyParameters, part: int | None):
+    entries: list[Entry] = study.design(parameters)
+    parts = sorted({entry.part for entry in entries})
+    if part is not None and part not in parts:
+        raise ParameterError(f"part {part}: {study.name} has parts {parts}")
+    entries = [entry for entry in entries if part in (None, entry.part)]
+    checksum = dataset_of(entries[0].config).checksum
+    store = store_of(parameters)
+    return [e for e in entries if not is_stored(e, store, checksum)], entries
+
+
+def _counts(results) -> str:
+    words = results.verdicts().rows["verdict"].value_counts()
+    return ", ".join(f"{words[w]} {w}" for w in claims.VERDICTS if w in words)

@@ -1,0 +1,246 @@
+"""Data sets: pixels as stored (uint8), split by seed, with checksums."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bsglib.params import nearest, resolve
+
+
+class DataError(ValueError):
+    """A data set is unknown, missing, damaged, or not fit for classification."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs x [N, ...] as stored and labels y int64 [N]."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three splits; `as_input` turns stored values into what a network takes."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    checksum: str  # of the source, before splitting
+    scale: float  # stored value * scale = network input
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Return the shape of one example."""
+        return tuple(self.train.x.shape[1:])
+
+    def as_input(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return stored values as network inputs of a floating dtype."""
+        return x.to(dtype).mul_(self.scale)
+
+
+def load(
+    name: str,
+    *,
+    root: str | Path | None = None,
+    train_size: int | None = None,
+    validation_fraction: float = 0.1,
+    split_seed: int = 0,
+) -> Dataset:
+    """Return a data set, its training part split and cut down by seed.
+
+    Args:
+        name: one of `SOURCES`, or the path of an `.npz` with x [N, ...] and y int64 [N], and
+            optionally x_test, y_test (without them a fifth, chosen by seed, is the test part).
+        root: folder of the data sets; default `$BSG_DATA`, else the user's cache folder.
+        train_size: number of training examples kept, None for all.
+        validation_fraction: share of the training part set aside for choices, in [0, 1).
+        split_seed: decides which examples go where; the official test part is never touched.
+
+    Raises:
+        DataError: if the name is unknown, a file is missing or damaged, there are fewer examples
+            than `train_size`, fewer than two classes, or values that are not finite.
+    """
+    source = _source(name, Path(root) if root else data_folder())
+    generator = np.random.default_rng([split_seed, 1])
+    order = generator.permutation(len(source.y))
+    held_out = round(validation_fraction * len(order))
+    kept = order[held_out:]
+    if train_size is not None and train_size > len(kept):
+        raise DataError(f"train_size = {train_size}: {name} has {len(kept)} training examples")
+    return Dataset(
+        name=name,
+        train=_take(source.x, source.y, kept[:train_size]),
+        validation=_take(source.x, source.y, order[:held_out]),
+        test=_take(source.x_test, source.y_test, slice(None)),
+        classes=source.classes,
+        checksum=source.checksum,
+        scale=source.scale,
+    )
+
+
+def data_folder() -> Path:
+    """Return where data sets lie: `$BSG_DATA`, else bsglib in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return resolve(os.environ.get("BSG_DATA") or Path(cache) / "bsglib")
+
+
+def checksum(name: str) -> str | None:
+    """Return the checksum of a data set that is fixed in advance, None if it has to be read."""
+    return _md5_of(FASHION_MNIST) if name == "fashion_mnist" else None
+
+
+@dataclass(frozen=True)
+class _Source:
+    x: np.ndarray
+    y: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: tuple[str, ...]
+    checksum: str
+    scale: float
+
+
+def _take(x: np.ndarray, y: np.ndarray, index) -> Split:
+    return Split(torch.from_numpy(np.array(x[index])), torch.from_numpy(np.array(y[index])))
+
+
+@lru_cache(maxsize=2)
+def _source(name: str, root: Path) -> _Source:
+    if name.endswith(".npz"):
+        source = _npz(resolve(name))
+    elif name in SOURCES:
+        source = SOURCES[name](root)
+    else:
+        known = ", ".join(SOURCES)
+        raise DataError(
+            f"unknown data set {name!r}{nearest(name, SOURCES)} Allowed: {known}, or an .npz file"
+        )
+    if len(np.unique(source.y)) < 2:
+        raise DataError(f"{name}: all labels are {source.y[0]}; at least two classes are needed")
+    return source
+
+
+def _split_off_test(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+    order = np.random.default_rng(0).permutation(len(y))
+    test, train = order[: len(y) // 5], order[len(y) // 5 :]
+    return x[train], y[train], x[test], y[test]
+
+
+def _digits(root: Path) -> _Source:
+    """scikit-learn's digits: 1,797 grey images of 8 x 8, values 0 to 16; ship with the package."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = bunch.images.astype(np.uint8)[:, None]  # [N, 1, 8, 8]
+    y = bunch.target.astype(np.int64)
+    digest = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
+    names = tuple(str(c) for c in range(10))
+    return _Source(*_split_off_test(x, y), names, f"sha256:{digest}", 1 / 16)
+
+
+FASHION_MNIST = {  # md5 of the unpacked files
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
+
+
+def _fashion_mnist(root: Path) -> _Source:
+    """Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey images of 28 x 28."""
+    folder = root / "FashionMNIST" / "raw"
+    missing = [name for name in FASHION_MNIST if not (folder / name).is_file()]
+    if missing:
+        _download_fashion_mnist(root, folder / missing[0])
+    for name, md5 in FASHION_MNIST.items():
+        _verify_md5(folder / name, md5)
+    arrays = [
+        np.memmap(folder / name, np.uint8, "r", offset=offset).reshape(-1, *shape)
+        for name, offset, shape in [
+            ("train-images-idx3-ubyte", 16, (1, 28, 28)),
+            ("train-labels-idx1-ubyte", 8, ()),
+            ("t10k-images-idx3-ubyte", 16, (1, 28, 28)),
+            ("t10k-labels-idx1-ubyte", 8, ()),
+        ]
+    ]
+    x, y, x_test, y_test = (a if a.ndim > 1 else a.astype(np.int64) for a in arrays)
+    names = "T-shirt Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Boot".split()
+    return _Source(x, y, x_test, y_test, tuple(names), _md5_of(FASHION_MNIST), 1 / 255)
+
+
+def _download_fashion_mnist(root: Path, missing: Path) -> None:
+    from torchvision.datasets import FashionMNIST
+
+    try:
+        FashionMNIST(str(root), download=True)
+    except Exception as error:
+        raise DataError(
+            f"missing file {missing}, and the download failed ({error}). On a machine that is "
+            f"online run `bsg data fashion_mnist`, then copy {root} here or set BSG_DATA to a copy"
+        ) from error
+
+
+def _verify_md5(path: Path, md5: str) -> None:
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    if found != md5:
+        raise DataError(f"damaged file {path}: md5 {found}, expected {md5}; delete it and retry")
+
+
+def _md5_of(files: dict[str, str]) -> str:
+    return "md5:" + hashlib.md5("".join(files.values()).encode()).hexdigest()
+
+
+def _npz(path: Path) -> _Source:
+    """A user's arrays: x, y and optionally x_test, y_test."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        x, y = arrays["x"], arrays["y"]
+    except FileNotFoundError:
+        raise DataError(f"missing data file {path}") from None
+    except KeyError as error:
+        raise DataError(f"{path} has no array {error}; needed: x [N, ...] and y [N]") from None
+    except Exception as error:
+        raise DataError(f"damaged data file {path}: {error}") from error
+    if "x_test" in arrays:
+        parts = x, y, arrays["x_test"], arrays.get("y_test", np.empty(0))
+    else:
+        parts = _split_off_test(x, y)
+    for inputs, labels in (parts[:2], parts[2:]):
+        _check_arrays(path, inputs, labels)
+    x, y, x_test, y_test = (a if a.ndim > 1 else a.astype(np.int64) for a in parts)
+    names = tuple(str(c) for c in range(int(max(y.max(), y_test.max())) + 1))
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    scale = 1 / 255 if x.dtype == np.uint8 else 1.0
+    return _Source(x, y, x_test, y_test, names, f"sha256:{digest}", scale)
+
+
+def _check_arrays(path: Path, x: np.ndarray, y: np.ndarray) -> None:
+    if x.ndim < 2 or y.shape != x.shape[:1] or len(y) == 0:
+        raise DataError(f"{path}: x {x.shape} and y {y.shape}; needed x [N, ...] and y [N], N > 0")
+    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+        raise DataError(f"{path}: labels are {y.dtype}, from {y.min()}; needed integers from 0")
+    if not np.isfinite(x).all():
+        bad = int((~np.isfinite(x)).sum())
+        raise DataError(f"{path}: {bad} values of x are NaN or infinite; all must be finite")
+
+
+SOURCES: dict[str, Callable[[Path], _Source]] = {
+    "digits": _digits,
+    "fashion_mnist": _fashion_mnist,
+}

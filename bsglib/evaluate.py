@@ -1,0 +1,96 @@
+"""Mean loss, accuracy and gradient over a whole set, exactly: sums in float64, divided once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bsglib.params import nearest
+from bsglib.weights import flatten
+
+SumLoss = Callable[[Tensor, Tensor], Tensor]  # (outputs, labels) -> loss summed over examples
+
+
+def _cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(outputs, y, reduction="sum")
+
+
+LOSSES: dict[str, SumLoss] = {"cross_entropy": _cross_entropy}
+
+
+def loss_function(loss: str | SumLoss) -> SumLoss:
+    """Return the summed loss of a name, or the function itself.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    if callable(loss):
+        return loss
+    if loss not in LOSSES:
+        raise ValueError(f"unknown loss {loss!r}{nearest(loss, LOSSES)} Allowed: {list(LOSSES)}")
+    return LOSSES[loss]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Mean loss and share of right answers over n examples."""
+
+    loss: float
+    accuracy: float
+    n: int
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    as_input: Callable[[Tensor], Tensor] = lambda x: x,
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int = 512,
+) -> Metrics:
+    """Return mean loss and accuracy over all of x, y, in evaluation mode.
+
+    Args:
+        model: a classifier in any mode; left in that mode.
+        x, y: inputs [n, ...] and labels int64 [n], n > 0.
+        as_input: turns a chunk of stored x into network inputs.
+        loss: a name in `LOSSES`, or a function of (outputs, labels) summed over examples.
+        chunk_size: examples per forward pass; the result does not depend on it beyond rounding.
+    """
+    sum_loss, training = loss_function(loss), model.training
+    total, correct = 0.0, 0
+    model.eval()
+    try:
+        for part, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
+            outputs = model(as_input(part))
+            total += sum_loss(outputs, labels).double()
+            correct += (outputs.argmax(1) == labels).sum()
+    finally:
+        model.train(training)
+    return Metrics(float(total) / len(y), int(correct) / len(y), len(y))
+
+
+def loss_and_gradient(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int = 512,
+) -> tuple[float, Tensor]:
+    """Return the mean loss over all of x, y and its gradient, a float64 vector [p].
+
+    The model is used in the mode it is in, and its `.grad` fields are not touched.
+    """
+    sum_loss, weights = loss_function(loss), list(model.parameters())
+    total, gradient = 0.0, torch.zeros(sum(w.numel() for w in weights), dtype=torch.float64)
+    gradient = gradient.to(weights[0].device)
+    with torch.enable_grad():
+        for part, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
+            value = sum_loss(model(part), labels)
+            gradient += flatten(torch.autograd.grad(value, weights, materialize_grads=True))
+            total += value.detach().double()
+    return float(total) / len(y), gradient / len(y)

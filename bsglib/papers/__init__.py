@@ -1,0 +1,258 @@
+"""The sources: per study its parameters, its design (which runs and measures) and its claims."""
+
+import html
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import Field
+
+from bsglib import runtime
+from bsglib.claims import Claim, VerdictTable, verdict, verdict_table
+from bsglib.params import ROOT, Parameters, RunConfig, nearest, resolve
+from bsglib.store import Store
+from bsglib.sweep import Entry, is_stored, stored_measure, sweep
+from bsglib.timing import stored_epoch_times
+from bsglib.train import dataset_of, stored_run
+
+
+class StudyParameters(Parameters):
+    """What every study's notebook and parameter files may set."""
+
+    profile: str
+    store: str | None  # folder of the run store; None: $BSG_STORE, else runs/ of the project
+    figures: str | None  # folder for SVG, PNG and CSV of every figure; None: keep none
+    compute: bool  # compute what is missing; False: report what is there
+    workers: int | None = Field(ge=0)  # processes; None: one per core, 0: this one
+    scheduler: str | None  # address of a Dask cluster
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Which epochs a study times, and how often."""
+
+    configs: tuple[RunConfig, ...]
+    samples: int
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """One source: everything its notebook leans on."""
+
+    name: str
+    title: str
+    source: str
+    headline: str  # the figure that stands for the study
+    parameters: type[StudyParameters]
+    design: Callable[[Any], list[Entry]]
+    timing: Callable[[Any], Timing | None]
+    claims: tuple[Claim, ...]
+
+    def run(self, parameters: StudyParameters, *, progress: bool | None = None) -> "Results":
+        """Return the study's numbers: exported or stored ones loaded, missing ones computed.
+
+        Args:
+            parameters: of this study.
+            progress: show a bar; None: only in an interactive Jupyter session.
+
+        Raises:
+            SweepError: if runs failed.
+        """
+        runtime.single_thread()
+        entries, store = self.design(parameters), store_of(parameters)
+        exported = read_export(export_folder(parameters.profile, self.name))
+        rest = [entry for entry in entries if entry.key not in exported.runs.index]
+        checksums = {entry.config.dataset: dataset_of(entry.config).checksum for entry in rest[:1]}
+        todo = [e for e in rest if not is_stored(e, store, checksums[e.config.dataset])]
+        computed = 0
+        if parameters.compute and todo:
+            shown = "JPY_SESSION_NAME" in os.environ if progress is None else progress
+            options = {"workers": parameters.workers, "scheduler": parameters.scheduler}
+            computed = len(todo) - len(sweep(todo, store, progress=shown, **options))
+        rows, histories = [], []
+        for entry in entries:
+            if entry.key in exported.runs.index:
+                rows.append(exported.runs.loc[entry.key].to_dict())
+                histories.append(exported.history[exported.history["entry"] == entry.key])
+            elif (found := _load(entry, store, checksums[entry.config.dataset])) is not None:
+                rows.append(found[0])
+                histories.append(found[1])
+        timings = self._timings(parameters, store, exported)
+        return Results(
+            study=self,
+            parameters=parameters,
+            runs=pd.DataFrame(rows),
+            history=pd.concat(histories, ignore_index=True) if histories else pd.DataFrame(),
+            timings=timings,
+            designed=len(entries),
+            computed=computed,
+        )
+
+    def _timings(self, parameters, store, exported: "Export") -> pd.DataFrame:
+        if len(exported.timings):
+            return exported.timings
+        plan = self.timing(parameters)
+        if plan is None or not plan.repeats:
+            return pd.DataFrame()
+        options = {"samples": plan.samples, "repeats": plan.repeats, "compute": parameters.compute}
+        content = stored_epoch_times(plan.configs, store, **options)
+        if content is None:
+            return pd.DataFrame()
+        rows = pd.DataFrame(content["rows"])
+        configs = [plan.configs[place] for place in rows["config"]]
+        return rows.assign(
+            batch_size=[c.batch_size for c in configs],
+            sam=[c.rho is not None for c in configs],
+            processor=content["processor"],
+            threads=content["threads"],
+        )
+
+    def claim(self, claim_id: str) -> Claim:
+        """Return a claim by its id.
+
+        Raises:
+            KeyError: if there is none, naming the nearest.
+        """
+        by_id = {claim.id: claim for claim in self.claims}
+        if claim_id not in by_id:
+            raise KeyError(f"unknown claim {claim_id!r}{nearest(claim_id, by_id)}")
+        return by_id[claim_id]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's numbers as tidy tables: a row per run, per run and epoch, per timed epoch."""
+
+    study: Study
+    parameters: StudyParameters
+    runs: pd.DataFrame
+    history: pd.DataFrame
+    timings: pd.DataFrame
+    designed: int
+    computed: int = field(compare=False)
+
+    def verdicts(self, *claim_ids: str) -> VerdictTable:
+        """Return the verdicts of some claims, all of the study's without arguments."""
+        claims = [self.study.claim(c) for c in claim_ids] or self.study.claims
+        table = verdict_table([verdict(claim, claim.statistic(self)) for claim in claims])
+        return replace(table, rows=table.rows.assign(study=self.study.name))
+
+    def of(self, *arms: str) -> pd.DataFrame:
+        """Return the runs of some arms.
+
+        Raises:
+            KeyError: if an arm has no runs, naming those that have.
+        """
+        known = list(self.runs["arm"].unique())
+        for arm in arms:
+            if arm not in known:
+                raise KeyError(f"no runs of the arm {arm!r}; there are {known}")
+        return self.runs[self.runs["arm"].isin(arms)]
+
+    def history_of(self, arm: str) -> pd.DataFrame:
+        """Return the rows per epoch of an arm's runs."""
+        return self.history[self.history["arm"] == arm]
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row per arm: its runs, and how far they got."""
+        trained = self.runs.assign(diverged=self.runs["stopped"] == "diverged")
+        return trained.groupby("arm", sort=False).agg(
+            runs=("run_id", "size"),
+            seeds=("seed", "nunique"),
+            diverged=("diverged", "sum"),
+            epochs=("epochs", "median"),
+            least_updates=("updates", "min"),
+            train_accuracy=("train_accuracy", "median"),
+            test_accuracy=("test_accuracy", "median"),
+        )
+
+    def _repr_html_(self) -> str:
+        loaded, left = len(self.runs) - self.computed, self.designed - len(self.runs)
+        line = f"{self.designed} runs: {loaded} loaded, {self.computed} computed, {left} missing."
+        table = (
+            self.summary()
+            .reset_index()
+            .to_html(index=False, border=0, classes="bsg", float_format=lambda v: f"{v:.3g}")
+        )
+        return f"<p>{html.escape(line)}</p>{table}"
+
+
+@dataclass(frozen=True)
+class Export:
+    """Published numbers of one study and profile."""
+
+    runs: pd.DataFrame
+    history: pd.DataFrame
+    timings: pd.DataFrame
+
+
+def export_folder(profile: str, study: str) -> Path:
+    """Return where a study's published numbers lie."""
+    return ROOT / "reports" / "results" / profile / study
+
+
+def write_export(results: Results, folder: Path) -> None:
+    """Write the numbers behind a study as CSV, to six digits: no weights, a few hundred KB."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("runs", "history", "timings"):
+        getattr(results, name).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+
+
+def read_export(folder: Path) -> Export:
+    """Return published numbers, empty tables where there are none."""
+    tables = {}
+    for name in ("runs", "history", "timings"):
+        path = folder / f"{name}.csv"
+        has_rows = path.is_file() and path.stat().st_size > 1
+        tables[name] = pd.read_csv(path) if has_rows else pd.DataFrame()
+    if len(tables["runs"]):
+        tables["runs"] = tables["runs"].set_index("entry", drop=False)
+    return Export(**tables)
+
+
+def store_of(parameters: StudyParameters) -> Store:
+    """Return the run store that parameters name."""
+    return Store(resolve(parameters.store or os.environ.get("BSG_STORE") or "runs"))
+
+
+def _load(entry: Entry, store: Store, data_checksum: str) -> tuple[dict, pd.DataFrame] | None:
+    """One row for the run and its history, None if the run or a measure is missing."""
+    run = stored_run(entry.config, data_checksum, store)
+    if run is None:
+        return None
+    config = entry.config.model_dump() | entry.config.network_options
+    config["network_options"] = json.dumps(config["network_options"], sort_keys=True)
+    row = {"entry": entry.key, "arm": entry.arm, "part": entry.part} | config
+    row |= {name: value for name, value in run.result.items() if name not in ("files",)}
+    row |= run.history.iloc[-1].drop(["epoch", "updates"]).to_dict()
+    for measure in entry.measures:
+        values = None if run.diverged else stored_measure(run.id, measure, store)
+        if values is None and not run.diverged:
+            return None
+        row |= {f"{measure.name}.{name}": value for name, value in (values or {}).items()}
+        row |= {measure.name: row.get(f"{measure.name}.value", float("nan"))}
+    labels = {name: row[name] for name in ("entry", "arm", "batch_size", "seed")}
+    return row, run.history.assign(**labels)
+
+
+def means(runs: pd.DataFrame, *columns: str, scale: float = 1.0) -> pd.DataFrame:
+    """Return columns of the runs averaged over seeds: a row per arm, a column per batch size."""
+    tables = {
+        name: runs.assign(value=scale * runs[name]).pivot_table(
+            "value", "arm", "batch_size", sort=False
+        )
+        for name in columns
+    }
+    return pd.concat(tables, names=["mean over seeds"])
+
+
+def per_seed(runs: pd.DataFrame, column: str, **where: Any) -> pd.DataFrame:
+    """Return a column of the runs that match, a row per seed and a column per batch size."""
+    for name, value in where.items():
+        runs = runs[runs[name].isna() if value is None else runs[name] == value]
+    return runs.pivot(index="seed", columns="batch_size", values=column)

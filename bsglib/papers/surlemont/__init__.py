@@ -1,0 +1,72 @@
+"""Surlemont, Javadi Farahzadi and Stähle, "Large batch sizes for Deep Learning".
+
+Does sharpness-aware minimization make large batches generalize? Fashion-MNIST, six batch sizes,
+SGD and Adam, learning rate fixed or scaled with the batch, without and with SAM.
+"""
+
+from bsglib.papers import Study
+from bsglib.papers.surlemont.claims import CLAIMS
+from bsglib.papers.surlemont.protocol import (
+    ADAM,
+    ADAM_FIXED,
+    ADAM_FIXED_SAM,
+    ADAM_SAM,
+    NO_DROPOUT,
+    NO_DROPOUT_SAM,
+    RHO_SWEEP,
+    SGD,
+    SGD_FIXED,
+    SGD_FIXED_SAM,
+    SGD_SAM,
+    Arm,
+    Parameters,
+    design,
+    timing,
+)
+from bsglib.papers.surlemont.views import (
+    epoch_time_ratios,
+    epoch_times,
+    error_ratio,
+    rho_rows,
+    scope,
+    sharpness_note,
+    timing_note,
+)
+
+__all__ = [
+    "ADAM",
+    "ADAM_FIXED",
+    "ADAM_FIXED_SAM",
+    "ADAM_SAM",
+    "NO_DROPOUT",
+    "NO_DROPOUT_SAM",
+    "RHO_SWEEP",
+    "SGD",
+    "SGD_FIXED",
+    "SGD_FIXED_SAM",
+    "SGD_SAM",
+    "Arm",
+    "Parameters",
+    "design",
+    "timing",
+    "epoch_time_ratios",
+    "epoch_times",
+    "error_ratio",
+    "rho_rows",
+    "scope",
+    "sharpness_note",
+    "timing_note",
+    "study",
+    "CLAIMS",
+]
+
+study = Study(
+    name="surlemont_sam",
+    title="Does SAM make large batches generalize?",
+    source="Surlemont, Javadi Farahzadi and Stähle, Large batch sizes for Deep Learning",
+    headline="figure-2",
+    parameters=Parameters,
+    design=design,
+    timing=timing,
+    claims=CLAIMS,
+)

@@ -1,0 +1,124 @@
+"""The protocol of Surlemont et al.: parameters, arms, which runs and measures, which times."""
+
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from bsglib.papers import StudyParameters, Timing
+from bsglib.params import Option, RunConfig
+from bsglib.sweep import Entry, Measure
+
+
+class Parameters(StudyParameters):
+    """What the notebook and the parameter files set; comments stand in the notebook."""
+
+    dataset: str
+    train_size: int | None = Field(gt=0)
+    validation_fraction: float = Field(ge=0, lt=1)
+    network: str
+    network_options: dict[str, Option]
+    dropout: float | None = Field(ge=0, lt=1)
+    dtype: Literal["float64", "float32", "bfloat16"]
+    batch_sizes: list[int] = Field(min_length=2)
+    seeds: list[int] = Field(min_length=1)
+    sgd_lr: float = Field(gt=0)
+    adam_lr: float = Field(gt=0)
+    reference_batch_size: int = Field(gt=0)
+    momentum: float = Field(ge=0, lt=1)
+    epochs: int = Field(gt=0)
+    patience: int | None = Field(gt=0)
+    evaluate: Literal["every", "log"]
+    rho: float = Field(gt=0)
+    rho_sweep: list[float]
+    epsilon: float = Field(gt=0)
+    max_iter: int = Field(gt=0)
+    sharpness_examples: int = Field(gt=0)
+    lambda_max_examples: int = Field(gt=0)
+    timing_samples: int = Field(gt=0)
+    timing_repeats: int = Field(ge=0)
+
+
+class Arm(NamedTuple):
+    """One way to train, at every batch size."""
+
+    optimizer: str
+    scaling: str
+    sam: bool
+    dropout: bool = True
+
+    @property
+    def label(self) -> str:
+        """Return its name in tables and figures."""
+        lr = {"none": "fixed lr", "linear": "scaled lr"}[self.scaling]
+        name = f"{'SGD' if self.optimizer == 'sgd' else 'Adam'}, {lr}{', SAM' * self.sam}"
+        return name + ("" if self.dropout else ", no dropout")
+
+
+SGD, SGD_SAM = Arm("sgd", "linear", False), Arm("sgd", "linear", True)
+SGD_FIXED, SGD_FIXED_SAM = Arm("sgd", "none", False), Arm("sgd", "none", True)
+ADAM, ADAM_SAM = Arm("adam", "linear", False), Arm("adam", "linear", True)
+ADAM_FIXED, ADAM_FIXED_SAM = Arm("adam", "none", False), Arm("adam", "none", True)
+NO_DROPOUT, NO_DROPOUT_SAM = (arm._replace(dropout=False) for arm in (SGD, SGD_SAM))
+RHO_SWEEP = "SGD, scaled lr, SAM, other rho"
+PARTS = (  # computed in this order
+    (SGD, SGD_SAM, NO_DROPOUT, NO_DROPOUT_SAM, SGD_FIXED, SGD_FIXED_SAM),
+    (ADAM, ADAM_SAM, ADAM_FIXED, ADAM_FIXED_SAM),
+)
+
+
+def design(p: Parameters) -> list[Entry]:
+    """Return the study's runs: eight arms, two without dropout, and the rho sweep."""
+    entries = []
+    for part, arms in enumerate(PARTS, start=1):
+        for seed in p.seeds:
+            for arm in arms:
+                if arm.dropout or p.dropout is not None:
+                    entries += [_entry(p, arm, b, seed, part) for b in p.batch_sizes]
+            if part == 2:
+                largest = max(p.batch_sizes)
+                for rho in p.rho_sweep:
+                    entry = _entry(p, SGD_SAM, largest, seed, part, rho=rho, arm_label=RHO_SWEEP)
+                    entries.append(entry)
+    return entries
+
+
+def _entry(
+    p, arm: Arm, batch_size: int, seed: int, part: int, *, rho=None, arm_label=None
+) -> Entry:
+    options = dict(p.network_options)
+    if p.dropout is not None:
+        options["dropout"] = p.dropout if arm.dropout else 0.0
+    config = RunConfig(
+        dataset=p.dataset,
+        train_size=p.train_size,
+        validation_fraction=p.validation_fraction,
+        network=p.network,
+        network_options=options,
+        optimizer=arm.optimizer,
+        momentum=p.momentum if arm.optimizer == "sgd" else 0.0,
+        base_lr=p.sgd_lr if arm.optimizer == "sgd" else p.adam_lr,
+        batch_size=batch_size,
+        reference_batch_size=p.reference_batch_size,
+        scaling=arm.scaling,
+        rho=rho or (p.rho if arm.sam else None),
+        epochs=p.epochs,
+        patience=p.patience,
+        evaluate=p.evaluate,
+        dtype=p.dtype,
+        seed=seed,
+    )
+    options = {"epsilon": p.epsilon, "max_iter": p.max_iter}
+    measures = [Measure("keskar_sharpness", p.sharpness_examples, options)]
+    if arm in (SGD, SGD_SAM) and arm_label is None:
+        measures.append(Measure("lambda_max", p.lambda_max_examples))
+    return Entry(config, tuple(measures), arm_label or arm.label, part)
+
+
+def timing(p: Parameters) -> Timing:
+    """Return the epochs to time: SGD without and with SAM at every batch size."""
+    configs = [
+        _entry(p, arm, batch_size, p.seeds[0], 1).config
+        for batch_size in p.batch_sizes
+        for arm in (SGD, SGD_SAM)
+    ]
+    return Timing(tuple(configs), p.timing_samples, p.timing_repeats)

@@ -1,0 +1,122 @@
+"""Parameters: what a run or a report is made from, refused when unknown or mistyped."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+ROOT = Path(__file__).resolve().parent.parent  # relative paths in parameters start here
+
+Option = bool | int | float | str | None
+
+
+class ParameterError(ValueError):
+    """A parameter is unknown, of the wrong type, or out of range."""
+
+
+class Parameters(BaseModel):
+    """Base of every set of parameters: frozen, strictly typed, no unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class RunConfig(Parameters):
+    """Everything that determines the numbers of one training run."""
+
+    dataset: str
+    train_size: int | None = Field(default=None, gt=0)
+    validation_fraction: float = Field(default=0.1, ge=0, lt=1)
+    split_seed: int = Field(default=0, ge=0)
+    network: str
+    network_options: dict[str, Option] = {}
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    base_lr: float = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    reference_batch_size: int = Field(default=32, gt=0)
+    scaling: Literal["none", "linear", "sqrt"] = "none"
+    rho: float | None = Field(default=None, ge=0)  # radius of SAM; None: plain optimizer
+    epochs: int = Field(gt=0)  # at most
+    patience: int | None = Field(default=None, gt=0)  # epochs without a better running accuracy
+    evaluate: Literal["every", "log"] = "every"  # epochs at which whole sets are evaluated
+    dtype: Literal["float64", "float32", "bfloat16"] = "float32"
+    seed: int = Field(default=0, ge=0)
+
+    def canonical(self) -> str:
+        """Return the config as JSON, types normalised, keys sorted, defaults left out.
+
+        Leaving out defaults keeps the identity of stored runs when a field is added.
+        """
+        return json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
+
+
+def digest(*parts: str, length: int = 16) -> str:
+    """Return the first `length` hex digits of the SHA-256 of some strings."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:length]
+
+
+def resolve(path: str | Path) -> Path:
+    """Return a path from a parameter as an absolute one; relative ones start at the project."""
+    return (ROOT / Path(path).expanduser()).resolve()
+
+
+Model = TypeVar("Model", bound=BaseModel)
+_NOTEBOOK_OWN = {"In", "Out", "exit", "quit"}
+
+
+def check(namespace: Mapping[str, Any], model: type[Model]) -> Model:
+    """Return a notebook's parameters, checked; the first code cell of every notebook calls this.
+
+    Papermill lets a misspelt name through and ignores type hints; here every plain value in the
+    notebook's namespace has to be a parameter of the right type.
+
+    Args:
+        namespace: the notebook's `globals()`. Modules, functions, classes and names that begin
+            with an underscore are not parameters.
+        model: the study's parameters.
+
+    Raises:
+        ParameterError: naming the parameter, the value, and what is allowed.
+    """
+    plain = (bool, int, float, str, list, tuple, dict, set, type(None))
+    values = {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_") and name not in _NOTEBOOK_OWN and isinstance(value, plain)
+    }
+    return parse(values, model)
+
+
+def parse(values: Mapping[str, Any], model: type[Model]) -> Model:
+    """Return `model` built from `values`.
+
+    Raises:
+        ParameterError: naming the parameter, the value, and what is allowed.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise ParameterError("\n".join(_explain(e, model) for e in error.errors())) from None
+
+
+def nearest(name: str, allowed: Any) -> str:
+    """Return '; did you mean X?' for the nearest of the allowed names, or nothing."""
+    close = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _explain(error: Mapping[str, Any], model: type[BaseModel]) -> str:
+    name, value = ".".join(map(str, error["loc"])), error["input"]
+    allowed = sorted(model.model_fields)
+    if error["type"] == "extra_forbidden":
+        return f"unknown parameter {name!r}{nearest(name, allowed)} Allowed: {', '.join(allowed)}."
+    if error["type"] == "missing":
+        return f"parameter {name!r} is missing."
+    message = f"parameter {name!r} = {value!r} ({type(value).__name__}): {error['msg']}"
+    if isinstance(value, str) and error["type"] in {"float_type", "int_type"}:
+        message += "; YAML reads 1e-3 as text, write 0.001 or 1.0e-3"
+    return message + "."

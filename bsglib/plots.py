@@ -1,0 +1,353 @@
+"""One function per kind of figure: each draws tidy rows on the axes it is given."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Markdown, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from bsglib.params import resolve
+from bsglib.stats import interval
+
+INK, GREY, PAPER = "#1f2328", "#6a737d", "#D55E00"
+FULL_WIDTH = 7.2  # inches
+BAND_SEEDS = 5  # from so many seeds on the band is an interval, below it their range
+SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+PERCENT = 100.0
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for every figure of the reports."""
+    neutral = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    plt.rcParams.update(dict.fromkeys(neutral, INK))
+    plt.rcParams.update(
+        {
+            "font.family": "sans-serif",
+            "font.sans-serif": ["DejaVu Sans"],
+            "font.size": 8.5,
+            "axes.titlesize": 8.5,
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.linewidth": 0.8,
+            "legend.frameon": False,
+            "lines.linewidth": 1.6,
+            "lines.markersize": 5,
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 110,
+            "savefig.transparent": True,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "bsglib",
+            "axes.formatter.useoffset": False,
+        }
+    )
+
+
+def batch_colour(batch_size: int) -> str:
+    """Return the colour of a batch size: light for small, dark for large, on one fixed scale."""
+    position = 0.2 + 0.8 * np.log2(batch_size / 32) / np.log2(8192 / 32)
+    return mpl.colors.to_hex(mpl.colormaps["viridis_r"](float(np.clip(position, 0.05, 1))))
+
+
+def panels(rows: int, columns: int, *, height: float, **options) -> tuple[Figure, np.ndarray]:
+    """Return a figure of full width with a grid [rows, columns] of axes.
+
+    Args:
+        rows: of panels.
+        columns: of panels.
+        height: of the figure, in inches.
+        **options: of `plt.subplots`.
+    """
+    size = (FULL_WIDTH, height)
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
+    plt.close(fig)  # shown once, by `show`
+    return fig, axes
+
+
+def plot_curves(
+    history: pd.DataFrame, ax: Axes, *, column: str, label: str, log: bool = True
+) -> Axes:
+    """Draw a column of the history against epochs, one line per batch size, and label its end.
+
+    Faint lines are seeds, the full line their mean, the band their range (a 95 % interval of the
+    mean from five seeds on).
+
+    Args:
+        history: rows with batch_size, seed, epoch and the column.
+        ax: where to draw.
+        column: what to draw.
+        label: of the y axis, with its unit.
+        log: use a logarithmic y axis.
+
+    Returns:
+        the axes.
+    """
+    ends = []
+    for batch_size, rows in history.dropna(subset=column).groupby("batch_size"):
+        table = rows.pivot(index="epoch", columns="seed", values=column)
+        colour = batch_colour(batch_size)
+        if table.shape[1] > 1:
+            ax.plot(table.index, table, color=colour, lw=0.6, alpha=0.5)
+        common = table.dropna()
+        if not len(common):
+            continue
+        low, high = _band(common)
+        ax.fill_between(common.index, low, high, color=colour, alpha=0.18, lw=0)
+        ax.plot(common.index, common.mean(axis=1), color=colour)
+        ends.append((float(common.index[-1]), float(common.mean(axis=1).iloc[-1]), batch_size))
+    if log:
+        ax.set_yscale("log")
+        _plain_log_ticks(ax.yaxis)
+    ax.set_xscale("log", base=2)
+    last = int(history["epoch"].max())
+    ticks = [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if t <= last]
+    _fixed_ticks(ax.xaxis, ticks)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(label)
+    _label_ends(ax, ends)
+    return ax
+
+
+def loss_panels(histories: dict[str, pd.DataFrame]) -> Figure:
+    """Return a figure with a row of panels per arm: training loss left, test loss right.
+
+    Args:
+        histories: name of each arm and its rows per epoch.
+    """
+    fig, axes = panels(
+        len(histories), 2, height=0.4 + 1.9 * len(histories), sharey=True, sharex=True
+    )
+    for row, (name, history) in zip(axes, histories.items(), strict=True):
+        for ax, part in zip(row, ("train", "test"), strict=True):
+            plot_curves(history, ax, column=f"{part}_loss", label=f"{part} loss (nats)")
+            title(ax, "abcdefgh"[list(axes.flat).index(ax)], f"{name}: {part}")
+    for ax in axes[:-1].flat:
+        ax.set_xlabel("")
+    return fig
+
+
+def plot_against_batch_size(
+    arms: dict[str, pd.DataFrame],
+    ax: Axes,
+    *,
+    column: str,
+    label: str,
+    log: bool = False,
+    scale: float = 1.0,
+    legend: bool = True,
+) -> Axes:
+    """Draw a column of the runs against batch size: SGD as discs, SAM as open diamonds.
+
+    Small marks are seeds, large ones their mean, joined in grey.
+
+    Args:
+        arms: name of each line and its runs, with batch_size and the column. Lines whose name
+            contains "SAM" are dashed with open diamonds.
+        ax: where to draw.
+        column: what to draw.
+        label: of the y axis, with its unit.
+        log: use a logarithmic y axis, plain numbers.
+        scale: factor on the values, for instance `PERCENT`.
+        legend: name the lines.
+
+    Returns:
+        the axes.
+    """
+    for name, runs in arms.items():
+        sam = "SAM" in name
+        rows = runs.assign(value=runs[column] * scale).replace([np.inf, -np.inf], np.nan)
+        rows = rows.dropna(subset="value")
+        mean = rows.groupby("batch_size")["value"].mean()
+        ax.plot(mean.index, mean, color=GREY, lw=1, dashes=(4, 2) if sam else (), zorder=1)
+        shift = 1.03 if sam else 1 / 1.03  # seeds of two arms side by side
+        for batch_size, seeds in rows.groupby("batch_size")["value"]:
+            style = {"marker": "D" if sam else "o", "mec": batch_colour(batch_size), "ls": ""}
+            style["mfc"] = "none" if sam else batch_colour(batch_size)
+            if len(seeds) > 1:
+                ax.plot([batch_size * shift] * len(seeds), seeds, ms=2.2, alpha=0.6, **style)
+            ax.plot(batch_size, seeds.mean(), ms=6, mew=1.6, zorder=3, **style)
+        style = {"marker": "D" if sam else "o", "mec": INK, "mfc": "none" if sam else INK}
+        ax.plot([], [], color=GREY, lw=1, dashes=(4, 2) if sam else (), label=name, **style)
+    sizes = sorted({b for runs in arms.values() for b in runs["batch_size"]})
+    ax.set_xscale("log", base=2)
+    _fixed_ticks(ax.xaxis, sizes)
+    ax.set_xlim(min(sizes) / 1.3, max(sizes) * 1.3)
+    if log:
+        ax.set_yscale("log")
+        _plain_log_ticks(ax.yaxis)
+    ax.set_xlabel("batch size")
+    ax.set_ylabel(label)
+    if legend:
+        ax.legend(fontsize=7.5, handlelength=3)
+    return ax
+
+
+def plot_against_rho(
+    runs: pd.DataFrame, ax: Axes, *, column: str, label: str, log: bool, scale: float
+) -> Axes:
+    """Draw a column of the runs of one batch size against SAM's radius.
+
+    Args:
+        runs: rows with rho, batch_size and the column.
+        ax: where to draw.
+        column: what to draw.
+        label: of the y axis, with its unit.
+        log: use a logarithmic y axis, plain numbers.
+        scale: factor on the values.
+
+    Returns:
+        the axes.
+    """
+    colour = batch_colour(int(runs["batch_size"].iloc[0]))
+    values = (runs[column] * scale).groupby(runs["rho"])
+    ax.plot(runs["rho"], runs[column] * scale, "D", ms=2.2, mfc="none", mec=colour, alpha=0.6)
+    mean = values.mean()
+    ax.plot(
+        mean.index,
+        mean,
+        "D",
+        dashes=(4, 2),
+        ls="--",
+        lw=1,
+        color=GREY,
+        mec=colour,
+        mfc="none",
+        mew=1.6,
+    )
+    ax.set_xscale("log")
+    _fixed_ticks(ax.xaxis, list(mean.index))
+    if log:
+        ax.set_yscale("log")
+        _plain_log_ticks(ax.yaxis)
+    ax.set_xlabel(r"SAM radius $\rho$")
+    ax.set_ylabel(label)
+    return ax
+
+
+def mark_paper(ax: Axes, value: float, text: str = "paper") -> None:
+    """Draw the paper's number as a dotted vermillion line, labelled at its end."""
+    ax.axhline(value, color=PAPER, ls=":", lw=1.2)
+    ax.annotate(text, (1, value), xycoords=("axes fraction", "data"), color=PAPER, fontsize=7.5,
+                ha="right", va="bottom")  # fmt: skip
+
+
+def title(ax: Axes, letter: str, words: str) -> None:
+    """Set a panel's title: its letter and about three words."""
+    ax.set_title(f"{letter}  {words}", loc="left")
+
+
+def caption(statement: str, runs: pd.DataFrame, *, answers: str, detail: str = "") -> str:
+    """Return a caption whose facts come from the runs: data, network, n of seeds, the band.
+
+    Args:
+        statement: what is plotted against what.
+        runs: the runs behind the figure.
+        answers: the figure of the source this one answers.
+        detail: what else the reader has to know, one or two sentences.
+    """
+    first, n = runs.iloc[0], runs["seed"].nunique()
+    spread = "their range" if n < BAND_SEEDS else "the 95 % interval of the mean"
+    seeds = f"n = {n} seeds" if n > 1 else "n = 1 seed"
+    band = f" Faint: seeds; full: their mean; band: {spread}." if n > 1 else ""
+    facts = (
+        f"{first['dataset']}, {first['train_size']:,.0f} training examples, network "
+        f"{first['network']} {first['network_options']}, {first['dtype']}."
+    )
+    parts = [f"**{statement} ({seeds}).**", detail, facts + band, f"Answers {answers}."]
+    return " ".join(part for part in parts if part)
+
+
+def show(
+    fig: Figure, name: str, *, rows: pd.DataFrame, caption: str, alt: str, folder: str | None
+) -> None:
+    """Display a figure and its caption; with a folder also keep SVG, PNG and the data as CSV.
+
+    Args:
+        fig: the figure.
+        name: file name without ending, and the figure's anchor in the report.
+        rows: the data behind it.
+        caption: Markdown, shown under it.
+        alt: what the figure shows, for those who cannot see it.
+        folder: where the files go; None keeps none.
+    """
+    if folder is not None:
+        path = resolve(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        fig.savefig(path / f"{name}.svg", metadata={"Date": None})
+        fig.savefig(path / f"{name}.png", dpi=200, transparent=False)
+    _keep_rows(rows, name, folder)
+    display(fig, metadata={"image/png": {"alt": alt}, "figure": {"name": name}})
+    display(Markdown(caption), metadata={"caption_of": name})
+
+
+def show_table(table: pd.DataFrame | object, name: str, *, folder: str | None) -> None:
+    """Display a table of numbers or verdicts; with a folder also keep it as CSV.
+
+    Args:
+        table: a DataFrame shown with its index, or what has `.rows` and shows itself as HTML.
+        name: file name without ending.
+        folder: where the file goes; None keeps none.
+    """
+    if isinstance(table, pd.DataFrame):
+        rows = table.reset_index()
+        kind = "bsg" if len(rows.select_dtypes("number").columns) else "bsg text"
+        html = rows.to_html(index=False, border=0, classes=kind, float_format="{:.3g}".format)
+    else:
+        rows, html = table.rows, table._repr_html_()
+    _keep_rows(rows, name, folder)
+    display(HTML(html), metadata={"table": {"name": name}})
+
+
+def _keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:
+    if folder is not None:
+        path = Path(resolve(folder))
+        path.mkdir(parents=True, exist_ok=True)
+        rows.to_csv(path / f"{name}.csv", index=False, float_format="%.6g")
+
+
+def _band(table: pd.DataFrame) -> tuple[Sequence[float], Sequence[float]]:
+    if table.shape[1] < BAND_SEEDS:
+        return table.min(axis=1), table.max(axis=1)
+    intervals = [interval(row) for row in table.to_numpy()]
+    return [i.low for i in intervals], [i.high for i in intervals]
+
+
+def _fixed_ticks(axis, values: Sequence[float]) -> None:
+    axis.set_major_locator(FixedLocator(values))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _plain_log_ticks(axis) -> None:
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _label_ends(ax: Axes, ends: list[tuple[float, float, int]]) -> None:
+    """Write each batch size behind its line's end, pushed apart where lines end together."""
+    if not ends:
+        return
+    ax.figure.draw_without_rendering()  # settles the limits
+    gap = 9 / (ax.get_window_extent().height * 72 / ax.figure.dpi)  # 9 pt, as a share of the axes
+    to_share = ax.transData + ax.transAxes.inverted()
+    ends = sorted(ends, key=lambda end: end[1])
+    shares = [to_share.transform((x, y))[1] for x, y, _ in ends]
+    for i in range(1, len(shares)):
+        shares[i] = max(shares[i], shares[i - 1] + gap)
+    excess = shares[-1] - 1.0
+    if excess > 0:  # push back down from the top
+        shares[-1] -= excess
+        for i in range(len(shares) - 2, -1, -1):
+            shares[i] = min(shares[i], shares[i + 1] - gap)
+    for (_, _, batch_size), share in zip(ends, shares, strict=True):
+        ax.annotate(
+            f"{batch_size}", (1.02, share), xycoords="axes fraction", fontsize=7.5, va="center",
+            color=batch_colour(batch_size), annotation_clip=False,
+        )  # fmt: skip

@@ -1,0 +1,723 @@
+"""Notebooks become reports: papermill runs them, an own nbconvert template turns them into HTML.
+
+A page needs no network: equations are MathML, figures inlined SVG whose colours follow the reader's
+light or dark theme, and the only script is plotly's, in pages with an interactive figure.
+"""
+
+import csv
+import html as markup
+import json
+import math
+import os
+import platform
+import re
+import shlex
+import subprocess
+from collections import Counter
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+import nbformat
+import papermill
+from IPython.display import HTML
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from latex2mathml.converter import convert
+from markupsafe import Markup
+from matplotlib import colormaps
+from matplotlib.colors import to_hex, to_rgb
+from nbconvert.exporters import TemplateExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+from traitlets import default
+
+from bsglib import claims
+from bsglib.claims import css_class
+from bsglib.params import ROOT
+from bsglib.runtime import cores
+from bsglib.train import environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+PROFILES = ("paper", "laptop", "quick")  # the largest first
+PLOTLY = "application/vnd.plotly.v1+json"
+VERDICTS = {word: css_class(word) for word in claims.VERDICTS}
+INKS = {
+    "#1f2328": "currentColor",
+    "#000000": "currentColor",
+    "#6a737d": "var(--ink-2)",
+    "#ffffff": "var(--page)",
+    "#d55e00": "var(--vermillion)",
+}
+BATCH_COLOURS = {to_hex(c): f"--b-{to_hex(c)[1:]}" for c in colormaps["viridis"].colors}
+BATCH_COLOURS |= {
+    "#7ad151": "--b32",
+    "#44bf70": "--b64",
+    "#22a884": "--b128",
+    "#21908d": "--b256",
+    "#2a788e": "--b512",
+    "#355f8d": "--b1024",
+    "#414487": "--b2048",
+    "#482475": "--b4096",
+    "#440154": "--b8192",
+}
+
+
+# ---------------------------------------------------------------- running
+
+
+class ThisKernel(AsyncKernelManager):
+    """A kernel of this interpreter, whatever a user's kernelspec named python3 points to."""
+
+    @default("kernel_spec_manager")
+    def _no_kernel_folders(self):
+        return KernelSpecManager(kernel_dirs=[])
+
+
+def execute(notebook: Path, output: Path, parameters: dict, *, progress: bool = False) -> Path:
+    """Return `output`, the notebook executed with `parameters` from the project root.
+
+    Args:
+        notebook: the notebook to run, left as it is.
+        output: where the executed notebook goes; written whole or not at all.
+        parameters: values for the cell after the one tagged `parameters`.
+        progress: whether to show a bar over the cells.
+
+    Returns:
+        the path of the executed notebook.
+
+    Raises:
+        papermill.PapermillExecutionError: if a cell fails; what ran until then is kept beside
+            `output`, with the suffix `.failed.ipynb`.
+    """  # noqa: DOC502 papermill raises it
+    output = output.resolve()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.stem}.{os.getpid()}.ipynb")
+    failed = output.with_suffix(".failed.ipynb")
+    literal = [str(p).replace("{", "{{").replace("}", "}}") for p in (notebook.resolve(), partial)]
+    try:
+        papermill.execute_notebook(
+            *literal,
+            parameters,
+            kernel_name="python3",
+            language="python",
+            kernel_manager_class=ThisKernel,
+            progress_bar=progress,
+            cwd=ROOT,
+        )
+    except BaseException:
+        if partial.exists():
+            os.replace(partial, failed)
+        raise
+    os.replace(partial, output)
+    failed.unlink(missing_ok=True)
+    return output
+
+
+# ---------------------------------------------------------------- notebook to page
+
+
+def to_html(notebook: Path, html: Path, *, figures: Path, assets: Path, command: str) -> Path:
+    """Return `html`, the executed notebook as one page that reads well without a network.
+
+    Args:
+        notebook: an executed notebook.
+        html: the page to write.
+        figures: the folder PROFILE/figures/STUDY with each figure's SVG, PNG and CSV.
+        assets: the folder of plotly.min.js, written there if the page has an interactive figure.
+        command: the command that makes the page again, shown at its head.
+
+    Returns:
+        the path of the page.
+    """
+    cells = nbformat.read(notebook, as_version=4)
+    outputs = [output for cell in cells.cells for output in cell.get("outputs", [])]
+    captions = {o.metadata.caption_of: o.data["text/markdown"] for o in outputs if _is_caption(o)}
+    names = {_name(output) for output in outputs}
+    prose = Prose(names | {"main"})
+    for cell in cells.cells:
+        if cell.cell_type == "markdown":
+            cell.source = prose.render(cell.source)
+        elif cell.cell_type == "code":
+            cell.outputs = [
+                _readable(output, prose, captions, figures, html.parent)
+                for output in cell.outputs
+                if output.get("metadata", {}).get("caption_of", "") not in names
+                and not _is_widget(output)
+            ]
+    _unique_claims(cells)
+    shown = "".join(o.data.get("text/html", "") for o in _displays(cells))
+    interactive = 'class="interactive"' in shown
+    if interactive:
+        _copy_plotly(assets)
+    exporter = TemplateExporter(
+        template_name="report",
+        extra_template_basedirs=[str(TEMPLATES)],
+        file_extension=".html",
+        filters={"code": _highlighted, "markdown": prose.render, "terminal": _terminal},
+    )
+    resources = {
+        "title": prose.title or markup.escape(notebook.stem),
+        "plain_title": _text(prose.title) or markup.escape(notebook.stem),
+        "headings": prose.headings,
+        "profile": markup.escape(figures.parents[1].name),
+        "verdicts": verdict_counts(figures / "verdicts.csv"),
+        "command": markup.escape(command),
+        "plotly": _relative(assets / "plotly.min.js", html.parent) if interactive else None,
+        "dark": dark_colours(shown),
+    }
+    page, _ = exporter.from_notebook_node(cells, resources)
+    return _write(html, page)
+
+
+class Prose(IPythonRenderer):
+    """Markdown to HTML, with equations in MathML and a list of the headings it came across."""
+
+    def __init__(self, taken: set[str]):
+        """Start a page.
+
+        Args:
+            taken: ids that no heading may have.
+        """
+        super().__init__(escape=False)
+        self.taken, self.headings, self.title = set(taken), [], ""
+
+    def render(self, source: str) -> str:
+        """Return the HTML of a piece of Markdown.
+
+        Args:
+            source: Markdown, with equations between dollar signs.
+
+        Returns:
+            HTML in which each table has a box of its own to scroll in.
+        """
+        return _boxed(MarkdownWithMath(renderer=self).render(source))
+
+    def heading(self, text, level, **attrs):  # noqa: D102
+        if level == 1 and not self.title:
+            self.title = text
+            return ""
+        slug = re.sub(r"\W+", "-", markup.unescape(_text(text)).lower()).strip("-") or "section"
+        anchor, n = slug, 1
+        while anchor in self.taken:
+            anchor, n = f"{slug}-{n + 1}", n + 1
+        self.taken.add(anchor)
+        self.headings.append({"level": level, "id": anchor, "text": text})
+        link = f'<a class="anchor" href="#{anchor}" aria-label="Link to this section">#</a>'
+        return f'<h{level} id="{anchor}">{text} {link}</h{level}>\n'
+
+    def block_math(self, body):  # noqa: D102
+        return mathml(body, "block")
+
+    def inline_math(self, body):  # noqa: D102
+        equation = mathml(body, "inline")  # a long one gets a line of its own on a phone
+        return equation if len(body) < 30 else equation.replace("<math", '<math class="long"', 1)
+
+    def latex_environment(self, name, body):  # noqa: D102
+        inner = body if name.startswith("equation") else rf"\begin{{{name}}}{body}\end{{{name}}}"
+        return mathml(inner, "block")
+
+
+def mathml(latex: str, display: str) -> str:
+    """Return an equation as MathML.
+
+    Args:
+        latex: the equation, without its delimiters.
+        display: "block" or "inline".
+
+    Returns:
+        one <math> element.
+
+    Raises:
+        ValueError: if latex2mathml cannot read the equation.
+    """
+    try:
+        return convert(latex.strip(), display=display)
+    except Exception as error:
+        raise ValueError(f"equation {latex.strip()!r}: not LaTeX that becomes MathML") from error
+
+
+def _readable(output, prose: Prose, captions: dict, figures: Path, folder: Path):
+    """Return the output with its figure, table or interactive figure as finished HTML."""
+    if output.output_type not in ("display_data", "execute_result"):
+        return output
+    output.output_type = "display_data"
+    data, name, metadata = output.data, _name(output), output.metadata
+    if PLOTLY in data:
+        kind, body = "interactive", _interactive(data[PLOTLY], name, metadata)
+    elif "figure" in metadata:
+        kind, body = "drawing", _drawing(name, data, metadata, figures)
+    elif "text/html" in data:
+        kind, body = "data", _boxed(data["text/html"])
+    else:
+        return output
+    if name is None and kind == "data":
+        output.data = NotebookNode({"text/html": body})
+        return output
+    links = _links(name, figures, folder)
+    caption = prose.render(captions.get(name, "")) + (links and f'<p class="files">{links}</p>')
+    figcaption = caption and f"<figcaption>{caption}</figcaption>"
+    anchor = f' id="{markup.escape(name)}"' if name else ""
+    page = f'<figure{anchor} class="{kind}">{body}{figcaption}</figure>'
+    output.data = NotebookNode({"text/html": page})
+    return output
+
+
+def _drawing(name: str, data: dict, metadata: dict, figures: Path) -> str:
+    alt = metadata.get("image/png", {}).get("alt") or data.get("text/plain", "")
+    svg = figures / f"{name}.svg"
+    if svg.exists():
+        drawing = inline_svg(svg.read_text(encoding="utf-8"), name, alt)
+    else:
+        png = data["image/png"].replace("\n", "")
+        drawing = f'<img src="data:image/png;base64,{png}" alt="{markup.escape(alt)}">'
+    return f'<div class="canvas" tabindex="0">{drawing}</div>'
+
+
+def _interactive(plot: dict, name: str | None, metadata: dict) -> str:
+    alt = metadata.get(PLOTLY, {}).get("alt") or f"Interactive figure {name or ''}".strip()
+    height = plot.get("layout", {}).get("height", 460)
+    text = json.dumps({k: plot.get(k, {}) for k in ("data", "layout")}).replace("</", r"<\/")
+    return (
+        f'<div class="plotly-figure" role="group" aria-label="{markup.escape(alt)}">'
+        f'<div class="plot" style="height:{height}px"></div>'
+        f'<script type="application/json">{text}</script></div>'
+    )
+
+
+def inline_svg(svg: str, prefix: str, alt: str) -> str:
+    """Return matplotlib's SVG ready to stand in a page beside others.
+
+    Ids get a prefix, because matplotlib reuses them between figures; neutral inks become the page's
+    and the batch-size colours become variables, which `dark_colours` defines for the dark theme.
+
+    Args:
+        svg: the file's text.
+        prefix: what the ids start with, unique in the page.
+        alt: the text for those who do not see the figure.
+
+    Returns:
+        one <svg> element.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(
+        r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", svg, flags=re.S
+    )
+    prefix = re.sub(r"\W", "-", prefix)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}--\1"', svg)
+    svg = re.sub(r'(href="|url\()#', rf"\1#{prefix}--", svg)
+    svg = re.sub(r"(?<![(\w])#[0-9a-fA-F]{6}\b(?!-)", _themed, svg)
+    svg = re.sub(r'(?<= d=")[^"]+', _rounded, svg)
+    svg = re.sub(r"\n\s*", "\n", svg)
+    width = re.search(r'width="([\d.]+pt)"', svg)
+    natural = f' style="--natural:{width[1]}"' if width else ""
+    label = markup.escape(alt)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"{natural}', 1)
+
+
+def _themed(match: re.Match) -> str:
+    colour = match[0].lower()
+    if colour in BATCH_COLOURS:
+        return f"var({BATCH_COLOURS[colour]}, {colour})"
+    return INKS.get(colour, match[0])
+
+
+def _rounded(match: re.Match) -> str:
+    return re.sub(r"\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", match[0]).replace("\n", "")
+
+
+def dark_colours(html: str) -> dict[str, str]:
+    """Return the dark theme's value of each batch-size colour that the page uses.
+
+    Args:
+        html: the page, or a part of it.
+
+    Returns:
+        the colour of each variable, lifted off the dark background.
+    """
+    used = sorted(set(re.findall(r"var\((--b[^,]+), (#[0-9a-f]{6})\)", html)))
+    return {name: lifted(colour) for name, colour in used}
+
+
+def lifted(colour: str) -> str:
+    """Return a batch-size colour for the dark theme: the same hue, lighter, in the same order.
+
+    OKLCh lightness (Ottosson 2020) goes from viridis's own range to .525-.94, which keeps the order
+    and has contrast 3 on the dark page at its darkest; chroma is at least .11, where sRGB has it.
+
+    Args:
+        colour: an sRGB colour as "#rrggbb".
+
+    Returns:
+        an sRGB colour as "#rrggbb".
+    """
+    light, a, b = _oklab(to_rgb(colour))
+    hue, chroma = math.atan2(b, a), max(math.hypot(a, b), 0.11)
+    light = 0.525 + 0.75 * (light - _oklab(to_rgb("#440154"))[0])
+    while True:
+        rgb = _srgb(light, chroma * math.cos(hue), chroma * math.sin(hue))
+        if min(rgb) >= 0 and max(rgb) <= 1:
+            return to_hex(rgb)
+        chroma *= 0.98
+
+
+def _oklab(rgb) -> tuple[float, float, float]:
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb)
+    l_ = math.cbrt(0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b)
+    m_ = math.cbrt(0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b)
+    s_ = math.cbrt(0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b)
+    return (
+        0.2104542553 * l_ + 0.7936177850 * m_ - 0.0040720468 * s_,
+        1.9779984951 * l_ - 2.4285922050 * m_ + 0.4505937099 * s_,
+        0.0259040371 * l_ + 0.7827717662 * m_ - 0.8086757660 * s_,
+    )
+
+
+def _srgb(light: float, a: float, b: float) -> list[float]:
+    long = (light + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    medium = (light - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (light - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    linear = (
+        4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
+        -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
+        -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
+    )
+    return [12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055 for c in linear]
+
+
+def _is_caption(output) -> bool:
+    return "caption_of" in output.get("metadata", {})
+
+
+def _is_widget(output) -> bool:
+    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def _name(output) -> str | None:
+    """Return the name of the figure or table that the output shows, if it has one."""
+    metadata = output.get("metadata", {})
+    return (metadata.get("figure") or metadata.get("table") or {}).get("name")
+
+
+def _displays(cells) -> list:
+    return [o for cell in cells.cells for o in cell.get("outputs", []) if "data" in o]
+
+
+def _unique_claims(cells) -> None:
+    """Keep each claim's anchor where it stands first, in the section of its figure."""
+    seen = set()
+    for output in _displays(cells):
+        if "text/html" in output.data:
+            output.data["text/html"] = re.sub(
+                r' id="(claim-[^"]+)"',
+                lambda m: "" if m[1] in seen else seen.add(m[1]) or m[0],
+                output.data["text/html"],
+            )
+
+
+def _boxed(html: str) -> str:
+    box = '<div class="table" role="region" aria-label="Table" tabindex="0">'
+    return re.sub(r"<table\b.*?</table>", lambda m: f"{box}{m[0]}</div>", html, flags=re.S)
+
+
+def _links(name: str | None, figures: Path, folder: Path) -> str:
+    kinds = {"SVG": "svg", "PNG": "png", "data (CSV)": "csv"}
+    found = {k: figures / f"{name}.{v}" for k, v in kinds.items() if name}
+    return " · ".join(
+        f'<a href="{_relative(path, folder)}">{kind}</a>'
+        for kind, path in found.items()
+        if path.exists()
+    )
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())
+
+
+def _text(html: str) -> str:
+    return re.sub(r"<[^>]+>", "", html).strip()
+
+
+def _highlighted(source: str) -> str:
+    return highlight(source, get_lexer_by_name("ipython3"), HtmlFormatter())
+
+
+def _terminal(text: str) -> str:
+    """Return the text as a terminal leaves it: no colours, and the last state of each bar."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r\n", "\n")
+    return markup.escape(re.sub(r"[^\n]*\r(?=[^\n])", "", text).strip("\r\n"))
+
+
+def _copy_plotly(assets: Path) -> None:
+    script = files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+    target = assets / "plotly.min.js"
+    if not target.exists() or target.stat().st_size != len(script.encode()):
+        _write(target, script)
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+# ---------------------------------------------------------------- verdicts over all studies
+
+
+def verdicts(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a study's verdicts.csv.
+
+    Args:
+        file: the table that the notebook's last claims cell wrote; may be missing.
+
+    Returns:
+        one dict per claim, empty if there is no file.
+
+    Raises:
+        ValueError: if a verdict is none of the five words.
+    """
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    for row in rows:
+        if row["verdict"] not in VERDICTS:
+            allowed = ", ".join(VERDICTS)
+            raise ValueError(f"{file}: verdict {row['verdict']!r}; allowed: {allowed}")
+        row["class"] = VERDICTS[row["verdict"]]
+    return rows
+
+
+def verdict_counts(file: Path) -> list[dict]:
+    """Return how many claims have each verdict, the best first.
+
+    Args:
+        file: a verdicts.csv; may be missing.
+
+    Returns:
+        dicts with `verdict`, `class` and `n`, without the verdicts that no claim has.
+    """
+    counts = Counter(row["verdict"] for row in verdicts(file))
+    return [{"verdict": v, "class": c, "n": counts[v]} for v, c in VERDICTS.items() if counts[v]]
+
+
+def published(reports: Path, study: str, profile: str | None = None) -> str | None:
+    """Return the largest profile in which a study has a page, or None.
+
+    Args:
+        reports: the folder of the reports.
+        study: the study's name.
+        profile: look at this profile only.
+
+    Returns:
+        the profile's name.
+    """
+    profiles = PROFILES if profile is None else (profile,)
+    return next((p for p in profiles if (reports / p / f"{study}.html").exists()), None)
+
+
+def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path:
+    """Return the index page: a card for each study and one table of all claims.
+
+    Args:
+        reports: the folder of the reports.
+        profile: the profile to show; None for the largest that each study has.
+        studies: dicts with `name`, `title`, `source` and `headline`, a figure's name.
+
+    Returns:
+        the path of reports/PROFILE/index.html or, without a profile, reports/index.html.
+    """
+    page = (reports / profile if profile else reports) / "index.html"
+    cards, claims = [], []
+    for index, study in enumerate(studies, start=1):
+        shown = published(reports, study["name"], profile)
+        card = {**study, "index": index, "profile": shown}
+        card |= {"link": None, "counts": [], "thumbnail": ""}
+        if shown:
+            figures = reports / shown / "figures" / study["name"]
+            card["link"] = _relative(reports / shown / f"{study['name']}.html", page.parent)
+            card["counts"] = verdict_counts(figures / "verdicts.csv")
+            card["thumbnail"] = Markup(_thumbnail(study, figures, page.parent))
+            claims += [{**row, "card": card} for row in verdicts(figures / "verdicts.csv")]
+        cards.append(card)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return _write(
+        page,
+        environment.get_template("index.html.j2").render(
+            profile=profile,
+            studies=cards,
+            claims=claims,
+            verdicts={v: c for v, c in VERDICTS.items() if any(r["verdict"] == v for r in claims)},
+            others=[
+                (p, _relative(reports / p / "index.html", page.parent))
+                for p in PROFILES
+                if p != profile and (reports / p / "index.html").exists()
+            ],
+            everything="../index.html" if profile and (reports / "index.html").exists() else None,
+            dark=dark_colours("".join(card["thumbnail"] for card in cards)),
+        ),
+    )
+
+
+def _thumbnail(study: dict, figures: Path, folder: Path) -> str:
+    alt = f"Headline figure of {study['title']}"
+    svg, png = (figures / f"{study['headline']}.{kind}" for kind in ("svg", "png"))
+    if svg.exists():
+        text = svg.read_text(encoding="utf-8")
+        return inline_svg(text, f"{study['name']}-{study['headline']}", alt)
+    if png.exists():
+        return f'<img src="{_relative(png, folder)}" alt="{markup.escape(alt)}">'
+    return ""
+
+
+def verdict_table(reports: Path, studies: list[dict]) -> str:
+    """Return the Markdown table of all claims, each from the largest profile of its study.
+
+    Args:
+        reports: the folder of the reports, in the project root.
+        studies: dicts with `name`.
+
+    Returns:
+        a table of claim, paper, here, verdict and report.
+    """
+    lines = ["| claim | paper | here | verdict | report |", "|---|---|---|---|---|"]
+    for study in (s["name"] for s in studies):
+        profile = published(reports, study)
+        if profile is None:
+            continue
+        for row in verdicts(reports / profile / "figures" / study / "verdicts.csv"):
+            here = f"{row['ours']} (n = {row['n']})" if row["ours"] and row["n"] else row["ours"]
+            page = f"{reports.name}/{profile}/{study}.html#claim-{row['claim']}"
+            link = f"[{profile}]({quote(page, safe='/#')})"
+            columns = (row["statement"], row["paper"], here, f"**{row['verdict']}**", link)
+            cells = [c.replace("|", r"\|").replace("\n", " ") for c in columns]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def update_readme(readme: Path, table: str) -> None:
+    """Put the table between the README's two markers.
+
+    Args:
+        readme: the file to change.
+        table: Markdown, as from `verdict_table`.
+
+    Raises:
+        ValueError: if a marker is missing.
+    """
+    text = readme.read_text(encoding="utf-8")
+    before, opening, rest = text.partition("<!-- verdicts -->")
+    _, closing, after = rest.partition("<!-- /verdicts -->")
+    if not (opening and closing):
+        raise ValueError(f"{readme}: needs the markers <!-- verdicts --> and <!-- /verdicts -->")
+    _write(readme, f"{before}{opening}\n{table}\n{closing}{after}")
+
+
+# ---------------------------------------------------------------- provenance
+
+
+def provenance(results) -> HTML:
+    """Return where the numbers come from: commit, versions, machine, data, runs, command.
+
+    Args:
+        results: what a study's run() returns: study, profile, parameters, and runs with one row
+            per run, of which none is fine.
+
+    Returns:
+        a table that shows itself in a notebook.
+    """
+    runs, here = results.runs, environment()
+    study, profile = shlex.quote(results.study.name), shlex.quote(results.parameters.profile)
+    command = f"bsg report {study} --profile {profile}"
+    packages = ("bsglib", "torch", "numpy", "scipy")
+    versions = [f"Python {platform.python_version()}"] + [f"{p} {version(p)}" for p in packages]
+    rows = {
+        "Commit": commit(),
+        "Versions": ", ".join(versions),
+        "Report built on": f"{here['processor']}, {cores()} cores",
+        "Runs computed on": _distinct(runs, "processor") or "none",
+        "Device of the runs": _distinct(runs, "device") or "none",
+        "Torch threads": _distinct(runs, "threads"),
+        "Number type": _distinct(runs, "dtype"),
+        "Seeds": _distinct(runs, "seed"),
+        "Data": _distinct(runs, "dataset"),
+        "Data checksum": _distinct(runs, "data_checksum"),
+        "Runs": str(len(runs)),
+        "Wall time of the runs": _duration(runs["wall_time_s"].sum())
+        if "wall_time_s" in runs
+        else "",
+    }
+    for column in (c for c in runs.columns if c.endswith("_version") and runs[c].nunique() > 1):
+        library = column.removesuffix("_version")
+        counts = ", ".join(f"{v} ({n} runs)" for v, n in runs[column].value_counts().items())
+        rows[f"Mixed {library} versions"] = counts
+    lines = [
+        f'<tr><th scope="row">{key}</th><td>{markup.escape(value)}</td></tr>'
+        for key, value in rows.items()
+        if value
+    ]
+    folded = {
+        "Run ids": [str(r) for r in runs["run_id"]] if "run_id" in runs else [],
+        "Parameters": [f"{k}: {v}" for k, v in results.parameters.model_dump().items()],
+    }
+    for key, values in folded.items():
+        inner = "<br>".join(markup.escape(v) for v in values) or "none"
+        fold = f"<details><summary>{len(values)}</summary><code>{inner}</code></details>"
+        lines.append(f'<tr><th scope="row">{key}</th><td>{fold}</td></tr>')
+    repeat = f"<code>{markup.escape(command)}</code>"
+    lines.append(f'<tr><th scope="row">To repeat</th><td>{repeat}</td></tr>')
+    return HTML(f'<table class="bsg provenance"><tbody>{"".join(lines)}</tbody></table>')
+
+
+def setting(profile: str) -> str:
+    """Return the line a notebook opens with: profile, device, torch version, commit.
+
+    Args:
+        profile: name of the set of parameters.
+
+    Returns:
+        one line.
+    """
+    here = environment()
+    torch = f"torch {here['torch_version']}"
+    return f"profile {profile}, device {here['device']}, {torch}, commit {commit()}"
+
+
+def commit() -> str:
+    """Return the project's git commit, with whether the files differ from it.
+
+    Returns:
+        for example "1a2b3c4d5e6f (clean)"; "unknown" outside git.
+    """
+    try:
+        head, changes = (
+            subprocess.run(
+                ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for arguments in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head} ({'dirty' if changes else 'clean'})"
+
+
+def _distinct(runs, column: str) -> str:
+    if column not in runs:
+        return ""
+    return ", ".join(str(value) for value in sorted(runs[column].dropna().unique()))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

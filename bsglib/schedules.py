@@ -1,0 +1,58 @@
+"""The learning rate as a pure function of the update."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate at each update: scaled with the batch size, warmed up, then decayed.
+
+    Called with the number of updates already made. The peak is `base_lr` times 1, k or sqrt(k)
+    for scaling "none", "linear" (Goyal et al. 2017) or "sqrt" (Hoffer et al. 2017), with
+    k = batch_size / reference_batch_size. During the first `warmup_updates` the rate stays at
+    `warmup_from` ("constant"), or rises from there to the peak by equal steps ("linear") or equal
+    factors ("exponential"). From each update in `decay_at` on it is divided by `decay_by`.
+    """
+
+    base_lr: float
+    batch_size: int
+    reference_batch_size: int
+    scaling: Literal["none", "linear", "sqrt"] = "none"
+    warmup: Literal["none", "constant", "linear", "exponential"] = "none"
+    warmup_updates: int = 0
+    warmup_from: float | None = None  # None: base_lr
+    decay_at: tuple[int, ...] = ()
+    decay_by: float = 10.0
+
+    def __post_init__(self):
+        if self.base_lr <= 0 or self.batch_size < 1 or self.reference_batch_size < 1:
+            raise ValueError(f"learning rate and batch sizes must be positive: {self}")
+        if self.scaling not in ("none", "linear", "sqrt"):
+            raise ValueError(f"scaling = {self.scaling!r}: allowed are none, linear, sqrt")
+        if self.warmup not in ("none", "constant", "linear", "exponential"):
+            raise ValueError(
+                f"warmup = {self.warmup!r}: allowed are none, constant, linear, exponential"
+            )
+
+    @property
+    def peak_lr(self) -> float:
+        """Return the rate after warm-up and before decay."""
+        ratio = self.batch_size / self.reference_batch_size
+        return self.base_lr * {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[self.scaling]
+
+    def __call__(self, update: int) -> float:
+        """Return the rate of the update that follows `update` earlier ones."""
+        decay = self.decay_by ** -sum(update >= knot for knot in self.decay_at)
+        if self.warmup == "none" or update >= self.warmup_updates:
+            return self.peak_lr * decay
+        start = self.base_lr if self.warmup_from is None else self.warmup_from
+        progress = update / self.warmup_updates
+        return (
+            decay
+            * {
+                "constant": start,
+                "linear": start + (self.peak_lr - start) * progress,
+                "exponential": start * (self.peak_lr / start) ** progress,
+            }[self.warmup]
+        )

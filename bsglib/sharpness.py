@@ -1,0 +1,284 @@
+"""How fast the loss grows around a minimizer: Keskar's metric and the largest curvature."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import Bounds, minimize
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bsglib.evaluate import SumLoss, evaluate, loss_and_gradient, loss_function
+from bsglib.weights import flatten, install, reestimate_batch_norm, unchanged
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """Keskar's metric with the trace of its solver."""
+
+    value: float  # per cent
+    loss: float  # f(x)
+    max_loss: float  # largest f(x + A z) seen
+    iterations: int
+    evaluations: int  # of loss and gradient
+    stop: str  # the solver's reason
+    objective_scale: float
+    n: int  # examples
+
+
+def keskar_sharpness(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epsilon: float = 1e-3,
+    subspace: int | None = None,
+    distribution: str = "gaussian",
+    seed: int = 0,
+    max_iter: int = 10,
+    objective_scale: float | None = None,
+    batch_norm: str = "stored",
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int = 512,
+) -> Sharpness:
+    """Return the largest relative loss increase in a box around the weights, in per cent.
+
+    Source: Keskar et al. 2017, Metric 2.1:
+    phi = 100 (max over z in C of f(x + A z) - f(x)) / (1 + f(x)),
+    C = {z : |z_i| <= epsilon (|(A+ x)_i| + 1)}, with x the weights, f the mean loss, A the
+    identity or a random matrix and A+ its pseudo-inverse. The maximum is sought by L-BFGS-B from
+    z = 0 and the best value seen counts, so phi is at least 0 and a lower bound of the maximum.
+    Ten iterations are not invariant to the objective's scale, hence `objective_scale`.
+
+    Args:
+        model: network in any mode and dtype; measured without dropout, left unchanged.
+        x, y: inputs [n, ...] and labels [n]; the whole of them is used.
+        epsilon: box half-width relative to |(A+ x)_i| + 1, dimensionless, > 0.
+        subspace: number of columns of A; None for the full space, A = identity.
+        distribution: of A's entries: "gaussian" (standard normal), "gaussian_unit" or
+            "uniform_unit" (columns scaled to length 1, uniform on [0, 1)). The paper states none.
+        seed: of A, and of the start where the gradient is exactly zero.
+        max_iter: iterations of L-BFGS-B; the paper has 10.
+        objective_scale: factor on the objective given to the solver; None makes its largest
+            derivative 1 at the start, 1.0 is the literal mean loss.
+        batch_norm: "stored" running statistics; "reestimate" them once over x at the
+            unperturbed weights; "batch" statistics of each chunk.
+        loss: a name in `evaluate.LOSSES`, or a function of (outputs, y) summed over examples.
+        chunk_size: examples per forward pass; matters for batch_norm="batch" only.
+
+    Raises:
+        ValueError: if epsilon, a name or a size is not allowed, the loss at the weights is not
+            finite, or two evaluations of it differ (the function measured has to be fixed).
+    """
+    if not epsilon > 0:
+        raise ValueError(f"epsilon = {epsilon}: must be positive")
+    options = {"loss": loss, "chunk_size": chunk_size}
+    with _measured(model, x, batch_norm, chunk_size):
+        theta = flatten(model.parameters()).double()
+        space = (
+            _Identity(theta) if subspace is None else _Subspace(theta, subspace, distribution, seed)
+        )
+        bounds = epsilon * (np.abs(space.coordinates()) + 1)
+        start_loss, gradient = loss_and_gradient(model, x, y, **options)
+        _refuse_moving_function(model, x, y, start_loss, options)
+        best, evaluations = start_loss, 1
+
+        def ascend(z: np.ndarray) -> tuple[float, np.ndarray]:
+            nonlocal best, evaluations
+            install(model, theta + space.into(z))
+            value, gradient = loss_and_gradient(model, x, y, **options)
+            best, evaluations = np.fmax(best, value), evaluations + 1
+            return value, space.back(gradient)
+
+        start, slope = np.zeros_like(bounds), np.abs(space.back(gradient)).max()
+        if slope == 0:  # stationary: z = 0 would never move
+            start = 1e-3 * bounds * np.random.default_rng(seed).uniform(-1, 1, bounds.shape)
+            slope = np.abs(ascend(start)[1]).max()
+        scale = objective_scale or (1 / slope if slope > 0 else 1.0)
+        solved = minimize(
+            lambda z: tuple(-scale * part for part in ascend(z)),
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=Bounds(-bounds, bounds),
+            options={"maxiter": max_iter, "ftol": 0, "gtol": 0},
+        )
+    return Sharpness(
+        value=float(100 * (best - start_loss) / (1 + start_loss)),
+        loss=start_loss,
+        max_loss=float(best),
+        iterations=int(solved.nit),
+        evaluations=evaluations,
+        stop=str(solved.message),
+        objective_scale=float(scale),
+        n=len(y),
+    )
+
+
+@dataclass(frozen=True)
+class LambdaMax:
+    """The largest eigenvalues of the Hessian, the first of them as `value`, and how exact."""
+
+    value: float
+    values: list[float]
+    residual: float  # largest ||H v - lambda v|| / |lambda|
+    products: int  # Hessian-vector products used
+    n: int  # examples
+
+
+def lambda_max(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    k: int = 1,
+    tol: float = 1e-3,
+    seed: int = 0,
+    batch_norm: str = "stored",
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int = 512,
+) -> LambdaMax:
+    """Return the k algebraically largest eigenvalues of the mean loss's Hessian.
+
+    By implicitly restarted Lanczos (ARPACK) in float64 on Hessian-vector products in the model's
+    dtype. Arguments are those of `keskar_sharpness`; `tol` is the relative accuracy asked for.
+
+    Raises:
+        ValueError: as `keskar_sharpness`.
+    """
+    options, products = {"loss": loss, "chunk_size": chunk_size}, 0
+    with _measured(model, x, batch_norm, chunk_size):
+        size = sum(w.numel() for w in model.parameters())
+        start_loss, _ = loss_and_gradient(model, x, y, **options)
+        _refuse_moving_function(model, x, y, start_loss, options)
+
+        def product(v: np.ndarray) -> np.ndarray:
+            nonlocal products
+            products += 1
+            return hvp(model, x, y, torch.from_numpy(v.ravel()), **options).cpu().numpy()
+
+        start = np.random.default_rng(seed).standard_normal(size)
+        hessian = LinearOperator((size, size), matvec=product, dtype=np.float64)
+        values, vectors = eigsh(hessian, k=k, which="LA", tol=tol, v0=start)
+        residuals = [
+            np.linalg.norm(product(v) - value * v) / abs(value)
+            for value, v in zip(values, vectors.T, strict=True)
+        ]
+    descending = sorted(map(float, values), reverse=True)
+    return LambdaMax(descending[0], descending, float(max(residuals)), products, len(y))
+
+
+def hvp(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    v: Tensor,
+    *,
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int = 512,
+) -> Tensor:
+    """Return the Hessian of the mean loss times v [p], a float64 vector [p]."""
+    sum_loss, weights = loss_function(loss), list(model.parameters())
+    parts = v.to(weights[0]).split([w.numel() for w in weights])
+    parts = [part.view_as(w) for part, w in zip(parts, weights, strict=True)]
+    total = torch.zeros(len(v), dtype=torch.float64, device=weights[0].device)
+    with torch.enable_grad():
+        for inputs, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
+            value = sum_loss(model(inputs), labels)
+            gradients = torch.autograd.grad(
+                value, weights, create_graph=True, materialize_grads=True
+            )
+            slope = sum((g * part).sum() for g, part in zip(gradients, parts, strict=True))
+            if slope.requires_grad:  # else the loss is linear in the weights
+                total += flatten(torch.autograd.grad(slope, weights, materialize_grads=True))
+    return total / len(y)
+
+
+@contextlib.contextmanager
+def _measured(model: nn.Module, x: Tensor, batch_norm: str, chunk_size: int) -> Iterator[None]:
+    """Fix the function to be measured: no dropout, batch norm as asked; undo all on leaving."""
+    if batch_norm not in ("stored", "reestimate", "batch"):
+        raise ValueError(f"batch_norm = {batch_norm!r}: allowed are stored, reestimate, batch")
+    with unchanged(model):
+        model.eval().requires_grad_(True)
+        if batch_norm == "reestimate":
+            reestimate_batch_norm(model, x.split(chunk_size))
+        if batch_norm == "batch":
+            for layer in model.modules():
+                layer.training = isinstance(layer, _BatchNorm)
+        yield
+
+
+def _refuse_moving_function(model, x, y, value: float, options: dict) -> None:
+    if not np.isfinite(value):
+        raise ValueError(f"the loss at the weights is {value}: nothing to measure around it")
+    model_training = [m.training for m in model.modules()]
+    if any(model_training):  # batch statistics: evaluate() would switch them off
+        again, _ = loss_and_gradient(model, x, y, **options)
+    else:
+        again = evaluate(model, x, y, **options).loss
+    if abs(again - value) > 1e-5 * (1 + abs(value)):
+        raise ValueError(
+            f"two evaluations of the loss at the same weights give {value} and {again}: "
+            "switch off what is random in the network"
+        )
+
+
+class _Identity:
+    """A = identity: z is in weight space."""
+
+    def __init__(self, theta: Tensor):
+        self.theta = theta
+
+    def coordinates(self) -> np.ndarray:
+        return self.theta.cpu().numpy()
+
+    def into(self, z: np.ndarray) -> Tensor:
+        return torch.from_numpy(z).to(self.theta.device)
+
+    def back(self, gradient: Tensor) -> np.ndarray:
+        return gradient.cpu().numpy()
+
+
+class _Subspace:
+    """A = random [p, d], made again from its seed block by block, never held whole."""
+
+    ROWS = 2**16
+
+    def __init__(self, theta: Tensor, dimension: int, distribution: str, seed: int):
+        if distribution not in ("gaussian", "gaussian_unit", "uniform_unit"):
+            raise ValueError(
+                f"distribution = {distribution!r}: not gaussian, gaussian_unit, uniform_unit"
+            )
+        if not 0 < dimension <= len(theta):
+            raise ValueError(f"subspace = {dimension}: allowed are 1 to {len(theta)}, the weights")
+        self.theta, self.dimension, self.seed = theta, dimension, seed
+        self.uniform = distribution.startswith("uniform")
+        self.scale = np.ones(dimension)
+        self.gram = sum(block.T @ block for _, block in self._blocks())
+        if distribution.endswith("unit"):
+            self.scale = 1 / np.sqrt(np.diag(self.gram))
+            self.gram = self.gram * np.outer(self.scale, self.scale)
+
+    def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        for start in range(0, len(self.theta), self.ROWS):
+            rows = slice(start, min(start + self.ROWS, len(self.theta)))
+            generator = np.random.default_rng([self.seed, start])
+            shape = rows.stop - start, self.dimension
+            draw = generator.random if self.uniform else generator.standard_normal
+            yield rows, draw(shape) * self.scale
+
+    def coordinates(self) -> np.ndarray:
+        """A+ x by the normal equations."""
+        return np.linalg.solve(self.gram, self.back(self.theta))
+
+    def into(self, z: np.ndarray) -> Tensor:
+        moved = np.concatenate([block @ z for _, block in self._blocks()])
+        return torch.from_numpy(moved).to(self.theta.device)
+
+    def back(self, gradient: Tensor) -> np.ndarray:
+        flat = gradient.cpu().numpy()
+        return sum(block.T @ flat[rows] for rows, block in self._blocks())

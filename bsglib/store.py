@@ -1,0 +1,140 @@
+"""The run store: folders, bytes and locks; it knows nothing of training.
+
+A folder per run, `result.json` written last. Every file is written to a temporary name, synced
+and renamed, so that a kill at any moment leaves either the old file or the new one. JSON files
+carry a checksum of their content; `result.json` carries those of the other files.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from bsglib.params import digest
+
+log = logging.getLogger(__name__)
+
+
+class StoreError(RuntimeError):
+    """The run store cannot be written, or a stored file is damaged."""
+
+
+class Store:
+    """Runs below one folder.
+
+    Raises:
+        StoreError: if the folder cannot be made.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"run store {self.root} cannot be made: {error.strerror}") from error
+
+    def folder(self, run_id: str) -> Path:
+        """Return the folder of a run, which may not exist yet."""
+        return self.root / run_id
+
+    @contextlib.contextmanager
+    def lock(self, run_id: str) -> Iterator[None]:
+        """Hold a run for this process; others wait, and the kernel frees it if we die."""
+        locks = self.root / ".locks"
+        try:
+            locks.mkdir(exist_ok=True)
+            with FileLock(locks / run_id):
+                yield
+        except PermissionError as error:
+            raise StoreError(f"run store {self.root} cannot be written: {error}") from error
+
+    def write(self, run_id: str, name: str, content: bytes) -> None:
+        """Write a file of a run, whole or not at all.
+
+        Raises:
+            StoreError: if the disk is full or the folder cannot be written.
+        """
+        path = self.folder(run_id) / name
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(part, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+
+    def write_json(self, run_id: str, name: str, content: dict[str, Any]) -> None:
+        """Write a dictionary with a checksum of it."""
+        content = content | {"checksum": _checksum(content)}
+        self.write(run_id, name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+    def read_json(self, run_id: str, name: str) -> dict[str, Any] | None:
+        """Return a stored dictionary, None if there is none.
+
+        Raises:
+            StoreError: if the file is damaged.
+        """  # noqa: DOC501 the ValueError becomes a StoreError
+        path = self.folder(run_id) / name
+        try:
+            content = json.loads(path.read_bytes())
+            if content.pop("checksum") != _checksum(content):
+                raise ValueError("its checksum is wrong")
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise StoreError(f"damaged file {path}: {error}") from error
+        return content
+
+    def finish(self, run_id: str, result: dict[str, Any], files: list[str]) -> None:
+        """Declare a run complete: `result.json`, with the checksums of the named files."""
+        sums = {name: _file_checksum(self.folder(run_id) / name) for name in files}
+        self.write_json(run_id, "result.json", result | {"files": sums})
+
+    def result(self, run_id: str) -> dict[str, Any] | None:
+        """Return the result of a complete run whose files are sound, None if there is none.
+
+        A damaged run is set aside with a warning, so that it is computed again.
+        """  # noqa: DOC501 the StoreError is caught
+        try:
+            result = self.read_json(run_id, "result.json")
+            for name, expected in (result or {}).get("files", {}).items():
+                path = self.folder(run_id) / name
+                if not path.is_file() or _file_checksum(path) != expected:
+                    raise StoreError(f"damaged file {path}")
+            return result
+        except StoreError as error:
+            self.set_aside(run_id, str(error))
+            return None
+
+    def set_aside(self, run_id: str, reason: str) -> None:
+        """Move a damaged run to the folder `damaged`, with a warning that says why."""
+        target = self.root / "damaged" / f"{run_id}-{uuid.uuid4().hex[:8]}"
+        target.parent.mkdir(exist_ok=True)
+        os.replace(self.folder(run_id), target)
+        log.warning("%s; the run is set aside in %s and computed again", reason, target)
+
+    def remove(self, run_id: str, name: str) -> None:
+        """Remove a file of a run, if it is there, and what killed writers left beside it."""
+        (self.folder(run_id) / name).unlink(missing_ok=True)
+        for part in self.folder(run_id).glob(".*.part"):
+            part.unlink(missing_ok=True)
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return digest(json.dumps(content, sort_keys=True), length=64)
+
+
+def _file_checksum(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,233 @@
+"""Many runs and measures, on the cores of this machine or on a cluster."""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tqdm import tqdm
+
+from bsglib import runtime
+from bsglib.params import RunConfig, digest
+from bsglib.sharpness import keskar_sharpness, lambda_max
+from bsglib.store import Store, StoreError
+from bsglib.train import (
+    DTYPES,
+    Run,
+    build_model,
+    build_optimizer,
+    dataset_of,
+    stored_run,
+    train,
+    train_batch,
+)
+
+MEASURES = {"keskar_sharpness": keskar_sharpness, "lambda_max": lambda_max}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A function of MEASURES, applied to a run's last weights and first training examples."""
+
+    name: str
+    examples: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def file(self) -> str:
+        """Return where a run keeps it."""
+        key = digest(self.name, str(self.examples), json.dumps(self.options, sort_keys=True))
+        return f"measures/{self.name}-{key}.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of a study's design: what to train, what to measure, and its part in the study."""
+
+    config: RunConfig
+    measures: tuple[Measure, ...] = ()
+    arm: str = ""
+    part: int = 1
+
+    @cached_property
+    def key(self) -> str:
+        """Return the identity of config and measures, whatever machine computes them."""
+        return digest(self.config.canonical(), *(m.file for m in self.measures))
+
+    @property
+    def samples(self) -> int:
+        """Return the training examples passed forward and backward, at most."""
+        passes = 1 if self.config.rho is None else 2
+        return self.config.epochs * (self.config.train_size or 1) * passes
+
+
+class SweepError(RuntimeError):
+    """Some runs failed; the others are stored."""
+
+
+def compute(entry: Entry, root: str) -> str:
+    """Train and measure one entry into the store at `root`; return the run's id."""
+    runtime.single_thread()
+    store = Store(root)
+    run = train(entry.config, store=store)
+    for measure in entry.measures:
+        with store.lock(run.id):
+            if not run.diverged and stored_measure(run.id, measure, store) is None:
+                content = {"name": measure.name, "examples": measure.examples}
+                values = _measure(run, measure)
+                content |= {"options": measure.options, "values": values}
+                store.write_json(run.id, measure.file, content)
+    return run.id
+
+
+def _measure(run: Run, measure: Measure) -> dict[str, Any]:
+    dataset, device = dataset_of(run.config), runtime.device()
+    first = dataset.train.x[: measure.examples].to(device)
+    x = dataset.as_input(first, DTYPES[run.config.dtype])
+    y = dataset.train.y[: measure.examples].to(device)
+    model = run.model().to(device)
+    return dataclasses.asdict(MEASURES[measure.name](model, x, y, **measure.options))
+
+
+def stored_measure(identity: str, measure: Measure, store: Store) -> dict[str, Any] | None:
+    """Return the values of a stored measure, None if it is not there or damaged."""
+    try:
+        content = store.read_json(identity, measure.file)
+    except StoreError:
+        store.remove(identity, measure.file)
+        return None
+    return None if content is None else content["values"]
+
+
+def is_stored(entry: Entry, store: Store, data_checksum: str) -> bool:
+    """Return whether an entry's run and measures are all in the store."""
+    run = stored_run(entry.config, data_checksum, store)
+    return run is not None and (
+        run.diverged or all(stored_measure(run.id, m, store) is not None for m in entry.measures)
+    )
+
+
+def sweep(
+    entries: Sequence[Entry],
+    store: Store,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    time_limit_s: float | None = None,
+    progress: bool = False,
+) -> list[Entry]:
+    """Compute entries into the store; return those left when the time limit struck.
+
+    Args:
+        entries: what to compute, in this order.
+        store: where; on a cluster a folder that all workers see.
+        workers: processes with one thread each, None for one per core, 0 for this process.
+        scheduler: address of a Dask scheduler, instead of workers of our own.
+        time_limit_s: stop after so many seconds; interrupted runs resume at the next call.
+        progress: show a bar with the time left on stderr.
+
+    Returns:
+        the entries that were not computed.
+
+    Raises:
+        SweepError: after all others have finished, naming the entries that failed and why.
+    """
+    if not entries:
+        return []
+    deadline = time.monotonic() + (time_limit_s or float("inf"))
+    done, failures = set(), {}
+    run_all = _in_process if workers == 0 and scheduler is None else _on_dask
+    with _bar(entries, progress) as bar:
+        for entry, error in run_all(entries, store, workers, scheduler, deadline):
+            done.add(entry.key)
+            if error is not None:
+                failures[entry.key] = f"{entry.arm}, {entry.config.canonical()}: {error!r}"
+            bar.set_postfix_str(f"{len(done)} of {len(entries)} runs")
+            bar.update(entry.samples)
+    if failures:
+        raise SweepError(
+            f"{len(failures)} of {len(entries)} runs failed:\n" + "\n".join(failures.values())
+        )
+    return [entry for entry in entries if entry.key not in done]
+
+
+def _bar(entries: Sequence[Entry], progress: bool) -> tqdm:
+    layout = "{percentage:3.0f} % |{bar:30}| {postfix}, {elapsed} gone, {remaining} left"
+    total = sum(entry.samples for entry in entries)
+    return tqdm(total=total, bar_format=layout, disable=not progress, file=sys.stderr)
+
+
+def _in_process(entries, store, workers, scheduler, deadline):
+    for entry in entries:
+        if time.monotonic() > deadline:
+            return
+        try:
+            compute(entry, str(store.root))
+            yield entry, None
+        except Exception as error:
+            yield entry, error
+
+
+def _on_dask(entries, store, workers, scheduler, deadline):
+    import dask
+    from distributed import Client, LocalCluster, as_completed
+
+    quiet = {"distributed.worker.daemon": True, "distributed.admin.log-format": "%(message)s"}
+    with dask.config.set(quiet):
+        cluster = scheduler or LocalCluster(
+            n_workers=min(workers or runtime.cores(), len(entries)),
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            silence_logs="ERROR",
+        )
+        with Client(cluster) as client:
+            # unique keys: the store, not Dask, knows what is already computed
+            futures = {
+                client.submit(compute, entry, str(store.root), pure=False, priority=-i): entry
+                for i, entry in enumerate(entries)
+            }
+            left = None if deadline == float("inf") else max(1.0, deadline - time.monotonic())
+            try:
+                for future in as_completed(futures, timeout=left):
+                    yield futures[future], future.exception()
+            except TimeoutError:
+                client.cancel(list(futures))
+            finally:
+                if scheduler is None:
+                    cluster.close()
+
+
+def seconds(entries: Sequence[Entry]) -> float:
+    """Return how long entries would train on one core, from one timed batch of each kind."""
+    rates: dict[str, float] = {}
+    total = 0.0
+    for entry in entries:
+        config = entry.config
+        kind = digest(
+            config.network, str(config.network_options), str(config.batch_size), config.dtype
+        )
+        if kind not in rates:
+            rates[kind] = _seconds_per_sample(config)
+        total += entry.samples * rates[kind]
+    return total
+
+
+def _seconds_per_sample(config: RunConfig) -> float:
+    runtime.single_thread()
+    dataset, device = dataset_of(config), runtime.device()
+    model = build_model(config, dataset)
+    optimizer = build_optimizer(config.model_copy(update={"rho": None}), model)
+    x = dataset.train.x[: config.batch_size].to(device)
+    x, y = dataset.as_input(x, DTYPES[config.dtype]), dataset.train.y[: len(x)].to(device)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        loss, _ = train_batch(model, optimizer, x, y, autocast=config.dtype == "bfloat16")
+        loss.item()  # waits for the device
+        times.append(time.perf_counter() - start)
+    return min(times) / len(x)

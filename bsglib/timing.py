@@ -1,0 +1,74 @@
+"""Seconds per epoch: interleaved and repeated, while nothing else of ours runs."""
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from bsglib import runtime
+from bsglib.params import RunConfig, digest
+from bsglib.store import Store, StoreError
+from bsglib.train import DTYPES, build_model, build_optimizer, dataset_of, environment, train_batch
+
+
+def epoch_times(configs: Sequence[RunConfig], *, samples: int, repeats: int) -> list[dict]:
+    """Return rows of config (its place), repeat, and seconds per epoch, evaluation excluded.
+
+    Each repeat times every config once, so that a slow spell of the machine hits all alike. A
+    time is that of `samples` training examples (at least one batch), scaled to the training set.
+    """
+    runtime.single_thread()
+    prepared = [_prepare(config, samples) for config in configs]
+    rows = []
+    for repeat in range(-1, repeats):  # the first round warms up and is not kept
+        for place, epoch in enumerate(prepared):
+            rows.append({"config": place, "repeat": repeat, "seconds": epoch()})
+    return [row for row in rows if row["repeat"] >= 0]
+
+
+def _prepare(config: RunConfig, samples: int):
+    dataset, device = dataset_of(config), runtime.device()
+    model = build_model(config, dataset)
+    optimizer = build_optimizer(config, model)
+    size, n = config.batch_size, len(dataset.train)
+    batches = max(1, min(samples, n) // size)
+
+    def epoch() -> float:
+        _wait(device)
+        start = time.perf_counter()
+        for first in range(0, batches * size, size):
+            x = dataset.train.x[first : first + size].to(device)
+            y = dataset.train.y[first : first + size].to(device)
+            x = dataset.as_input(x, DTYPES[config.dtype])
+            train_batch(model, optimizer, x, y, autocast=config.dtype == "bfloat16")
+        _wait(device)
+        return (time.perf_counter() - start) * n / (batches * size)
+
+    return epoch
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def stored_epoch_times(
+    configs: Sequence[RunConfig], store: Store, *, samples: int, repeats: int, compute: bool
+) -> dict | None:
+    """Return {"rows", and the machine they were taken on} from the store, measured if missing.
+
+    Returns None if nothing is stored and `compute` is False.
+    """
+    names = [config.canonical() for config in configs]
+    identity = "timing-" + digest(*names, str(samples), str(repeats), str(environment()))
+    with store.lock(identity):
+        try:
+            content = store.read_json(identity, "timing.json")
+        except StoreError as error:
+            store.set_aside(identity, str(error))
+            content = None
+        if content is None and compute:
+            rows = epoch_times(configs, samples=samples, repeats=repeats)
+            content = {"rows": rows} | environment()
+            store.write_json(identity, "timing.json", content)
+    return content

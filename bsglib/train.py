@@ -1,0 +1,386 @@
+"""Train a network, or load it from the run store, or go on where it was interrupted."""
+
+import contextlib
+import io
+import json
+import logging
+import platform
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bsglib import __version__, models, runtime
+from bsglib.data import Dataset
+from bsglib.data import load as load_data
+from bsglib.evaluate import evaluate
+from bsglib.params import ParameterError, RunConfig, digest
+from bsglib.sam import SAM
+from bsglib.schedules import Schedule
+from bsglib.store import Store
+from bsglib.weights import reestimate_batch_norm
+
+log = logging.getLogger(__name__)
+
+TRAINING_VERSION = "1"  # raise it when the numbers of the same config change
+CHUNK_SIZE = 128  # examples per forward pass on a CPU: activations stay in its cache
+CHECKPOINT_EVERY_S = 20.0
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its config, how it ended, a row per epoch, and the last weights."""
+
+    id: str
+    config: RunConfig
+    result: dict
+    history: pd.DataFrame
+    weights: dict[str, Tensor]
+
+    @property
+    def diverged(self) -> bool:
+        """Return whether the loss became infinite or NaN."""
+        return self.result["stopped"] == "diverged"
+
+    def model(self) -> nn.Module:
+        """Return the network with the last weights, in evaluation mode, on the CPU."""
+        shape, classes = self.result["input_shape"], self.result["classes"]
+        with torch.random.fork_rng():
+            model = models.build(self.config.network, shape, classes, **self.config.network_options)
+        model.to(DTYPES[self.config.dtype]).load_state_dict(self.weights)
+        return model.eval()
+
+
+def run_id(config: RunConfig, data_checksum: str) -> str:
+    """Return the identity of a run: config, data, kind of device, training version."""
+    return digest(config.canonical(), data_checksum, runtime.device().type, TRAINING_VERSION)
+
+
+def dataset_of(config: RunConfig) -> Dataset:
+    """Return the data a config names, split as it says.
+
+    Raises:
+        ParameterError: if the batch is larger than the training set.
+    """
+    dataset = load_data(
+        config.dataset,
+        train_size=config.train_size,
+        validation_fraction=config.validation_fraction,
+        split_seed=config.split_seed,
+    )
+    if config.batch_size > len(dataset.train):
+        raise ParameterError(
+            f"parameter 'batch_size' = {config.batch_size}: the training set has "
+            f"{len(dataset.train)} examples, a batch cannot be larger"
+        )
+    return dataset
+
+
+def train(config: RunConfig, *, store: Store | None = None, resume: bool = True) -> Run:
+    """Return the run of a config: loaded if stored, else trained, from its checkpoint if any.
+
+    The initial weights depend on the seed alone, so batch sizes share them; every epoch is
+    shuffled anew and uses every example. A loss that stops being finite ends the run and is
+    recorded. In float64 on a CPU the same config gives the same numbers, interrupted or not.
+
+    Args:
+        config: what to train.
+        store: where runs are kept; None trains without keeping anything.
+        resume: use a checkpoint of an interrupted run.
+
+    Returns:
+        the finished run.
+    """
+    dataset = dataset_of(config)
+    identity = run_id(config, dataset.checksum)
+    if store is None:
+        return _train(config, dataset, identity, None)
+    with store.lock(identity):
+        if (run := stored_run(config, dataset.checksum, store)) is not None:
+            return run
+        if not resume:
+            store.remove(identity, "checkpoint.safetensors")
+        return _train(config, dataset, identity, store)
+
+
+def stored_run(config: RunConfig, data_checksum: str, store: Store) -> Run | None:
+    """Return a complete run from the store, None if it is not there."""
+    identity = run_id(config, data_checksum)
+    if (result := store.result(identity)) is None:
+        return None
+    folder = store.folder(identity)
+    history = pd.read_csv(folder / "history.csv", float_precision="round_trip")
+    return Run(identity, config, result, history, load((folder / "final.safetensors").read_bytes()))
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds, besides the random state."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    history: list[dict] = field(default_factory=list)
+    updates: int = 0
+    best_accuracy: float = -1.0
+    stale_epochs: int = 0
+    diverged_at: int | None = None
+    wall_time_s: float = 0.0
+
+
+def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | None) -> Run:
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        state = _fresh(config, dataset)
+        if store is not None:
+            _restore(state, store.folder(identity) / "checkpoint.safetensors")
+        saved_at, stopped = time.monotonic(), _stopped(state, config)
+        while not stopped:
+            _train_epoch(state, config, dataset)
+            stopped = _stopped(state, config)
+            if stopped or _evaluated(len(state.history), config):
+                state.history[-1] |= _metrics(state, dataset)
+            if store is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
+                store.write(identity, "checkpoint.safetensors", _checkpoint(state))
+                saved_at = time.monotonic()
+    if any(isinstance(m, _BatchNorm) for m in state.model.modules()) and stopped != "diverged":
+        _reestimate(state, dataset)
+    return _finish(config, dataset, identity, store, state, stopped)
+
+
+def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
+    """Return the config's network with fresh weights, in its dtype, on the device."""
+    shape, classes = dataset.input_shape, len(dataset.classes)
+    model = models.build(config.network, shape, classes, **config.network_options)
+    layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
+    return model.to(runtime.device(), DTYPES[config.dtype], memory_format=layout)
+
+
+def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the config's optimizer, inside SAM if it has a radius."""
+    if config.optimizer == "sgd":
+        base = torch.optim.SGD(model.parameters(), lr=config.base_lr, momentum=config.momentum)
+    else:  # Keras' defaults, which differ from torch's in eps
+        base = torch.optim.Adam(model.parameters(), lr=config.base_lr, eps=1e-7)
+    return base if config.rho is None else SAM(base, rho=config.rho, model=model)
+
+
+def schedule_of(config: RunConfig) -> Schedule:
+    """Return the config's learning-rate schedule."""
+    return Schedule(config.base_lr, config.batch_size, config.reference_batch_size, config.scaling)
+
+
+def _fresh(config: RunConfig, dataset: Dataset) -> _State:
+    model = build_model(config, dataset)
+    return _State(model, build_optimizer(config, model))
+
+
+def train_batch(model, optimizer, x: Tensor, y: Tensor, *, autocast: bool) -> tuple[Tensor, Tensor]:
+    """Make one update on a batch and return its mean loss and right answers before the update.
+
+    The batch is worked through in chunks whose gradients add up, unless the network has batch
+    norm, which needs the batch whole.
+
+    Returns:
+        mean loss and number of right answers, both scalars on the device of x.
+    """
+    whole = x.device.type != "cpu" or any(isinstance(m, _BatchNorm) for m in model.modules())
+    chunk_size = len(x) if whole else CHUNK_SIZE
+    passes = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total, correct = 0.0, 0
+        for part, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
+                outputs = model(part).to(x.dtype)
+            loss = nn.functional.cross_entropy(outputs, labels, reduction="sum") / len(y)
+            loss.backward()
+            total = total + loss.detach()
+            correct = correct + (outputs.detach().argmax(1) == labels).sum()
+        passes.append((total, correct))
+        return total
+
+    optimizer.step(closure)
+    return passes[0]  # SAM makes a second pass, away from the weights
+
+
+def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
+    epoch, schedule, device = len(state.history), schedule_of(config), runtime.device()
+    shuffle = np.random.default_rng([config.seed, epoch]).permutation(len(dataset.train))
+    batches = torch.from_numpy(shuffle).split(config.batch_size)
+    losses, correct = [], []
+    start = time.perf_counter()
+    state.model.train()
+    for step, index in enumerate(batches):
+        for group in state.optimizer.param_groups:
+            group["lr"] = schedule(state.updates + step)
+        x = dataset.as_input(dataset.train.x[index].to(device), DTYPES[config.dtype])
+        y = dataset.train.y[index].to(device)
+        autocast = config.dtype == "bfloat16"
+        loss, hits = train_batch(state.model, state.optimizer, x, y, autocast=autocast)
+        losses.append(loss)
+        correct.append(hits)
+    losses = torch.stack(losses).double().cpu()
+    sizes = torch.tensor([len(index) for index in batches], dtype=torch.float64)
+    infinite = (~losses.isfinite()).nonzero()
+    if len(infinite):
+        state.diverged_at = state.updates + int(infinite[0])
+    state.wall_time_s += time.perf_counter() - start
+    state.updates += len(batches)
+    row = {
+        "epoch": epoch + 1,
+        "updates": state.updates,
+        "lr": schedule(state.updates - 1),
+        "running_loss": float((losses * sizes).sum() / sizes.sum()),
+        "running_accuracy": int(torch.stack(correct).sum()) / len(dataset.train),
+    }
+    improved = row["running_accuracy"] > state.best_accuracy
+    state.best_accuracy = max(row["running_accuracy"], state.best_accuracy)
+    state.stale_epochs = 0 if improved else state.stale_epochs + 1
+    state.history.append(row)
+
+
+def _stopped(state: _State, config: RunConfig) -> str | None:
+    if state.diverged_at is not None:
+        return "diverged"
+    if config.patience is not None and state.stale_epochs >= config.patience:
+        return "patience"
+    return "epochs" if len(state.history) >= config.epochs else None
+
+
+def _evaluated(epoch: int, config: RunConfig) -> bool:
+    """Every epoch, or at 1, 2, 3, 4, 6, 8, 11, 16, ...: a factor of the square root of 2."""
+    if config.evaluate == "every":
+        return True
+    return epoch in {round(2 ** (k / 2)) for k in range(40)}
+
+
+def _metrics(state: _State, dataset: Dataset) -> dict[str, float]:
+    device = runtime.device()
+    as_input = partial(dataset.as_input, dtype=next(state.model.parameters()).dtype)
+    row = {}
+    for name in ("train", "validation", "test"):
+        split = getattr(dataset, name)
+        if len(split):
+            x, y = split.x.to(device), split.y.to(device)
+            metrics = evaluate(state.model, x, y, as_input=as_input)
+            row |= {f"{name}_loss": metrics.loss, f"{name}_accuracy": metrics.accuracy}
+    return row
+
+
+def _reestimate(state: _State, dataset: Dataset) -> None:
+    """Average the batch statistics over the training set; keep the metrics before and after."""
+    dtype, device = next(state.model.parameters()).dtype, runtime.device()
+    parts = dataset.train.x.tensor_split(max(1, len(dataset.train) // 1024))
+    reestimate_batch_norm(state.model, (dataset.as_input(p.to(device), dtype) for p in parts))
+    row = state.history[-1]
+    for name, value in _metrics(state, dataset).items():
+        row[f"{name}_before_reestimation"], row[name] = row[name], value
+
+
+def _checkpoint(state: _State) -> bytes:
+    tensors = {f"model.{name}": t for name, t in state.model.state_dict().items()}
+    scalars = {}
+    for index, slots in state.optimizer.state_dict()["state"].items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{name}"] = value
+            else:
+                scalars[f"{index}.{name}"] = value
+    tensors["rng.cpu"] = torch.get_rng_state()
+    if runtime.device().type == "cuda":
+        tensors["rng.cuda"] = torch.cuda.get_rng_state()
+    names = ("history", "updates", "best_accuracy", "stale_epochs", "diverged_at", "wall_time_s")
+    plain = {name: getattr(state, name) for name in names} | {"optimizer": scalars}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    return save(tensors, {"state": json.dumps(plain)})
+
+
+def _restore(state: _State, path: Path) -> None:
+    """Bring a fresh state to where a checkpoint was written; a damaged one is passed over."""
+    if not path.is_file():
+        return
+    try:
+        with safe_open(path, "pt") as file:
+            plain = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        log.warning("checkpoint %s is damaged (%s): training starts anew", path, error)
+        return
+    prefix = "model."
+    state.model.load_state_dict(
+        {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    )
+    slots: dict[int, dict] = {}
+    for name, value in [*tensors.items(), *plain.pop("optimizer").items()]:
+        if name.startswith("optimizer.") or not isinstance(value, Tensor):
+            index, slot = name.removeprefix("optimizer.").split(".", 1)
+            slots.setdefault(int(index), {})[slot] = value
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    torch.set_rng_state(tensors["rng.cpu"])
+    if runtime.device().type == "cuda":
+        torch.cuda.set_rng_state(tensors["rng.cuda"])
+    for name, value in plain.items():
+        setattr(state, name, value)
+
+
+def _finish(config, dataset, identity, store, state: _State, stopped: str) -> Run:
+    weights = {
+        name: t.detach().cpu().contiguous().clone() for name, t in state.model.state_dict().items()
+    }
+    history = pd.DataFrame(state.history)
+    result = {
+        "run_id": identity,
+        "stopped": stopped,
+        "diverged_at": state.diverged_at,
+        "epochs": len(state.history),
+        "updates": state.updates,
+        "wall_time_s": state.wall_time_s,
+        "input_shape": list(dataset.input_shape),
+        "classes": len(dataset.classes),
+        "train_size": len(dataset.train),
+        "data_checksum": dataset.checksum,
+        "training_version": TRAINING_VERSION,
+    } | environment()
+    if store is not None:
+        buffer = io.StringIO()
+        history.to_csv(buffer, index=False)
+        store.write_json(identity, "config.json", config.model_dump())
+        store.write(identity, "history.csv", buffer.getvalue().encode())
+        store.write(identity, "final.safetensors", save(weights))
+        store.finish(identity, result, ["config.json", "history.csv", "final.safetensors"])
+        store.remove(identity, "checkpoint.safetensors")
+        history = pd.read_csv(io.StringIO(buffer.getvalue()), float_precision="round_trip")
+    return Run(identity, config, result, history, weights)
+
+
+def environment() -> dict[str, str | int]:
+    """Return versions, processor and threads, for the record."""
+    device = runtime.device()
+    return {
+        "python_version": platform.python_version(),
+        "bsglib_version": __version__,
+        "torch_version": torch.__version__,
+        "numpy_version": np.__version__,
+        "device": device.type,
+        "processor": torch.cuda.get_device_name() if device.type == "cuda" else _cpu(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,82 @@
+"""Weights as one vector, installed and taken out again without a trace."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def flatten(tensors: Iterable[Tensor]) -> Tensor:
+    """Return tensors, such as `model.parameters()`, as one vector [p]."""
+    return torch.cat([t.detach().reshape(-1) for t in tensors])
+
+
+@torch.no_grad()
+def install(model: nn.Module, theta: Tensor) -> None:
+    """Copy a vector [p] into the model's parameters, cast to their dtype and device.
+
+    Raises:
+        ValueError: if the length is not the number of weights.
+    """
+    weights = list(model.parameters())
+    sizes = [w.numel() for w in weights]
+    if theta.shape != (sum(sizes),):
+        raise ValueError(f"theta has shape {tuple(theta.shape)}, the model {sum(sizes)} weights")
+    theta = theta.to(weights[0])
+    torch._foreach_copy_(
+        weights, [t.view_as(w) for t, w in zip(theta.split(sizes), weights, strict=True)]
+    )
+
+
+@contextlib.contextmanager
+def unchanged(model: nn.Module) -> Iterator[nn.Module]:
+    """Restore weights, buffers, modes, `requires_grad` and `.grad` on leaving, also on errors."""
+    tensors = [*model.parameters(), *model.buffers()]
+    values = [t.detach().clone() for t in tensors]
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(w, w.requires_grad, w.grad) for w in model.parameters()]
+    gradients = [None if grad is None else grad.clone() for _, _, grad in flags]
+    try:
+        yield model
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, values, strict=True):
+                tensor.copy_(value)
+            for (w, requires_grad, grad), value in zip(flags, gradients, strict=True):
+                w.requires_grad_(requires_grad)
+                w.grad = grad if value is None else grad.copy_(value)
+        for module, training in modes:
+            module.training = training
+
+
+@contextlib.contextmanager
+def at_weights(model: nn.Module, theta: Tensor) -> Iterator[nn.Module]:
+    """Install a vector [p] of weights for the duration of a `with` block, then restore all."""
+    with unchanged(model):
+        install(model, theta)
+        yield model
+
+
+@torch.no_grad()
+def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace batch norm's running statistics by their averages over some batches, in place.
+
+    Each batch counts the same, so take equal ones. Dropout stays off.
+    """
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    training = model.training
+    model.eval()
+    try:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # cumulative average
+            layer.train()
+        for x in batches:
+            model(x)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        model.train(training)
