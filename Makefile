@@ -14,7 +14,7 @@ TEST_SOURCES := $(REPORT_SOURCES) tests benchmarks reports/results .ci/lock.py .
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help report test lab lint lock clean FORCE announce-report announce-test
+.PHONY: help report test notebooks lab lint lock clean FORCE announce-report announce-test
 
 help: ## this list (at once)
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -26,6 +26,13 @@ report: announce-report $(VENV)/reported ## run every study on embedded data, wr
 
 test: announce-test $(VENV)/tested ## lint, unit tests, and every notebook executed again and compared (about 15 minutes; 3 more the first time; seconds where nothing changed)
 	@$(if $(TESTED),,echo "nothing changed since the last run that passed")
+
+notebooks: $(VENV)/installed ## write notebooks/*.ipynb from their .py, run with the quick profile (a minute or two each)
+	@for py in notebooks/*.py; do \
+	  $(PY) -m jupytext --quiet --to ipynb --output "$${py%.py}.ipynb" "$$py" && \
+	  $(PY) -m jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
+	    "$${py%.py}.ipynb" || exit 1; \
+	done
 
 lab: $(VENV)/installed ## JupyterLab on this machine, at notebooks/ (seconds)
 	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks

@@ -9,17 +9,17 @@ import typer
 import yaml
 
 from bsglib import claims, report
-from bsglib.data import SOURCES, DataError, data_folder, load
+from bsglib.data import SOURCES, DataError, checksum, data_folder, load
 from bsglib.models import ModelError
 from bsglib.papers import Study, StudyParameters, export_folder, store_of, surlemont, write_export
 from bsglib.params import ROOT, ParameterError, nearest, parse, resolve
 from bsglib.runtime import cores
 from bsglib.store import StoreError
 from bsglib.sweep import Entry, SweepError, is_stored, seconds, sweep
-from bsglib.train import dataset_of, run_id
+from bsglib.train import run_id
 
 STUDIES = {study.name: study for study in (surlemont.study,)}
-REPORTS = ROOT / "reports"
+REPORTS, README = ROOT / "reports", ROOT / "README.md"
 
 commands = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -59,16 +59,11 @@ def build_report(
             f"{study.name}, {parameters.profile}: {'computing' if train else 'loading'} runs"
         )
         run = study.run(parameters.model_copy(update={"compute": train}), progress=True)
-        if not len(run.runs):
-            raise ParameterError(
-                f"profile {profile!r}: none of the {run.designed} runs of {study.name} is there; "
-                f"compute them with `bsg compute {study.name} --profile {profile}`"
-            )
         folder = REPORTS / parameters.profile
         figures = folder / "figures" / study.name
         shutil.rmtree(figures, ignore_errors=True)
         values = parameters.model_dump() | {"compute": False}
-        values["figures"] = str(figures.relative_to(ROOT))
+        values["figures"] = _shown(figures)
         notebook = report.execute(
             ROOT / "notebooks" / f"{study.name}.ipynb", folder / f"{study.name}.ipynb", values
         )
@@ -79,16 +74,16 @@ def build_report(
             assets=REPORTS / "assets",
             command=f"bsg report {study.name} --profile {profile}",
         )
-        typer.echo(f"{page.relative_to(ROOT)}: {_counts(run)}")
+        typer.echo(f"{_shown(page)}: {_counts(run)}")
     cards = [
         {"name": s.name, "title": s.title, "source": s.source, "headline": s.headline}
         for s in STUDIES.values()
     ]
     index = report.write_index(REPORTS, parameters.profile, cards)
-    if parameters.profile != "quick":
+    if parameters.profile in report.PUBLISHED:
         report.write_index(REPORTS, None, cards)
-        report.update_readme(ROOT / "README.md", report.verdict_table(REPORTS, cards))
-    typer.echo(index.relative_to(ROOT))
+        report.update_readme(README, report.verdict_table(REPORTS, cards))
+    typer.echo(_shown(index))
 
 
 @commands.command()
@@ -104,11 +99,12 @@ def compute(
 ) -> None:
     """Train and measure what a study's profile names and the store does not have."""
     (chosen,) = _studies([study])
-    parameters = _parameters(chosen, profile, store=store, workers=workers)
+    given = {"store": store, "workers": workers, "scheduler": scheduler}
+    parameters = _parameters(chosen, profile, **given)
     todo, entries = _missing(chosen, parameters, part)
     typer.echo(f"{study}, {profile}: {len(entries)} runs, {len(todo)} to compute")
     if dry_run:
-        processes = max(1, cores() if workers is None else workers)
+        processes = max(1, cores() if parameters.workers is None else parameters.workers)
         hours = seconds(todo) / processes / 3600
         typer.echo(f"about {hours:.2f} h of training on {processes} processes, measures extra")
         return
@@ -116,8 +112,8 @@ def compute(
     left = sweep(
         todo,
         store_of(parameters),
-        workers=workers,
-        scheduler=scheduler,
+        workers=parameters.workers,
+        scheduler=parameters.scheduler,
         time_limit_s=limit,
         progress=True,
     )
@@ -134,11 +130,7 @@ def status(studies: Names = None, store: StoreFolder = None) -> None:
     for study in _studies(studies):
         for file in sorted((ROOT / "params" / study.name).glob("*.yaml")):
             parameters = _parameters(study, file.stem, store=store)
-            try:
-                todo, entries = _missing(study, parameters, None)
-            except DataError as error:
-                typer.echo(f"{study.name}, {file.stem}: {error}")
-                continue
+            todo, entries = _missing(study, parameters, None)
             for part in sorted({entry.part for entry in entries}):
                 all_of, left = (sum(e.part == part for e in some) for some in (entries, todo))
                 line = f"part {part}: {all_of - left} of {all_of} runs"
@@ -162,7 +154,7 @@ def export(studies: Names = None, profile: Profile = "laptop", store: StoreFolde
         folder = export_folder(parameters.profile, study.name)
         results = study.run(parameters)
         write_export(results, folder)
-        typer.echo(f"{folder.relative_to(ROOT)}: {len(results.runs)} of {results.designed} runs")
+        typer.echo(f"{_shown(folder)}: {len(results.runs)} of {results.designed} runs")
 
 
 @commands.command()
@@ -175,9 +167,8 @@ def clean(
     for study in STUDIES.values():
         for file in (ROOT / "params" / study.name).glob("*.yaml"):
             parameters = _parameters(study, file.stem, store=store)
-            entries = study.design(parameters)
-            checksum = dataset_of(entries[0].config).checksum
-            named |= {run_id(entry.config, checksum) for entry in entries}
+            for entry in study.design(parameters):
+                named.add(run_id(entry.config, checksum(entry.config.dataset)))
     root = store_of(parameters).root
     extra = [
         path
@@ -228,9 +219,12 @@ def _missing(study: Study, parameters: StudyParameters, part: int | None):
     if part is not None and part not in parts:
         raise ParameterError(f"part {part}: {study.name} has parts {parts}")
     entries = [entry for entry in entries if part in (None, entry.part)]
-    checksum = dataset_of(entries[0].config).checksum
     store = store_of(parameters)
-    return [e for e in entries if not is_stored(e, store, checksum)], entries
+    return [entry for entry in entries if not is_stored(entry, store)], entries
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def _counts(results) -> str:

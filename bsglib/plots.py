@@ -40,7 +40,7 @@ def use_style() -> None:
             "lines.linewidth": 1.6,
             "lines.markersize": 5,
             "figure.constrained_layout.use": True,
-            "figure.dpi": 110,
+            "figure.dpi": 96,
             "savefig.transparent": True,
             "svg.fonttype": "none",
             "svg.hashsalt": "bsglib",

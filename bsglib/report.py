@@ -44,7 +44,8 @@ from bsglib.runtime import cores
 from bsglib.train import environment
 
 TEMPLATES = Path(__file__).parent / "templates"
-PROFILES = ("paper", "laptop", "quick")  # the largest first
+PUBLISHED = ("paper", "laptop")  # the largest first
+PROFILES = (*PUBLISHED, "quick")
 PLOTLY = "application/vnd.plotly.v1+json"
 VERDICTS = {word: css_class(word) for word in claims.VERDICTS}
 INKS = {

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from bsglib import runtime
+from bsglib.data import checksum
 from bsglib.params import RunConfig, digest
 from bsglib.sharpness import keskar_sharpness, lambda_max
 from bsglib.store import Store, StoreError
@@ -103,9 +105,9 @@ def stored_measure(identity: str, measure: Measure, store: Store) -> dict[str, A
     return None if content is None else content["values"]
 
 
-def is_stored(entry: Entry, store: Store, data_checksum: str) -> bool:
+def is_stored(entry: Entry, store: Store) -> bool:
     """Return whether an entry's run and measures are all in the store."""
-    run = stored_run(entry.config, data_checksum, store)
+    run = stored_run(entry.config, checksum(entry.config.dataset), store)
     return run is not None and (
         run.diverged or all(stored_measure(run.id, m, store) is not None for m in entry.measures)
     )
@@ -138,6 +140,7 @@ def sweep(
     """
     if not entries:
         return []
+    _validate(entries)
     deadline = time.monotonic() + (time_limit_s or float("inf"))
     done, failures = set(), {}
     run_all = _in_process if workers == 0 and scheduler is None else _on_dask
@@ -153,6 +156,18 @@ def sweep(
             f"{len(failures)} of {len(entries)} runs failed:\n" + "\n".join(failures.values())
         )
     return [entry for entry in entries if entry.key not in done]
+
+
+def _validate(entries: Sequence[Entry]) -> None:
+    """Fail before anything is computed, not once per run, where data or network do not fit."""
+    kinds = {
+        (e.config.dataset, e.config.network, str(e.config.network_options)): e for e in entries
+    }
+    largest = max(entries, key=lambda entry: entry.config.batch_size)
+    for entry in [largest, *kinds.values()]:
+        dataset = dataset_of(entry.config)
+        with torch.random.fork_rng():
+            build_model(entry.config, dataset)
 
 
 def _bar(entries: Sequence[Entry], progress: bool) -> tqdm:
@@ -182,7 +197,7 @@ def _on_dask(entries, store, workers, scheduler, deadline):
             n_workers=min(workers or runtime.cores(), len(entries)),
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs="ERROR",
         )
         with Client(cluster) as client:

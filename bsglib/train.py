@@ -118,7 +118,7 @@ def stored_run(config: RunConfig, data_checksum: str, store: Store) -> Run | Non
     if (result := store.result(identity)) is None:
         return None
     folder = store.folder(identity)
-    history = pd.read_csv(folder / "history.csv", float_precision="round_trip")
+    history = pd.read_csv(folder / "history.csv")
     return Run(identity, config, result, history, load((folder / "final.safetensors").read_bytes()))
 
 
@@ -360,7 +360,7 @@ def _finish(config, dataset, identity, store, state: _State, stopped: str) -> Ru
         store.write(identity, "final.safetensors", save(weights))
         store.finish(identity, result, ["config.json", "history.csv", "final.safetensors"])
         store.remove(identity, "checkpoint.safetensors")
-        history = pd.read_csv(io.StringIO(buffer.getvalue()), float_precision="round_trip")
+        history = pd.read_csv(io.StringIO(buffer.getvalue()))
     return Run(identity, config, result, history, weights)
 
 

@@ -1,6 +1,5 @@
 """The sources: per study its parameters, its design (which runs and measures) and its claims."""
 
-import html
 import json
 import os
 from collections.abc import Callable
@@ -13,11 +12,14 @@ from pydantic import Field
 
 from bsglib import runtime
 from bsglib.claims import Claim, VerdictTable, verdict, verdict_table
-from bsglib.params import ROOT, Parameters, RunConfig, nearest, resolve
+from bsglib.data import checksum
+from bsglib.params import ROOT, ParameterError, Parameters, RunConfig, nearest, resolve
 from bsglib.store import Store
-from bsglib.sweep import Entry, is_stored, stored_measure, sweep
+from bsglib.sweep import Entry, stored_measure, sweep
 from bsglib.timing import stored_epoch_times
-from bsglib.train import dataset_of, stored_run
+from bsglib.train import stored_run
+
+RESULTS = ROOT / "reports" / "results"
 
 
 class StudyParameters(Parameters):
@@ -54,55 +56,54 @@ class Study:
     claims: tuple[Claim, ...]
 
     def run(self, parameters: StudyParameters, *, progress: bool | None = None) -> "Results":
-        """Return the study's numbers: exported or stored ones loaded, missing ones computed.
+        """Return the study's numbers: stored or exported ones loaded, missing ones computed.
 
         Args:
             parameters: of this study.
             progress: show a bar; None: only in an interactive Jupyter session.
 
+        Returns:
+            the numbers, without the runs that are missing if `parameters.compute` is False.
+
         Raises:
-            SweepError: if runs failed.
+            ParameterError: if there are no runs at all.
         """
         runtime.single_thread()
-        entries, store = self.design(parameters), store_of(parameters)
+        store, entries = store_of(parameters), self.design(parameters)
         exported = read_export(export_folder(parameters.profile, self.name))
-        rest = [entry for entry in entries if entry.key not in exported.runs.index]
-        checksums = {entry.config.dataset: dataset_of(entry.config).checksum for entry in rest[:1]}
-        todo = [e for e in rest if not is_stored(e, store, checksums[e.config.dataset])]
-        computed = 0
+        found = {entry.key: _stored(entry, store) or exported.find(entry) for entry in entries}
+        todo = [entry for entry in entries if found[entry.key] is None]
         if parameters.compute and todo:
             shown = "JPY_SESSION_NAME" in os.environ if progress is None else progress
             options = {"workers": parameters.workers, "scheduler": parameters.scheduler}
-            computed = len(todo) - len(sweep(todo, store, progress=shown, **options))
-        rows, histories = [], []
-        for entry in entries:
-            if entry.key in exported.runs.index:
-                rows.append(exported.runs.loc[entry.key].to_dict())
-                histories.append(exported.history[exported.history["entry"] == entry.key])
-            elif (found := _load(entry, store, checksums[entry.config.dataset])) is not None:
-                rows.append(found[0])
-                histories.append(found[1])
-        timings = self._timings(parameters, store, exported)
+            sweep(todo, store, progress=shown, **options)
+            found |= {entry.key: _stored(entry, store) for entry in todo}
+        present = [found[entry.key] for entry in entries if found[entry.key] is not None]
+        if not present:
+            raise ParameterError(
+                f"none of the {len(entries)} runs of {self.name}, profile {parameters.profile!r}, "
+                f"is stored; set compute to true, or run `bsg compute {self.name} --profile ...`"
+            )
+        histories = [history for _, history in present]
         return Results(
             study=self,
             parameters=parameters,
-            runs=pd.DataFrame(rows),
+            runs=pd.DataFrame([row for row, _ in present]),
             history=pd.concat(histories, ignore_index=True) if histories else pd.DataFrame(),
-            timings=timings,
+            timings=self._timings(parameters, store, exported),
             designed=len(entries),
-            computed=computed,
+            computed=len(todo) if parameters.compute else 0,
         )
 
     def _timings(self, parameters, store, exported: "Export") -> pd.DataFrame:
-        if len(exported.timings):
-            return exported.timings
         plan = self.timing(parameters)
         if plan is None or not plan.repeats:
             return pd.DataFrame()
-        options = {"samples": plan.samples, "repeats": plan.repeats, "compute": parameters.compute}
-        content = stored_epoch_times(plan.configs, store, **options)
+        options = {"samples": plan.samples, "repeats": plan.repeats}
+        may_measure = parameters.compute and exported.timings.empty
+        content = stored_epoch_times(plan.configs, store, compute=may_measure, **options)
         if content is None:
-            return pd.DataFrame()
+            return exported.timings
         rows = pd.DataFrame(content["rows"])
         configs = [plan.configs[place] for place in rows["config"]]
         return rows.assign(
@@ -124,7 +125,7 @@ class Study:
         return by_id[claim_id]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """A study's numbers as tidy tables: a row per run, per run and epoch, per timed epoch."""
 
@@ -171,15 +172,17 @@ class Results:
             test_accuracy=("test_accuracy", "median"),
         )
 
-    def _repr_html_(self) -> str:
+    def _line(self) -> str:
         loaded, left = len(self.runs) - self.computed, self.designed - len(self.runs)
-        line = f"{self.designed} runs: {loaded} loaded, {self.computed} computed, {left} missing."
-        table = (
-            self.summary()
-            .reset_index()
-            .to_html(index=False, border=0, classes="bsg", float_format=lambda v: f"{v:.3g}")
-        )
-        return f"<p>{html.escape(line)}</p>{table}"
+        return f"{self.designed} runs: {loaded} loaded, {self.computed} computed, {left} missing."
+
+    def _repr_html_(self) -> str:
+        table = self.summary().reset_index()
+        html = table.to_html(index=False, border=0, classes="bsg", float_format="{:.3g}".format)
+        return f"<p>{self._line()}</p>{html}"
+
+    def __repr__(self) -> str:
+        return f"{self._line()}\n{self.summary().to_string(float_format='{:.3g}'.format)}"
 
 
 @dataclass(frozen=True)
@@ -190,10 +193,17 @@ class Export:
     history: pd.DataFrame
     timings: pd.DataFrame
 
+    def find(self, entry: Entry) -> tuple[dict, pd.DataFrame] | None:
+        """Return an entry's row and history, None if they are not published."""
+        if self.runs.empty or entry.key not in self.runs.index:
+            return None
+        history = self.history[self.history["entry"] == entry.key]
+        return self.runs.loc[entry.key].to_dict(), history
+
 
 def export_folder(profile: str, study: str) -> Path:
     """Return where a study's published numbers lie."""
-    return ROOT / "reports" / "results" / profile / study
+    return RESULTS / profile / study
 
 
 def write_export(results: Results, folder: Path) -> None:
@@ -220,9 +230,9 @@ def store_of(parameters: StudyParameters) -> Store:
     return Store(resolve(parameters.store or os.environ.get("BSG_STORE") or "runs"))
 
 
-def _load(entry: Entry, store: Store, data_checksum: str) -> tuple[dict, pd.DataFrame] | None:
+def _stored(entry: Entry, store: Store) -> tuple[dict, pd.DataFrame] | None:
     """One row for the run and its history, None if the run or a measure is missing."""
-    run = stored_run(entry.config, data_checksum, store)
+    run = stored_run(entry.config, checksum(entry.config.dataset), store)
     if run is None:
         return None
     config = entry.config.model_dump() | entry.config.network_options

@@ -1,0 +1,552 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Does SAM make large batches generalize?
+#
+# Surlemont, Javadi Farahzadi and Stähle trained one small network at many batch sizes, with SGD and
+# with Adam, with the learning rate fixed or scaled with the batch, without and with
+# sharpness-aware minimization (SAM). They measured loss, accuracy and the sharpness of the
+# minimizers, and found that SAM helps small batches only. This report repeats every arm over
+# several seeds, and adds two arms that switch dropout off, because the code they cite may have done
+# so unnoticed. A claim counts as reproduced when the interval over seeds lies inside a rule that was
+# fixed before the runs.
+
+# %% tags=["parameters"]
+profile: str = "quick"  # name of this set of parameters
+store = None  # str: folder of the run store; None: $BSG_STORE, else runs/
+figures = None  # str: folder for SVG, PNG and CSV of every figure; None: keep none
+compute: bool = True  # train what is missing; False: report what is there
+workers = None  # int: processes; None: one per core, 0: this one
+scheduler = None  # str: address of a Dask cluster; None: this machine
+dataset: str = "digits"  # or fashion_mnist, or the path of an .npz
+train_size = 1024  # int: training examples; None: all
+validation_fraction: float = 0.1  # of the training part, set aside for choices
+network: str = "surlemont"  # or "package.module:function"
+network_options: dict = {"width": 0.375}  # what the network takes
+dropout = 0.5  # float: None: the network takes no such option
+dtype: str = "float64"  # or float32, bfloat16
+batch_sizes: list = [32, 64, 128, 256, 512, 1024]  # examples per update
+seeds: list = [0]  # each draws weights, order and masks anew
+sgd_lr: float = 0.01  # at the reference batch size
+adam_lr: float = 0.001  # at the reference batch size
+reference_batch_size: int = 32  # scaled learning rates are proportional to B over this
+momentum: float = 0.9  # heavy ball, SGD only
+epochs: int = 20  # passes over the training set, at most
+patience = 10  # int: stop after so many without a better running accuracy
+evaluate: str = "log"  # epochs at which whole sets are evaluated; or every
+rho: float = 0.05  # radius of SAM
+rho_sweep: list = [0.01, 0.1, 0.2, 0.5]  # other radii, at the largest batch
+epsilon: float = 0.01  # half-width of the sharpness box, relative to |weight| + 1
+max_iter: int = 10  # iterations of L-BFGS-B
+sharpness_examples: int = 256  # training examples the sharpness is measured on
+lambda_max_examples: int = 256  # and the largest Hessian eigenvalue
+timing_samples: int = 1024  # training examples per timed stretch
+timing_repeats: int = 2  # interleaved; the claims need five
+
+# %% [markdown]
+# ## Scope relative to the paper
+#
+# What the paper does, what this report does, and why they differ. *SB* and *LB* are the smallest and
+# the largest batch.
+
+# %%
+import torch
+
+from bsglib import plots, report
+from bsglib.papers import means, surlemont
+from bsglib.params import check
+from bsglib.sharpness import keskar_sharpness
+
+parameters = check(globals(), surlemont.Parameters)
+plots.use_style()
+print(report.setting(parameters.profile))
+plots.show_table(surlemont.scope(parameters), "scope", folder=figures)
+
+# %% [markdown]
+# SAM replaces the gradient of the loss $L$ at the weights $w$ by the gradient at the worst point
+# within a radius $\rho$ (equations 5 and 6 of the paper):
+#
+# $$w_{t+1} = w_t - \eta \, \nabla L\!\left(w_t + \rho \, \frac{\nabla L(w_t)}{\|\nabla L(w_t)\|_2}\right)$$
+#
+# **Sharpness** is Keskar's metric (Keskar et al. 2017, metric 2.1): the largest relative growth
+# of the loss $f$ in a box around the weights $x$, in per cent, sought by a few iterations of
+# L-BFGS-B and therefore a lower bound,
+#
+# $$\phi = 100 \, \frac{\max_{z \in C} f(x + z) - f(x)}{1 + f(x)}, \qquad C = \{z : |z_i| \le \epsilon (|x_i| + 1)\}$$
+#
+# ### A known truth first
+#
+# On a convex quadratic the maximum is a corner of the box and has a closed form.
+
+# %% tags=["check"]
+slope, curvature = torch.linspace(1e-4, 1e-2, 8).double(), torch.linspace(0.1, 2, 8).double()
+line = torch.nn.Linear(8, 1, bias=False).double()
+torch.nn.init.constant_(line.weight, 0.5)
+quadratic = lambda w, y: 8 * (slope * w[:, 0] + curvature * w[:, 0] ** 2 / 2).sum()  # noqa: E731
+measured = keskar_sharpness(
+    line, torch.eye(8).double(), torch.zeros(8), epsilon=epsilon, loss=quadratic
+)
+b, start = epsilon * 1.5, quadratic(torch.full((8, 1), 0.5).double(), None).item() / 8
+growth = ((slope + 0.5 * curvature) * b + curvature * b**2 / 2).sum().item()
+expected = 100 * growth / (1 + start)
+assert abs(measured.value / expected - 1) < 1e-9
+print(
+    f"measured {measured.value:.6f}, expected {expected:.6f}, ratio {measured.value / expected:.6f}"
+)
+
+# %% [markdown]
+# ## The runs
+#
+# Eight arms, two without dropout, and a sweep over the radius of SAM at the largest batch. Within a
+# seed all runs share their initial weights. Batch sizes are compared at equal epochs, as in the
+# paper: the larger the batch, the fewer the updates. A minimizer is compared for sharpness only if
+# its training accuracy shows that it is one; otherwise the claim is not testable at this scale.
+
+# %%
+results = surlemont.study.run(parameters)
+results
+
+# %% [markdown]
+# ## Figure 1: loss with scaled learning rate
+#
+# > With SGD and a learning rate that doubles with the batch, from 0.001 at B = 32 to 0.032 at
+# > B = 1024, training and test loss fall without SAM (top) and with SAM (bottom). With SAM,
+# > B = 1024 ends with a lower validation accuracy. SAM keeps the validation accuracy at 32 and 64.
+# >
+# > Surlemont et al., figure 1 and section V
+
+# %%
+rows = results.of(surlemont.SGD.label, surlemont.SGD_SAM.label)
+means(rows, "train_loss", "test_loss", "validation_accuracy").round(4)
+
+# %%
+arms = (surlemont.SGD, surlemont.SGD_SAM)
+fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in arms})
+plots.show(
+    fig,
+    "figure-1",
+    rows=results.history[results.history["arm"].isin([arm.label for arm in arms])],
+    caption=plots.caption(
+        "Training and test loss against epochs, SGD with scaled learning rate, per batch size",
+        rows,
+        detail="Top: without SAM; bottom: with SAM. Numbers at the lines' ends: batch size.",
+        answers="figure 1 of the paper",
+    ),
+    alt="Loss curves per batch size, SGD with scaled learning rate, without and with SAM",
+    folder=figures,
+)
+
+# %%
+results.verdicts(
+    "surlemont-scaling-compensates",
+    "surlemont-sam-keeps-accuracy",
+    "surlemont-sam-lowers-accuracy-large",
+    "surlemont-outlier-accuracy-1024",
+)
+
+# %% [markdown]
+# Look at whether the lines of a panel end together: at equal epochs the scaled learning rate gives
+# every batch size about the same total step length. A large batch that ends higher may simply have
+# made too few updates for its momentum to settle; more epochs at the same rates would tell.
+
+# %% [markdown]
+# ## Figure 2: sharpness with scaled learning rate
+#
+# > SAM divides the sharpness by nine at B = 32 and by about two at B = 64, does nothing at 128,
+# > makes it worse at 256 and 512, and B = 1024 is an outlier with the lowest value. Without SAM
+# > there is no difference between batch sizes.
+# >
+# > Surlemont et al., figure 2 and section V (the abstract says that minima of large batches stay
+# > sharper)
+
+# %%
+means(rows, "keskar_sharpness", "lambda_max").map(lambda value: float(f"{value:.4g}"))
+
+# %%
+fig, axes = plots.panels(1, 2, height=2.9)
+lines = {arm.label: results.of(arm.label) for arm in arms}
+phi, curve = r"sharpness $\phi$ (%)", r"largest Hessian eigenvalue $\lambda_{max}$"
+plots.plot_against_batch_size(lines, axes[0, 0], column="keskar_sharpness", label=phi, log=True)
+plots.plot_against_batch_size(
+    lines, axes[0, 1], column="lambda_max", label=curve, log=True, legend=False
+)
+plots.title(axes[0, 0], "a", "Keskar's metric")
+plots.title(axes[0, 1], "b", "largest curvature")
+plots.show(
+    fig,
+    "figure-2",
+    rows=rows,
+    caption=plots.caption(
+        "Sharpness and largest Hessian eigenvalue against batch size, SGD with scaled learning rate",
+        rows,
+        detail=surlemont.sharpness_note(parameters),
+        answers="figure 2 of the paper; panel b is ours",
+    ),
+    alt="Sharpness and largest Hessian eigenvalue against batch size, without and with SAM",
+    folder=figures,
+)
+
+# %%
+results.verdicts(
+    "surlemont-sam-sharpness-32",
+    "surlemont-sam-sharpness-64",
+    "surlemont-sam-sharpness-128",
+    "surlemont-sam-sharpness-256",
+    "surlemont-sam-sharpness-512",
+    "surlemont-outlier-sharpness-1024",
+    "surlemont-scaled-equal-sharpness",
+    "surlemont-scaled-sharper",
+    "surlemont-sam-lr-relation",
+    "surlemont-sam-small-only",
+)
+
+# %% [markdown]
+# The metric is absolute in the weights, so two networks of different weight norm or of different
+# training loss are not compared on equal terms: read panel a together with the losses of figure 1,
+# and with panel b, which is another measure of the same minimizers. If both panels order the batch
+# sizes alike, the order does not hang on the metric.
+
+# %% [markdown]
+# ## Figure 3: train error over test error
+#
+# > The ratio of train error to test error, fixed learning rate (top) and scaled (bottom), without
+# > and with SAM. The generalization gap is reduced at B = 32 and 64. The text speaks of the ratio of
+# > test accuracy to validation accuracy, the figure shows errors.
+# >
+# > Surlemont et al., figure 3 and sections IV.D and V
+
+# %%
+regimes = {
+    "fixed learning rate": (surlemont.SGD_FIXED, surlemont.SGD_FIXED_SAM),
+    "scaled learning rate": (surlemont.SGD, surlemont.SGD_SAM),
+}
+rows = results.of(*(arm.label for pair in regimes.values() for arm in pair))
+rows = rows.assign(
+    error_ratio=surlemont.error_ratio(rows),
+    accuracy_ratio=rows["test_accuracy"] / rows["validation_accuracy"],
+)
+means(rows, "error_ratio", "accuracy_ratio").round(3)
+
+# %%
+fig, axes = plots.panels(2, 2, height=5, sharey="col", sharex=True)
+for row, letter, (name, pair) in zip(axes, "ab", regimes.items(), strict=True):
+    lines = {arm.label: rows[rows["arm"] == arm.label] for arm in pair}
+    plots.plot_against_batch_size(
+        lines, row[0], column="error_ratio", label="train error / test error"
+    )
+    plots.plot_against_batch_size(
+        lines, row[1], column="accuracy_ratio", label="test acc. / validation acc.", legend=False
+    )
+    plots.title(row[0], letter, name)
+plots.show(
+    fig,
+    "figure-3",
+    rows=rows,
+    caption=plots.caption(
+        "Ratio of train error to test error, and of test accuracy to validation accuracy",
+        rows,
+        detail="A ratio of one means no generalization gap.",
+        answers="figure 3 of the paper; the right column is the ratio its text defines",
+    ),
+    alt="Error and accuracy ratios against batch size, fixed and scaled learning rate",
+    folder=figures,
+)
+
+# %%
+results.verdicts("surlemont-sam-narrows-gap", "surlemont-sam-error-ratio")
+
+# %% [markdown]
+# A ratio near one can mean two things: good generalization, or training that has not yet begun to
+# fit. The losses of figures 1 and 6 tell which.
+
+# %% [markdown]
+# ## Figures 4 and 5: Adam
+#
+# > With Adam, SAM improves neither the validation accuracy nor the sharpness, whether the learning
+# > rate is fixed or scaled; Adam is worse than SGD, and neither arm is satisfactory.
+# >
+# > Surlemont et al., figures 4 and 5 and section V. "Default configuration" of Keras and two
+# > scenarios of the learning rate contradict each other: both are shown.
+
+# %%
+adam = (surlemont.ADAM_FIXED, surlemont.ADAM_FIXED_SAM, surlemont.ADAM, surlemont.ADAM_SAM)
+rows = results.of(*(arm.label for arm in adam))
+means(rows, "test_loss", "validation_accuracy", "keskar_sharpness").map(lambda v: float(f"{v:.4g}"))
+
+# %%
+fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in adam})
+plots.show(
+    fig,
+    "figure-4",
+    rows=results.history[results.history["arm"].isin([arm.label for arm in adam])],
+    caption=plots.caption(
+        "Training and test loss against epochs, Adam, per batch size",
+        rows,
+        detail="Numbers at the lines' ends: batch size.",
+        answers="figure 4 of the paper",
+    ),
+    alt="Loss curves per batch size, Adam, fixed and scaled learning rate, without and with SAM",
+    folder=figures,
+)
+fig, axes = plots.panels(1, 2, height=2.9, sharey=True)
+for ax, pair, letter in zip(axes[0], (adam[:2], adam[2:]), "ab", strict=True):
+    lines = {arm.label: results.of(arm.label) for arm in pair}
+    plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
+    plots.title(ax, letter, pair[0].label)
+
+# %%
+plots.show(
+    fig,
+    "figure-5",
+    rows=rows,
+    caption=plots.caption(
+        "Sharpness against batch size, Adam",
+        rows,
+        detail=surlemont.sharpness_note(parameters),
+        answers="figure 5 of the paper",
+    ),
+    alt="Sharpness against batch size, Adam with fixed and scaled learning rate",
+    folder=figures,
+)
+results.verdicts(
+    "surlemont-adam-accuracy-scaled",
+    "surlemont-adam-accuracy-fixed",
+    "surlemont-adam-worse-scaled",
+    "surlemont-adam-worse-fixed",
+    "surlemont-adam-sharpness-scaled",
+    "surlemont-adam-sharpness-fixed",
+)
+
+# %% [markdown]
+# Adam at a rate scaled linearly can leave the region where the network learns at all: a sharpness
+# near zero then means that the loss is flat because the network says the same for every input. Read
+# figure 5 only where the accuracy is far from chance.
+
+# %% [markdown]
+# ## Figures 6 and 7: fixed learning rate
+#
+# > Training and test loss, and sharpness, of SGD with a learning rate of 0.001 at every batch size,
+# > without and with SAM. Their findings are stated for SAM as a whole: it lowers the sharpness and
+# > keeps the accuracy at B = 32 and 64 only.
+# >
+# > Surlemont et al., figures 6 and 7 and section V
+
+# %%
+fixed = regimes["fixed learning rate"]
+rows = results.of(*(arm.label for arm in fixed))
+means(rows, "test_loss", "validation_accuracy", "keskar_sharpness").map(lambda v: float(f"{v:.4g}"))
+
+# %%
+fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in fixed})
+plots.show(
+    fig,
+    "figure-6",
+    rows=results.history[results.history["arm"].isin([arm.label for arm in fixed])],
+    caption=plots.caption(
+        "Training and test loss against epochs, SGD with fixed learning rate, per batch size",
+        rows,
+        detail="Numbers at the lines' ends: batch size.",
+        answers="figure 6 of the paper",
+    ),
+    alt="Loss curves per batch size, SGD with fixed learning rate, without and with SAM",
+    folder=figures,
+)
+fig, axes = plots.panels(1, 2, height=2.9)
+lines = {arm.label: results.of(arm.label) for arm in fixed}
+plots.plot_against_batch_size(lines, axes[0, 0], column="keskar_sharpness", label=phi, log=True)
+plots.plot_against_batch_size(
+    lines, axes[0, 1], column="validation_accuracy", label="validation accuracy (%)",
+    scale=plots.PERCENT, legend=False,
+)  # fmt: skip
+
+# %%
+plots.show(
+    fig,
+    "figure-7",
+    rows=rows,
+    caption=plots.caption(
+        "Sharpness and validation accuracy against batch size, SGD with fixed learning rate",
+        rows,
+        detail=surlemont.sharpness_note(parameters),
+        answers="figure 7 of the paper; the right panel is ours",
+    ),
+    alt="Sharpness and accuracy against batch size, SGD with fixed learning rate",
+    folder=figures,
+)
+results.verdicts(
+    "surlemont-fixed-gap",
+    "surlemont-fixed-sam-accuracy",
+    "surlemont-fixed-sam-small",
+    "surlemont-fixed-sam-large",
+)
+
+# %% [markdown]
+# At equal epochs and equal learning rate a large batch has made few and small steps. That its loss
+# is higher says nothing yet about minimizers: compare the *training* loss before the test loss.
+
+# %% [markdown]
+# ## Accuracy of every arm
+#
+# > The paper judges minimizers by validation accuracy but prints no table.
+# >
+# > Surlemont et al., section IV.D
+
+# %%
+main = results.runs[~results.runs["arm"].isin([surlemont.RHO_SWEEP])]
+accuracy = means(main, "validation_accuracy", "test_accuracy", scale=plots.PERCENT)
+plots.show_table(accuracy, "accuracy", folder=figures)
+
+# %% [markdown]
+# ## Time per epoch
+#
+# > Larger batches take quite a bit less time per epoch, and SAM about doubles it at every batch
+# > size.
+# >
+# > Surlemont et al., section V, in words only
+
+# %% tags=["nbval-ignore-output"]
+fig, axes = plots.panels(1, 2, height=2.7)
+times = surlemont.epoch_times(results)
+lines = {arm.label: times[times["sam"] == arm.sam] for arm in arms}
+plots.plot_against_batch_size(lines, axes[0, 0], column="seconds", label="seconds per epoch")
+ratio = {"SAM over SGD": surlemont.epoch_time_ratios(results)}
+plots.plot_against_batch_size(
+    ratio, axes[0, 1], column="ratio", label="time with SAM / without", legend=False
+)
+plots.mark_paper(axes[0, 1], 2.0)
+axes[0, 1].set_ylim(bottom=0)
+plots.show(
+    fig,
+    "runtime",
+    rows=times,
+    caption=surlemont.timing_note(results),
+    alt="Seconds per epoch against batch size, without and with SAM, and their ratio",
+    folder=figures,
+)
+
+# %%
+results.verdicts("surlemont-sam-doubles-time", "surlemont-large-batch-faster")
+
+# %% [markdown]
+# On a processor core, time per epoch falls with the batch only as far as the cost of starting each
+# operation is shared; on the paper's hardware parallelism adds to that. SAM's two gradients set the
+# ratio's lower bound; what lies above is the cost of moving the weights there and back.
+
+# %% [markdown]
+# ## Is it SAM, or is it dropout?
+#
+# > The network has dropout of 0.5 twice. The public code that the paper cites for SAM calls its inner
+# > network without the training flag in the training step, so that dropout is off when SAM is on and
+# > on when it is not. That the authors used it unchanged is our inference.
+# >
+# > Surlemont et al., section IV.A and reference 6
+
+# %%
+without = (surlemont.NO_DROPOUT, surlemont.NO_DROPOUT_SAM)
+rows = results.of(*(arm.label for arm in (*arms, *without)))
+means(rows, "keskar_sharpness", "validation_accuracy").map(lambda v: float(f"{v:.4g}"))
+
+# %%
+fig, axes = plots.panels(1, 2, height=2.9, sharey=True)
+for ax, pair, letter in zip(axes[0], (arms, without), "ab", strict=True):
+    lines = {arm.label: results.of(arm.label) for arm in pair}
+    plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
+    plots.title(ax, letter, "dropout on" if pair is arms else "dropout off")
+plots.show(
+    fig,
+    "dropout",
+    rows=rows,
+    caption=plots.caption(
+        "Sharpness against batch size with dropout on (a) and off (b)",
+        rows,
+        detail=surlemont.sharpness_note(parameters),
+        answers="a question of ours; the paper's comparison may be filled marks of a with open of b",
+    ),
+    alt="Sharpness against batch size, with and without dropout, without and with SAM",
+    folder=figures,
+)
+
+# %%
+results.verdicts("surlemont-dropout-explains", "surlemont-dropout-alone")
+
+# %% [markdown]
+# If the jump from filled marks with dropout to open marks without is as large as the paper's factor,
+# while SAM alone within a panel moves little, the paper's headline is explained by its code. If
+# dropout alone moves the sharpness the other way, it is not.
+
+# %% [markdown]
+# ## Does a larger radius help the largest batch?
+#
+# > At B = 1024 the run might sit in a local minimum of the sharpness itself; whether a larger rho
+# > changes that is left open.
+# >
+# > Surlemont et al., section V
+
+# %%
+rows = surlemont.rho_rows(results)
+rows.groupby("rho")[["keskar_sharpness", "train_loss", "validation_accuracy"]].mean().round(4)
+
+# %%
+fig, axes = plots.panels(1, 2, height=2.7)
+plots.plot_against_rho(rows, axes[0, 0], column="keskar_sharpness", label=phi, log=True, scale=1)
+plots.plot_against_rho(
+    rows,
+    axes[0, 1],
+    column="validation_accuracy",
+    label="validation accuracy (%)",
+    log=False,
+    scale=100,
+)
+plots.show(
+    fig,
+    "rho",
+    rows=rows,
+    caption=plots.caption(
+        "Sharpness and validation accuracy at the largest batch against the radius of SAM",
+        rows,
+        detail=surlemont.sharpness_note(parameters),
+        answers="the open question of section V",
+    ),
+    alt="Sharpness and validation accuracy against the radius of SAM at the largest batch",
+    folder=figures,
+)
+
+# %%
+results.verdicts("surlemont-larger-rho")
+
+# %% [markdown]
+# A radius so large that the network no longer trains also lowers the sharpness: look at both panels.
+
+# %% [markdown]
+# ## What did not reproduce, and limits
+#
+# The table below names every claim that did not reproduce or could not be tested, with the reason.
+# Beyond it: the paper does not state SAM's radius, the examples its sharpness was measured on, or
+# its number of runs; sharpness values are therefore compared as ratios and orders, never as values.
+# Batch sizes are compared at equal epochs, as in the paper, not at equal training loss. The
+# validation part is ours, for choices; no choice was made on the test images.
+
+# %% [markdown]
+# ## Conclusion
+#
+# - The verdicts stand beside the paper's words, each with its rule, interval and number of seeds.
+# - Where SAM and dropout are told apart, the section on dropout decides which of them the headline
+#   belongs to.
+# - What the scale of these runs cannot show is marked as such instead of being guessed.
+
+# %%
+plots.show_table(results.verdicts(), "verdicts", folder=figures)
+
+# %% tags=["nbval-ignore-output"]
+report.provenance(results)

@@ -1,0 +1,58 @@
+"""Settings shared by all tests: one thread, a run store of their own, no traces left behind."""
+
+import os
+
+import pytest
+import torch
+
+from bsglib import runtime
+from bsglib.params import RunConfig
+from bsglib.store import Store
+
+
+def pytest_configure(config):
+    runtime.single_thread()
+
+
+@pytest.fixture(autouse=True)
+def clean_process(tmp_path):
+    """Give each test its own run store and seed, and fail those that leave settings behind."""
+    with pytest.MonkeyPatch.context() as patch:  # of its own: the test's is undone before
+        patch.setenv("BSG_STORE", str(tmp_path / "bsg-store"))
+        torch.manual_seed(0)
+        folder, variables = os.getcwd(), own_variables()
+        yield
+        assert torch.get_num_threads() == 1
+        assert torch.get_default_dtype() == torch.float32
+        assert torch.is_grad_enabled()
+        assert os.getcwd() == folder
+        assert own_variables() == variables
+
+
+def own_variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("BSG_")}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def tiny():
+    """Return a function that makes a config of a run of some milliseconds."""
+
+    def make(**changes) -> RunConfig:
+        values = {
+            "dataset": "digits",
+            "train_size": 50,
+            "network": "surlemont",
+            "network_options": {"width": 0.0625},
+            "base_lr": 0.1,
+            "batch_size": 16,
+            "epochs": 2,
+            "dtype": "float64",
+        }
+        return RunConfig(**values | changes)
+
+    return make

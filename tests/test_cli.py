@@ -1,0 +1,165 @@
+"""Tests of bsglib.cli, and of a study from the command to its report."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import yaml
+
+from bsglib import cli, papers
+from bsglib.papers import surlemont
+
+TINY = {
+    "profile": "tiny",
+    "train_size": 64,
+    "network_options": {"width": 0.1},
+    "batch_sizes": [32, 64],
+    "seeds": [0],
+    "epochs": 2,
+    "rho_sweep": [0.1],
+    "sharpness_examples": 32,
+    "lambda_max_examples": 32,
+    "timing_samples": 64,
+    "timing_repeats": 1,
+    "workers": 0,
+}
+RUNS = 10 * 2 + 1  # ten arms at two batch sizes, and one other radius
+
+
+@pytest.fixture
+def bsg(monkeypatch, capsys):
+    """Return a function that runs `bsg` and returns its status and what it printed."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["bsg", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.app()
+        printed = capsys.readouterr()
+        return stop.value.code or 0, printed.out + printed.err
+
+    return run
+
+
+@pytest.fixture
+def tiny_profile(tmp_path, monkeypatch):
+    """A parameter file of a study of a second, and reports of its own."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(TINY))
+    monkeypatch.setattr(cli, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(papers, "RESULTS", tmp_path / "reports" / "results")
+    monkeypatch.setattr(cli, "README", tmp_path / "README.md")
+    (tmp_path / "README.md").write_text("<!-- verdicts -->\n<!-- /verdicts -->\n")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["compute", "surlemont_sm"], "did you mean 'surlemont_sam'?"),
+        (["compute", "surlemont_sam", "--profile", "lptop"], "did you mean 'laptop'?"),
+        (["compute", "surlemont_sam", "--profile", "no.yaml"], "no.yaml"),
+        (["compute", "surlemont_sam", "--part", "9", "--dry-run"], "parts [1, 2]"),
+        (["data", "fashion_mnits"], "did you mean 'fashion_mnist'?"),
+    ],
+)
+def test_a_wrong_name_ends_with_status_1_and_the_nearest_right_one(bsg, arguments, message):
+    status, printed = bsg(*arguments)
+    assert status == 1 and message in printed
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("epoch: 3", "unknown parameter 'epoch'; did you mean 'epochs'?"),
+        ("epochs: '3'", "'epochs' = '3' (str)"),
+        ("batch_sizes: [32, 4096]", "'batch_size' = 4096"),
+        ("network: surlemon", "did you mean 'surlemont'?"),
+        ("dataset: digit", "did you mean 'digits'?"),
+        ("epochs: [", "parameter file"),
+    ],
+)
+def test_bad_parameters_are_refused_before_anything_is_computed(bsg, tmp_path, text, message):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    store = tmp_path / "store"
+    options = ["--profile", str(file), "--workers", "0", "--store", str(store)]
+    status, printed = bsg("compute", "surlemont_sam", *options)
+    assert status == 1 and message in printed
+    assert not list(store.glob("[0-9a-f]*")), "nothing was computed"
+
+
+def test_dry_run_says_how_much_and_computes_nothing(bsg, tiny_profile, tmp_path):
+    store = tmp_path / "store"
+    options = ["--profile", tiny_profile, "--dry-run", "--store", str(store)]
+    status, printed = bsg("compute", "surlemont_sam", *options)
+    assert status == 0 and f"{RUNS} runs, {RUNS} to compute" in printed
+    assert re.search(r"about \d+\.\d+ h of training", printed)
+    assert not list(store.glob("[0-9a-f]*"))
+
+
+def test_a_study_from_compute_over_export_to_a_report_that_needs_no_runs(
+    bsg, tiny_profile, tmp_path
+):
+    store = ["--store", str(tmp_path / "store")]
+    study = ["surlemont_sam", "--profile", tiny_profile]
+    status, printed = bsg("compute", *study, "--part", "1", *store)
+    assert status == 0, printed
+    status, printed = bsg("compute", *study, *store)
+    assert status == 0 and f"{RUNS} runs, 9 to compute" in printed, "part 1 is not computed again"
+    assert "complete" in printed
+
+    status, printed = bsg("export", *study, *store)
+    assert status == 0 and f"{RUNS} of {RUNS} runs" in printed
+    results = tmp_path / "reports" / "results" / "tiny" / "surlemont_sam"
+    runs = pd.read_csv(results / "runs.csv")
+    assert len(runs) == RUNS and runs["keskar_sharpness"].notna().all()
+
+    parameters = cli._parameters(surlemont.study, tiny_profile, store=str(tmp_path / "empty"))
+    rebuilt = surlemont.study.run(parameters.model_copy(update={"compute": False}))
+    assert len(rebuilt.runs) == RUNS and len(rebuilt.timings) == 2 * 2
+
+    status, printed = bsg("report", *study, *store)
+    assert status == 0, printed
+    page = (tmp_path / "reports" / "tiny" / "surlemont_sam.html").read_text()
+    assert f"{RUNS} runs: {RUNS} loaded, 0 computed, 0 missing." in page
+    figures = tmp_path / "reports" / "tiny" / "figures" / "surlemont_sam"
+    names = {path.stem for path in figures.glob("*.svg")}
+    assert names == {f"figure-{i}" for i in range(1, 8)} | {"runtime", "dropout", "rho"}
+    verdicts = pd.read_csv(figures / "verdicts.csv")
+    assert list(verdicts["claim"]) == [claim.id for claim in surlemont.study.claims]
+    assert list(rebuilt.verdicts().rows["ours"]) == list(verdicts["ours"])
+    for name in names:
+        assert f'id="{name}"' in page
+    assert (tmp_path / "reports" / "tiny" / "index.html").is_file()
+
+
+def test_a_report_without_runs_says_how_to_compute_them(bsg, tiny_profile):
+    status, printed = bsg("report", "surlemont_sam", "--profile", tiny_profile)
+    assert status == 1 and "run `bsg compute surlemont_sam --profile" in printed
+
+
+def test_a_time_limit_stops_cleanly_and_the_next_call_goes_on(bsg, tiny_profile, tmp_path):
+    options = ["surlemont_sam", "--profile", tiny_profile, "--store", str(tmp_path / "store")]
+    status, printed = bsg("compute", *options, "--time-limit", "0.005")
+    assert status == 0 and "the same command goes on" in printed
+    status, printed = bsg("compute", *options)
+    assert status == 0 and "complete" in printed
+
+
+def test_clean_removes_only_what_no_parameter_file_names(bsg, tiny_profile, tmp_path):
+    store = tmp_path / "store"
+    bsg("compute", "surlemont_sam", "--profile", tiny_profile, "--part", "1", "--store", str(store))
+    kept = store / "timing-0000"
+    kept.mkdir()
+    status, printed = bsg("clean", "--yes", "--store", str(store))
+    assert status == 0 and re.search(r"\d+ runs that no parameter file names", printed)
+    assert [p.name for p in store.iterdir() if not p.name.startswith(".")] == [kept.name]
+
+
+def test_stored_json_is_readable_by_anyone(bsg, tiny_profile, tmp_path):
+    store = tmp_path / "store"
+    bsg("compute", "surlemont_sam", "--profile", tiny_profile, "--part", "2", "--store", str(store))
+    results = [json.loads(path.read_text()) for path in store.glob("*/result.json")]
+    assert len(results) == 9
+    assert all(r["stopped"] == "epochs" and r["updates"] > 0 for r in results)

@@ -1,0 +1,104 @@
+"""Tests of bsglib's structure: imports flow one way, and some words stay where they belong."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import bsglib
+
+PACKAGE = Path(bsglib.__file__).parent
+ORDER = (
+    "runtime params data models schedules sam weights evaluate store train timing sharpness "
+    "landscape sweep stats claims papers plots surface3d report cli"
+).split()
+CUDA = {"runtime.py": 1, "timing.py": 2, "train.py": 5}  # lines; runtime names the device
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
+
+
+def layer(path: Path) -> str:
+    """The name in ORDER under which a file stands; the package itself is the bottom."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def own_imports(source: str) -> set[str]:
+    """The layers of bsglib that a module imports, wherever in it the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where they point"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        parts = [name.split(".") for name in names]
+        found |= {p[1] for p in parts if p[0] == "bsglib" and len(p) > 1 and p[1] in ORDER}
+    return found
+
+
+def pointing_back(name: str, source: str) -> set[str]:
+    allowed = ORDER[: ORDER.index(name)]
+    return {other for other in own_imports(source) if other not in allowed and other != name}
+
+
+def test_every_module_has_its_place():
+    assert {layer(path) for path in FILES} - {"__init__"} <= set(ORDER)
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_no_import_points_back(path):
+    source = path.read_text()
+    if layer(path) == "__init__":
+        assert own_imports(source) <= {"runtime"}
+    else:
+        assert pointing_back(layer(path), source) == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "back"),
+    [
+        ("from bsglib.train import train", {"train"}),
+        ("from bsglib import sweep, params", {"sweep"}),
+        ("import bsglib.claims as c", {"claims"}),
+        ("def f():\n    from bsglib.papers.surlemont import study", {"papers"}),
+        ("from bsglib.store import Store\nfrom bsglib import params\nimport torch", set()),
+    ],
+)
+def test_an_import_that_points_back_would_be_found(source, back):
+    assert pointing_back("evaluate", source) - {"store"} == back
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_only_the_command_line_prints(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    prints = [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
+    assert not prints or path.name == "cli.py"
+
+
+def test_the_kind_of_device_is_named_in_few_places():
+    found = {}
+    for name, path in zip(NAMES, FILES, strict=True):
+        count = sum("cuda" in line for line in path.read_text().splitlines())
+        found |= {name: count} if count else {}
+    assert set(found) <= set(CUDA)
+    assert all(count <= CUDA[name] for name, count in found.items())
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_every_module_says_its_purpose_first(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_no_function_is_named_get_do_or_compute_something(path):
+    nodes = ast.walk(ast.parse(path.read_text()))
+    names = [n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    bad = ("get_", "do_", "compute_", "my_", "new_")
+    assert [name for name in names if name.lstrip("_").startswith(bad)] == []
+
+
+def test_every_test_file_names_its_module_in_its_first_line():
+    for path in Path(__file__).parent.glob("test_*.py"):
+        assert path.read_text().startswith('"""Tests of '), path.name

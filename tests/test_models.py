@@ -1,0 +1,191 @@
+"""Tests of bsglib.models."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from bsglib.models import Dropout, ModelError, build, glorot_uniform
+
+DRAWS = 2**18
+
+
+def mlp(input_shape, classes, *, hidden: int = 4):
+    """A user's network, found by the name of this module."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(math.prod(input_shape), hidden), nn.Linear(hidden, classes)
+    )
+
+
+def wrong_outputs(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), classes + 1))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 9, 13)])
+def test_outputs_have_a_column_per_class(shape):
+    model = build("surlemont", shape, 7)
+    assert model(torch.zeros(5, *shape, dtype=torch.float64)).shape == (5, 7)
+    assert model.training
+
+
+def test_the_network_has_the_sources_layers():
+    model = build("surlemont", (1, 28, 28), 10)
+    shapes = [tuple(w.shape) for w in model.parameters()]
+    assert shapes == [(32, 1, 3, 3), (32,), (64, 32, 3, 3), (64,), (10, 64 * 7 * 7), (10,)]
+    assert [m.p for m in model.modules() if isinstance(m, Dropout)] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(("width", "filters"), [(0.25, (8, 16)), (1.0, (32, 64)), (2.0, (64, 128))])
+def test_width_multiplies_the_filters(width, filters):
+    model = build("surlemont", (1, 8, 8), 10, width=width)
+    found = [m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert tuple(found) == filters
+
+
+def test_pooling_before_relu_equals_relu_before_pooling():
+    model = build("surlemont", (1, 12, 12), 10, width=0.25, dropout=0.0)
+    conv1, pool, relu, _, conv2, _, _, _, flatten, dense = model
+    as_written = nn.Sequential(conv1, relu, pool, conv2, relu, pool, flatten, dense)
+    x = torch.randn(6, 1, 12, 12, dtype=torch.float64)
+    assert torch.equal(model(x), as_written(x))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not():
+    models = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        models.append(build("surlemont", (1, 8, 8), 10, width=0.25).state_dict())
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+    assert not torch.equal(models[0]["0.weight"], models[2]["0.weight"])
+
+
+def test_weights_do_not_depend_on_dropout():
+    models = []
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(3)
+        models.append(build("surlemont", (1, 8, 8), 10, dropout=dropout).state_dict())
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_weights_are_drawn_in_float64_and_the_default_dtype_is_left():
+    model = build("surlemont", (1, 8, 8), 10)
+    assert {w.dtype for w in model.parameters()} == {torch.float64}
+    assert torch.get_default_dtype() == torch.float32
+    weights = model[0].weight
+    assert not torch.equal(weights, weights.float().double())  # not cast from float32
+
+
+def test_the_default_dtype_is_left_after_an_error():
+    with pytest.raises(ModelError):
+        build("surlemont", (64,), 10)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_weights_are_glorot_uniform_and_biases_zero():
+    model = build("surlemont", (1, 28, 28), 10)
+    for layer, fans in ((model[0], 9 + 9 * 32), (model[4], 9 * (32 + 64)), (model[9], 3136 + 10)):
+        bound = math.sqrt(6 / fans)
+        largest = layer.weight.abs().max().item()
+        assert 0.95 * bound < largest <= bound
+        if layer.weight.numel() > 10_000:
+            assert layer.weight.var().item() == pytest.approx(bound**2 / 3, rel=0.05)
+        assert (layer.bias == 0).all()
+
+
+def test_glorot_uniform_initialises_every_layer_in_place():
+    model = nn.Sequential(nn.Linear(100, 100), nn.Sequential(nn.Conv2d(3, 5, 3)))
+    with torch.no_grad():
+        for w in model.parameters():
+            w.fill_(9.0)
+    assert glorot_uniform(model) is model
+    assert max(w.abs().max().item() for w in model.parameters()) < 1
+
+
+@pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.8])
+def test_dropout_keeps_the_mean_and_drops_a_share_of_p(p):
+    x = Dropout(p)(torch.ones(DRAWS, dtype=torch.float64))
+    deviation = math.sqrt(p * (1 - p) / DRAWS)
+    assert abs((x == 0).double().mean().item() - p) < 4 * deviation + 2**-17
+    assert x.mean().item() == pytest.approx(1, abs=(4 * deviation + 2**-17) / (1 - p))
+    variance = p / (1 - p)
+    assert x.var().item() == pytest.approx(variance, rel=0.03)
+    assert x[x != 0].unique().tolist() == pytest.approx([1 / (1 - p)], rel=1e-4)
+
+
+def correlation(a, b):
+    a, b = a - a.mean(), b - b.mean()
+    return abs(((a * b).mean() / (a.std() * b.std())).item())
+
+
+@pytest.mark.parametrize("p", [0.25, 0.5])
+def test_dropped_values_are_independent_of_their_neighbours(p):
+    x = Dropout(p)(torch.ones(DRAWS, dtype=torch.float64))
+    for lag in (1, 2, 3, 4, 8, 64):  # four 16-bit numbers share one 64-bit draw
+        assert correlation(x[:-lag], x[lag:]) < 4.5 / math.sqrt(DRAWS)
+
+
+def test_successive_calls_are_independent():
+    dropout, ones = Dropout(0.5), torch.ones(DRAWS, dtype=torch.float64)
+    assert correlation(dropout(ones), dropout(ones)) < 4.5 / math.sqrt(DRAWS)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 1001])
+def test_dropout_takes_any_number_of_values(size):
+    assert Dropout(0.5)(torch.ones(size)).shape == (size,)
+
+
+def test_the_same_torch_seed_gives_the_same_mask_in_every_layout_and_dtype():
+    masks = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            torch.manual_seed(5)
+            x = torch.ones(2, 3, 5, 7, dtype=dtype).to(memory_format=layout)
+            masks.append(Dropout(0.5)(x) == 0)
+    assert all(torch.equal(masks[0], mask) for mask in masks)
+    torch.manual_seed(6)
+    assert not torch.equal(masks[0], Dropout(0.5)(torch.ones(2, 3, 5, 7)) == 0)
+
+
+def test_gradients_pass_where_values_do():
+    x = torch.randn(1000, dtype=torch.float64, requires_grad=True)
+    out = Dropout(0.25)(x)
+    out.sum().backward()
+    torch.testing.assert_close(out.detach(), x.detach() * x.grad, rtol=1e-14, atol=0)
+    assert 0 < (x.grad == 0).sum() < 1000
+
+
+def test_dropout_of_zero_and_dropout_in_evaluation_return_their_input():
+    x = torch.randn(10)
+    assert Dropout(0.0)(x) is x
+    assert Dropout(0.5).eval()(x) is x
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, math.nan])
+def test_a_share_that_cannot_be_dropped_is_refused(p):
+    with pytest.raises(ValueError, match="allowed"):
+        Dropout(p)
+
+
+def test_a_users_network_is_found_by_module_and_function():
+    model = build(f"{__name__}:mlp", (1, 4, 4), 3, hidden=6)
+    assert [m.out_features for m in model.modules() if isinstance(m, nn.Linear)] == [6, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "message"),
+    [
+        ("surlemond", (1, 8, 8), {}, "'surlemond'.*did you mean 'surlemont'.*module:function"),
+        ("surlemont", (64,), {}, r"shape \(64,\)"),
+        ("surlemont", (1, 2, 2), {}, r"shape \(1, 2, 2\)"),
+        ("surlemont", (1, 8, 8), {"widht": 1.0}, "widht.*width, dropout"),
+        ("surlemont", (1, 8, 8), {"width": "wide"}, "wide"),
+        ("surlemont", (1, 8, 8), {"dropout": 1.0}, "dropout p = 1.0"),
+        ("no_such_module:f", (1, 8, 8), {}, "no_such_module.*cannot be imported"),
+        ("math:no_such_function", (1, 8, 8), {}, "no_such_function"),
+        (f"{__name__}:wrong_outputs", (1, 8, 8), {}, r"\(1, 11\), expected \(1, 10\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(name, shape, options, message):
+    with pytest.raises(ModelError, match=message):
+        build(name, shape, 10, **options)

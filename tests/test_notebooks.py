@@ -1,0 +1,140 @@
+"""Tests of notebooks/: anatomy, parameters, papermill, and that strict nbval compares."""
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+import yaml
+
+from bsglib.cli import STUDIES
+from bsglib.params import ROOT, parse
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell for cell in cells if cell.cell_type == "code"]
+
+
+def tagged(path, tag):
+    return [c for c in code_cells(path) if tag in c.metadata.get("tags", [])]
+
+
+def parameters_of(path):
+    (cell,) = tagged(path, "parameters")
+    namespace = {}
+    exec(cell.source, namespace)
+    return {name: value for name, value in namespace.items() if not name.startswith("__")}
+
+
+def test_every_study_has_a_notebook_and_every_notebook_a_study():
+    assert {path.stem for path in NOTEBOOKS} == set(STUDIES)
+
+
+@each
+def test_the_committed_outputs_are_those_of_one_fresh_run(path):
+    cells = [cell for cell in code_cells(path) if cell.source.strip()]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert outputs and not [o for o in outputs if o.output_type == "error"]
+    assert path.stat().st_size < 1_500_000
+
+
+@each
+def test_notebook_and_its_py_twin_hold_the_same_cells(path):
+    twin = jupytext.read(path.with_suffix(".py"))
+    ours = nbformat.read(path, as_version=4)
+    shown = [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in ours.cells]
+    assert shown == [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in twin.cells]
+
+
+@each
+def test_the_parameters_cell_is_the_quick_profile(path):
+    quick = yaml.safe_load((ROOT / "params" / path.stem / "quick.yaml").read_text())
+    ours = parameters_of(path)
+    assert ours == quick
+    assert list(ours) == list(quick), "same order"
+    assert {k: type(v) for k, v in ours.items()} == {k: type(v) for k, v in quick.items()}
+    assert set(ours) == set(STUDIES[path.stem].parameters.model_fields)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "params").rglob("*.yaml")), ids=str)
+def test_every_parameter_file_fits_its_study(file):
+    quick = yaml.safe_load((file.parent / "quick.yaml").read_text())
+    study = STUDIES[file.parent.name]
+    parameters = parse(quick | yaml.safe_load(file.read_text()), study.parameters)
+    assert parameters.profile == file.stem
+    entries = study.design(parameters)
+    assert len({entry.key for entry in entries}) == len(entries), "no run is designed twice"
+    assert all(e.config.batch_size <= (e.config.train_size or 10**9) for e in entries)
+
+
+@each
+def test_cells_are_short(path):
+    lines = [len(cell.source.splitlines()) for cell in code_cells(path)]
+    assert statistics.median(lines) <= 12
+    assert sorted(lines)[-2] <= 25, "only the parameters cell may be longer"
+
+
+@each
+def test_prose_holds_no_digits_outside_quotations(path):
+    reference = (
+        r"((equation|metric|section|figure|panel)s?|seed|et al\.) \(?[\d.]+( (and|to) [\d.]+)?"
+    )
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"\$\$.*?\$\$|\$.*?\$", "", cell.source, flags=re.S)
+            for line in text.splitlines():
+                if not line.startswith((">", "#")):
+                    assert not re.search(r"\d", re.sub(reference, "", line)), line
+
+
+@each
+def test_every_claim_is_judged_in_the_notebook(path):
+    source = "\n".join(cell.source for cell in code_cells(path))
+    for claim in STUDIES[path.stem].claims:
+        assert source.count(f'"{claim.id}"') == 1, claim.id
+
+
+def test_papermill_refuses_a_misspelt_name_and_a_number_that_yaml_reads_as_text(tmp_path):
+    (tmp_path / "typo.yaml").write_text("epoch: 3\nsgd_lr: 1e-3\n")
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOKS[0]), "out.ipynb", "-f", "typo.yaml"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode != 0
+    assert "unknown parameter 'epoch'; did you mean 'epochs'?" in ran.stderr
+    assert "'sgd_lr' = '1e-3'" in ran.stderr and "write 0.001 or 1.0e-3" in ran.stderr
+
+
+def first_cells(path: Path, folder: Path, change) -> Path:
+    """A copy that ends with the check cell, its stored outputs changed."""
+    notebook = nbformat.read(path, as_version=4)
+    last = next(i for i, c in enumerate(notebook.cells) if "check" in c.metadata.get("tags", []))
+    notebook.cells = notebook.cells[: last + 1]
+    text = change(json.dumps(notebook))
+    target = folder / "copy.ipynb"
+    target.write_text(text)
+    return target
+
+
+@pytest.mark.parametrize(
+    "old, new, passes",
+    [("ratio 1.000000", "ratio 1.000000", True), ("ratio 1.000000", "ratio 1.000001", False),
+     ("<td>256 training images</td>", "<td>255 training images</td>", False)],
+    ids=["unchanged", "a changed printed number", "a changed number in a table"],
+)  # fmt: skip
+def test_strict_nbval_fails_on_a_changed_number(tmp_path, old, new, passes):
+    path = first_cells(NOTEBOOKS[0], tmp_path, lambda text: text.replace(old, new))
+    assert new in path.read_text(), "the change was made"
+    options = ["--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-q"]
+    options += ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval_sanitize.cfg")]
+    command = [sys.executable, "-m", "pytest", *options, str(path)]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (ran.returncode == 0) == passes, ran.stdout[-2000:]

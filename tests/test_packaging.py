@@ -1,0 +1,281 @@
+"""Tests of the files around the library: what is installed, and the commands people type."""
+
+import os
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+import papermill.cli
+import pytest
+import typer.main
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+TARGETS = ("help", "report", "test", "lab", "lint", "lock", "clean")
+SHELLS = {"", "sh", "bash", "shell", "console"}
+# Other people's programs: the files they name must exist, their options are not looked at.
+OTHERS = set("cd conda cp export git jupyter jupytext pip pytest python torchrun".split())
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def make(*arguments):
+    """Run make without the variables by which an outer `make test` would reach it."""
+    outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"}
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+# Dependencies: pyproject.toml, environment.yml, requirements.lock
+
+
+def lock_lines():
+    lines = read("requirements.lock").splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def test_environment_yml_lists_the_dependencies_of_pyproject():
+    environment = yaml.safe_load(read("environment.yml"))
+    *conda, pip = environment["dependencies"]
+    assert environment["name"] == PROJECT["name"]
+    assert conda == ["python" + PROJECT["requires-python"], "pip"]
+    assert pip["pip"] == [*PROJECT["dependencies"], "--editable ."]
+
+
+def test_every_dependency_has_a_lower_bound_that_the_lock_meets():
+    locked = {}
+    for line in lock_lines():
+        requirement = Requirement(line)
+        (pin,) = requirement.specifier
+        locked[canonicalize_name(requirement.name)] = (pin.version, requirement.marker)
+    for text in PROJECT["dependencies"]:
+        requirement = Requirement(text)
+        version, marker = locked[canonicalize_name(requirement.name)]
+        assert [each.operator for each in requirement.specifier] == [">="], text
+        assert requirement.specifier.contains(version), f"{text}: locked at {version}"
+        assert marker is None, f"{text} is locked for one platform only"
+
+
+def test_lock_lines_are_a_name_a_version_and_perhaps_a_marker():
+    line = re.compile(r"[a-z0-9-]+==[0-9][a-z0-9.]*( ; [a-z0-9_ \"=]+)?")
+    assert [each for each in lock_lines() if not line.fullmatch(each)] == []
+    assert "://" not in read("requirements.lock")
+
+
+def test_lock_is_sorted_and_names_nothing_twice():
+    names = [line.partition("==")[0] for line in lock_lines()]
+    assert names == sorted(set(names))
+
+
+def test_cuda_packages_are_locked_for_linux_only():
+    cuda = [line for line in lock_lines() if re.match("nvidia-|cuda-|triton=", line)]
+    assert cuda
+    assert all('; sys_platform == "linux"' in line for line in cuda)
+
+
+# Version and licence
+
+
+def test_version_is_the_same_everywhere():
+    assert yaml.safe_load(read("CITATION.cff"))["version"] == PROJECT["version"]
+    newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
+    assert newest and newest[1] == PROJECT["version"]
+
+
+def test_licence_and_authors_are_the_same_everywhere():
+    citation = yaml.safe_load(read("CITATION.cff"))
+    names = [author["name"] for author in PROJECT["authors"]]
+    assert citation["license"] == PROJECT["license"]
+    assert [author["name"] for author in citation["authors"]] == names
+    assert read("LICENSE").startswith(f"{PROJECT['license']} License")
+    assert names[0] in read("LICENSE")
+
+
+# Makefile and CI
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_make_target_parses_and_is_in_the_help(target):
+    parsed = make("-n", target)
+    assert parsed.returncode == 0, parsed.stderr
+    assert re.search(rf"^  {target}\t.+\(.+\)$", make("help").stdout, re.MULTILINE)
+
+
+def test_make_alone_is_make_help():
+    alone = make()
+    assert alone.returncode == 0
+    assert alone.stdout == make("help").stdout
+
+
+@pytest.mark.parametrize("python", ["no-such-python", "an-old-python"])
+def test_make_names_the_python_it_cannot_use(python, tmp_path):
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        (tmp_path / name).write_text(read(name), encoding="utf-8")
+    old = tmp_path / "an-old-python"
+    # Answers like Python 3.9: prints its version, and fails the comparison.
+    old.write_text('#!/bin/sh\ncase "$2" in *print*) echo 3.9.2 ;; *) exit 1 ;; esac\n')
+    old.chmod(0o755)
+    refused = make("-C", str(tmp_path), "report", f"PYTHON={tmp_path / python}")
+    assert refused.returncode == 2
+    assert "3.11" in refused.stderr and python in refused.stderr
+    assert "3.9.2" in refused.stderr or python == "no-such-python"
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_ci_run_is_executable_and_parses():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+
+
+# Commands in README.md
+
+
+def commands(markdown):
+    """Return every command, as a list of words, in the shell blocks of a Markdown text."""
+    found = []
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", markdown, re.DOTALL | re.MULTILINE):
+        if language not in SHELLS:
+            continue
+        lines = block.replace("\\\n", " ").splitlines()
+        if language == "console":  # the other lines are output
+            lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        for line in lines:
+            lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            words = []
+            for word in [*lexer, ";"]:
+                if set(word) <= set("&|;"):
+                    found += [words] if words else []
+                    words = []
+                elif words or not re.match(r"\w+=", word):  # BSG_STORE=… stands before a command
+                    words.append(word)
+    return found
+
+
+def parse_make(words):
+    parsed = make("-n", *words)
+    assert parsed.returncode == 0, parsed.stderr
+
+
+def parse_click(command, words, parent=None):
+    """Parse the words as the command would, running nothing; follow subcommands."""
+    try:
+        context = command.make_context(command.name, list(words), parent=parent)
+    except RuntimeError as stop:  # --help and --version end so, in click and in typer's own copy
+        if getattr(stop, "exit_code", None) == 0:
+            return
+        raise
+    if hasattr(command, "resolve_command"):
+        rest = [*getattr(context, "_protected_args", []), *context.args]
+        assert rest, f"{command.name} needs a subcommand"
+        _, subcommand, rest = command.resolve_command(context, rest)
+        parse_click(subcommand, rest, context)
+
+
+def parse_bsg(words):
+    from bsglib.cli import app
+
+    parse_click(typer.main.get_command(app), words)
+
+
+def parse_papermill(words):
+    parse_click(papermill.cli.papermill, words)
+
+
+PARSERS = {"make": parse_make, "bsg": parse_bsg, "papermill": parse_papermill}
+
+
+def check_command(words, copied=()):
+    """Parse a command, and look for the files that it reads.
+
+    `copied` holds the files that a `cp` before it has made.
+    """
+    program, *arguments = words
+    if program in PARSERS:
+        PARSERS[program](arguments)
+    else:
+        assert program in OTHERS, f"unknown command {program!r}: add it to OTHERS, or correct it"
+    read_only = arguments[:-1] if program == "cp" else arguments
+    if program == "papermill":
+        written = [word for word in arguments if word.endswith(".ipynb")][1:2]
+        read_only = [word for word in arguments if word not in written]
+    for word in read_only:
+        if word.endswith((".ipynb", ".py", ".toml", ".txt", ".lock", ".yaml", ".yml")):
+            assert word in copied or (ROOT / word).is_file(), (
+                f"README.md names {word}: no such file"
+            )
+
+
+def readme_commands():
+    return commands(read("README.md")) if (ROOT / "README.md").is_file() else []
+
+
+def test_readme_shows_the_two_commands_and_the_tools():
+    shown = readme_commands()
+    assert ["make", "report"] in shown and ["make", "test"] in shown
+    assert set(PARSERS) <= {words[0] for words in shown}
+
+
+def test_readme_make_targets_are_in_the_help():
+    for program, *arguments in readme_commands():
+        if program == "make":
+            targets = [word for word in arguments if not re.match(r"-|\w+=", word)]
+            assert set(targets) <= set(TARGETS), targets
+
+
+@pytest.mark.parametrize("number", range(len(readme_commands())))
+def test_readme_command_parses(number):
+    shown = readme_commands()
+    copied = {words[-1] for words in shown[:number] if words[0] == "cp"}
+    check_command(shown[number], copied)
+
+
+# The checks above, checked
+
+
+def test_commands_are_found_in_shell_blocks_only():
+    text = (
+        "```bash\n# first\nmake report  # minutes\n```\n"
+        "```sh\nBSG_STORE=x bsg report a \\\n  --profile quick\n```\n"
+        "```python\nimport bsglib\n```\n"
+        "```console\n$ make test && make lab\n12 passed\n```\n"
+    )
+    assert commands(text) == [
+        ["make", "report"],
+        ["bsg", "report", "a", "--profile", "quick"],
+        ["make", "test"],
+        ["make", "lab"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("make reprot", "reprot"),
+        ("bsg reprot", "reprot"),
+        ("bsg report --no-such-option", "no-such-option"),
+        ("papermill --no-such-option in.ipynb out.ipynb", "no-such-option"),
+        ("papermill nosuch.ipynb out.ipynb", "nosuch.ipynb: no such file"),
+        ("papermill in.ipynb out.ipynb -f nosuch.yaml", "nosuch.yaml: no such file"),
+        ("python nosuch.py", "nosuch.py: no such file"),
+        ("nosuchprogram", "unknown command"),
+    ],
+)
+def test_wrong_command_is_refused(line, reason):
+    with pytest.raises(Exception, match=reason):
+        check_command(line.split(), copied={"in.ipynb"})
+
+
+def test_right_papermill_command_passes():
+    line = "papermill in.ipynb out.ipynb -f a.yaml -p seed 1"
+    check_command(line.split(), copied={"in.ipynb", "a.yaml"})

@@ -1,0 +1,189 @@
+"""Tests of bsglib.params."""
+
+import math
+import types
+
+import pytest
+import yaml
+
+from bsglib.params import (
+    ROOT,
+    ParameterError,
+    Parameters,
+    RunConfig,
+    check,
+    digest,
+    nearest,
+    parse,
+    resolve,
+)
+
+VALUES = {
+    "dataset": "digits",
+    "network": "surlemont",
+    "base_lr": 0.1,
+    "batch_size": 32,
+    "epochs": 1,
+}
+
+
+class Study(Parameters):
+    epochs: int
+    base_lr: float
+    batch_sizes: list[int]
+    name: str | None = None
+
+
+def config(**changes):
+    return parse(VALUES | changes, RunConfig)
+
+
+def test_a_misspelt_parameter_is_refused_with_the_nearest_name():
+    with pytest.raises(ParameterError, match=r"'batch_sise'.*did you mean 'batch_size'"):
+        config(batch_sise=3)
+
+
+def test_a_name_like_no_other_is_refused_with_the_allowed_ones():
+    with pytest.raises(ParameterError, match=r"'xyzzy'.*Allowed: base_lr, batch_size"):
+        config(xyzzy=3)
+
+
+def test_a_missing_parameter_is_named():
+    with pytest.raises(ParameterError, match="'epochs' is missing"):
+        parse({k: v for k, v in VALUES.items() if k != "epochs"}, RunConfig)
+
+
+def test_every_mistake_is_told_at_once():
+    with pytest.raises(ParameterError) as caught:
+        config(epochs="two", batch_size=0, bogus=1)
+    assert all(name in str(caught.value) for name in ("'epochs'", "'batch_size'", "'bogus'"))
+
+
+def test_yaml_that_reads_a_number_as_text_is_explained():
+    values = yaml.safe_load("base_lr: 1e-3")
+    assert values["base_lr"] == "1e-3"  # what the explanation is about
+    with pytest.raises(ParameterError, match=r"'base_lr' = '1e-3' \(str\).*1\.0e-3"):
+        config(**values)
+
+
+@pytest.mark.parametrize("text", ["0.001", "1.0e-3"])
+def test_yaml_as_the_explanation_writes_it_is_accepted(text):
+    assert config(**yaml.safe_load(f"base_lr: {text}")).base_lr == 0.001
+
+
+def test_an_integer_is_accepted_where_a_float_is_needed():
+    assert isinstance(config(base_lr=1).base_lr, float)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", True),
+        ("epochs", 2.0),
+        ("epochs", "2"),
+        ("base_lr", True),
+        ("base_lr", "0.1"),
+        ("base_lr", math.nan),
+        ("base_lr", math.inf),
+        ("base_lr", 0.0),
+        ("batch_size", 0),
+        ("epochs", 0),
+        ("rho", -0.1),
+        ("momentum", 1.0),
+        ("validation_fraction", 1.0),
+        ("seed", -1),
+        ("optimizer", "rmsprop"),
+        ("dtype", "float16"),
+        ("scaling", "Linear"),
+        ("evaluate", "never"),
+        ("train_size", 0),
+        ("network_options", {"width": [1]}),
+        ("network_options", {"width": math.nan}),
+    ],
+)
+def test_a_wrong_type_or_value_is_refused_by_name(name, value):
+    with pytest.raises(ParameterError, match=name):
+        config(**{name: value})
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        config().epochs = 3
+
+
+def test_integers_and_floats_of_one_value_have_one_canonical_form():
+    assert config(base_lr=1).canonical() == config(base_lr=1.0).canonical()
+    assert config(rho=1).canonical() == config(rho=1.0).canonical()
+
+
+@pytest.mark.xfail(strict=True, reason="options keep the type they came with")
+def test_network_options_of_one_value_have_one_canonical_form():
+    one, other = ({"width": value} for value in (1, 1.0))
+    assert config(network_options=one).canonical() == config(network_options=other).canonical()
+
+
+def test_switches_and_numbers_are_told_apart_in_network_options():
+    one, other = ({"bias": value} for value in (1, True))
+    assert config(network_options=one).canonical() != config(network_options=other).canonical()
+
+
+def test_the_canonical_form_leaves_defaults_out_and_sorts_keys():
+    assert config(seed=0, rho=None, momentum=0, scaling="none").canonical() == config().canonical()
+    assert "momentum" not in config(momentum=0.0).canonical()
+    forward = config(network_options={"a": 1, "b": 2}).canonical()
+    assert config(network_options={"b": 2, "a": 1}).canonical() == forward
+    shuffled = RunConfig(**dict(reversed(VALUES.items())))
+    assert shuffled.canonical() == config().canonical()
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"rho": 0.0}, {"base_lr": 0.1000001}, {"network_options": {"a": 1}}]
+)
+def test_other_values_have_another_canonical_form(change):
+    assert config(**change).canonical() != config().canonical()
+
+
+def test_the_digest_tells_parts_apart():
+    assert digest("ab", "c") != digest("a", "bc")
+    assert digest("ab", "c") == digest("ab", "c")
+    assert len(digest("a")) == 16
+    assert len(digest("a", length=64)) == 64
+
+
+def test_check_returns_a_notebooks_parameters():
+    namespace = {
+        "epochs": 2,
+        "base_lr": 1,
+        "batch_sizes": [32, 64],
+        "pytest": pytest,
+        "check": check,
+        "Study": Study,
+        "_": 3,
+        "__name__": "__main__",
+        "In": ["", "epochs = 2"],
+        "Out": {},
+        "module": types.ModuleType("m"),
+    }
+    found = check(namespace, Study)
+    assert found == Study(epochs=2, base_lr=1.0, batch_sizes=[32, 64])
+
+
+def test_check_refuses_what_papermill_lets_through():
+    with pytest.raises(ParameterError, match="'epoch'; did you mean 'epochs'|'epoch'"):
+        check({"epochs": 2, "epoch": 3, "base_lr": 0.1, "batch_sizes": [1]}, Study)
+
+
+def test_check_refuses_a_type_hint_that_lies():
+    with pytest.raises(ParameterError, match="batch_sizes"):
+        check({"epochs": 2, "base_lr": 0.1, "batch_sizes": [32, 64.5]}, Study)
+
+
+def test_nearest_is_silent_where_nothing_is_near():
+    assert nearest("sgd", ["adam", "zzz"]) == ""
+    assert "'digits'" in nearest("digit", ["digits", "fashion_mnist"])
+
+
+def test_relative_paths_start_at_the_project_whatever_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve("runs") == ROOT / "runs"
+    assert resolve(tmp_path / "runs") == (tmp_path / "runs").resolve()

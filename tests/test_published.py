@@ -1,0 +1,39 @@
+"""Tests of reports/: every published report rebuilds from its exported numbers alone."""
+
+import pandas as pd
+import pytest
+
+from bsglib import cli
+from bsglib.params import ROOT
+
+PUBLISHED = sorted(path for path in (ROOT / "reports" / "results").glob("*/*") if path.is_dir())
+each = pytest.mark.parametrize("folder", PUBLISHED, ids=lambda f: f"{f.parent.name}-{f.name}")
+
+
+@each
+def test_a_published_report_rebuilds_from_its_numbers_without_training_or_data(
+    folder, tmp_path, monkeypatch
+):
+    profile, study = folder.parent.name, folder.name
+    monkeypatch.setenv("BSG_DATA", str(tmp_path / "no-data"))
+    monkeypatch.setattr(cli, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(cli, "README", tmp_path / "README.md")
+    (tmp_path / "README.md").write_text("<!-- verdicts -->\n<!-- /verdicts -->\n")
+    monkeypatch.setattr("sys.argv", ["bsg", "report", study, "--profile", profile])
+    with pytest.raises(SystemExit) as stop:
+        cli.app()
+    assert not stop.value.code
+    rebuilt = pd.read_csv(tmp_path / "reports" / profile / "figures" / study / "verdicts.csv")
+    committed = pd.read_csv(ROOT / "reports" / profile / "figures" / study / "verdicts.csv")
+    pd.testing.assert_frame_equal(rebuilt, committed)
+    assert study.split("_")[0] in (tmp_path / "README.md").read_text()
+
+
+@each
+def test_published_verdicts_stand_in_the_readme(folder):
+    verdicts = pd.read_csv(
+        ROOT / "reports" / folder.parent.name / "figures" / folder.name / "verdicts.csv"
+    )
+    readme = (ROOT / "README.md").read_text()
+    for row in verdicts.itertuples():
+        assert row.ours in readme or row.ours == "-"

@@ -1,0 +1,476 @@
+"""Tests of bsglib.report."""
+
+import base64
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import matplotlib
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from bsglib import report
+
+INK, INK_2, BATCHES = "#1f2328", "#6a737d", {32: "#7ad151", 512: "#2a788e", 8192: "#440154"}
+STUDIES = [
+    {"name": "surlemont_sam", "title": "Does SAM help?", "source": "Surlemont", "headline": "a-1"},
+    {"name": "other", "title": "Is it <sharp>?", "source": "Other 2017", "headline": "figure-2"},
+]
+CLAIMS = pd.DataFrame(
+    [
+        ["gap", "The gap grows with the batch | size.", "7.1", "5.2 [4.1, 6.3]", "reproduced"],
+        ["sharp", "Sharpness grows.", "> 10", "1.4 [0.8, 2.0]", "undecided"],
+        ["deep", "Deep networks lose.", "3", "", "not testable at this scale"],
+    ],
+    columns=["claim", "statement", "paper", "ours", "verdict"],
+).assign(figure="figure-2", locator="Figure 2", n="3", rule="increases", reason="", study="")
+TABLE = """<table class="bsg verdicts"><thead><tr><th>claim</th><th>verdict</th></tr></thead>
+<tbody><tr id="claim-gap"><td>The gap grows with the batch size, and this cell is a long one</td>
+<td><span class="verdict reproduced">reproduced</span></td></tr></tbody></table>"""
+PLOT = {"data": [{"type": "surface", "z": [[1, 2], [3, 4]]}], "layout": {"title": {"text": "</b>"}}}
+
+
+def draw(folder, name, width=7.2):
+    """Write a figure as bsglib.plots does, and return its PNG in base64."""
+    style = {"svg.fonttype": "none", "text.color": INK, "axes.edgecolor": INK, "font.size": 8.5}
+    style |= {"xtick.color": INK, "ytick.color": INK, "axes.labelcolor": INK}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width, 3), layout="constrained")
+        ax = figure.add_subplot()
+        for batch_size, colour in BATCHES.items():
+            y = [batch_size / 8192 + i * 0.1234567 for i in range(9)]
+            ax.plot(y, "-o", color=colour, lw=1.6, label=f"B = {batch_size}")
+            ax.annotate(f"B = {batch_size}", (8, y[-1]), color=colour)
+        ax.axhline(0.7, color="#D55E00", ls=":")
+        ax.text(0, 0.72, "paper", color="#D55E00")
+        ax.set(xlabel="epoch", ylabel=r"loss, $\lambda$")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.axvline(3, color=INK_2, lw=0.5)
+        for kind in ("svg", "png"):
+            figure.savefig(folder / f"{name}.{kind}", transparent=True)
+    (folder / f"{name}.csv").write_text("epoch,loss\n0,1\n", encoding="utf-8")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", transparent=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def shown(data, **metadata):
+    return new_output("display_data", data=data, metadata=metadata)
+
+
+def figure_outputs(folder, name, **options):
+    png, alt = draw(folder, name, **options), f'Loss of "{name}" & more'
+    caption = f"**Loss against epochs, n = 3.** Answers {name} with $\\epsilon = 10^{{-3}}$."
+    image = {"image/png": png, "text/plain": alt}
+    return [
+        shown(image, **{"image/png": {"alt": alt}, "figure": {"name": name}}),
+        shown({"text/markdown": caption}, caption_of=name),
+    ]
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """Return a folder of reports in which one study has a page in the quick profile."""
+    folder = tmp_path_factory.mktemp("reports {a}")
+    figures = folder / "quick" / "figures" / "surlemont_sam"
+    figures.mkdir(parents=True)
+    CLAIMS.to_csv(figures / "verdicts.csv", index=False)
+    (figures / "claims.csv").write_text("claim\ngap\n", encoding="utf-8")
+    bar = new_output("stream", name="stderr", text=" 0%|   |\r\x1b[31m100%|###|\x1b[0m done\n")
+    code = 'rows = measure(1e-3, "text")  # why\n' + "long_name = " * 20 + "0"
+    cells = [
+        new_markdown_cell(
+            "# Does $B$ matter?\n\nWhat is asked, where $" + r"\lambda_i \leq " * 12 + "1$."
+        ),
+        new_code_cell("epochs: int = 2", metadata={"tags": ["parameters"]}),
+        new_markdown_cell(
+            "## Figure 1: loss\n\n> Loss grows with $\\lambda_{\\max}$ [1].\n\n$$"
+            "\\phi = 100\\,\\frac{\\max_{z} f(x + Az) - f(x)}{1 + f(x)}$$"
+        ),
+        new_code_cell(code, outputs=[bar, *figure_outputs(figures, "a-1")]),
+        new_code_cell("fig", outputs=figure_outputs(figures, "figure-2", width=3.5)),
+        new_code_cell("table", outputs=[shown({"text/html": TABLE}, table={"name": "claims"})]),
+        new_markdown_cell(
+            "### Figure 1: loss\n\nThe same heading again.\n\n| a | b |\n|---|---|\n"
+            "| one | a table in Markdown |"
+        ),
+        new_code_cell("conclusion", outputs=[shown({"text/html": TABLE})]),
+    ]
+    notebook = new_notebook(cells=cells)
+    nbformat.write(notebook, folder / "study.ipynb")
+    arguments = {"figures": figures, "assets": folder / "assets", "command": "bsg report <x>"}
+    page = report.to_html(folder / "study.ipynb", folder / "quick/surlemont_sam.html", **arguments)
+    cells.append(new_code_cell("surface", outputs=[shown({report.PLOTLY: PLOT})]))
+    nbformat.write(new_notebook(cells=cells), folder / "plotly.ipynb")
+    report.to_html(folder / "plotly.ipynb", folder / "quick/interactive.html", **arguments)
+    report.write_index(folder, "quick", STUDIES)
+    report.write_index(folder, None, STUDIES)
+    assert page.exists()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(reports):
+    return (reports / "quick" / "surlemont_sam.html").read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    """All elements of a page, and the text outside code."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.all, self.prose, self.inside = [], "", []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.all.append((tag, dict(attributes)))
+        if tag in ("pre", "style", "script"):
+            self.inside.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.inside and tag == self.inside[-1]:
+            self.inside.pop()
+
+    def handle_data(self, data):
+        self.prose += "" if self.inside else data
+
+    def values(self, attribute):
+        return [a[attribute] for _, a in self.all if attribute in a]
+
+
+def test_nothing_is_fetched_and_every_link_leads_somewhere(reports):
+    for path in (reports / "quick").glob("*.html"):
+        elements = Elements(path.read_text(encoding="utf-8"))
+        links = elements.values("href") + elements.values("src") + elements.values("xlink:href")
+        assert links
+        ids = set(elements.values("id"))
+        for link in links:
+            assert not link.startswith(("http", "//")), link
+            if link.startswith("#"):
+                assert link[1:] in ids, link
+            elif not link.startswith("data:"):
+                assert (path.parent / link.split("#")[0]).exists(), link
+
+
+def test_ids_are_unique_also_those_inside_figures(reports, page):
+    for path in reports.rglob("*.html"):
+        ids = Elements(path.read_text(encoding="utf-8")).values("id")
+        assert len(ids) == len(set(ids))
+    assert 'id="a-1--' in page and 'id="figure-2--' in page
+
+
+def test_equations_are_mathml(page):
+    assert page.count("<math") >= 5
+    assert 'display="block"' in page
+    assert "$" not in Elements(page).prose
+
+
+def test_figures_have_alt_text_captions_and_files(page):
+    svgs = [a for tag, a in Elements(page).all if tag == "svg"]
+    assert [a["aria-label"] for a in svgs] == ['Loss of "a-1" & more', 'Loss of "figure-2" & more']
+    assert {a["role"] for a in svgs} == {"img"}
+    assert page.count("<figcaption>") == 3
+    assert page.count("<strong>Loss against epochs, n = 3.</strong>") == 2
+    for name in ("a-1.svg", "a-1.png", "a-1.csv", "figure-2.csv", "claims.csv"):
+        assert f'href="figures/surlemont_sam/{name}"' in page
+
+
+def test_without_an_svg_the_png_stands_in(reports, tmp_path):
+    cell = new_code_cell("fig", outputs=figure_outputs(tmp_path, "figure-3"))
+    (tmp_path / "figure-3.svg").unlink()
+    nbformat.write(new_notebook(cells=[cell]), tmp_path / "in.ipynb")
+    page = report.to_html(
+        tmp_path / "in.ipynb",
+        tmp_path / "out.html",
+        figures=tmp_path,
+        assets=tmp_path,
+        command="x",
+    ).read_text(encoding="utf-8")
+    image = next(a for tag, a in Elements(page).all if tag == "img")
+    assert image["alt"] == 'Loss of "figure-3" & more'
+    assert image["src"].startswith("data:image/png;base64,")
+
+
+def test_code_is_folded_and_streams_are_clean(page):
+    assert page.count("<summary>Code</summary>") == 4
+    assert page.count("<summary>Parameters</summary>") == 1
+    assert '<span class="c1"># why</span>' in page
+    assert "100%|###| done" in page
+    assert "\x1b" not in page and "0%|   |" not in page
+
+
+def test_head_tells_profile_verdicts_and_command(page):
+    head = page[page.index("<body") : page.index("<main")]
+    assert "<b>quick</b>" in head
+    assert "1 not testable at this scale" in head
+    assert "bsg report &lt;x&gt;" in head
+    assert 'href="../index.html"' in head
+    assert head.count('<a href="#figure-1-loss">') == 2  # beside the text, and folded
+    assert head.count('<a href="#figure-1-loss-2">') == 2
+    assert page.count("<h1>") == 1
+
+
+def test_claims_have_one_anchor_each(page):
+    assert page.count('id="claim-gap"') == 1
+    assert page.count('<span class="verdict reproduced">reproduced</span>') == 2
+
+
+def test_pages_are_small(page):
+    assert len(page.encode()) < 100_000
+
+
+def test_themed_colours(page):
+    figures = page[page.index("<main") :]
+    for size, colour in BATCHES.items():
+        assert f"var(--b{size}, {colour})" in figures
+        assert f"--b{size}: {report.lifted(colour)};" in page
+    for fixed in (INK, INK_2, "#d55e00", "#D55E00"):
+        assert fixed not in figures
+    assert "var(--vermillion)" in figures
+
+
+def luminance(colour):
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour))
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def test_dark_colours_are_visible_and_keep_the_order(page):
+    dark_page = re.search(r"dark\) {\s*:root {\s*--page: (#\w+)", page)[1]
+    sizes = {name: c for c, name in report.BATCH_COLOURS.items() if not name.startswith("--b-")}
+    levels = [luminance(report.lifted(sizes[f"--b{32 * 2**i}"])) for i in range(9)]
+    assert len(sizes) == 9
+    assert all((level + 0.05) / (luminance(dark_page) + 0.05) >= 3 for level in levels)
+    assert levels == sorted(levels, reverse=True)
+    assert all(a > 1.15 * b for a, b in zip(levels, levels[1:], strict=False))
+
+
+def test_every_batch_colour_of_the_scale_can_be_lifted():
+    assert len(report.BATCH_COLOURS) <= 256  # the fixed ones are colours of the scale
+    levels = [luminance(report.lifted(colour)) for colour in report.BATCH_COLOURS]
+    assert all(b > a - 0.01 for a, b in zip(levels, levels[1:], strict=False))
+
+
+def test_interactive_figures_share_one_script(reports):
+    page = (reports / "quick" / "interactive.html").read_text(encoding="utf-8")
+    assert '<script src="../assets/plotly.min.js" defer>' in page
+    assert r"<\/b>" in page
+    assert "plotly.min.js" not in (reports / "quick/surlemont_sam.html").read_text(encoding="utf-8")
+    assert (reports / "assets" / "plotly.min.js").stat().st_size > 1e6
+
+
+def test_an_equation_that_is_none_is_named():
+    with pytest.raises(ValueError, match="frac"):
+        report.mathml(r"\frac{", "inline")
+
+
+# ---------------------------------------------------------------- index, README
+
+
+def test_index_shows_cards_claims_and_filters(reports):
+    for path in (reports / "index.html", reports / "quick" / "index.html"):
+        page = path.read_text(encoding="utf-8")
+        elements = Elements(page)
+        assert "Is it &lt;sharp&gt;?" in page and "no report yet" in page
+        link = "quick/surlemont_sam.html" if path.parent == reports else "surlemont_sam.html"
+        assert f"{link}#claim-gap" in page and f"{link}#figure-2" in page and f"{link}#a-1" in page
+        rows = [a["class"] for tag, a in elements.all if tag == "tr" and "class" in a]
+        assert rows == [
+            "study-1 is-reproduced",
+            "study-1 is-undecided",
+            "study-1 is-not-testable",
+        ]
+        ids = elements.values("id")
+        hides = re.findall(r"#([\w-]+):checked\) .claims tbody tr:not\(.([\w-]+)\)", page)
+        assert len(hides) == 5
+        assert all(control in ids for control, _ in hides)
+        assert "n = 3" in page and "5.2 [4.1, 6.3]" in page
+        assert "var(--b512, #2a788e)" in page and "--b512: #" in page
+
+
+def test_largest_published_profile_comes_first(tmp_path):
+    assert report.published(tmp_path, "study") is None
+    for profile in ("quick", "paper"):
+        (tmp_path / profile).mkdir()
+        (tmp_path / profile / "study.html").touch()
+    assert report.published(tmp_path, "study") == "paper"
+    assert report.published(tmp_path, "study", "quick") == "quick"
+    assert report.published(tmp_path, "study", "laptop") is None
+
+
+def test_an_unknown_verdict_names_file_value_and_words(tmp_path):
+    CLAIMS.assign(verdict="good").to_csv(tmp_path / "verdicts.csv", index=False)
+    with pytest.raises(ValueError, match=r"verdicts.csv: verdict 'good'; allowed: reproduced, "):
+        report.verdict_counts(tmp_path / "verdicts.csv")
+
+
+def test_readme_table_goes_between_the_markers(reports, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- verdicts -->\nold\n<!-- /verdicts -->\nb\n", encoding="utf-8")
+    table = report.verdict_table(reports, STUDIES)
+    for _ in range(2):
+        report.update_readme(readme, table)
+        text = readme.read_text(encoding="utf-8")
+        assert text == f"a\n<!-- verdicts -->\n{table}\n<!-- /verdicts -->\nb\n"
+    assert r"batch \| size. | 7.1 | 5.2 [4.1, 6.3] (n = 3) | **reproduced** | [quick](" in table
+    assert "/quick/surlemont_sam.html#claim-gap)" in table
+
+
+@pytest.mark.parametrize("text", ["", "<!-- verdicts -->", "<!-- /verdicts --><!-- verdicts -->"])
+def test_readme_without_markers_is_refused_and_kept(tmp_path, text):
+    readme = tmp_path / "README.md"
+    readme.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"README.md.*<!-- verdicts -->.*<!-- /verdicts -->"):
+        report.update_readme(readme, "table")
+    assert readme.read_text(encoding="utf-8") == text
+
+
+# ---------------------------------------------------------------- running
+
+
+def test_execute_keeps_what_ran_until_the_failure(tmp_path, monkeypatch):
+    kernel = tmp_path / "kernels" / "python3" / "kernel.json"  # a user's, which would not start
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text('{"argv": ["no-such-python"], "display_name": "x", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    folder = tmp_path / "a {b} c"
+    cells = [
+        new_code_cell("word = 'old'", metadata={"tags": ["parameters"]}),
+        new_code_cell("import os, sys; print(word, os.getcwd(), sys.executable)"),
+        new_code_cell("assert word != 'wrong'"),
+    ]
+    folder.mkdir()
+    nbformat.write(new_notebook(cells=cells), folder / "in.ipynb")
+    output, failed = folder / "out.ipynb", folder / "out.failed.ipynb"
+
+    with pytest.raises(papermill.PapermillExecutionError, match="AssertionError"):
+        report.execute(folder / "in.ipynb", output, {"word": "wrong"})
+    assert not output.exists()
+    assert f"wrong {report.ROOT}" in failed.read_text(encoding="utf-8")
+
+    assert report.execute(folder / "in.ipynb", output, {"word": "new"}) == output
+    printed = nbformat.read(output, as_version=4).cells[2].outputs[0].text
+    assert printed.split() == ["new", str(report.ROOT), report.sys.executable]
+    assert sorted(p.name for p in folder.iterdir()) == ["in.ipynb", "out.ipynb"]
+
+
+class Settings(SimpleNamespace):
+    """Parameters that can be dumped."""
+
+    def model_dump(self):
+        return vars(self)
+
+
+def test_provenance_tells_mixtures_and_seeds():
+    runs = pd.DataFrame(
+        {
+            "run_id": ["a1", "b2", "c3"],
+            "seed": [0, 1, 1],
+            "dtype": "float64",
+            "device": "cpu",
+            "dataset": "digits",
+            "data_checksum": "0f0f",
+            "torch_version": ["2.8", "2.9", "2.9"],
+            "wall_time_s": [1.0, 2.0, 4000.0],
+        }
+    )
+    results = SimpleNamespace(
+        study="surlemont_sam", profile="quick", parameters=Settings(epochs=2), runs=runs
+    )
+    shown = report.provenance(results).data
+    for text in ("2.9 (2 runs), 2.8 (1 runs)", "0, 1", "67 min", "a1<br>b2<br>c3", "epochs: 2"):
+        assert text in shown
+    assert "bsg report surlemont_sam --profile quick" in shown
+    results.runs = runs.iloc[:0]
+    assert "none used" in report.provenance(results).data
+    results.runs = pd.DataFrame()
+    assert "Mixed" not in report.provenance(results).data
+
+
+def test_commit_outside_git_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    assert report.commit() == "unknown"
+
+
+# ---------------------------------------------------------------- in a browser
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--allow-file-access-from-files",
+]
+FRAME = """<title>...</title><iframe src="PAGE" style="width:375px;height:800px;border:0"></iframe>
+<script>const frame = document.querySelector("iframe");
+frame.onload = () => setTimeout(() => {
+  const d = frame.contentDocument, style = getComputedStyle;
+  const visible = () => [...d.querySelectorAll("tbody tr")].filter(r => r.offsetHeight > 0).length;
+  const line = d.querySelector("path[style*='--b8192']"), all = visible();
+  d.querySelector("#verdict-undecided")?.click();
+  document.title = JSON.stringify({
+    wide: d.documentElement.scrollWidth, visible: d.documentElement.clientWidth,
+    page: style(d.body).backgroundColor, ink: style(d.body).color, line: style(line).stroke,
+    drawn: line.getBoundingClientRect().height, all, filtered: visible(),
+    plots: d.querySelectorAll(".plot canvas, .plot .main-svg").length}) }, 300)</script>"""
+
+
+def browse(page, theme, folder):
+    """Return what the page looks like in a frame 375 px wide, and what the console said."""
+    # in a frame, because the window of a headless Chromium is at least 500 px wide
+    frame = page.with_name(f"{page.stem}-{theme}.frame.htm")
+    frame.write_text(FRAME.replace("PAGE", page.name), encoding="utf-8")
+    scheme = f"--blink-settings=preferredColorScheme={int(theme == 'light')}"
+    flags = [*FLAGS, f"--user-data-dir={folder}", "--virtual-time-budget=4000", "--dump-dom"]
+    command = [BROWSER, *flags, scheme, frame.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    seen = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
+    notes = ("WebGL", "Canvas2D")  # of the software renderer, about speed
+    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return seen, [line for line in said if not any(note in line for note in notes)]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium: no chromium or google-chrome found")
+@pytest.mark.parametrize(
+    ("name", "theme"),
+    [
+        ("quick/interactive.html", "light"),
+        ("quick/surlemont_sam.html", "dark"),
+        ("index.html", "light"),
+        ("index.html", "dark"),
+    ],
+)
+def test_browser_shows_the_page_on_a_phone(reports, tmp_path, name, theme):
+    seen, console = browse(reports / name, theme, tmp_path)
+    assert console == []
+    assert seen["wide"] <= seen["visible"] <= 375
+    page, ink = (rgb_luminance(seen[part]) for part in ("page", "ink"))
+    assert (page > ink) == (theme == "light")
+    assert (max(page, ink) + 0.05) / (min(page, ink) + 0.05) > 10
+    largest = "#440154" if theme == "light" else report.lifted("#440154")
+    assert rgb_luminance(seen["line"]) == pytest.approx(luminance(largest), abs=1e-3)
+    assert seen["drawn"] > 10
+    assert bool(seen["plots"]) == ("interactive" in name)
+    if name == "index.html":
+        assert (seen["all"], seen["filtered"]) == (3, 1)
+
+
+def rgb_luminance(colour):
+    return luminance([int(c) / 255 for c in re.findall(r"\d+", colour)])

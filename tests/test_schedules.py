@@ -1,0 +1,92 @@
+"""Tests of bsglib.schedules."""
+
+import math
+
+import pytest
+
+from bsglib.schedules import Schedule
+
+
+@pytest.mark.parametrize(("scaling", "peak"), [("none", 0.1), ("linear", 0.4), ("sqrt", 0.2)])
+def test_the_peak_is_scaled_with_the_batch(scaling, peak):
+    schedule = Schedule(0.1, 128, 32, scaling=scaling)
+    assert schedule.peak_lr == pytest.approx(peak, rel=1e-15)
+    assert schedule(0) == schedule(10**6) == schedule.peak_lr
+
+
+def test_batches_below_the_reference_get_a_smaller_rate():
+    assert Schedule(0.1, 8, 32, scaling="linear")(0) == pytest.approx(0.025, rel=1e-15)
+
+
+def test_a_rate_per_example_is_linear_scaling_from_a_batch_of_one():
+    assert Schedule(0.001, 256, 1, scaling="linear")(0) == pytest.approx(0.256, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "rates"),
+    [
+        ("none", [0.8, 0.8, 0.8, 0.8, 0.8]),
+        ("constant", [0.1, 0.1, 0.1, 0.1, 0.8]),
+        ("linear", [0.1, 0.275, 0.45, 0.625, 0.8]),
+        ("exponential", [0.1, 0.1 * 8**0.25, 0.1 * 8**0.5, 0.1 * 8**0.75, 0.8]),
+    ],
+)
+def test_warmup_starts_at_the_base_rate_and_ends_at_the_peak(warmup, rates):
+    schedule = Schedule(0.1, 256, 32, "linear", warmup, warmup_updates=4)
+    assert [schedule(update) for update in range(5)] == pytest.approx(rates, rel=1e-14)
+    assert schedule(5) == schedule(1000) == schedule.peak_lr
+
+
+@pytest.mark.parametrize("warmup", ["constant", "linear", "exponential"])
+def test_warmup_starts_where_it_is_told(warmup):
+    schedule = Schedule(0.1, 32, 32, warmup=warmup, warmup_updates=10, warmup_from=0.02)
+    assert schedule(0) == pytest.approx(0.02, rel=1e-15)
+    assert schedule(10) == 0.1
+
+
+@pytest.mark.xfail(strict=True, reason="every kind of warm-up is evaluated, also the one not asked")
+@pytest.mark.parametrize("warmup", ["constant", "linear"])
+def test_warmup_may_start_at_zero(warmup):
+    schedule = Schedule(0.1, 32, 32, warmup=warmup, warmup_updates=4, warmup_from=0.0)
+    assert schedule(0) == 0
+    assert schedule(2) == pytest.approx(0.05 if warmup == "linear" else 0, rel=1e-15)
+
+
+@pytest.mark.xfail(strict=True, reason="not checked when it is made")
+def test_an_exponential_warmup_cannot_start_at_zero():
+    with pytest.raises(ValueError, match="warmup_from"):
+        Schedule(0.1, 32, 32, warmup="exponential", warmup_updates=4, warmup_from=0.0)
+
+
+@pytest.mark.parametrize("warmup", ["none", "constant", "linear", "exponential"])
+def test_a_warmup_of_no_updates_is_none(warmup):
+    assert Schedule(0.1, 64, 32, "linear", warmup, warmup_updates=0)(0) == 0.2
+
+
+def test_the_rate_is_divided_at_each_knot_from_that_update_on():
+    schedule = Schedule(0.8, 32, 32, decay_at=(3, 5), decay_by=4)
+    rates = [0.8, 0.8, 0.8, 0.2, 0.2, 0.05, 0.05]
+    assert [schedule(update) for update in range(7)] == pytest.approx(rates, rel=1e-15)
+
+
+def test_the_rate_is_a_pure_function_of_the_update():
+    schedule = Schedule(0.1, 256, 32, "sqrt", "exponential", 7, decay_at=(11,))
+    forward = [schedule(update) for update in range(20)]
+    assert [schedule(update) for update in reversed(range(20))] == forward[::-1]
+    assert all(math.isfinite(rate) and rate > 0 for rate in forward)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base_lr": 0.0}, "positive"),
+        ({"base_lr": -0.1}, "positive"),
+        ({"batch_size": 0}, "positive"),
+        ({"reference_batch_size": 0}, "positive"),
+        ({"scaling": "cubic"}, "cubic.*none, linear, sqrt"),
+        ({"warmup": "slow"}, "slow.*none, constant, linear, exponential"),
+    ],
+)
+def test_values_not_allowed_are_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Schedule(**{"base_lr": 0.1, "batch_size": 32, "reference_batch_size": 32} | changes)

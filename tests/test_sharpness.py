@@ -1,0 +1,515 @@
+"""Tests of bsglib.sharpness."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, hessian
+
+from bsglib import sharpness
+from bsglib.evaluate import evaluate
+from bsglib.sharpness import hvp, keskar_sharpness, lambda_max
+
+DISTRIBUTIONS = ("gaussian", "gaussian_unit", "uniform_unit")
+X, Y = torch.zeros(3, 1, dtype=torch.float64), torch.zeros(3, dtype=torch.int64)
+
+
+class Quadratic(nn.Module):
+    """f0 + g'z + z'Hz/2 around the weights it starts with, the same for every example."""
+
+    def __init__(self, x, g, h, f0=0.01):
+        super().__init__()
+        self.weights = nn.Parameter(torch.as_tensor(x, dtype=torch.float64))
+        self.x, self.g = self.weights.detach().clone(), torch.as_tensor(g, dtype=torch.float64)
+        h = torch.as_tensor(h, dtype=torch.float64)
+        self.h, self.f0 = torch.diag(h) if h.ndim == 1 else h, f0
+
+    def forward(self, inputs):
+        z = self.weights - self.x
+        return (self.f0 + self.g @ z + z @ self.h @ z / 2).expand(len(inputs), 1)
+
+
+def total(outputs, y):
+    return outputs.sum()
+
+
+def quadratic(size=200, slope=1e-3, seed=0):
+    """A quadratic with diagonal curvature d > 0, and its x, g, d."""
+    generator = np.random.default_rng(seed)
+    x, g = generator.standard_normal(size), slope * generator.standard_normal(size)
+    d = generator.uniform(0.1, 1, size)
+    return Quadratic(x, g, d), x, g, d
+
+
+def corner(x, g, d, epsilon, f0=0.01):
+    """The metric's exact value where the curvature is diagonal and positive."""
+    b = epsilon * (np.abs(x) + 1)
+    return 100 * (np.abs(g) * b + d * b**2 / 2).sum() / (1 + f0)
+
+
+def classifier(dtype=torch.float64, n=33):
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).to(dtype)
+    return model, torch.randn(n, 4, dtype=dtype), torch.randint(3, (n,))
+
+
+def normed(n=33):
+    """A classifier with batch norm, dropout, a frozen weight, gradients, and mixed modes."""
+    torch.manual_seed(4)
+    model = nn.Sequential(
+        nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 3)
+    ).double()
+    x, y = torch.randn(n, 4, dtype=torch.float64) * 2 + 1, torch.randint(3, (n,))
+    nn.functional.cross_entropy(model(x), y).backward()
+    model[0].bias.grad = None
+    model[4].bias.requires_grad_(False)
+    model[3].eval()
+    return model, x, y
+
+
+def state_of(model):
+    return {
+        "tensors": copy.deepcopy(model.state_dict()),
+        "modes": [m.training for m in model.modules()],
+        "flags": [w.requires_grad for w in model.parameters()],
+        "gradients": [None if w.grad is None else w.grad.clone() for w in model.parameters()],
+    }
+
+
+def assert_same_state(model, before):
+    now = state_of(model)
+    assert all(torch.equal(now["tensors"][k], t) for k, t in before["tensors"].items())
+    assert (now["modes"], now["flags"]) == (before["modes"], before["flags"])
+    for a, b in zip(now["gradients"], before["gradients"], strict=True):
+        assert (a is None and b is None) or torch.equal(a, b)
+
+
+def dense_hessian(model, x, y):
+    names, shapes = zip(*((name, w.shape) for name, w in model.named_parameters()), strict=True)
+    theta = torch.cat([w.detach().reshape(-1) for w in model.parameters()])
+
+    def loss(theta):
+        parts = theta.split([shape.numel() for shape in shapes])
+        parts = {n: t.view(s) for n, s, t in zip(names, shapes, parts, strict=True)}
+        return nn.functional.cross_entropy(functional_call(model, parts, (x,)), y)
+
+    return hessian(loss)(theta)
+
+
+def matrix(theta, dimension, distribution, seed, rows, monkeypatch):
+    """The random subspace, in blocks of some rows, and the same as one dense matrix."""
+    monkeypatch.setattr(sharpness._Subspace, "ROWS", rows)
+    space = sharpness._Subspace(theta, dimension, distribution, seed)
+    return space, np.concatenate([block for _, block in space._blocks()])
+
+
+# Keskar's metric: closed forms
+
+
+@pytest.mark.parametrize("slope", [1.0, 1e-3, 1e-5, 1e-7])
+@pytest.mark.parametrize("epsilon", [1e-3, 5e-4])
+def test_the_metric_of_a_diagonal_quadratic_is_that_of_the_corner(slope, epsilon):
+    model, x, g, d = quadratic(slope=slope)
+    found = keskar_sharpness(model, X, Y, epsilon=epsilon, loss=total)
+    assert found.value == pytest.approx(corner(x, g, d, epsilon), rel=1e-9)
+    assert found.iterations <= 10
+
+
+def test_a_gradient_of_exactly_zero_does_not_give_zero():
+    model, x, g, d = quadratic(slope=0.0)
+    found = keskar_sharpness(model, X, Y, loss=total)
+    assert found.value == pytest.approx(corner(x, g, d, 1e-3), rel=1e-9)
+
+
+def test_a_maximum_has_sharpness_zero():
+    model = Quadratic(np.ones(5), np.zeros(5), -np.ones(5))
+    assert keskar_sharpness(model, X, Y, loss=total).value == 0
+
+
+def test_a_constant_loss_has_sharpness_zero():
+    model = Quadratic(np.ones(5), np.zeros(5), np.zeros(5))
+    found = keskar_sharpness(model, X, Y, loss=total)
+    assert (found.value, found.loss) == (0, 0.01)
+
+
+def test_boxes_are_nested():
+    model, x, y = classifier()
+    values = [keskar_sharpness(model, x, y, epsilon=e).value for e in (2.5e-4, 5e-4, 1e-3, 1e-2)]
+    assert 0 < values[0] < values[1] < values[2] < values[3]
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 0.05])
+def test_the_metric_of_a_convex_loss_is_found_by_trying_all_corners(epsilon):
+    torch.manual_seed(7)
+    model = nn.Linear(3, 2).double()  # cross-entropy is convex in these eight weights
+    x, y = torch.randn(20, 3, dtype=torch.float64), torch.randint(2, (20,))
+    theta = torch.cat([w.detach().reshape(-1) for w in model.parameters()])
+    width, start, worst = epsilon * (theta.abs() + 1), evaluate(model, x, y).loss, 0.0
+    trial = copy.deepcopy(model)
+    for signs in itertools.product((-1, 1), repeat=8):
+        moved = theta + torch.tensor(signs) * width
+        nn.utils.vector_to_parameters(moved, trial.parameters())
+        worst = max(worst, evaluate(trial, x, y).loss)
+    found = keskar_sharpness(model, x, y, epsilon=epsilon)
+    assert found.value == pytest.approx(100 * (worst - start) / (1 + start), rel=1e-9)
+
+
+def test_every_point_tried_lies_in_the_box_and_the_best_one_counts():
+    model, x, y = classifier()
+    seen = []
+    model.register_forward_pre_hook(
+        lambda *_: seen.append(torch.cat([w.detach().reshape(-1) for w in model.parameters()]))
+    )
+    found = keskar_sharpness(model, x, y, epsilon=0.1)
+    theta, points = seen[0], torch.stack(seen)
+    assert ((points - theta).abs() <= 0.1 * (theta.abs() + 1) * (1 + 1e-12)).all()
+    losses = []
+    for point in points:
+        nn.utils.vector_to_parameters(point, model.parameters())
+        losses.append(evaluate(model, x, y).loss)
+    assert found.max_loss == pytest.approx(max(losses), rel=1e-14)
+
+
+def test_the_fields_agree_with_each_other_and_with_evaluate():
+    model, x, y = classifier()
+    found = keskar_sharpness(model, x, y)
+    assert found.loss == pytest.approx(evaluate(model, x, y).loss, rel=1e-14)
+    expected = 100 * (found.max_loss - found.loss) / (1 + found.loss)
+    assert found.value == pytest.approx(expected, rel=1e-14)
+    assert found.n == 33
+    assert found.stop
+
+
+@pytest.mark.parametrize("max_iter", [1, 3, 10])
+def test_iterations_are_at_most_those_asked_for(max_iter):
+    model, x, y = classifier()
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    found = keskar_sharpness(model, x, y, epsilon=0.5, max_iter=max_iter)
+    assert found.iterations <= max_iter
+    assert found.iterations < found.evaluations <= len(calls) <= found.evaluations + 1
+
+
+def test_more_iterations_never_find_less():
+    model, x, y = classifier()
+    values = [keskar_sharpness(model, x, y, epsilon=0.5, max_iter=i).value for i in (1, 3, 10, 50)]
+    assert values == sorted(values)
+    assert values[0] > 0
+
+
+def test_the_objective_is_scaled_so_that_its_largest_slope_is_one():
+    model, _, g, _ = quadratic()
+    scale = keskar_sharpness(model, X, Y, loss=total).objective_scale
+    assert scale == pytest.approx(1 / np.abs(g).max(), rel=1e-12)
+    assert keskar_sharpness(model, X, Y, loss=total, objective_scale=1.0).objective_scale == 1.0
+
+
+def test_by_default_the_scale_of_the_loss_does_not_matter_to_the_solver():
+    model, x, y = classifier()
+    plain = keskar_sharpness(model, x, y, epsilon=0.1)
+
+    def tiny(outputs, labels):
+        return 2.0**-20 * nn.functional.cross_entropy(outputs, labels, reduction="sum")
+
+    small = keskar_sharpness(model, x, y, epsilon=0.1, loss=tiny)
+    rise = (small.max_loss - small.loss) * 2**20
+    assert rise == pytest.approx(plain.max_loss - plain.loss, rel=1e-9)
+    assert small.iterations == plain.iterations
+
+
+def test_a_float32_network_is_measured_like_its_float64_twin():
+    model, x, y = classifier(torch.float32)
+    single = keskar_sharpness(model, x, y)
+    double = keskar_sharpness(model.double(), x.double(), y)
+    assert single.value == pytest.approx(double.value, rel=1e-3)
+
+
+# Keskar's metric: random subspaces
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("rows", [7, 10**6])
+def test_a_subspace_made_in_blocks_is_the_dense_matrix(distribution, rows, monkeypatch):
+    theta = torch.randn(40, dtype=torch.float64)
+    space, a = matrix(theta, 6, distribution, 3, rows, monkeypatch)
+    assert a.shape == (40, 6)
+    z, gradient = np.random.default_rng(1).standard_normal((2, 40))
+    np.testing.assert_allclose(space.into(z[:6]).numpy(), a @ z[:6], rtol=1e-12)
+    np.testing.assert_allclose(space.back(torch.from_numpy(gradient)), a.T @ gradient, rtol=1e-11)
+    inverse = np.linalg.pinv(a)
+    np.testing.assert_allclose(space.coordinates(), inverse @ theta.numpy(), rtol=1e-9)
+
+
+def test_the_distributions_are_what_their_names_say(monkeypatch):
+    theta = torch.zeros(4000, dtype=torch.float64)
+    _, gaussian = matrix(theta, 5, "gaussian", 0, 1000, monkeypatch)
+    _, unit = matrix(theta, 5, "gaussian_unit", 0, 1000, monkeypatch)
+    _, uniform = matrix(theta, 5, "uniform_unit", 0, 1000, monkeypatch)
+    assert gaussian.std() == pytest.approx(1, abs=0.03)
+    assert abs(gaussian.mean()) < 0.03
+    for a in (unit, uniform):
+        np.testing.assert_allclose(np.linalg.norm(a, axis=0), 1, rtol=1e-12)
+    np.testing.assert_allclose(unit, gaussian / np.linalg.norm(gaussian, axis=0), rtol=1e-12)
+    assert uniform.min() >= 0
+    assert uniform.max() * np.sqrt(4000 / 3) == pytest.approx(1, abs=0.05)
+    blocks = gaussian.reshape(4, 1000, 5)
+    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(blocks, 2))
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("dimension", [1, 4, 12])
+def test_the_metric_in_a_subspace_has_bounds_by_the_pseudo_inverse(
+    distribution, dimension, monkeypatch
+):
+    generator = np.random.default_rng(5)
+    x, g = generator.standard_normal((2, 12))
+    linear = Quadratic(x, g, np.zeros(12))  # its maximum is known for any A
+    _, a = matrix(linear.weights.detach(), dimension, distribution, 3, 5, monkeypatch)
+    b = 1e-3 * (np.abs(np.linalg.pinv(a) @ x) + 1)
+    options = {"subspace": dimension, "distribution": distribution, "seed": 3, "loss": total}
+    found = keskar_sharpness(linear, X, Y, **options)
+    assert found.value == pytest.approx(100 * (np.abs(a.T @ g) * b).sum() / 1.01, rel=1e-9)
+
+
+def test_a_subspace_that_is_the_identity_gives_the_metric_of_the_full_space(monkeypatch):
+    model, x, y = classifier()
+    full = keskar_sharpness(model, x, y, epsilon=0.05)
+    size = sum(w.numel() for w in model.parameters())
+    monkeypatch.setattr(
+        sharpness._Subspace, "_blocks", lambda self: iter([(slice(0, size), np.eye(size))])
+    )
+    found = keskar_sharpness(model, x, y, epsilon=0.05, subspace=size)
+    assert found.value == pytest.approx(full.value, rel=1e-9)
+
+
+def test_points_tried_in_a_subspace_lie_in_it():
+    model, x, y = classifier()
+    seen = []
+    model.register_forward_pre_hook(
+        lambda *_: seen.append(torch.cat([w.detach().reshape(-1) for w in model.parameters()]))
+    )
+    keskar_sharpness(model, x, y, subspace=3, epsilon=0.1)
+    moved = torch.stack(seen) - seen[0]
+    assert torch.linalg.matrix_rank(moved, rtol=1e-9) <= 3
+    assert moved.abs().max() > 0.01
+
+
+def test_the_subspace_is_chosen_by_seed():
+    model, x, y = classifier()
+    one, same, other = (keskar_sharpness(model, x, y, subspace=3, seed=s) for s in (1, 1, 2))
+    assert one == same
+    assert one.value != other.value
+
+
+# Keskar's metric: what is held fixed, and what is left alone
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 32, 33])
+@pytest.mark.parametrize("subspace", [None, 4])
+def test_the_metric_does_not_depend_on_the_chunk_size(chunk_size, subspace):
+    model, x, y = classifier()
+    options = {"epsilon": 0.01, "subspace": subspace}
+    whole = keskar_sharpness(model, x, y, **options)
+    found = keskar_sharpness(model, x, y, chunk_size=chunk_size, **options)
+    assert found.value == pytest.approx(whole.value, rel=1e-9)
+
+
+@pytest.mark.xfail(strict=True, reason="each chunk counts alike in the re-estimated statistics")
+def test_with_reestimated_statistics_neither_does_it_depend_on_the_chunk_size():
+    model, x, y = normed()
+    parts, whole = (
+        keskar_sharpness(model, x, y, batch_norm="reestimate", chunk_size=c) for c in (32, 33)
+    )
+    assert parts.value == pytest.approx(whole.value, rel=1e-9)
+
+
+@pytest.mark.parametrize("batch_norm", ["stored", "reestimate", "batch"])
+def test_the_metric_does_not_depend_on_the_mode_before_the_call(batch_norm):
+    found = []
+    for prepare in (nn.Module.train, nn.Module.eval, lambda model: None):
+        model, x, y = normed()
+        prepare(model)
+        found.append(keskar_sharpness(model, x, y, batch_norm=batch_norm))
+    assert found[0] == found[1] == found[2]
+
+
+def test_dropout_is_off():
+    model, x, y = classifier()
+    noisy = nn.Sequential(*model[:2], nn.Dropout(0.5), model[2]).train()
+    assert keskar_sharpness(noisy, x, y).value == keskar_sharpness(model, x, y).value
+
+
+def test_each_batch_norm_mode_measures_its_own_function():
+    losses = {}
+    for mode in ("stored", "reestimate", "batch"):
+        model, x, y = normed()
+        losses[mode] = keskar_sharpness(model, x, y, batch_norm=mode).loss
+    model, x, y = normed()
+    assert losses["stored"] == pytest.approx(evaluate(model, x, y).loss, rel=1e-13)
+    hidden = model[0](x)
+    outputs = {}
+    for mode, correction in (("reestimate", 1), ("batch", 0)):
+        z = (hidden - hidden.mean(0)) / (hidden.var(0, correction=correction) + 1e-5).sqrt()
+        outputs[mode] = model[4](torch.tanh(z * model[1].weight + model[1].bias))
+        expected = nn.functional.cross_entropy(outputs[mode], y).item()
+        assert losses[mode] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("batch_norm", ["stored", "reestimate", "batch"])
+@pytest.mark.parametrize("measure", [keskar_sharpness, lambda_max])
+def test_the_network_is_left_as_it_was(measure, batch_norm):
+    model, x, y = normed()
+    before = state_of(model)
+    measure(model, x, y, batch_norm=batch_norm)
+    assert_same_state(model, before)
+
+
+@pytest.mark.parametrize("batch_norm", ["stored", "reestimate", "batch"])
+@pytest.mark.parametrize("measure", [keskar_sharpness, lambda_max])
+def test_the_network_is_left_as_it_was_after_an_exception(measure, batch_norm):
+    model, x, y = normed()
+    before, calls = state_of(model), []
+
+    def failing(outputs, labels):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return nn.functional.cross_entropy(outputs, labels, reduction="sum")
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(model, x, y, batch_norm=batch_norm, loss=failing)
+    assert_same_state(model, before)
+
+
+def test_frozen_weights_are_part_of_the_box():
+    model, x, y = classifier()
+    free = keskar_sharpness(model, x, y).value
+    assert keskar_sharpness(model.requires_grad_(False), x, y).value == free
+
+
+class Noisy(nn.Module):
+    """A network whose randomness no mode switches off."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x) + 0.1 * torch.randn(len(x), 3, dtype=x.dtype)
+
+
+@pytest.mark.parametrize("batch_norm", ["stored", "batch"])
+@pytest.mark.parametrize("measure", [keskar_sharpness, lambda_max])
+def test_a_network_that_is_not_deterministic_is_refused(measure, batch_norm):
+    model, x, y = normed()
+    with pytest.raises(ValueError, match="two evaluations.*random"):
+        measure(Noisy(model), x, y, batch_norm=batch_norm)
+
+
+@pytest.mark.parametrize("measure", [keskar_sharpness, lambda_max])
+def test_a_loss_that_is_not_finite_is_refused(measure):
+    model, x, y = classifier()
+    with torch.no_grad():
+        model[0].weight[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="nan"):
+        measure(model, x, y)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epsilon": 0.0}, "epsilon = 0.0"),
+        ({"epsilon": -1e-3}, "epsilon = -0.001"),
+        ({"epsilon": float("nan")}, "epsilon = nan"),
+        ({"batch_norm": "frozen"}, "'frozen'.*stored, reestimate, batch"),
+        ({"loss": "cross_entrop"}, "did you mean 'cross_entropy'"),
+        ({"subspace": 3, "distribution": "cauchy"}, "'cauchy'.*gaussian_unit"),
+        ({"subspace": 0}, "subspace = 0.*1 to 43"),
+        ({"subspace": 44}, "subspace = 44.*1 to 43"),
+    ],
+)
+def test_options_not_allowed_are_refused_and_leave_the_network_alone(options, message):
+    model, x, y = classifier()
+    before = state_of(model)
+    with pytest.raises(ValueError, match=message):
+        keskar_sharpness(model, x, y, **options)
+    assert_same_state(model, before)
+
+
+# The Hessian
+
+
+def test_the_hessian_vector_product_equals_that_of_the_dense_hessian():
+    model, x, y = classifier()
+    h, v = dense_hessian(model, x, y), torch.randn(43, dtype=torch.float64)
+    for chunk_size in (1, 7, 512):
+        found = hvp(model, x, y, v, chunk_size=chunk_size)
+        torch.testing.assert_close(found, h @ v, rtol=1e-11, atol=1e-13)
+
+
+def test_the_hessian_vector_product_of_a_quadratic_is_its_matrix():
+    h = np.diag([3.0, 1.0, -2.0]) + 0.5
+    v = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    found = hvp(Quadratic(np.ones(3), np.ones(3), h), X, Y, v, loss=total)
+    torch.testing.assert_close(found, torch.from_numpy(h) @ v, rtol=1e-14, atol=0)
+
+
+def test_the_hessian_of_a_linear_loss_is_zero():
+    model = nn.Linear(3, 1, bias=False).double()
+    found = hvp(model, torch.ones(2, 3).double(), Y[:2], torch.ones(3).double(), loss=total)
+    assert (found == 0).all()
+
+
+def test_lambda_max_of_a_classifier_is_the_dense_hessians_largest_eigenvalues():
+    model, x, y = classifier()
+    expected = torch.linalg.eigvalsh(dense_hessian(model, x, y)).flip(0)[:3].tolist()
+    found = lambda_max(model, x, y, k=3, tol=1e-10)
+    assert found.values == pytest.approx(expected, rel=1e-8)
+    assert found.value == found.values[0]
+    assert found.residual < 1e-6
+    assert found.n == 33
+
+
+def test_lambda_max_of_a_quadratic_is_its_largest_curvature_within_the_tolerance():
+    d = np.random.default_rng(0).uniform(0, 1, 300)
+    d[17] = 2.0
+    found = lambda_max(Quadratic(np.ones(300), np.ones(300), d), X, Y, loss=total, tol=1e-3)
+    assert found.value == pytest.approx(2.0, rel=1e-3)
+    assert 0 < found.products < 300
+
+
+def test_lambda_max_is_the_largest_algebraically_not_by_magnitude():
+    d = np.array([-10.0, 3.0, 1.0, 0.5, -2.0])
+    model = Quadratic(np.ones(5), np.zeros(5), d)
+    found = lambda_max(model, X, Y, k=2, tol=1e-10, loss=total)
+    assert found.values == pytest.approx([3.0, 1.0], rel=1e-9)
+
+
+def test_lambda_max_does_not_depend_on_chunk_size_or_mode():
+    model, x, y = normed()
+    found = [lambda_max(model, x, y, tol=1e-8)]
+    found += [lambda_max(model.eval(), x, y, tol=1e-8, chunk_size=c) for c in (7, 33)]
+    assert [f.value for f in found] == pytest.approx([found[0].value] * 3, rel=1e-7)
+
+
+def test_lambda_max_of_a_float32_network_is_that_of_its_float64_twin():
+    model, x, y = classifier(torch.float32)
+    single = lambda_max(model, x, y).value
+    double = lambda_max(model.double(), x.double(), y, tol=1e-10).value
+    assert single == pytest.approx(double, rel=2e-3)
+
+
+@pytest.mark.xfail(strict=True, reason="ARPACK finds no start in the null space and raises")
+def test_lambda_max_of_a_linear_loss_is_zero():
+    model = Quadratic(np.ones(5), np.ones(5), np.zeros(5))
+    assert lambda_max(model, X, Y, loss=total).value == 0
+
+
+@pytest.mark.xfail(strict=True, reason="scipy warns and raises about dense matrices")
+def test_more_eigenvalues_than_there_are_is_refused():
+    model = Quadratic(np.ones(5), np.ones(5), np.ones(5))
+    with pytest.raises(ValueError, match="k = 5"):
+        lambda_max(model, X, Y, k=5, loss=total)

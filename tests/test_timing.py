@@ -1,0 +1,68 @@
+"""Tests of bsglib.timing: what its rows hold; how fast anything is, is not tested."""
+
+import logging
+
+import pytest
+
+from bsglib import timing
+from bsglib.timing import epoch_times, stored_epoch_times
+
+OPTIONS = {"samples": 32, "repeats": 3}
+
+
+@pytest.fixture
+def configs(tiny):
+    return [tiny(), tiny(rho=0.05), tiny(batch_size=50)]
+
+
+def test_rows_interleave_the_configs_within_each_repeat(configs):
+    rows = epoch_times(configs, **OPTIONS)
+    assert [(row["repeat"], row["config"]) for row in rows] == [
+        (repeat, place) for repeat in range(3) for place in range(3)
+    ]
+    assert all(set(row) == {"repeat", "config", "seconds"} and row["seconds"] > 0 for row in rows)
+
+
+def test_only_the_samples_asked_for_are_trained_on(configs, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        timing, "train_batch", lambda model, optimizer, x, y, **options: sizes.append(len(x))
+    )
+    epoch_times(configs, samples=40, repeats=1)
+    assert sizes == [16, 16, 16, 16, 50] * 2  # the first round warms up
+
+
+def test_a_time_is_scaled_to_the_training_set(tiny, monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(timing, "train_batch", lambda *args, **options: None)
+    (row,) = epoch_times([tiny(batch_size=10)], samples=20, repeats=1)
+    assert row["seconds"] == pytest.approx(50 / 20)  # one second for 20 of 50 examples
+
+
+def test_stored_times_are_not_taken_again(configs, store, monkeypatch):
+    assert stored_epoch_times(configs, store, **OPTIONS, compute=False) is None
+    first = stored_epoch_times(configs, store, **OPTIONS, compute=True)
+    assert len(first["rows"]) == 9
+    assert {"processor", "threads", "device"} <= set(first)
+    monkeypatch.setattr(timing, "epoch_times", None)
+    assert stored_epoch_times(configs, store, **OPTIONS, compute=True) == first
+    assert stored_epoch_times(configs, store, **OPTIONS, compute=False) == first
+
+
+def test_other_configs_and_counts_are_timed_apart(configs, store):
+    stored_epoch_times(configs, store, **OPTIONS, compute=True)
+    assert stored_epoch_times(configs[:2], store, **OPTIONS, compute=False) is None
+    assert stored_epoch_times(configs, store, samples=32, repeats=2, compute=False) is None
+    assert stored_epoch_times(configs, store, samples=16, repeats=3, compute=False) is None
+
+
+def test_damaged_times_are_set_aside_and_taken_again(configs, store, caplog):
+    first = stored_epoch_times(configs, store, **OPTIONS, compute=True)
+    (path,) = store.root.glob("timing-*/timing.json")
+    path.write_text(path.read_text().replace("seconds", "sekunden", 1))
+    with caplog.at_level(logging.WARNING):
+        again = stored_epoch_times(configs, store, **OPTIONS, compute=True)
+    assert str(path) in caplog.text
+    assert len(again["rows"]) == len(first["rows"])
+    assert (store.root / "damaged").is_dir()
