@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from bsglib import claims, report
+from bsglib import claims
 from bsglib.data import SOURCES, DataError, checksum, data_folder, load
 from bsglib.models import ModelError
 from bsglib.papers import Study, StudyParameters, export_folder, store_of, surlemont, write_export
@@ -52,6 +52,8 @@ def build_report(
     workers: Workers = None,
 ) -> None:
     """Build HTML reports, from exported or stored numbers where there are some."""
+    from bsglib import report  # here, because computing needs no Jupyter
+
     for study in _studies(studies):
         parameters = _parameters(study, profile, store=store, workers=workers)
         train = parameters.profile == "quick" if compute is None else compute

@@ -146,7 +146,7 @@ def sweep(
     run_all = _in_process if workers == 0 and scheduler is None else _on_dask
     with _bar(entries, progress) as bar:
         for entry, error in run_all(entries, store, workers, scheduler, deadline):
-            done.add(entry.key)
+            done.add((entry.key, entry.arm))
             if error is not None:
                 failures[entry.key] = f"{entry.arm}, {entry.config.canonical()}: {error!r}"
             bar.set_postfix_str(f"{len(done)} of {len(entries)} runs")
@@ -155,7 +155,7 @@ def sweep(
         raise SweepError(
             f"{len(failures)} of {len(entries)} runs failed:\n" + "\n".join(failures.values())
         )
-    return [entry for entry in entries if entry.key not in done]
+    return [entry for entry in entries if (entry.key, entry.arm) not in done]
 
 
 def _validate(entries: Sequence[Entry]) -> None:

@@ -299,13 +299,13 @@ plots.show(
     alt="Loss curves per batch size, Adam, fixed and scaled learning rate, without and with SAM",
     folder=figures,
 )
+
+# %%
 fig, axes = plots.panels(1, 2, height=2.9, sharey=True)
 for ax, pair, letter in zip(axes[0], (adam[:2], adam[2:]), "ab", strict=True):
     lines = {arm.label: results.of(arm.label) for arm in pair}
     plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
     plots.title(ax, letter, pair[0].label)
-
-# %%
 plots.show(
     fig,
     "figure-5",
@@ -319,6 +319,8 @@ plots.show(
     alt="Sharpness against batch size, Adam with fixed and scaled learning rate",
     folder=figures,
 )
+
+# %%
 results.verdicts(
     "surlemont-adam-accuracy-scaled",
     "surlemont-adam-accuracy-fixed",
@@ -362,6 +364,8 @@ plots.show(
     alt="Loss curves per batch size, SGD with fixed learning rate, without and with SAM",
     folder=figures,
 )
+
+# %%
 fig, axes = plots.panels(1, 2, height=2.9)
 lines = {arm.label: results.of(arm.label) for arm in fixed}
 plots.plot_against_batch_size(lines, axes[0, 0], column="keskar_sharpness", label=phi, log=True)
@@ -369,8 +373,6 @@ plots.plot_against_batch_size(
     lines, axes[0, 1], column="validation_accuracy", label="validation accuracy (%)",
     scale=plots.PERCENT, legend=False,
 )  # fmt: skip
-
-# %%
 plots.show(
     fig,
     "figure-7",
@@ -384,6 +386,8 @@ plots.show(
     alt="Sharpness and accuracy against batch size, SGD with fixed learning rate",
     folder=figures,
 )
+
+# %%
 results.verdicts(
     "surlemont-fixed-gap",
     "surlemont-fixed-sam-accuracy",

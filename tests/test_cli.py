@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -25,6 +27,7 @@ TINY = {
     "workers": 0,
 }
 RUNS = 10 * 2 + 1  # ten arms at two batch sizes, and one other radius
+STORED_IN_PART_2 = 9 - 2  # at the reference batch size fixed and scaled rate share a run
 
 
 @pytest.fixture
@@ -147,6 +150,17 @@ def test_a_time_limit_stops_cleanly_and_the_next_call_goes_on(bsg, tiny_profile,
     assert status == 0 and "complete" in printed
 
 
+def test_computing_needs_neither_jupyter_nor_dask(tiny_profile, tmp_path):
+    absent = ["IPython", "ipykernel", "papermill", "nbconvert", "nbformat", "dask", "distributed"]
+    arguments = ["bsg", "compute", "surlemont_sam", "--profile", tiny_profile, "--part", "2"]
+    arguments += ["--workers", "0", "--store", str(tmp_path / "store")]
+    code = f"import sys; sys.modules |= dict.fromkeys({absent}); sys.argv = {arguments}\n"
+    code += "from bsglib.cli import app; app()"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert len(list((tmp_path / "store").glob("*/result.json"))) == STORED_IN_PART_2
+
+
 def test_clean_removes_only_what_no_parameter_file_names(bsg, tiny_profile, tmp_path):
     store = tmp_path / "store"
     bsg("compute", "surlemont_sam", "--profile", tiny_profile, "--part", "1", "--store", str(store))
@@ -161,5 +175,5 @@ def test_stored_json_is_readable_by_anyone(bsg, tiny_profile, tmp_path):
     store = tmp_path / "store"
     bsg("compute", "surlemont_sam", "--profile", tiny_profile, "--part", "2", "--store", str(store))
     results = [json.loads(path.read_text()) for path in store.glob("*/result.json")]
-    assert len(results) == 9
+    assert len(results) == STORED_IN_PART_2
     assert all(r["stopped"] == "epochs" and r["updates"] > 0 for r in results)

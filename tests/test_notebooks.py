@@ -73,7 +73,7 @@ def test_every_parameter_file_fits_its_study(file):
     parameters = parse(quick | yaml.safe_load(file.read_text()), study.parameters)
     assert parameters.profile == file.stem
     entries = study.design(parameters)
-    assert len({entry.key for entry in entries}) == len(entries), "no run is designed twice"
+    assert len({(entry.key, entry.arm) for entry in entries}) == len(entries), "none twice"
     assert all(e.config.batch_size <= (e.config.train_size or 10**9) for e in entries)
 
 

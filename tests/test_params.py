@@ -169,7 +169,7 @@ def test_check_returns_a_notebooks_parameters():
 
 
 def test_check_refuses_what_papermill_lets_through():
-    with pytest.raises(ParameterError, match="'epoch'; did you mean 'epochs'|'epoch'"):
+    with pytest.raises(ParameterError, match="'epoch'; did you mean 'epochs'"):
         check({"epochs": 2, "epoch": 3, "base_lr": 0.1, "batch_sizes": [1]}, Study)
 
 

@@ -71,14 +71,14 @@ class Study:
         runtime.single_thread()
         store, entries = store_of(parameters), self.design(parameters)
         exported = read_export(export_folder(parameters.profile, self.name))
-        found = {entry.key: _stored(entry, store) or exported.find(entry) for entry in entries}
-        todo = [entry for entry in entries if found[entry.key] is None]
+        found = [_stored(entry, store) or exported.find(entry) for entry in entries]
+        todo = [entry for entry, numbers in zip(entries, found, strict=True) if numbers is None]
         if parameters.compute and todo:
             shown = "JPY_SESSION_NAME" in os.environ if progress is None else progress
             options = {"workers": parameters.workers, "scheduler": parameters.scheduler}
             sweep(todo, store, progress=shown, **options)
-            found |= {entry.key: _stored(entry, store) for entry in todo}
-        present = [found[entry.key] for entry in entries if found[entry.key] is not None]
+            found = [_stored(entry, store) or exported.find(entry) for entry in entries]
+        present = [numbers for numbers in found if numbers is not None]
         if not present:
             raise ParameterError(
                 f"none of the {len(entries)} runs of {self.name}, profile {parameters.profile!r}, "
@@ -195,10 +195,14 @@ class Export:
 
     def find(self, entry: Entry) -> tuple[dict, pd.DataFrame] | None:
         """Return an entry's row and history, None if they are not published."""
-        if self.runs.empty or entry.key not in self.runs.index:
+        rows = self.runs
+        if rows.empty or (rows := rows[_is(rows, entry)]).empty:
             return None
-        history = self.history[self.history["entry"] == entry.key]
-        return self.runs.loc[entry.key].to_dict(), history
+        return rows.iloc[0].to_dict(), self.history[_is(self.history, entry)]
+
+
+def _is(rows: pd.DataFrame, entry: Entry) -> pd.Series:
+    return (rows["entry"] == entry.key) & (rows["arm"] == entry.arm)
 
 
 def export_folder(profile: str, study: str) -> Path:
@@ -220,8 +224,6 @@ def read_export(folder: Path) -> Export:
         path = folder / f"{name}.csv"
         has_rows = path.is_file() and path.stat().st_size > 1
         tables[name] = pd.read_csv(path) if has_rows else pd.DataFrame()
-    if len(tables["runs"]):
-        tables["runs"] = tables["runs"].set_index("entry", drop=False)
     return Export(**tables)
 
 

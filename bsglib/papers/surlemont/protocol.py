@@ -85,6 +85,7 @@ def design(p: Parameters) -> list[Entry]:
 def _entry(
     p, arm: Arm, batch_size: int, seed: int, part: int, *, rho=None, arm_label=None
 ) -> Entry:
+    same = batch_size == p.reference_batch_size  # fixed and scaled rate agree: one run serves both
     options = dict(p.network_options)
     if p.dropout is not None:
         options["dropout"] = p.dropout if arm.dropout else 0.0
@@ -99,7 +100,7 @@ def _entry(
         base_lr=p.sgd_lr if arm.optimizer == "sgd" else p.adam_lr,
         batch_size=batch_size,
         reference_batch_size=p.reference_batch_size,
-        scaling=arm.scaling,
+        scaling="linear" if same else arm.scaling,
         rho=rho or (p.rho if arm.sam else None),
         epochs=p.epochs,
         patience=p.patience,
