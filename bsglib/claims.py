@@ -38,12 +38,14 @@ def about(value: float, *, factor: float) -> Rule:
 
 def above(value: float, *, ratios: bool = False) -> Rule:
     """Return the rule: larger than a value."""
-    return Rule(f"above {value:g}", (value, math.inf), (value, math.inf), ratios)
+    bounds = math.nextafter(value, math.inf), math.inf
+    return Rule(f"above {value:g}", bounds, bounds, ratios)
 
 
 def below(value: float, *, ratios: bool = False) -> Rule:
     """Return the rule: smaller than a value."""
-    return Rule(f"below {value:g}", (-math.inf, value), (-math.inf, value), ratios)
+    bounds = -math.inf, math.nextafter(value, -math.inf)
+    return Rule(f"below {value:g}", bounds, bounds, ratios)
 
 
 def between(low: float, high: float, *, ratios: bool = False) -> Rule:
@@ -110,15 +112,17 @@ class Verdict:
 def verdict(claim: Claim, measured: Measured) -> Verdict:
     """Return a claim's verdict: where the interval over seeds lies relative to its rule.
 
-    Inside the target: reproduced. Inside the direction: direction only. Outside the direction:
-    not reproduced. Across its border: undecided. Too few seeds, or runs that have not got as far
-    as the claim needs: not testable at this scale.
+    Inside the target: reproduced. Inside the direction and outside the target: direction only.
+    Outside the direction: not reproduced. Across a border: undecided. Too few seeds, or runs that
+    have not got as far as the claim needs: not testable at this scale.
     """
     if measured.not_testable or not measured.values:
         return Verdict(claim, None, NOT_TESTABLE, measured.not_testable or "no runs")
     bad = [v for v in measured.values if not math.isfinite(v)]
     if bad:
         return Verdict(claim, None, NOT_TESTABLE, f"{len(bad)} runs diverged")
+    if claim.rule.ratios and min(measured.values) <= 0:
+        return Verdict(claim, None, NOT_TESTABLE, "a ratio with zero")
     ours = interval(measured.values, ratios=claim.rule.ratios)
     if ours.n < MIN_SEEDS:
         seeds = f"{ours.n} seed{'s' * (ours.n > 1)}, {MIN_SEEDS} needed"
@@ -126,15 +130,19 @@ def verdict(claim: Claim, measured: Measured) -> Verdict:
     target, direction = claim.rule.target, claim.rule.direction
     if _inside(ours, target):
         return Verdict(claim, ours, REPRODUCED, "interval inside the rule")
-    if _inside(ours, direction):
+    if _inside(ours, direction) and _outside(ours, target):
         return Verdict(claim, ours, DIRECTION_ONLY, "right side, other size")
-    if ours.high < direction[0] or ours.low > direction[1]:
+    if _outside(ours, direction):
         return Verdict(claim, ours, NOT_REPRODUCED, "interval outside the rule")
-    return Verdict(claim, ours, UNDECIDED, "interval across the rule's border")
+    return Verdict(claim, ours, UNDECIDED, "interval across a border of the rule")
 
 
 def _inside(ours: Interval, bounds: tuple[float, float]) -> bool:
     return bounds[0] <= ours.low and ours.high <= bounds[1]
+
+
+def _outside(ours: Interval, bounds: tuple[float, float]) -> bool:
+    return ours.high < bounds[0] or ours.low > bounds[1]
 
 
 def show(ours: Interval) -> str:

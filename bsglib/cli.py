@@ -186,8 +186,7 @@ def clean(
 def _studies(names: list[str] | None) -> list[Study]:
     for name in names or ():
         if name not in STUDIES:
-            hint = nearest(name, STUDIES)
-            raise ParameterError(f"unknown study {name!r}{hint} Allowed: {', '.join(STUDIES)}")
+            raise ParameterError(f"unknown study {name!r}{nearest(name, STUDIES)}")
     return [STUDIES[name] for name in names or STUDIES]
 
 
@@ -199,8 +198,7 @@ def _parameters(study: Study, profile: str, **given) -> StudyParameters:
         file = Path.cwd() / profile
     elif not file.is_file():
         known = sorted(path.stem for path in folder.glob("*.yaml"))
-        hint = nearest(profile, known)
-        raise ParameterError(f"unknown profile {profile!r}{hint} Allowed: {', '.join(known)}")
+        raise ParameterError(f"unknown profile {profile!r}{nearest(profile, known)}")
     values = _yaml(folder / "quick.yaml") | _yaml(file)
     values |= {name: value for name, value in given.items() if value is not None}
     if "store" in given and given["store"] is not None:

@@ -63,7 +63,7 @@ def load(
 
     Args:
         name: one of `SOURCES`, or the path of an `.npz` with x [N, ...] and y int64 [N], and
-            optionally x_test, y_test (without them a fifth, chosen by seed, is the test part).
+            optionally x_test, y_test (without them a fixed fifth is the test part).
         root: folder of the data sets; default `$BSG_DATA`, else the user's cache folder.
         train_size: number of training examples kept, None for all.
         validation_fraction: share of the training part set aside for choices, in [0, 1).
@@ -73,6 +73,11 @@ def load(
         DataError: if the name is unknown, a file is missing or damaged, there are fewer examples
             than `train_size`, fewer than two classes, or values that are not finite.
     """
+    if (train_size is not None and train_size < 1) or not 0 <= validation_fraction < 1:
+        raise DataError(
+            f"train_size = {train_size}, validation_fraction = {validation_fraction}: needed are a "
+            "positive size or None, and a fraction in [0, 1)"
+        )
     source = _source(name, Path(root) if root else data_folder())
     generator = np.random.default_rng([split_seed, 1])
     order = generator.permutation(len(source.y))
@@ -123,17 +128,22 @@ def _take(x: np.ndarray, y: np.ndarray, index) -> Split:
     return Split(torch.from_numpy(np.array(x[index])), torch.from_numpy(np.array(y[index])))
 
 
-@lru_cache(maxsize=2)
 def _source(name: str, root: Path) -> _Source:
     if name.endswith(".npz"):
-        source = _npz(resolve(name))
-    elif name in SOURCES:
-        source = SOURCES[name](root)
-    else:
-        known = ", ".join(SOURCES)
-        raise DataError(
-            f"unknown data set {name!r}{nearest(name, SOURCES)} Allowed: {known}, or an .npz file"
-        )
+        path = resolve(name)
+        if not path.is_file():
+            raise DataError(f"missing data file {path}")
+        state = path.stat()  # a changed file is read again
+        return _read(name, path, (state.st_mtime_ns, state.st_size))
+    if name not in SOURCES:
+        known = [*SOURCES, "or the path of an .npz file"]
+        raise DataError(f"unknown data set {name!r}{nearest(name, known)}")
+    return _read(name, root, None)
+
+
+@lru_cache(maxsize=2)
+def _read(name: str, path: Path, version: tuple[int, int] | None) -> _Source:
+    source = _npz(path) if version else SOURCES[name](path)
     if len(np.unique(source.y)) < 2:
         raise DataError(f"{name}: all labels are {source.y[0]}; at least two classes are needed")
     return source
@@ -213,37 +223,43 @@ def _md5_of(files: dict[str, str]) -> str:
 def _npz(path: Path) -> _Source:
     """A user's arrays: x, y and optionally x_test, y_test."""
     try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-        x, y = arrays["x"], arrays["y"]
-    except FileNotFoundError:
-        raise DataError(f"missing data file {path}") from None
-    except KeyError as error:
-        raise DataError(f"{path} has no array {error}; needed: x [N, ...] and y [N]") from None
     except Exception as error:
         raise DataError(f"damaged data file {path}: {error}") from error
+    missing = {"x", "y"} - set(arrays) or ({"x_test", "y_test"} & set(arrays)) == {"x_test"}
+    if missing:
+        raise DataError(
+            f"{path} holds {sorted(arrays)}; needed are x [N, ...] and y [N], and either both or "
+            "none of x_test and y_test"
+        )
+    x, y = _checked(path, arrays["x"], arrays["y"])
     if "x_test" in arrays:
-        parts = x, y, arrays["x_test"], arrays.get("y_test", np.empty(0))
+        x_test, y_test = _checked(path, arrays["x_test"], arrays["y_test"])
+        if x_test.shape[1:] != x.shape[1:] or x_test.dtype != x.dtype:
+            raise DataError(
+                f"{path}: x_test {x_test.shape} {x_test.dtype} does not fit x {x.shape}"
+            )
     else:
-        parts = _split_off_test(x, y)
-    for inputs, labels in (parts[:2], parts[2:]):
-        _check_arrays(path, inputs, labels)
-    x, y, x_test, y_test = (a if a.ndim > 1 else a.astype(np.int64) for a in parts)
+        x, y, x_test, y_test = _split_off_test(x, y)
     names = tuple(str(c) for c in range(int(max(y.max(), y_test.max())) + 1))
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     scale = 1 / 255 if x.dtype == np.uint8 else 1.0
     return _Source(x, y, x_test, y_test, names, f"sha256:{digest}", scale)
 
 
-def _check_arrays(path: Path, x: np.ndarray, y: np.ndarray) -> None:
+def _checked(path: Path, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if x.ndim < 2 or y.shape != x.shape[:1] or len(y) == 0:
         raise DataError(f"{path}: x {x.shape} and y {y.shape}; needed x [N, ...] and y [N], N > 0")
-    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
-        raise DataError(f"{path}: labels are {y.dtype}, from {y.min()}; needed integers from 0")
+    if x.dtype.kind not in "uif":
+        raise DataError(f"{path}: x holds {x.dtype}; needed are numbers")
+    if y.dtype.kind not in "ui" or y.min() < 0:
+        raise DataError(f"{path}: labels {y.dtype}, lowest {y.min()}; needed integers from 0")
     if not np.isfinite(x).all():
         bad = int((~np.isfinite(x)).sum())
         raise DataError(f"{path}: {bad} values of x are NaN or infinite; all must be finite")
+    return x.astype(x.dtype.newbyteorder("=")), y.astype(np.int64)  # torch takes native order only
 
 
 SOURCES: dict[str, Callable[[Path], _Source]] = {

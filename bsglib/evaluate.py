@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bsglib.params import nearest
-from bsglib.weights import flatten
+from bsglib.weights import flatten, modes_kept
 
 SumLoss = Callable[[Tensor, Tensor], Tensor]  # (outputs, labels) -> loss summed over examples
 
@@ -28,7 +28,7 @@ def loss_function(loss: str | SumLoss) -> SumLoss:
     if callable(loss):
         return loss
     if loss not in LOSSES:
-        raise ValueError(f"unknown loss {loss!r}{nearest(loss, LOSSES)} Allowed: {list(LOSSES)}")
+        raise ValueError(f"unknown loss {loss!r}{nearest(loss, LOSSES)}")
     return LOSSES[loss]
 
 
@@ -60,16 +60,13 @@ def evaluate(
         loss: a name in `LOSSES`, or a function of (outputs, labels) summed over examples.
         chunk_size: examples per forward pass; the result does not depend on it beyond rounding.
     """
-    sum_loss, training = loss_function(loss), model.training
-    total, correct = 0.0, 0
-    model.eval()
-    try:
+    sum_loss, total, correct = loss_function(loss), 0.0, 0
+    with modes_kept(model):
+        model.eval()
         for part, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
             outputs = model(as_input(part))
             total += sum_loss(outputs, labels).double()
             correct += (outputs.argmax(1) == labels).sum()
-    finally:
-        model.train(training)
     return Metrics(float(total) / len(y), int(correct) / len(y), len(y))
 
 

@@ -62,8 +62,8 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float):
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout p = {p}: allowed are 0 <= p < 1")
+        if not 0 <= p < 1 - 2**-16:
+            raise ValueError(f"dropout p = {p}: allowed are values from 0 to below 1")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,7 +91,15 @@ def surlemont(
     Two blocks of 3x3 convolution (32 and 64 filters times `width`), ReLU, 2x2 max pooling and
     dropout, then one dense layer. Pooling stands before ReLU: the same function, a quarter of
     the work.
+
+    Returns:
+        a module from images [n, channels, height, width] to scores [n, classes].
+
+    Raises:
+        ValueError: if the width is not positive, or input_shape is not that of an image.
     """
+    if width <= 0:
+        raise ValueError(f"width = {width}: must be positive")
     channels, height, side = input_shape
     first, second = (max(1, round(filters * width)) for filters in (32, 64))
     model = nn.Sequential(
@@ -125,12 +133,9 @@ def _find(name: str) -> Callable[..., nn.Module]:
     if name in NETWORKS:
         return NETWORKS[name]
     module, _, function = name.partition(":")
-    if not function:
-        known = ", ".join(NETWORKS)
-        raise ModelError(
-            f"unknown network {name!r}{nearest(name, NETWORKS)} "
-            f'Allowed: {known}, or "package.module:function"'
-        )
+    if not module or not function:
+        known = [*NETWORKS, '"package.module:function"']
+        raise ModelError(f"unknown network {name!r}{nearest(name, known)}")
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

@@ -51,7 +51,13 @@ class RunConfig(Parameters):
 
         Leaving out defaults keeps the identity of stored runs when a field is added.
         """
-        return json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
+        values = self.model_dump(exclude_defaults=True)
+        if "network_options" in values:  # their types are not declared: 1 and 1.0 are one number
+            values["network_options"] = {
+                name: float(value) if type(value) is int else value
+                for name, value in self.network_options.items()
+            }
+        return json.dumps(values, sort_keys=True)
 
 
 def digest(*parts: str, length: int = 16) -> str:
@@ -104,16 +110,18 @@ def parse(values: Mapping[str, Any], model: type[Model]) -> Model:
 
 
 def nearest(name: str, allowed: Any) -> str:
-    """Return '; did you mean X?' for the nearest of the allowed names, or nothing."""
-    close = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """Return the end of a message about a wrong name: the nearest right one, and all of them."""
+    names = [str(a) for a in allowed]
+    close = difflib.get_close_matches(str(name), names, n=1)
+    listed = ", ".join(names)
+    return f"; did you mean {close[0]!r}? Allowed: {listed}" if close else f"; allowed: {listed}"
 
 
 def _explain(error: Mapping[str, Any], model: type[BaseModel]) -> str:
     name, value = ".".join(map(str, error["loc"])), error["input"]
     allowed = sorted(model.model_fields)
     if error["type"] == "extra_forbidden":
-        return f"unknown parameter {name!r}{nearest(name, allowed)} Allowed: {', '.join(allowed)}."
+        return f"unknown parameter {name!r}{nearest(name, allowed)}"
     if error["type"] == "missing":
         return f"parameter {name!r} is missing."
     message = f"parameter {name!r} = {value!r} ({type(value).__name__}): {error['msg']}"

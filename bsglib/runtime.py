@@ -7,6 +7,9 @@ that trains or measures (the notebooks' `check`, the sweep's workers, the comman
 import contextlib
 import ctypes
 import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -39,6 +42,50 @@ def single_thread() -> None:
 def device() -> torch.device:
     """Return the device runs use: the first accelerator if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def wait() -> None:
+    """Wait until the device has done what it was given, before a clock is read."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def random_states() -> dict[str, torch.Tensor]:
+    """Return the states of torch's generators, uint8, by kind of device."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state()} if device().type == "cuda" else states
+
+
+def set_random_states(states: dict[str, torch.Tensor]) -> None:
+    """Put torch's generators into the states that `random_states` returned."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Keep accelerators from rounding float32 to TF32, whose ten bits hide small perturbations."""
+    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+def processor() -> str:
+    """Return the name of the device that computes."""
+    if device().type == "cuda":
+        return torch.cuda.get_device_name()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def cores() -> int:

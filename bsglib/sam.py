@@ -71,12 +71,10 @@ class SAM(torch.optim.Optimizer):
                 if self.rho > 0:
                     self._second_pass(part, weights)
                 if len(parts) > 1:
-                    gradients.append(
-                        [torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in weights]
-                    )
-        if len(parts) > 1:
-            for w, *of_parts in zip(weights, *gradients, strict=True):
-                w.grad = sum(of_parts) / len(parts)
+                    gradients.append([None if w.grad is None else w.grad.clone() for w in weights])
+        for w, *of_parts in zip(weights, *gradients, strict=True) if gradients else ():
+            found = [gradient for gradient in of_parts if gradient is not None]
+            w.grad = sum(found) / len(parts) if found else None  # frozen weights stay frozen
         self.base_optimizer.step()
         return torch.stack(losses).mean()
 

@@ -34,6 +34,9 @@ class Schedule:
             raise ValueError(
                 f"warmup = {self.warmup!r}: allowed are none, constant, linear, exponential"
             )
+        lowest = self.warmup_from if self.warmup_from is not None else self.base_lr
+        if lowest < 0 or (self.warmup == "exponential" and lowest == 0):
+            raise ValueError(f"warmup_from = {lowest}: must be above 0, or 0 if not exponential")
 
     @property
     def peak_lr(self) -> float:
@@ -48,11 +51,8 @@ class Schedule:
             return self.peak_lr * decay
         start = self.base_lr if self.warmup_from is None else self.warmup_from
         progress = update / self.warmup_updates
-        return (
-            decay
-            * {
-                "constant": start,
-                "linear": start + (self.peak_lr - start) * progress,
-                "exponential": start * (self.peak_lr / start) ** progress,
-            }[self.warmup]
-        )
+        if self.warmup == "constant":
+            return start * decay
+        if self.warmup == "linear":
+            return (start + (self.peak_lr - start) * progress) * decay
+        return start * (self.peak_lr / start) ** progress * decay

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bsglib.evaluate import SumLoss, evaluate, loss_and_gradient, loss_function
+from bsglib.runtime import full_float32
 from bsglib.weights import flatten, install, reestimate_batch_norm, unchanged
 
 
@@ -75,6 +76,8 @@ def keskar_sharpness(
     """
     if not epsilon > 0:
         raise ValueError(f"epsilon = {epsilon}: must be positive")
+    if objective_scale is not None and not objective_scale > 0:
+        raise ValueError(f"objective_scale = {objective_scale}: must be positive, or None")
     options = {"loss": loss, "chunk_size": chunk_size}
     with _measured(model, x, batch_norm, chunk_size):
         theta = flatten(model.parameters()).double()
@@ -88,16 +91,19 @@ def keskar_sharpness(
 
         def ascend(z: np.ndarray) -> tuple[float, np.ndarray]:
             nonlocal best, evaluations
+            if not z.any():
+                return start_loss, slope
             install(model, theta + space.into(z))
             value, gradient = loss_and_gradient(model, x, y, **options)
             best, evaluations = np.fmax(best, value), evaluations + 1
             return value, space.back(gradient)
 
-        start, slope = np.zeros_like(bounds), np.abs(space.back(gradient)).max()
-        if slope == 0:  # stationary: z = 0 would never move
+        start, slope = np.zeros_like(bounds), space.back(gradient)
+        steepest = np.abs(slope).max()
+        if steepest == 0:  # stationary: z = 0 would never move
             start = 1e-3 * bounds * np.random.default_rng(seed).uniform(-1, 1, bounds.shape)
-            slope = np.abs(ascend(start)[1]).max()
-        scale = objective_scale or (1 / slope if slope > 0 else 1.0)
+            steepest = np.abs(ascend(start)[1]).max()
+        scale = objective_scale or (1 / steepest if steepest > 0 else 1.0)
         solved = minimize(
             lambda z: tuple(-scale * part for part in ascend(z)),
             start,
@@ -152,6 +158,8 @@ def lambda_max(
     options, products = {"loss": loss, "chunk_size": chunk_size}, 0
     with _measured(model, x, batch_norm, chunk_size):
         size = sum(w.numel() for w in model.parameters())
+        if not 0 < k < size:
+            raise ValueError(f"k = {k}: allowed are 1 to {size - 1}, one less than the weights")
         start_loss, _ = loss_and_gradient(model, x, y, **options)
         _refuse_moving_function(model, x, y, start_loss, options)
 
@@ -161,6 +169,8 @@ def lambda_max(
             return hvp(model, x, y, torch.from_numpy(v.ravel()), **options).cpu().numpy()
 
         start = np.random.default_rng(seed).standard_normal(size)
+        if not product(start).any():  # the loss is linear in the weights
+            return LambdaMax(0.0, [0.0] * k, 0.0, products, len(y))
         hessian = LinearOperator((size, size), matvec=product, dtype=np.float64)
         values, vectors = eigsh(hessian, k=k, which="LA", tol=tol, v0=start)
         residuals = [
@@ -202,10 +212,10 @@ def _measured(model: nn.Module, x: Tensor, batch_norm: str, chunk_size: int) -> 
     """Fix the function to be measured: no dropout, batch norm as asked; undo all on leaving."""
     if batch_norm not in ("stored", "reestimate", "batch"):
         raise ValueError(f"batch_norm = {batch_norm!r}: allowed are stored, reestimate, batch")
-    with unchanged(model):
+    with unchanged(model), full_float32():
         model.eval().requires_grad_(True)
         if batch_norm == "reestimate":
-            reestimate_batch_norm(model, x.split(chunk_size))
+            reestimate_batch_norm(model, x.tensor_split(max(1, len(x) // 512)))  # equal parts
         if batch_norm == "batch":
             for layer in model.modules():
                 layer.training = isinstance(layer, _BatchNorm)

@@ -71,7 +71,8 @@ class Store:
                 os.fsync(file.fileno())
             os.replace(part, path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
             raise StoreError(f"{path} cannot be written: {error.strerror}") from error
 
     def write_json(self, run_id: str, name: str, content: dict[str, Any]) -> None:
@@ -125,9 +126,12 @@ class Store:
         log.warning("%s; the run is set aside in %s and computed again", reason, target)
 
     def remove(self, run_id: str, name: str) -> None:
-        """Remove a file of a run, if it is there, and what killed writers left beside it."""
+        """Remove a file of a run, if it is there."""
         (self.folder(run_id) / name).unlink(missing_ok=True)
-        for part in self.folder(run_id).glob(".*.part"):
+
+    def remove_leftovers(self, run_id: str) -> None:
+        """Remove what killed writers left; only for the holder of the run's lock."""
+        for part in self.folder(run_id).rglob(".*.part"):
             part.unlink(missing_ok=True)
 
 

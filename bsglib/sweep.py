@@ -60,11 +60,12 @@ class Entry:
         """Return the identity of config and measures, whatever machine computes them."""
         return digest(self.config.canonical(), *(m.file for m in self.measures))
 
-    @property
+    @cached_property
     def samples(self) -> int:
         """Return the training examples passed forward and backward, at most."""
         passes = 1 if self.config.rho is None else 2
-        return self.config.epochs * (self.config.train_size or 1) * passes
+        size = self.config.train_size or len(dataset_of(self.config).train)
+        return self.config.epochs * size * passes
 
 
 class SweepError(RuntimeError):
@@ -78,6 +79,7 @@ def compute(entry: Entry, root: str) -> str:
     run = train(entry.config, store=store)
     for measure in entry.measures:
         with store.lock(run.id):
+            store.remove_leftovers(run.id)
             if not run.diverged and stored_measure(run.id, measure, store) is None:
                 content = {"name": measure.name, "examples": measure.examples}
                 values = _measure(run, measure)
@@ -141,7 +143,7 @@ def sweep(
     if not entries:
         return []
     _validate(entries)
-    deadline = time.monotonic() + (time_limit_s or float("inf"))
+    deadline = time.monotonic() + (float("inf") if time_limit_s is None else time_limit_s)
     done, failures = set(), {}
     run_all = _in_process if workers == 0 and scheduler is None else _on_dask
     with _bar(entries, progress) as bar:

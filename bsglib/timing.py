@@ -3,8 +3,6 @@
 import time
 from collections.abc import Sequence
 
-import torch
-
 from bsglib import runtime
 from bsglib.params import RunConfig, digest
 from bsglib.store import Store, StoreError
@@ -34,22 +32,17 @@ def _prepare(config: RunConfig, samples: int):
     batches = max(1, min(samples, n) // size)
 
     def epoch() -> float:
-        _wait(device)
+        runtime.wait()
         start = time.perf_counter()
         for first in range(0, batches * size, size):
             x = dataset.train.x[first : first + size].to(device)
             y = dataset.train.y[first : first + size].to(device)
             x = dataset.as_input(x, DTYPES[config.dtype])
             train_batch(model, optimizer, x, y, autocast=config.dtype == "bfloat16")
-        _wait(device)
+        runtime.wait()
         return (time.perf_counter() - start) * n / (batches * size)
 
     return epoch
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def stored_epoch_times(
@@ -59,6 +52,7 @@ def stored_epoch_times(
 
     Returns None if nothing is stored and `compute` is False.
     """
+    runtime.single_thread()  # part of the identity
     names = [config.canonical() for config in configs]
     identity = "timing-" + digest(*names, str(samples), str(repeats), str(environment()))
     with store.lock(identity):

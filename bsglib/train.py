@@ -1,9 +1,10 @@
 """Train a network, or load it from the run store, or go on where it was interrupted."""
 
-import contextlib
+import hashlib
 import io
 import json
 import logging
+import math
 import platform
 import time
 from dataclasses import dataclass, field
@@ -138,16 +139,20 @@ class _State:
 
 def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | None) -> Run:
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
         state = _fresh(config, dataset)
         if store is not None:
-            _restore(state, store.folder(identity) / "checkpoint.safetensors")
+            store.remove_leftovers(identity)
+            if not _restored(state, store.folder(identity) / "checkpoint.safetensors"):
+                state = _fresh(config, dataset)
         saved_at, stopped = time.monotonic(), _stopped(state, config)
         while not stopped:
             _train_epoch(state, config, dataset)
             stopped = _stopped(state, config)
             if stopped or _evaluated(len(state.history), config):
                 state.history[-1] |= _metrics(state, dataset)
+                if stopped and not math.isfinite(state.history[-1]["train_loss"]):
+                    stopped = "diverged"  # in the very last update, which no later loss shows
+                    state.diverged_at = state.diverged_at or state.updates
             if store is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
                 store.write(identity, "checkpoint.safetensors", _checkpoint(state))
                 saved_at = time.monotonic()
@@ -179,6 +184,7 @@ def schedule_of(config: RunConfig) -> Schedule:
 
 
 def _fresh(config: RunConfig, dataset: Dataset) -> _State:
+    torch.manual_seed(config.seed)
     model = build_model(config, dataset)
     return _State(model, build_optimizer(config, model))
 
@@ -287,51 +293,60 @@ def _reestimate(state: _State, dataset: Dataset) -> None:
         row[f"{name}_before_reestimation"], row[name] = row[name], value
 
 
+PLAIN = ("history", "updates", "best_accuracy", "stale_epochs", "diverged_at", "wall_time_s")
+
+
 def _checkpoint(state: _State) -> bytes:
     tensors = {f"model.{name}": t for name, t in state.model.state_dict().items()}
+    tensors |= {f"rng.{name}": t for name, t in runtime.random_states().items()}
     scalars = {}
     for index, slots in state.optimizer.state_dict()["state"].items():
         for name, value in slots.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{name}"] = value
-            else:
-                scalars[f"{index}.{name}"] = value
-    tensors["rng.cpu"] = torch.get_rng_state()
-    if runtime.device().type == "cuda":
-        tensors["rng.cuda"] = torch.cuda.get_rng_state()
-    names = ("history", "updates", "best_accuracy", "stale_epochs", "diverged_at", "wall_time_s")
-    plain = {name: getattr(state, name) for name in names} | {"optimizer": scalars}
+            kept = tensors if isinstance(value, Tensor) else scalars
+            kept[f"optimizer.{index}.{name}"] = value
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    return save(tensors, {"state": json.dumps(plain)})
+    plain = json.dumps({name: getattr(state, name) for name in PLAIN} | {"optimizer": scalars})
+    return save(tensors, {"state": plain, "checksum": _checksum(tensors, plain)})
 
 
-def _restore(state: _State, path: Path) -> None:
-    """Bring a fresh state to where a checkpoint was written; a damaged one is passed over."""
+def _checksum(tensors: dict[str, Tensor], plain: str) -> str:
+    total = hashlib.sha256(plain.encode())
+    for name in sorted(tensors):
+        total.update(name.encode() + tensors[name].numpy().tobytes())
+    return total.hexdigest()
+
+
+def _restored(state: _State, path: Path) -> bool:
+    """Bring a fresh state to where a checkpoint was written; False if there is no sound one."""
     if not path.is_file():
-        return
+        return False
     try:
         with safe_open(path, "pt") as file:
-            plain = json.loads(file.metadata()["state"])
+            metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        log.warning("checkpoint %s is damaged (%s): training starts anew", path, error)
-        return
-    prefix = "model."
-    state.model.load_state_dict(
-        {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    )
-    slots: dict[int, dict] = {}
-    for name, value in [*tensors.items(), *plain.pop("optimizer").items()]:
-        if name.startswith("optimizer.") or not isinstance(value, Tensor):
-            index, slot = name.removeprefix("optimizer.").split(".", 1)
+        if metadata["checksum"] != _checksum(tensors, metadata["state"]):
+            raise ValueError("its checksum is wrong")
+        plain = json.loads(metadata["state"])
+        slots: dict[int, dict] = {}
+        for name, value in (
+            _below("optimizer.", tensors) | _below("optimizer.", plain["optimizer"])
+        ).items():
+            index, slot = name.split(".", 1)
             slots.setdefault(int(index), {})[slot] = value
-    groups = state.optimizer.state_dict()["param_groups"]
-    state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    torch.set_rng_state(tensors["rng.cpu"])
-    if runtime.device().type == "cuda":
-        torch.cuda.set_rng_state(tensors["rng.cuda"])
-    for name, value in plain.items():
-        setattr(state, name, value)
+        groups = state.optimizer.state_dict()["param_groups"]
+        state.model.load_state_dict(_below("model.", tensors))
+        state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        runtime.set_random_states(_below("rng.", tensors))
+        for name in PLAIN:
+            setattr(state, name, plain[name])
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        log.warning("checkpoint %s is damaged (%s): training starts anew", path, error)
+        return False
+    return True
+
+
+def _below(prefix: str, values: dict) -> dict:
+    return {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
 
 
 def _finish(config, dataset, identity, store, state: _State, stopped: str) -> Run:
@@ -366,21 +381,12 @@ def _finish(config, dataset, identity, store, state: _State, stopped: str) -> Ru
 
 def environment() -> dict[str, str | int]:
     """Return versions, processor and threads, for the record."""
-    device = runtime.device()
     return {
         "python_version": platform.python_version(),
         "bsglib_version": __version__,
         "torch_version": torch.__version__,
         "numpy_version": np.__version__,
-        "device": device.type,
-        "processor": torch.cuda.get_device_name() if device.type == "cuda" else _cpu(),
+        "device": runtime.device().type,
+        "processor": runtime.processor(),
         "threads": torch.get_num_threads(),
     }
-
-
-def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -31,15 +31,26 @@ def install(model: nn.Module, theta: Tensor) -> None:
 
 
 @contextlib.contextmanager
+def modes_kept(model: nn.Module) -> Iterator[nn.Module]:
+    """Restore every module's training or evaluation mode on leaving, also on errors."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield model
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextlib.contextmanager
 def unchanged(model: nn.Module) -> Iterator[nn.Module]:
     """Restore weights, buffers, modes, `requires_grad` and `.grad` on leaving, also on errors."""
     tensors = [*model.parameters(), *model.buffers()]
     values = [t.detach().clone() for t in tensors]
-    modes = [(module, module.training) for module in model.modules()]
     flags = [(w, w.requires_grad, w.grad) for w in model.parameters()]
     gradients = [None if grad is None else grad.clone() for _, _, grad in flags]
     try:
-        yield model
+        with modes_kept(model):
+            yield model
     finally:
         with torch.no_grad():
             for tensor, value in zip(tensors, values, strict=True):
@@ -47,8 +58,6 @@ def unchanged(model: nn.Module) -> Iterator[nn.Module]:
             for (w, requires_grad, grad), value in zip(flags, gradients, strict=True):
                 w.requires_grad_(requires_grad)
                 w.grad = grad if value is None else grad.copy_(value)
-        for module, training in modes:
-            module.training = training
 
 
 @contextlib.contextmanager
@@ -67,16 +76,15 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
-    training = model.training
-    model.eval()
     try:
-        for layer in layers:
-            layer.reset_running_stats()
-            layer.momentum = None  # cumulative average
-            layer.train()
-        for x in batches:
-            model(x)
+        with modes_kept(model):
+            model.eval()
+            for layer in layers:
+                layer.reset_running_stats()
+                layer.momentum = None  # cumulative average
+                layer.train()
+            for x in batches:
+                model(x)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-        model.train(training)

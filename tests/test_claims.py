@@ -67,8 +67,8 @@ def test_the_helper_makes_the_interval_it_says():
     ("low", "high", "word"),
     [
         (1.35, 2.95, REPRODUCED),  # within a factor of 1.5 of 2
-        (1.32, 2.95, DIRECTION_ONLY),
-        (1.35, 3.05, DIRECTION_ONLY),
+        (1.32, 2.95, UNDECIDED),
+        (1.35, 3.05, UNDECIDED),
         (1.05, 1.2, DIRECTION_ONLY),
         (30, 50, DIRECTION_ONLY),
         (0.95, 1.2, UNDECIDED),
@@ -137,7 +137,6 @@ def test_the_ends_of_a_range_belong_to_it():
     assert verdict(claim(between(-1, 1)), Measured((-1.0,) * 3)).verdict == REPRODUCED
 
 
-@pytest.mark.xfail(strict=True, reason="no difference at all counts as above and as below zero")
 @pytest.mark.parametrize("rule", [above(0), below(0)])
 def test_a_value_is_not_above_or_below_itself(rule):
     assert verdict(claim(rule), Measured((0.0,) * 3)).verdict != REPRODUCED
@@ -166,7 +165,6 @@ def test_a_reason_why_there_is_no_statistic_is_told():
     assert verdict(claim(above(1)), Measured()).verdict == NOT_TESTABLE
 
 
-@pytest.mark.xfail(strict=True, reason="the logarithm of zero ends the whole table")
 def test_a_ratio_of_zero_is_judged():
     found = verdict(claim(below(1, ratios=True)), Measured((0.0, 0.5, 0.5)))
     assert found.verdict in VERDICTS
@@ -370,7 +368,6 @@ def test_radii_at_which_nothing_trains_do_not_count_as_flat():
     assert word(results, "larger-rho") == NOT_TESTABLE
 
 
-@pytest.mark.xfail(strict=True, reason="an empty table has no columns to choose from")
 def test_a_study_without_runs_is_not_testable():
     results = world()
     results.runs = pd.DataFrame()

@@ -97,7 +97,6 @@ def test_the_mode_is_left_after_an_error():
     assert model.training
 
 
-@pytest.mark.xfail(strict=True, reason="the root's mode is given to every module")
 def test_a_frozen_layer_stays_in_evaluation_mode():
     model, x, y = case()
     model.train()

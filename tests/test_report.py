@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -359,7 +360,7 @@ def test_execute_keeps_what_ran_until_the_failure(tmp_path, monkeypatch):
 
     assert report.execute(folder / "in.ipynb", output, {"word": "new"}) == output
     printed = nbformat.read(output, as_version=4).cells[2].outputs[0].text
-    assert printed.split() == ["new", str(report.ROOT), report.sys.executable]
+    assert printed.split() == ["new", str(report.ROOT), sys.executable]
     assert sorted(p.name for p in folder.iterdir()) == ["in.ipynb", "out.ipynb"]
 
 
@@ -384,14 +385,16 @@ def test_provenance_tells_mixtures_and_seeds():
         }
     )
     results = SimpleNamespace(
-        study="surlemont_sam", profile="quick", parameters=Settings(epochs=2), runs=runs
+        study=SimpleNamespace(name="surlemont_sam"),
+        parameters=Settings(profile="quick", epochs=2),
+        runs=runs,
     )
     shown = report.provenance(results).data
     for text in ("2.9 (2 runs), 2.8 (1 runs)", "0, 1", "67 min", "a1<br>b2<br>c3", "epochs: 2"):
         assert text in shown
     assert "bsg report surlemont_sam --profile quick" in shown
     results.runs = runs.iloc[:0]
-    assert "none used" in report.provenance(results).data
+    assert "Device of the runs</th><td>none</td>" in report.provenance(results).data
     results.runs = pd.DataFrame()
     assert "Mixed" not in report.provenance(results).data
 

@@ -348,7 +348,6 @@ def test_a_list_of_closures_averages_gradients_each_at_its_own_perturbation():
     assert loss.item() == pytest.approx(sum(losses) / 2, abs=1e-12)
 
 
-@pytest.mark.xfail(strict=True, reason="a list gives frozen weights a zero gradient, which decays")
 def test_a_list_of_closures_leaves_frozen_weights_alone():
     model = network()
     model[0].requires_grad_(False)

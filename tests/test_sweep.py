@@ -176,7 +176,6 @@ def test_a_time_limit_leaves_the_rest_for_the_next_call(store, monkeypatch):
     assert all(is_stored(entry, store) for entry in entries())
 
 
-@pytest.mark.xfail(strict=True, reason="zero counts as no limit")
 def test_a_time_limit_of_zero_computes_nothing(store):
     assert sweep(entries(), store, workers=0, time_limit_s=0) == entries()
 
@@ -203,12 +202,10 @@ def test_samples_count_both_passes_of_sam():
     assert Entry(config(rho=0.1)).samples == 2 * 2 * 50
 
 
-@pytest.mark.xfail(strict=True, reason="the whole training set counts as one example")
 def test_samples_count_the_whole_training_set_where_no_size_is_given():
     assert Entry(config(train_size=None)).samples == 2 * len(load("digits").train)
 
 
-@pytest.mark.xfail(strict=True, reason="only the run's own folder is swept")
 def test_leftovers_of_killed_measures_are_swept(store):
     entry = entries()[0]
     sweep([entry], store, workers=0)

@@ -194,7 +194,6 @@ def test_reestimation_restores_momentum_after_an_error():
     assert model.training
 
 
-@pytest.mark.xfail(strict=True, reason="the root's mode is given to every module")
 def test_reestimation_keeps_the_mode_of_each_module():
     model = used_network()
     modes = [m.training for m in model.modules()]

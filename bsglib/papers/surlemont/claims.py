@@ -38,6 +38,8 @@ def _compare(
 
     def statistic(results: Results) -> Measured:
         wanted = list(sizes or results.parameters.batch_sizes)
+        if results.runs.empty:
+            return Measured(not_testable="no runs")
         runs = results.runs[results.runs["batch_size"].isin(wanted)]
         for arm in arms:
             mine = runs[runs["arm"] == arm.label]
