@@ -59,6 +59,7 @@ class Measured:
 
     values: tuple[float, ...] = ()
     not_testable: str | None = None
+    note: str = ""  # what the values leave out
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,6 @@ class Claim:
     value: str
     rule: Rule
     statistic: Callable[..., Measured] = field(compare=False)
-    erratum: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def verdict(claim: Claim, measured: Measured) -> Verdict:
         return Verdict(claim, None, NOT_TESTABLE, measured.not_testable or "no runs")
     bad = [v for v in measured.values if not math.isfinite(v)]
     if bad:
-        return Verdict(claim, None, NOT_TESTABLE, f"{len(bad)} runs diverged")
+        return Verdict(claim, None, NOT_TESTABLE, f"{len(bad)} values are not finite")
     if claim.rule.ratios and min(measured.values) <= 0:
         return Verdict(claim, None, NOT_TESTABLE, "a ratio with zero")
     ours = interval(measured.values, ratios=claim.rule.ratios)
@@ -129,12 +129,14 @@ def verdict(claim: Claim, measured: Measured) -> Verdict:
         return Verdict(claim, ours, NOT_TESTABLE, seeds)
     target, direction = claim.rule.target, claim.rule.direction
     if _inside(ours, target):
-        return Verdict(claim, ours, REPRODUCED, "interval inside the rule")
-    if _inside(ours, direction) and _outside(ours, target):
-        return Verdict(claim, ours, DIRECTION_ONLY, "right side, other size")
-    if _outside(ours, direction):
-        return Verdict(claim, ours, NOT_REPRODUCED, "interval outside the rule")
-    return Verdict(claim, ours, UNDECIDED, "interval across a border of the rule")
+        word, reason = REPRODUCED, "interval inside the rule"
+    elif _inside(ours, direction) and _outside(ours, target):
+        word, reason = DIRECTION_ONLY, "right side, other size"
+    elif _outside(ours, direction):
+        word, reason = NOT_REPRODUCED, "interval outside the rule"
+    else:
+        word, reason = UNDECIDED, "interval across a border of the rule"
+    return Verdict(claim, ours, word, "; ".join(part for part in (reason, measured.note) if part))
 
 
 def _inside(ours: Interval, bounds: tuple[float, float]) -> bool:

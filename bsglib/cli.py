@@ -78,7 +78,13 @@ def build_report(
         )
         typer.echo(f"{_shown(page)}: {_counts(run)}")
     cards = [
-        {"name": s.name, "title": s.title, "source": s.source, "headline": s.headline}
+        {
+            "name": s.name,
+            "title": s.title,
+            "source": s.source,
+            "headline": s.headline,
+            "main_claims": s.main_claims,
+        }
         for s in STUDIES.values()
     ]
     index = report.write_index(REPORTS, parameters.profile, cards)

@@ -88,6 +88,8 @@ def plot_curves(
     Returns:
         the axes.
     """
+    if history.empty:
+        return _nothing_yet(ax)
     ends = []
     for batch_size, rows in history.dropna(subset=column).groupby("batch_size"):
         table = rows.pivot(index="epoch", columns="seed", values=column)
@@ -159,6 +161,9 @@ def plot_against_batch_size(
     Returns:
         the axes.
     """
+    arms = {name: runs for name, runs in arms.items() if len(runs)}
+    if not arms:
+        return _nothing_yet(ax)
     for name, runs in arms.items():
         sam = "SAM" in name
         rows = runs.assign(value=runs[column] * scale).replace([np.inf, -np.inf], np.nan)
@@ -204,6 +209,8 @@ def plot_against_rho(
     Returns:
         the axes.
     """
+    if runs.empty:
+        return _nothing_yet(ax)
     colour = batch_colour(int(runs["batch_size"].iloc[0]))
     values = (runs[column] * scale).groupby(runs["rho"])
     ax.plot(runs["rho"], runs[column] * scale, "D", ms=2.2, mfc="none", mec=colour, alpha=0.6)
@@ -242,19 +249,27 @@ def title(ax: Axes, letter: str, words: str) -> None:
     ax.set_title(f"{letter}  {words}", loc="left")
 
 
-def caption(statement: str, runs: pd.DataFrame, *, answers: str, detail: str = "") -> str:
-    """Return a caption whose facts come from the runs: data, network, n of seeds, the band.
+def caption(
+    statement: str, runs: pd.DataFrame, *, answers: str, detail: str = "", curves: bool = False
+) -> str:
+    """Return a caption whose facts come from the runs: data, network, n of seeds.
 
     Args:
         statement: what is plotted against what.
         runs: the runs behind the figure.
         answers: the figure of the source this one answers.
         detail: what else the reader has to know, one or two sentences.
+        curves: say what faint lines and bands are, instead of small marks.
     """
+    if runs.empty:
+        return f"**{statement}.** Not computed yet. Answers {answers}."
     first, n = runs.iloc[0], runs["seed"].nunique()
     spread = "their range" if n < BAND_SEEDS else "the 95 % interval of the mean"
     seeds = f"n = {n} seeds" if n > 1 else "n = 1 seed"
-    band = f" Faint: seeds; full: their mean; band: {spread}." if n > 1 else ""
+    marks = f"Faint: seeds; full: their mean; band: {spread}."
+    if not curves:
+        marks = "Small marks: seeds; large: their mean."
+    band = f" {marks}" if n > 1 else ""
     facts = (
         f"{first['dataset']}, {first['train_size']:,.0f} training examples, network "
         f"{first['network']} {first['network_options']}, {first['dtype']}."
@@ -309,6 +324,13 @@ def _keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:
         path = Path(resolve(folder))
         path.mkdir(parents=True, exist_ok=True)
         rows.to_csv(path / f"{name}.csv", index=False, float_format="%.6g")
+
+
+def _nothing_yet(ax: Axes) -> Axes:
+    """Say so, where a study's later parts are still to be computed."""
+    ax.text(0.5, 0.5, "not computed yet", transform=ax.transAxes, ha="center", color=GREY)
+    ax.set(xticks=[], yticks=[])
+    return ax
 
 
 def _band(table: pd.DataFrame) -> tuple[Sequence[float], Sequence[float]]:

@@ -581,28 +581,32 @@ def _thumbnail(study: dict, figures: Path, folder: Path) -> str:
 
 
 def verdict_table(reports: Path, studies: list[dict]) -> str:
-    """Return the Markdown table of all claims, each from the largest profile of its study.
+    """Return the Markdown table of the studies' main claims, from the largest profile of each.
 
     Args:
         reports: the folder of the reports, in the project root.
-        studies: dicts with `name`.
+        studies: dicts with `name`, and `main_claims`, the ids of those to show; without, all.
 
     Returns:
-        a table of claim, paper, here, verdict and report.
+        a table of claim, paper, here, verdict and report, and the number of claims in all.
     """
     lines = ["| claim | paper | here | verdict | report |", "|---|---|---|---|---|"]
-    for study in (s["name"] for s in studies):
+    counts = Counter()
+    for study, main in ((s["name"], s.get("main_claims")) for s in studies):
         profile = published(reports, study)
         if profile is None:
             continue
-        for row in verdicts(reports / profile / "figures" / study / "verdicts.csv"):
+        rows = verdicts(reports / profile / "figures" / study / "verdicts.csv")
+        counts.update(row["verdict"] for row in rows)
+        for row in (r for r in rows if main is None or r["claim"] in main):
             here = f"{row['ours']} (n = {row['n']})" if row["ours"] and row["n"] else row["ours"]
             page = f"{reports.name}/{profile}/{study}.html#claim-{row['claim']}"
             link = f"[{profile}]({quote(page, safe='/#')})"
             columns = (row["statement"], row["paper"], here, f"**{row['verdict']}**", link)
             cells = [c.replace("|", r"\|").replace("\n", " ") for c in columns]
             lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    total = ", ".join(f"{counts[word]} {word}" for word in VERDICTS if counts[word])
+    return "\n".join([*lines, "", f"All {counts.total()} claims: {total or 'none yet'}."])
 
 
 def update_readme(readme: Path, table: str) -> None:

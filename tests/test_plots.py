@@ -106,10 +106,21 @@ def test_rho_panel_has_a_tick_per_radius():
 def test_a_caption_names_n_data_and_the_paper_s_figure():
     facts = {"dataset": "digits", "train_size": 1024, "network": "net", "network_options": "{}"}
     rows = runs(3).assign(dtype="float64", **facts)
-    text = plots.caption("What is shown", rows, answers="figure 2 of the paper")
+    text = plots.caption("What is shown", rows, answers="figure 2 of the paper", curves=True)
     assert text.startswith("**What is shown (n = 3 seeds).**")
     assert "digits, 1,024 training examples" in text and "band: their range" in text
     assert text.endswith("Answers figure 2 of the paper.")
+    assert "Small marks: seeds" in plots.caption("Marks", rows, answers="it")
+
+
+def test_what_is_not_computed_yet_says_so():
+    nothing = runs().iloc[:0]
+    fig, axes = plots.panels(1, 3, height=2)
+    plots.plot_curves(history().iloc[:0], axes[0, 0], column="train_loss", label="loss")
+    plots.plot_against_batch_size({"SGD": nothing}, axes[0, 1], column="value", label="v")
+    plots.plot_against_rho(nothing, axes[0, 2], column="value", label="v", log=False, scale=1)
+    assert [ax.texts[0].get_text() for ax in fig.axes] == ["not computed yet"] * 3
+    assert "Not computed yet" in plots.caption("Nothing", nothing, answers="it")
 
 
 def test_show_keeps_svg_png_and_the_data(tmp_path):

@@ -1,11 +1,11 @@
 """What Surlemont et al. state, the statistic that tests it, and the rule that judges it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import Claim, Measured, about, above, below, between
+from bsglib.claims import Claim, Measured, Rule, about, above, below, between
 from bsglib.papers import Results, per_seed
 from bsglib.papers.surlemont.protocol import (
     ADAM,
@@ -25,334 +25,514 @@ from bsglib.papers.surlemont.views import error_ratio
 
 TRAINED = 0.75  # training accuracy from which a run counts as a minimizer worth comparing
 TIMING_REPEATS = 5  # from which times are judged
+SMALL, LARGE, ALL = (32, 64), (256, 512, 1024), (32, 64, 128, 256, 512, 1024)
+MIDDLE = (128, 256, 512)
+
+
+# ------------------------------------------------------------- statistics: one value per seed
 
 
 def _compare(
-    column: str,
-    *arms: Arm,
     by: Callable[..., pd.Series],
-    sizes: tuple[int, ...] | None = None,
-    trained: bool = True,
+    *arms: Arm,
+    column: str = "keskar_sharpness",
+    sizes: Sequence[int] | None = None,
+    trained: Sequence[Arm] | None = None,
+    drop_untrained: bool = False,
 ) -> Callable[[Results], Measured]:
-    """A claim's statistic: `by` takes a table [seed, batch size] of a column for each arm."""
+    """Return a statistic made of a column of some arms.
+
+    Args:
+        by: takes a table [seed, batch size] per arm and returns a value per seed.
+        *arms: what is compared.
+        column: of the runs, or one that `_derived` adds.
+        sizes: batch sizes it takes; None: all of the study.
+        trained: arms whose runs have to be trained; None: all that are compared.
+        drop_untrained: leave out batch sizes at which they are not, and say so, instead of
+            calling the claim not testable.
+    """
 
     def statistic(results: Results) -> Measured:
         wanted = list(sizes or results.parameters.batch_sizes)
-        if results.runs.empty:
-            return Measured(not_testable="no runs")
-        runs = results.runs[results.runs["batch_size"].isin(wanted)]
+        runs = results.runs
         for arm in arms:
-            mine = runs[runs["arm"] == arm.label]
-            absent = sorted(set(wanted) - set(mine["batch_size"]))
-            if absent:
-                return Measured(not_testable=f"no runs at B = {absent[0]} ({arm.label})")
-            diverged = (mine["stopped"] == "diverged").sum()
-            if diverged:
-                return Measured(not_testable=f"{diverged} runs diverged ({arm.label})")
-            worst = mine.loc[mine["train_accuracy"].fillna(0).idxmin()]
-            if trained and not worst["train_accuracy"] >= TRAINED:
-                return Measured(not_testable=_untrained(worst))
-        tables = [per_seed(runs, column, arm=arm.label) for arm in arms]
-        return Measured(tuple(by(*tables).dropna()))
+            for size in wanted:
+                if runs.empty or _at(runs, arm, size).empty:
+                    return Measured(not_testable=f"no runs at B = {size} ({arm.label})")
+        failed = _untrained(runs, arms if trained is None else trained, wanted)
+        kept = [size for size in wanted if size not in failed]
+        if failed and not (kept and drop_untrained):
+            return Measured(not_testable=next(iter(failed.values())))
+        tables = [per_seed(_derived(runs), column, arm=arm.label)[kept].dropna() for arm in arms]
+        seeds = sorted(set.intersection(*(set(table.index) for table in tables)))
+        note = f"at B = {', '.join(map(str, kept))}, where all are trained" if failed else ""
+        return Measured(tuple(by(*(table.loc[seeds] for table in tables))), note=note)
 
     return statistic
 
 
-def _untrained(run: pd.Series) -> str:
-    got = f"training accuracy {100 * run['train_accuracy']:.0f} %, {100 * TRAINED:.0f} % needed"
-    return f"{run['arm']}, B = {run['batch_size']}, {run['updates']:.0f} updates: {got}"
+def _at(runs: pd.DataFrame, arm: Arm, batch_size: int) -> pd.DataFrame:
+    return runs[(runs["arm"] == arm.label) & (runs["batch_size"] == batch_size)]
 
 
-def _gap(results: Results, arm: Arm) -> pd.DataFrame:
-    test, train = (
-        per_seed(results.runs, f"{s}_accuracy", arm=arm.label) for s in ("test", "train")
-    )
-    return 100 * (train - test)  # test error - train error, percentage points
+def _untrained(runs: pd.DataFrame, arms: Sequence[Arm], sizes: Sequence[int]) -> dict[int, str]:
+    """Batch sizes at which a run of the arms is not trained, with what the worst run reached."""
+    failed = {}
+    for size in sizes:
+        mine = pd.concat([runs.iloc[:0], *(_at(runs, arm, size) for arm in arms)])
+        mine = mine.assign(reached=mine["train_accuracy"].where(mine["stopped"] != "diverged", 0))
+        if mine.empty or mine["reached"].min() >= TRAINED:
+            continue
+        worst = mine.loc[mine["reached"].idxmin()]
+        reached = f"training accuracy {100 * worst['reached']:.0f} %, {100 * TRAINED:.0f} % needed"
+        if worst["stopped"] == "diverged":
+            reached = "diverged"
+        failed[size] = f"{worst['arm']}, B = {size}, {worst['updates']:.0f} updates: {reached}"
+    return failed
 
 
-def _gap_narrowed(results: Results) -> Measured:
-    check = _compare("test_accuracy", SGD, SGD_SAM, sizes=(32, 64), by=lambda a, b: a[32])(results)
-    if check.not_testable:
-        return check
-    difference = _gap(results, SGD_SAM)[[32, 64]] - _gap(results, SGD)[[32, 64]]
-    return Measured(tuple(difference.mean(axis=1).dropna()))
+def _derived(runs: pd.DataFrame) -> pd.DataFrame:
+    ratio = error_ratio(runs).clip(1e-6, 1e6)  # errors of zero occur on small data
+    gap = 100 * (runs["train_accuracy"] - runs["test_accuracy"])
+    return runs.assign(generalization_gap=gap, ratio_off_one=np.log(ratio).abs())
 
 
-def _error_ratio_rise(results: Results) -> Measured:
-    check = _compare("test_accuracy", SGD, SGD_SAM, sizes=(32, 64), by=lambda a, b: a[32])(results)
-    if check.not_testable:
-        return check
-    ratio = error_ratio(results.runs)
-    table = {
-        arm: per_seed(results.runs.assign(ratio=ratio), "ratio", arm=arm.label)[[32, 64]]
-        for arm in (SGD, SGD_SAM)
-    }
-    return Measured(tuple((table[SGD_SAM] - table[SGD]).mean(axis=1).dropna()))
+def _ratio(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
+    """Return a / b, geometric mean over batch sizes."""
+    return np.exp(np.log(a / b).mean(axis=1))
 
 
-def _successes(plain: Arm, sam: Arm, sizes: tuple[int, ...]) -> Callable[[Results], Measured]:
-    """Number of batch sizes at which SAM lowers sharpness and keeps accuracy, per seed."""
+def _gain(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
+    """Return b - a in percentage points, mean over batch sizes."""
+    return 100 * (b - a).mean(axis=1)
 
-    def statistic(results: Results) -> Measured:
-        check = _compare("keskar_sharpness", plain, sam, sizes=sizes, by=lambda a, b: a[sizes[0]])
-        if (measured := check(results)).not_testable:
-            return measured
-        phi = [per_seed(results.runs, "keskar_sharpness", arm=a.label) for a in (plain, sam)]
-        accuracy = [
-            per_seed(results.runs, "validation_accuracy", arm=a.label) for a in (plain, sam)
-        ]
-        flatter = (phi[0] / phi[1])[list(sizes)] > 1.1
-        kept = (accuracy[1] - accuracy[0])[list(sizes)] >= -0.01
-        return Measured(tuple((flatter & kept).sum(axis=1).astype(float)))
 
-    return statistic
+def _drop(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
+    """Return a - b, mean over batch sizes."""
+    return (a - b).mean(axis=1)
+
+
+def _last_over_first(table: pd.DataFrame) -> pd.Series:
+    return table[max(table.columns)] / table[min(table.columns)]
+
+
+def _last_minus_first(table: pd.DataFrame) -> pd.Series:
+    return table[max(table.columns)] - table[min(table.columns)]
+
+
+def _last_over_lowest(table: pd.DataFrame) -> pd.Series:
+    last = max(table.columns)
+    return table[last] / table.drop(columns=last).min(axis=1)
+
+
+def _last_minus_lowest(table: pd.DataFrame) -> pd.Series:
+    last = max(table.columns)
+    return 100 * (table[last] - table.drop(columns=last).min(axis=1))
 
 
 def _larger_rho(results: Results) -> Measured:
+    """Sharpness at the default radius over that at the largest one that still trains."""
     largest = max(results.parameters.batch_sizes)
-    start = _compare("keskar_sharpness", SGD_SAM, sizes=(largest,), by=lambda t: t[largest])(
-        results
-    )
-    sweep = results.runs[results.runs["arm"] == RHO_SWEEP]
-    if start.not_testable or sweep.empty:
-        return Measured(not_testable=start.not_testable or "no rho sweep")
-    worst = sweep.groupby("rho")["train_accuracy"].min()
+    default = _compare(lambda table: table[largest], SGD_SAM, sizes=(largest,))(results)
+    if default.not_testable:
+        return default
+    swept = results.runs[results.runs["arm"] == RHO_SWEEP]
+    worst = swept.groupby("rho")["train_accuracy"].min()
     usable = [r for r in worst.index if r > results.parameters.rho and worst[r] >= TRAINED]
     if not usable:
-        return Measured(not_testable=f"no larger rho trains to {100 * TRAINED:.0f} %")
-    rhos = sweep.pivot(index="seed", columns="rho", values="keskar_sharpness")
-    default = per_seed(results.runs, "keskar_sharpness", arm=SGD_SAM.label)[largest]
-    return Measured(tuple((default / rhos[max(usable)]).dropna()))
+        why = "no rho sweep" if swept.empty else f"no larger rho trains to {100 * TRAINED:.0f} %"
+        return Measured(not_testable=why)
+    rhos = swept.pivot(index="seed", columns="rho", values="keskar_sharpness")
+    table = per_seed(results.runs, "keskar_sharpness", arm=SGD_SAM.label)[largest]
+    values = tuple((table / rhos[max(usable)]).dropna())
+    return Measured(values, note=f"rho = {results.parameters.rho:g} over rho = {max(usable):g}")
 
 
-def _sam_cost(results: Results) -> Measured:
-    ratios = _epoch_ratios(results, lambda plain, sam: sam / plain)
-    if isinstance(ratios, Measured):
-        return ratios
-    farthest = np.log(ratios.median() / 2).abs().idxmax()
-    return Measured(tuple(ratios[farthest]))
+def _timed(by: Callable[[pd.DataFrame, pd.DataFrame], pd.Series]) -> Callable[[Results], Measured]:
+    """A statistic of seconds per epoch: `by` takes tables [repeat, batch size], plain and SAM."""
+
+    def statistic(results: Results) -> Measured:
+        times = results.timings
+        repeats = 0 if times.empty else times["repeat"].nunique()
+        if repeats < TIMING_REPEATS:
+            return Measured(not_testable=f"{repeats} timings, {TIMING_REPEATS} needed")
+        table = times.pivot(index="repeat", columns=["sam", "batch_size"], values="seconds")
+        return Measured(tuple(by(table[False], table[True])), note="n counts repeats")
+
+    return statistic
 
 
-def _large_batch_cost(results: Results) -> Measured:
-    times = _epoch_ratios(results, lambda plain, sam: plain)
-    if isinstance(times, Measured):
-        return times
-    return Measured(tuple(times[max(times.columns)] / times[min(times.columns)]))
+def _ratio_farthest_from_two(plain: pd.DataFrame, sam: pd.DataFrame) -> pd.Series:
+    ratios = sam / plain
+    return ratios[np.log(ratios.median() / 2).abs().idxmax()]
 
 
-def _epoch_ratios(results: Results, by: Callable) -> pd.DataFrame | Measured:
-    times = results.timings
-    repeats = 0 if times.empty else times["repeat"].nunique()
-    if repeats < TIMING_REPEATS:
-        return Measured(not_testable=f"{repeats} timings, {TIMING_REPEATS} needed")
-    table = times.pivot(index="repeat", columns=["sam", "batch_size"], values="seconds")
-    return by(table[False], table[True])
+# ------------------------------------------------------------- claims
 
 
-def _claim(name, figure, locator, statement, quantity, value, rule, statistic, erratum=None):
-    return Claim(
-        f"surlemont-{name}", figure, locator, statement, quantity, value, rule, statistic, erratum
-    )
+def _claim(
+    name: str,
+    *,
+    figure: str,
+    locator: str,
+    statement: str,
+    quantity: str,
+    rule: Rule,
+    statistic: Callable[[Results], Measured],
+    value: str = "-",
+) -> Claim:
+    named = f"surlemont-{name}"
+    return Claim(named, figure, locator, statement, quantity, value, rule, statistic)
 
 
-PHI_RATIO = "sharpness without SAM / with SAM"
-POINTS = "validation accuracy, difference in percentage points"
+PHI = "sharpness without SAM / with SAM"
+POINTS = "validation accuracy, percentage points"
+ENDS = "sharpness at the largest B / at the smallest"
+FIGURE_2, RUNTIME = "section V, figure 2", "section V, paragraph on runtime"
+ON_ADAM, LAST = "section V, paragraph on Adam", "section V, last paragraph"
+SUMMARY, ABSTRACT = "section V, summary paragraph", "abstract"
+CITED_CODE = "ours, on the code that section IV.A cites"
 
-
-def _phi_ratio_at(batch_size: int):
-    by = lambda plain, sam: plain[batch_size] / sam[batch_size]  # noqa: E731
-    return _compare("keskar_sharpness", SGD, SGD_SAM, sizes=(batch_size,), by=by)
-
-
-def _mean_phi_ratio(plain: Arm, sam: Arm):
-    by = lambda a, b: np.exp(np.log(a / b).mean(axis=1))  # noqa: E731
-    return _compare("keskar_sharpness", plain, sam, by=by, trained=False)
-
-
-def _mean_gain(plain: Arm, sam: Arm, sizes=None, *, trained=True):
-    by = lambda a, b: 100 * (b - a).mean(axis=1)  # noqa: E731
-    return _compare("validation_accuracy", plain, sam, sizes=sizes, by=by, trained=trained)
-
-
-def _large_minus_small(arm: Arm, *, trained: bool):
-    by = lambda t: 100 * (t[max(t.columns)] - t[min(t.columns)])  # noqa: E731
-    return _compare("validation_accuracy", arm, by=by, trained=trained)
-
-
-def _phi_large_over_small(arm: Arm):
-    by = lambda t: t[max(t.columns)] / t[min(t.columns)]  # noqa: E731
-    return _compare("keskar_sharpness", arm, by=by)
-
-
-LARGE = (256, 512, 1024)
 CLAIMS = (
     _claim(
-        "scaling-compensates", "figure-1", "abstract", "With the learning rate scaled, the "
-        "largest batch is as accurate as the smallest.", POINTS + " (largest - smallest B)", "-",
-        above(-1), _large_minus_small(SGD, trained=True),
+        "scaling-compensates",
+        figure="figure-1",
+        locator=ABSTRACT,
+        statement="With scaled learning rate, the largest batch is as accurate as the smallest.",
+        quantity=f"{POINTS}: largest - smallest B",
+        rule=above(-1),
+        statistic=_compare(lambda t: 100 * _last_minus_first(t), SGD, column="validation_accuracy"),
     ),
     _claim(
-        "sam-keeps-accuracy", "figure-1", "section V, summary paragraph", "SAM keeps the "
-        "validation accuracy at B = 32 and 64.", POINTS + " (SAM - SGD)", "-",
-        between(-1, 1), _mean_gain(SGD, SGD_SAM, (32, 64)),
+        "sam-keeps-accuracy",
+        figure="figure-1",
+        locator=SUMMARY,
+        statement="SAM keeps the validation accuracy at B = 32 and 64.",
+        quantity=f"{POINTS}: SAM - SGD, mean over B",
+        rule=between(-1, 1),
+        statistic=_compare(_gain, SGD, SGD_SAM, column="validation_accuracy", sizes=SMALL),
     ),
     _claim(
-        "sam-lowers-accuracy-large", "figure-1", "section V, summary paragraph", "At large batches "
-        "SAM lowers the final validation accuracy.", POINTS + " (SAM - SGD, mean over B = 256, "
-        "512, 1024)", "-", below(0), _mean_gain(SGD, SGD_SAM, LARGE, trained=False),
-    ),
-    _claim(
-        "outlier-accuracy-1024", "figure-1", "section V, figure 1", "With SAM, B = 1024 has "
-        "a lower validation accuracy than the other batch sizes.", POINTS + " (B = 1024 - mean of "
-        "the others)", "-", below(0),
-        _compare(
-            "validation_accuracy", SGD_SAM, trained=False, sizes=(32, 64, 128, 256, 512, 1024),
-            by=lambda t: 100 * (t[1024] - t.drop(columns=1024).mean(axis=1)),
+        "sam-lowers-accuracy-large",
+        figure="figure-1",
+        locator=SUMMARY,
+        statement="At large batches SAM lowers the final validation accuracy.",
+        quantity=f"{POINTS}: SAM - SGD, mean over B = 256, 512, 1024",
+        rule=below(0),
+        statistic=_compare(
+            _gain, SGD, SGD_SAM, column="validation_accuracy", sizes=LARGE, trained=(SGD,)
         ),
     ),
     _claim(
-        "sam-sharpness-32", "figure-2", "section V, figure 2", "SAM divides the sharpness at "
-        "B = 32 by about nine.", PHI_RATIO, "9", about(9, factor=1.5), _phi_ratio_at(32),
-    ),
-    _claim(
-        "sam-sharpness-64", "figure-2", "section V, figure 2", "SAM divides the sharpness at "
-        "B = 64 by about two.", PHI_RATIO, "2", about(2, factor=1.5), _phi_ratio_at(64),
-    ),
-    _claim(
-        "sam-sharpness-128", "figure-2", "section V, figure 2", "At B = 128 SAM no longer lowers "
-        "the sharpness.", PHI_RATIO, "-", below(1.1, ratios=True), _phi_ratio_at(128),
-    ),
-    _claim(
-        "sam-sharpness-256", "figure-2", "section V, figure 2", "At B = 256 the sharpness is "
-        "worse with SAM.", PHI_RATIO, "-", below(1, ratios=True), _phi_ratio_at(256),
-    ),
-    _claim(
-        "sam-sharpness-512", "figure-2", "section V, figure 2", "At B = 512 the sharpness is "
-        "worse with SAM.", PHI_RATIO, "-", below(1, ratios=True), _phi_ratio_at(512),
-    ),
-    _claim(
-        "outlier-sharpness-1024", "figure-2", "section V, figure 2", "With SAM, B = 1024 has the "
-        "lowest sharpness of all batch sizes.", "sharpness at B = 1024 / lowest of the others",
-        "-", below(1, ratios=True),
-        _compare(
-            "keskar_sharpness", SGD_SAM, sizes=(32, 64, 128, 256, 512, 1024),
-            by=lambda t: t[1024] / t.drop(columns=1024).min(axis=1),
+        "outlier-accuracy-1024",
+        figure="figure-1",
+        locator="section V, figure 1",
+        statement="With SAM, B = 1024 has a lower validation accuracy than any other batch size.",
+        quantity=f"{POINTS}: B = 1024 - lowest of the others",
+        rule=below(0),
+        statistic=_compare(
+            _last_minus_lowest, SGD_SAM, column="validation_accuracy", sizes=ALL, trained=()
         ),
     ),
     _claim(
-        "scaled-equal-sharpness", "figure-2", "section V, paragraph on figure 2", "Without SAM and "
-        "with the learning rate scaled, sharpness does not differ between batch sizes.",
-        "sharpness at the largest B / at the smallest", "1", about(1, factor=1.5),
-        _phi_large_over_small(SGD),
-        "contradicts the source's abstract",
+        "sam-sharpness-32",
+        figure="figure-2",
+        locator=FIGURE_2,
+        statement="SAM divides the sharpness at B = 32 by about nine.",
+        quantity=PHI,
+        value="9",
+        rule=about(9, factor=1.5),
+        statistic=_compare(_ratio, SGD, SGD_SAM, sizes=(32,)),
     ),
     _claim(
-        "scaled-sharper", "figure-2", "abstract", "With the learning rate scaled, minima of large "
-        "batches stay sharper.", "sharpness at the largest B / at the smallest", "-",
-        above(1, ratios=True), _phi_large_over_small(SGD),
-        "contradicts the source's section V",
+        "sam-sharpness-64",
+        figure="figure-2",
+        locator=FIGURE_2,
+        statement="SAM divides the sharpness at B = 64 by about two.",
+        quantity=PHI,
+        value="2",
+        rule=about(2, factor=1.5),
+        statistic=_compare(_ratio, SGD, SGD_SAM, sizes=(64,)),
     ),
     _claim(
-        "sam-lr-relation", "figure-2", "section I, asked there", "With SAM too, scaling the "
-        "learning rate with the batch keeps the sharpness equal.",
-        "sharpness at the largest B / at the smallest, with SAM", "-", about(1, factor=1.5),
-        _phi_large_over_small(SGD_SAM),
+        "sam-sharpness-128",
+        figure="figure-2",
+        locator=FIGURE_2,
+        statement="At B = 128 SAM no longer lowers the sharpness.",
+        quantity=PHI,
+        rule=below(1.1, ratios=True),
+        statistic=_compare(_ratio, SGD, SGD_SAM, sizes=(128,)),
     ),
     _claim(
-        "sam-small-only", "figure-2", "section V, summary paragraph", "At B of 128 and above SAM "
-        "nowhere lowers the sharpness while keeping the accuracy.",
-        "number of batch sizes where it does (of 4)", "0", below(0.5),
-        _successes(SGD, SGD_SAM, (128, 256, 512, 1024)),
+        "sam-sharpness-256",
+        figure="figure-2",
+        locator=FIGURE_2,
+        statement="At B = 256 the sharpness is worse with SAM.",
+        quantity=PHI,
+        rule=below(1, ratios=True),
+        statistic=_compare(_ratio, SGD, SGD_SAM, sizes=(256,)),
     ),
     _claim(
-        "sam-narrows-gap", "figure-3", "section V, first paragraph", "SAM narrows the "
-        "generalization gap at B = 32 and 64.", "test error - train error, SAM - SGD, percentage "
-        "points", "-", below(0), _gap_narrowed,
+        "sam-sharpness-512",
+        figure="figure-2",
+        locator=FIGURE_2,
+        statement="At B = 512 the sharpness is worse with SAM.",
+        quantity=PHI,
+        rule=below(1, ratios=True),
+        statistic=_compare(_ratio, SGD, SGD_SAM, sizes=(512,)),
     ),
     _claim(
-        "sam-error-ratio", "figure-3", "figure 3", "SAM brings the ratio of train error to test "
-        "error closer to one at B = 32 and 64.", "train error / test error, SAM - SGD", "-",
-        above(0), _error_ratio_rise,
+        "outlier-sharpness-1024",
+        figure="figure-2",
+        locator=FIGURE_2,
+        statement="With SAM, B = 1024 has the lowest sharpness of all batch sizes.",
+        quantity="sharpness at B = 1024 / lowest of the others",
+        rule=below(1, ratios=True),
+        statistic=_compare(_last_over_lowest, SGD_SAM, sizes=ALL),
     ),
     _claim(
-        "adam-accuracy-scaled", "figure-4", "section V, paragraph on Adam", "With Adam and scaled "
-        "learning rate SAM does not improve the validation accuracy.", POINTS + " (SAM - Adam, "
-        "mean over B)", "-", below(0.5), _mean_gain(ADAM, ADAM_SAM, trained=False),
+        "sam-small-only",
+        figure="figure-2",
+        locator=SUMMARY,
+        statement="At B = 128, 256 and 512 SAM does not lower the sharpness.",
+        quantity=f"{PHI}, mean over B",
+        rule=below(1.1, ratios=True),
+        statistic=_compare(_ratio, SGD, SGD_SAM, sizes=MIDDLE),
     ),
     _claim(
-        "adam-accuracy-fixed", "figure-4", "section V, paragraph on Adam", "With Adam and fixed "
-        "learning rate SAM does not improve the validation accuracy.", POINTS + " (SAM - Adam, "
-        "mean over B)", "-", below(0.5), _mean_gain(ADAM_FIXED, ADAM_FIXED_SAM, trained=False),
+        "scaled-equal-sharpness",
+        figure="figure-2",
+        locator="section V, paragraph on figure 2",
+        statement="Without SAM and with scaled learning rate, sharpness does not differ between "
+        "the smallest and the largest batch (against the source's own abstract).",
+        quantity=ENDS,
+        value="1",
+        rule=about(1, factor=1.5),
+        statistic=_compare(_last_over_first, SGD),
     ),
     _claim(
-        "adam-worse-scaled", "figure-4", "section V, last paragraph", "With scaled learning rate, "
-        "Adam is worse than SGD.", POINTS + " (Adam - SGD, mean over B)", "-", below(0),
-        _mean_gain(SGD, ADAM, trained=False),
+        "scaled-sharper",
+        figure="figure-2",
+        locator=ABSTRACT,
+        statement="With the learning rate scaled, minima of large batches stay sharper (against the "
+        "source's own section V).",
+        quantity=ENDS,
+        rule=above(1, ratios=True),
+        statistic=_compare(_last_over_first, SGD),
     ),
     _claim(
-        "adam-worse-fixed", "figure-4", "section V, last paragraph", "With fixed learning rate, "
-        "Adam is worse than SGD.", POINTS + " (Adam - SGD, mean over B)", "-", below(0),
-        _mean_gain(SGD_FIXED, ADAM_FIXED, trained=False),
+        "sam-lr-relation",
+        figure="figure-2",
+        locator="section I, a question there",
+        statement="Asked there: scaling the learning rate keeps the sharpness equal with SAM too.",
+        quantity=f"{ENDS}, with SAM",
+        value="asked",
+        rule=about(1, factor=1.5),
+        statistic=_compare(_last_over_first, SGD_SAM),
     ),
     _claim(
-        "adam-sharpness-scaled", "figure-5", "section V, paragraph on Adam", "With Adam and scaled "
-        "learning rate SAM does not lower the sharpness.", PHI_RATIO + ", mean over B", "-",
-        below(1.1, ratios=True), _mean_phi_ratio(ADAM, ADAM_SAM),
-    ),
-    _claim(
-        "adam-sharpness-fixed", "figure-5", "section V, paragraph on Adam", "With Adam and fixed "
-        "learning rate SAM does not lower the sharpness.", PHI_RATIO + ", mean over B", "-",
-        below(1.1, ratios=True), _mean_phi_ratio(ADAM_FIXED, ADAM_FIXED_SAM),
-    ),
-    _claim(
-        "fixed-gap", "figure-6", "section II.A", "With the learning rate fixed, the largest batch "
-        "is less accurate than the smallest.", POINTS + " (largest - smallest B)", "-", below(0),
-        _large_minus_small(SGD_FIXED, trained=False),
-    ),
-    _claim(
-        "fixed-sam-accuracy", "figure-6", "section V, summary paragraph", "With the learning rate "
-        "fixed, SAM keeps the validation accuracy at B = 32 and 64.", POINTS + " (SAM - SGD)",
-        "-", between(-1, 1), _mean_gain(SGD_FIXED, SGD_FIXED_SAM, (32, 64)),
-    ),
-    _claim(
-        "fixed-sam-small", "figure-7", "section V, summary paragraph", "With the learning rate "
-        "fixed, SAM lowers the sharpness and keeps the accuracy at B = 32 and 64.",
-        "number of batch sizes where it does (of 2)", "2", above(1.5),
-        _successes(SGD_FIXED, SGD_FIXED_SAM, (32, 64)),
-    ),
-    _claim(
-        "fixed-sam-large", "figure-7", "section V, summary paragraph", "With the learning rate "
-        "fixed, SAM nowhere does so at B of 128 and above.",
-        "number of batch sizes where it does (of 4)", "0", below(0.5),
-        _successes(SGD_FIXED, SGD_FIXED_SAM, (128, 256, 512, 1024)),
-    ),
-    _claim(
-        "sam-doubles-time", "runtime", "section V, paragraph on runtime", "SAM about doubles the "
-        "time per epoch at every batch size.", "time with SAM / without, batch size farthest "
-        "from 2", "2", about(2, factor=1.15), _sam_cost,
-    ),
-    _claim(
-        "large-batch-faster", "runtime", "section V, paragraph on runtime", "Larger batches take "
-        "less time per epoch.", "time at the largest B / at the smallest", "-",
-        below(1, ratios=True), _large_batch_cost,
-    ),
-    _claim(
-        "dropout-explains", "dropout", "ours, on the code that section IV.A cites", "Switching "
-        "dropout off with SAM, as the cited code does, divides the sharpness at B = 32 by about "
-        "nine.", "sharpness of SGD with dropout / SAM without", "9", about(9, factor=1.5),
-        _compare(
-            "keskar_sharpness", SGD, NO_DROPOUT_SAM, sizes=(32,), by=lambda a, b: a[32] / b[32]
+        "sam-narrows-gap",
+        figure="figure-3",
+        locator="section V, first paragraph",
+        statement="SAM narrows the generalization gap at B = 32 and 64.",
+        quantity="test error - train error, percentage points: SAM - SGD, mean over B",
+        rule=below(0),
+        statistic=_compare(
+            lambda a, b: _drop(b, a), SGD, SGD_SAM, column="generalization_gap", sizes=SMALL
         ),
     ),
     _claim(
-        "dropout-alone", "dropout", "ours, on the code that section IV.A cites", "Switching "
-        "dropout off lowers the sharpness at B = 32 without any SAM.",
-        "sharpness of SGD with dropout / without", "-", above(1, ratios=True),
-        _compare("keskar_sharpness", SGD, NO_DROPOUT, sizes=(32,), by=lambda a, b: a[32] / b[32]),
+        "sam-error-ratio",
+        figure="figure-3",
+        locator="figure 3",
+        statement="SAM brings train error / test error closer to one at B = 32 and 64.",
+        quantity="|ln(train error / test error)|: SGD - SAM, mean over B",
+        rule=above(0),
+        statistic=_compare(_drop, SGD, SGD_SAM, column="ratio_off_one", sizes=SMALL),
     ),
     _claim(
-        "larger-rho", "rho", "section V, open question", "A larger rho lowers the sharpness at "
-        "the largest batch.", "sharpness at the default rho / at the largest that trains", "-",
-        above(1.5, ratios=True), _larger_rho,
+        "adam-accuracy-scaled",
+        figure="figure-4",
+        locator=ON_ADAM,
+        statement="With Adam and scaled rate SAM does not improve the validation accuracy.",
+        quantity=f"{POINTS}: SAM - Adam, mean over B",
+        rule=below(0.5),
+        statistic=_compare(
+            _gain,
+            ADAM,
+            ADAM_SAM,
+            column="validation_accuracy",
+            trained=(ADAM,),
+            drop_untrained=True,
+        ),
     ),
-)  # fmt: skip
+    _claim(
+        "adam-accuracy-fixed",
+        figure="figure-4",
+        locator=ON_ADAM,
+        statement="With Adam and fixed rate SAM does not improve the validation accuracy.",
+        quantity=f"{POINTS}: SAM - Adam, mean over B",
+        rule=below(0.5),
+        statistic=_compare(
+            _gain,
+            ADAM_FIXED,
+            ADAM_FIXED_SAM,
+            column="validation_accuracy",
+            trained=(ADAM_FIXED,),
+            drop_untrained=True,
+        ),
+    ),
+    _claim(
+        "adam-worse-scaled",
+        figure="figure-4",
+        locator=LAST,
+        statement="With scaled rate, Adam is less accurate than SGD.",
+        quantity=f"{POINTS}: Adam - SGD, mean over B",
+        rule=below(0),
+        statistic=_compare(
+            _gain, SGD, ADAM, column="validation_accuracy", trained=(SGD,), drop_untrained=True
+        ),
+    ),
+    _claim(
+        "adam-worse-fixed",
+        figure="figure-4",
+        locator=LAST,
+        statement="With fixed rate, Adam is less accurate than SGD.",
+        quantity=f"{POINTS}: Adam - SGD, mean over B",
+        rule=below(0),
+        statistic=_compare(
+            _gain,
+            SGD_FIXED,
+            ADAM_FIXED,
+            column="validation_accuracy",
+            trained=(SGD_FIXED,),
+            drop_untrained=True,
+        ),
+    ),
+    _claim(
+        "adam-sharpness-scaled",
+        figure="figure-5",
+        locator=ON_ADAM,
+        statement="With Adam and scaled rate SAM does not lower the sharpness.",
+        quantity=f"{PHI}, mean over B",
+        rule=below(1.1, ratios=True),
+        statistic=_compare(_ratio, ADAM, ADAM_SAM, drop_untrained=True),
+    ),
+    _claim(
+        "adam-sharpness-fixed",
+        figure="figure-5",
+        locator=ON_ADAM,
+        statement="With Adam and fixed rate SAM does not lower the sharpness.",
+        quantity=f"{PHI}, mean over B",
+        rule=below(1.1, ratios=True),
+        statistic=_compare(_ratio, ADAM_FIXED, ADAM_FIXED_SAM, drop_untrained=True),
+    ),
+    _claim(
+        "adam-sharper-scaled",
+        figure="figure-5",
+        locator=LAST,
+        statement="With scaled rate, Adam's minima are sharper than those of SGD.",
+        quantity="sharpness of Adam / of SGD, mean over B",
+        rule=above(1, ratios=True),
+        statistic=_compare(lambda a, b: _ratio(b, a), SGD, ADAM, drop_untrained=True),
+    ),
+    _claim(
+        "fixed-gap",
+        figure="figure-6",
+        locator="section II.A",
+        statement="With the learning rate fixed, the generalization gap of the largest batch is "
+        "wider than that of the smallest.",
+        quantity="test error - train error, percentage points: largest - smallest B",
+        rule=above(0),
+        statistic=_compare(_last_minus_first, SGD_FIXED, column="generalization_gap"),
+    ),
+    _claim(
+        "fixed-sam-accuracy",
+        figure="figure-6",
+        locator=SUMMARY,
+        statement="With fixed learning rate, SAM keeps the validation accuracy at B = 32 and 64.",
+        quantity=f"{POINTS}: SAM - SGD, mean over B",
+        rule=between(-1, 1),
+        statistic=_compare(
+            _gain, SGD_FIXED, SGD_FIXED_SAM, column="validation_accuracy", sizes=SMALL
+        ),
+    ),
+    _claim(
+        "fixed-sam-small",
+        figure="figure-7",
+        locator=SUMMARY,
+        statement="With the learning rate fixed, SAM lowers the sharpness at B = 32 and 64.",
+        quantity=f"{PHI}, mean over B",
+        rule=above(1.1, ratios=True),
+        statistic=_compare(_ratio, SGD_FIXED, SGD_FIXED_SAM, sizes=SMALL),
+    ),
+    _claim(
+        "fixed-sam-large",
+        figure="figure-7",
+        locator=SUMMARY,
+        statement="With the learning rate fixed, SAM does not lower it at B = 128, 256 and 512.",
+        quantity=f"{PHI}, mean over B",
+        rule=below(1.1, ratios=True),
+        statistic=_compare(_ratio, SGD_FIXED, SGD_FIXED_SAM, sizes=MIDDLE, drop_untrained=True),
+    ),
+    _claim(
+        "dropout-explains",
+        figure="dropout",
+        locator=CITED_CODE,
+        statement="SAM and dropout switched off with it, as in the cited code, divide the sharpness "
+        "at B = 32 by about nine.",
+        quantity="sharpness of SGD with dropout / SAM without",
+        value="9",
+        rule=about(9, factor=1.5),
+        statistic=_compare(_ratio, SGD, NO_DROPOUT_SAM, sizes=(32,)),
+    ),
+    _claim(
+        "dropout-alone",
+        figure="dropout",
+        locator=CITED_CODE,
+        statement="Switching dropout off lowers the sharpness at B = 32 and 64 without any SAM.",
+        quantity="sharpness of SGD with dropout / without, mean over B",
+        value="ours",
+        rule=above(1, ratios=True),
+        statistic=_compare(_ratio, SGD, NO_DROPOUT, sizes=SMALL),
+    ),
+    _claim(
+        "sam-without-dropout",
+        figure="dropout",
+        locator=CITED_CODE,
+        statement="With dropout off in both, SAM divides the sharpness at B = 32 by about nine.",
+        quantity=f"{PHI}, no dropout",
+        value="9",
+        rule=about(9, factor=1.5),
+        statistic=_compare(_ratio, NO_DROPOUT, NO_DROPOUT_SAM, sizes=(32,)),
+    ),
+    _claim(
+        "sam-doubles-time",
+        figure="runtime",
+        locator=RUNTIME,
+        statement="SAM about doubles the time per epoch at every batch size.",
+        quantity="time with SAM / without, at the batch size farthest from 2",
+        value="2",
+        rule=about(2, factor=1.15),
+        statistic=_timed(_ratio_farthest_from_two),
+    ),
+    _claim(
+        "large-batch-faster",
+        figure="runtime",
+        locator=RUNTIME,
+        statement="Larger batches take less time per epoch.",
+        quantity="time at the largest B / at the smallest",
+        rule=below(1, ratios=True),
+        statistic=_timed(lambda plain, sam: _last_over_first(plain)),
+    ),
+    _claim(
+        "larger-rho",
+        figure="rho",
+        locator="section V, an open question",
+        statement="Asked there: a larger rho changes (here: lowers) the largest batch's sharpness.",
+        quantity="sharpness at the default rho / at the largest that trains",
+        value="asked",
+        rule=above(1.5, ratios=True),
+        statistic=_larger_rho,
+    ),
+)

@@ -62,6 +62,8 @@ def epoch_times(results: Results) -> pd.DataFrame:
 def epoch_time_ratios(results: Results) -> pd.DataFrame:
     """Return batch_size, repeat, and the time with SAM over the time without."""
     times = epoch_times(results)
+    if times.empty:
+        return pd.DataFrame(columns=["batch_size", "repeat", "ratio"], dtype=float)
     table = times.pivot(index=["batch_size", "repeat"], columns="sam", values="seconds")
     return (table[True] / table[False]).rename("ratio").reset_index()
 
@@ -69,6 +71,8 @@ def epoch_time_ratios(results: Results) -> pd.DataFrame:
 def timing_note(results: Results) -> str:
     """Return the caption of the figure of times: machine, repeats, samples."""
     times, p = results.timings, results.parameters
+    if times.empty:
+        return "**Time per epoch against batch size.** Not measured yet."
     machine = f"{times['processor'].iloc[0]}, {times['threads'].iloc[0]} thread"
     return (
         f"**Time per epoch against batch size, without and with SAM, and their ratio (n = "
