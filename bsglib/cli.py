@@ -1,7 +1,10 @@
 """`bsg`: build reports, compute studies, look after data and runs."""
 
+import contextlib
+import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -9,14 +12,13 @@ import typer
 import yaml
 
 from bsglib import claims
-from bsglib.data import SOURCES, DataError, checksum, data_folder, load
+from bsglib.data import SOURCES, DataError, data_folder, load
 from bsglib.models import ModelError
 from bsglib.papers import Study, StudyParameters, export_folder, store_of, surlemont, write_export
-from bsglib.params import ROOT, ParameterError, nearest, parse, resolve
+from bsglib.params import ROOT, ParameterError, RunConfig, nearest, parse, resolve
 from bsglib.runtime import cores
-from bsglib.store import StoreError
+from bsglib.store import Store, StoreError
 from bsglib.sweep import Entry, SweepError, is_stored, seconds, sweep
-from bsglib.train import run_id
 
 STUDIES = {study.name: study for study in (surlemont.study,)}
 REPORTS, README = ROOT / "reports", ROOT / "README.md"
@@ -54,6 +56,7 @@ def build_report(
     """Build HTML reports, from exported or stored numbers where there are some."""
     from bsglib import report  # here, because computing needs no Jupyter
 
+    complete = True
     for study in _studies(studies):
         parameters = _parameters(study, profile, store=store, workers=workers)
         train = parameters.profile == "quick" if compute is None else compute
@@ -63,12 +66,11 @@ def build_report(
         run = study.run(parameters.model_copy(update={"compute": train}), progress=True)
         folder = REPORTS / parameters.profile
         figures = folder / "figures" / study.name
-        shutil.rmtree(figures, ignore_errors=True)
-        values = parameters.model_dump() | {"compute": False}
-        values["figures"] = _shown(figures)
-        notebook = report.execute(
-            ROOT / "notebooks" / f"{study.name}.ipynb", folder / f"{study.name}.ipynb", values
-        )
+        values = parameters.model_dump() | {"compute": False, "figures": _shown(figures)}
+        with _replaced(figures):
+            notebook = report.execute(
+                ROOT / "notebooks" / f"{study.name}.ipynb", folder / f"{study.name}.ipynb", values
+            )
         page = report.to_html(
             notebook,
             folder / f"{study.name}.html",
@@ -77,6 +79,7 @@ def build_report(
             command=f"bsg report {study.name} --profile {profile}",
         )
         typer.echo(f"{_shown(page)}: {_counts(run)}")
+        complete &= len(run.runs) == run.designed and not run.timings.empty
     cards = [
         {
             "name": s.name,
@@ -88,9 +91,14 @@ def build_report(
         for s in STUDIES.values()
     ]
     index = report.write_index(REPORTS, parameters.profile, cards)
-    if parameters.profile in report.PUBLISHED:
+    if parameters.profile in report.PUBLISHED and complete:
         report.write_index(REPORTS, None, cards)
-        report.update_readme(README, report.verdict_table(REPORTS, cards))
+        report.update_readme(README, "verdicts", report.verdict_table(REPORTS, cards))
+        first = next(iter(STUDIES.values()))
+        shown = report.headline(REPORTS, first.name, first.headline, folder / f"{first.name}.ipynb")
+        report.update_readme(README, "headline", shown)
+    elif parameters.profile in report.PUBLISHED:
+        typer.echo("runs or times are missing: the README and the index of all profiles stay")
     typer.echo(_shown(index))
 
 
@@ -127,7 +135,9 @@ def compute(
     )
     if left:
         typer.echo(f"time limit: {len(left)} runs left, the same command goes on")
-    elif part is None:
+    elif _missing(chosen, parameters, None)[0]:
+        typer.echo("this part is complete, others are not")
+    else:
         chosen.run(parameters)  # the times per epoch, on a quiet machine
         typer.echo(f"complete: `bsg report {study} --profile {profile}` builds the report")
 
@@ -170,23 +180,23 @@ def clean(
     store: StoreFolder = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
-    """Remove runs that no parameter file names."""
+    """Remove finished runs whose config no parameter file names."""
     named: set[str] = set()
     for study in STUDIES.values():
         for file in (ROOT / "params" / study.name).glob("*.yaml"):
             parameters = _parameters(study, file.stem, store=store)
-            for entry in study.design(parameters):
-                named.add(run_id(entry.config, checksum(entry.config.dataset)))
-    root = store_of(parameters).root
-    extra = [
-        path
-        for path in sorted(root.iterdir())
-        if path.is_dir() and not path.name.startswith((".", "timing-")) and path.name not in named
-    ]
-    typer.echo(f"{root}: {len(extra)} runs that no parameter file names")
+            named |= {entry.config.canonical() for entry in study.design(parameters)}
+    runs = store_of(parameters)
+    extra = [run for run in runs.finished() if _config(runs, run).canonical() not in named]
+    typer.echo(f"{runs.root}: {len(extra)} runs that no parameter file names")
     if extra and (yes or typer.confirm("remove them?")):
-        for path in extra:
-            shutil.rmtree(path)
+        for run in extra:
+            with runs.lock(run):
+                shutil.rmtree(runs.folder(run))
+
+
+def _config(store: Store, run: str) -> RunConfig:
+    return parse(store.read_json(run, "config.json") or {}, RunConfig)
 
 
 def _studies(names: list[str] | None) -> list[Study]:
@@ -205,7 +215,12 @@ def _parameters(study: Study, profile: str, **given) -> StudyParameters:
     elif not file.is_file():
         known = sorted(path.stem for path in folder.glob("*.yaml"))
         raise ParameterError(f"unknown profile {profile!r}{nearest(profile, known)}")
-    values = _yaml(folder / "quick.yaml") | _yaml(file)
+    values = _yaml(folder / "quick.yaml") | {"profile": file.stem} | _yaml(file)
+    if values["profile"] != file.stem or (file.parent != folder and (folder / file.name).is_file()):
+        raise ParameterError(
+            f"parameter file {file}: its profile {values['profile']!r} has to be the file's name, "
+            f"and none of {', '.join(sorted(path.stem for path in folder.glob('*.yaml')))}"
+        )
     values |= {name: value for name, value in given.items() if value is not None}
     if "store" in given and given["store"] is not None:
         values["store"] = str(resolve(Path.cwd() / given["store"]))
@@ -227,6 +242,23 @@ def _missing(study: Study, parameters: StudyParameters, part: int | None):
     entries = [entry for entry in entries if part in (None, entry.part)]
     store = store_of(parameters)
     return [entry for entry in entries if not is_stored(entry, store)], entries
+
+
+@contextlib.contextmanager
+def _replaced(folder: Path) -> Iterator[None]:
+    """Empty a folder for new content; put the old content back if that fails."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _shown(path: Path) -> str:

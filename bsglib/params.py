@@ -1,21 +1,37 @@
 """Parameters: what a run or a report is made from, refused when unknown or mistyped."""
 
+import ast
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 ROOT = Path(__file__).resolve().parent.parent  # relative paths in parameters start here
 
 Option = bool | int | float | str | None
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class ParameterError(ValueError):
     """A parameter is unknown, of the wrong type, or out of range."""
+
+
+def distinct(values: list) -> list:
+    """Return a list as it is.
+
+    Raises:
+        ValueError: if a value stands in it twice.
+    """
+    twice = [value for value in values if values.count(value) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} stands there twice")
+    return values
 
 
 class Parameters(BaseModel):
@@ -71,7 +87,6 @@ def resolve(path: str | Path) -> Path:
 
 
 Model = TypeVar("Model", bound=BaseModel)
-_NOTEBOOK_OWN = {"In", "Out", "exit", "quit"}
 
 
 def check(namespace: Mapping[str, Any], model: type[Model]) -> Model:
@@ -82,19 +97,38 @@ def check(namespace: Mapping[str, Any], model: type[Model]) -> Model:
 
     Args:
         namespace: the notebook's `globals()`. Modules, functions, classes and names that begin
-            with an underscore are not parameters.
+            with an underscore are not parameters, nor what cells before or after assign.
         model: the study's parameters.
 
     Raises:
         ParameterError: naming the parameter, the value, and what is allowed.
     """
     plain = (bool, int, float, str, list, tuple, dict, set, type(None))
+    cells = namespace.get("In")
+    fields = set(model.model_fields)
+    names = set(namespace) if cells is None else fields | _assigned(cells, fields)
     values = {
-        name: value
-        for name, value in namespace.items()
-        if not name.startswith("_") and name not in _NOTEBOOK_OWN and isinstance(value, plain)
+        name: namespace[name]
+        for name in names
+        if name in namespace and not name.startswith("_") and isinstance(namespace[name], plain)
     }
     return parse(values, model)
+
+
+def _assigned(cells: Sequence[str], fields: set[str]) -> set[str]:
+    # From the last parameters cell on: a second pass through the notebook still holds the names
+    # that cells after the check gave in the first.
+    assigned = []
+    for cell in cells:
+        try:
+            tree = ast.parse(cell)
+        except SyntaxError:  # a magic command
+            tree = ast.Module([], [])
+        targets = [t for node in tree.body for t in getattr(node, "targets", [])]
+        targets += [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
+        assigned.append({t.id for t in targets if isinstance(t, ast.Name)})
+    whole = [i for i, names in enumerate(assigned) if len(names & fields) > len(fields) / 2]
+    return set().union(*assigned[whole[-1] if whole else 0 :])
 
 
 def parse(values: Mapping[str, Any], model: type[Model]) -> Model:

@@ -95,7 +95,8 @@ def plot_curves(
         table = rows.pivot(index="epoch", columns="seed", values=column)
         colour = batch_colour(batch_size)
         if table.shape[1] > 1:
-            ax.plot(table.index, table, color=colour, lw=0.6, alpha=0.5)
+            for seed in table:  # each to its own end: seeds stop at different epochs
+                ax.plot(table[seed].dropna(), color=colour, lw=0.6, alpha=0.5)
         common = table.dropna()
         if not len(common):
             continue
@@ -143,10 +144,11 @@ def plot_against_batch_size(
     log: bool = False,
     scale: float = 1.0,
     legend: bool = True,
+    average: str = "mean",
 ) -> Axes:
     """Draw a column of the runs against batch size: SGD as discs, SAM as open diamonds.
 
-    Small marks are seeds, large ones their mean, joined in grey.
+    Small marks are seeds, large ones their average, joined in grey.
 
     Args:
         arms: name of each line and its runs, with batch_size and the column. Lines whose name
@@ -157,6 +159,7 @@ def plot_against_batch_size(
         log: use a logarithmic y axis, plain numbers.
         scale: factor on the values, for instance `PERCENT`.
         legend: name the lines.
+        average: "mean", or "median" for times.
 
     Returns:
         the axes.
@@ -168,15 +171,15 @@ def plot_against_batch_size(
         sam = "SAM" in name
         rows = runs.assign(value=runs[column] * scale).replace([np.inf, -np.inf], np.nan)
         rows = rows.dropna(subset="value")
-        mean = rows.groupby("batch_size")["value"].mean()
-        ax.plot(mean.index, mean, color=GREY, lw=1, dashes=(4, 2) if sam else (), zorder=1)
+        centre = rows.groupby("batch_size")["value"].agg(average)
+        ax.plot(centre.index, centre, color=GREY, lw=1, dashes=(4, 2) if sam else (), zorder=1)
         shift = 1.03 if sam else 1 / 1.03  # seeds of two arms side by side
         for batch_size, seeds in rows.groupby("batch_size")["value"]:
             style = {"marker": "D" if sam else "o", "mec": batch_colour(batch_size), "ls": ""}
             style["mfc"] = "none" if sam else batch_colour(batch_size)
             if len(seeds) > 1:
                 ax.plot([batch_size * shift] * len(seeds), seeds, ms=2.2, alpha=0.6, **style)
-            ax.plot(batch_size, seeds.mean(), ms=6, mew=1.6, zorder=3, **style)
+            ax.plot(batch_size, centre[batch_size], ms=6, mew=1.6, zorder=3, **style)
         style = {"marker": "D" if sam else "o", "mec": INK, "mfc": "none" if sam else INK}
         ax.plot([], [], color=GREY, lw=1, dashes=(4, 2) if sam else (), label=name, **style)
     sizes = sorted({b for runs in arms.values() for b in runs["batch_size"]})

@@ -609,22 +609,44 @@ def verdict_table(reports: Path, studies: list[dict]) -> str:
     return "\n".join([*lines, "", f"All {counts.total()} claims: {total or 'none yet'}."])
 
 
-def update_readme(readme: Path, table: str) -> None:
-    """Put the table between the README's two markers.
+def headline(reports: Path, study: str, figure: str, notebook: Path) -> str:
+    """Return a figure and its caption as Markdown for the README.
+
+    Args:
+        reports: the folder of the reports, in the project root.
+        study: name of the study.
+        figure: name of its figure.
+        notebook: the executed notebook that shows it, in the folder of its profile.
+
+    Returns:
+        an image with its alt text, and the caption.
+    """
+    cells = nbformat.read(notebook, as_version=4).cells
+    outputs = [o for cell in cells for o in cell.get("outputs", []) if "metadata" in o]
+    (shown,) = (o for o in outputs if _name(o) == figure)
+    (caption,) = (o for o in outputs if _is_caption(o) and o.metadata.caption_of == figure)
+    path = f"{reports.name}/{notebook.parent.name}/figures/{study}/{figure}.png"
+    alt = shown.metadata["image/png"]["alt"]
+    return f"![{alt}]({quote(path)})\n\n{caption.data['text/markdown']}"
+
+
+def update_readme(readme: Path, mark: str, text: str) -> None:
+    """Put generated Markdown between two markers of the README.
 
     Args:
         readme: the file to change.
-        table: Markdown, as from `verdict_table`.
+        mark: name of the markers: `<!-- mark -->` and `<!-- /mark -->`.
+        text: Markdown, as from `verdict_table` or `headline`.
 
     Raises:
         ValueError: if a marker is missing.
     """
-    text = readme.read_text(encoding="utf-8")
-    before, opening, rest = text.partition("<!-- verdicts -->")
-    _, closing, after = rest.partition("<!-- /verdicts -->")
+    first, last = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, opening, rest = readme.read_text(encoding="utf-8").partition(first)
+    _, closing, after = rest.partition(last)
     if not (opening and closing):
-        raise ValueError(f"{readme}: needs the markers <!-- verdicts --> and <!-- /verdicts -->")
-    _write(readme, f"{before}{opening}\n{table}\n{closing}{after}")
+        raise ValueError(f"{readme}: needs the markers {first} and {last}")
+    _write(readme, f"{before}{opening}\n{text}\n{closing}{after}")
 
 
 # ---------------------------------------------------------------- provenance

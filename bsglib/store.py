@@ -47,13 +47,16 @@ class Store:
     @contextlib.contextmanager
     def lock(self, run_id: str) -> Iterator[None]:
         """Hold a run for this process; others wait, and the kernel frees it if we die."""
-        locks = self.root / ".locks"
         try:
-            locks.mkdir(exist_ok=True)
-            with FileLock(locks / run_id):
-                yield
-        except PermissionError as error:
+            (self.root / ".locks").mkdir(exist_ok=True)
+            held = FileLock(self.root / ".locks" / run_id)
+            held.acquire()
+        except OSError as error:
             raise StoreError(f"run store {self.root} cannot be written: {error}") from error
+        try:
+            yield
+        finally:
+            held.release()
 
     def write(self, run_id: str, name: str, content: bytes) -> None:
         """Write a file of a run, whole or not at all.
@@ -102,10 +105,15 @@ class Store:
         sums = {name: _file_checksum(self.folder(run_id) / name) for name in files}
         self.write_json(run_id, "result.json", result | {"files": sums})
 
-    def result(self, run_id: str) -> dict[str, Any] | None:
+    def finished(self) -> list[str]:
+        """Return the runs that have a result."""
+        return sorted(path.parent.name for path in self.root.glob("*/result.json"))
+
+    def result(self, run_id: str, *, set_aside: bool = False) -> dict[str, Any] | None:
         """Return the result of a complete run whose files are sound, None if there is none.
 
-        A damaged run is set aside with a warning, so that it is computed again.
+        With `set_aside`, which is for the holder of the run's lock, a damaged run is moved away
+        with a warning, so that it is computed again.
         """  # noqa: DOC501 the StoreError is caught
         try:
             result = self.read_json(run_id, "result.json")
@@ -115,7 +123,8 @@ class Store:
                     raise StoreError(f"damaged file {path}")
             return result
         except StoreError as error:
-            self.set_aside(run_id, str(error))
+            if set_aside:
+                self.set_aside(run_id, str(error))
             return None
 
     def set_aside(self, run_id: str, reason: str) -> None:

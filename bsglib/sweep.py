@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from bsglib.train import (
     train,
     train_batch,
 )
+
+log = logging.getLogger(__name__)
 
 MEASURES = {"keskar_sharpness": keskar_sharpness, "lambda_max": lambda_max}
 
@@ -101,8 +104,8 @@ def stored_measure(identity: str, measure: Measure, store: Store) -> dict[str, A
     """Return the values of a stored measure, None if it is not there or damaged."""
     try:
         content = store.read_json(identity, measure.file)
-    except StoreError:
-        store.remove(identity, measure.file)
+    except StoreError as error:
+        log.warning("%s; it is measured again", error)
         return None
     return None if content is None else content["values"]
 
@@ -143,21 +146,33 @@ def sweep(
     if not entries:
         return []
     _validate(entries)
+    tasks = _by_run(entries)
     deadline = time.monotonic() + (float("inf") if time_limit_s is None else time_limit_s)
     done, failures = set(), {}
     run_all = _in_process if workers == 0 and scheduler is None else _on_dask
-    with _bar(entries, progress) as bar:
-        for entry, error in run_all(entries, store, workers, scheduler, deadline):
-            done.add((entry.key, entry.arm))
+    with _bar(tasks, progress) as bar:
+        for entry, error in run_all(tasks, store, workers, scheduler, deadline):
+            done.add(entry.config.canonical())
             if error is not None:
                 failures[entry.key] = f"{entry.arm}, {entry.config.canonical()}: {error!r}"
-            bar.set_postfix_str(f"{len(done)} of {len(entries)} runs")
+            bar.set_postfix_str(f"{len(done)} of {len(tasks)} runs")
             bar.update(entry.samples)
     if failures:
         raise SweepError(
             f"{len(failures)} of {len(entries)} runs failed:\n" + "\n".join(failures.values())
         )
-    return [entry for entry in entries if (entry.key, entry.arm) not in done]
+    return [entry for entry in entries if entry.config.canonical() not in done]
+
+
+def _by_run(entries: Sequence[Entry]) -> list[Entry]:
+    """Return one entry per run: where arms share one, its measures are those of all."""
+    shared: dict[str, Entry] = {}
+    for entry in entries:
+        first = shared.setdefault(entry.config.canonical(), entry)
+        measures = {measure.file: measure for measure in (*first.measures, *entry.measures)}
+        both = dataclasses.replace(first, measures=tuple(measures.values()))
+        shared[entry.config.canonical()] = both
+    return list(shared.values())
 
 
 def _validate(entries: Sequence[Entry]) -> None:
@@ -223,7 +238,7 @@ def seconds(entries: Sequence[Entry]) -> float:
     """Return how long entries would train on one core, from one timed batch of each kind."""
     rates: dict[str, float] = {}
     total = 0.0
-    for entry in entries:
+    for entry in _by_run(entries):
         config = entry.config
         kind = digest(
             config.network, str(config.network_options), str(config.batch_size), config.dtype

@@ -106,6 +106,7 @@ def train(config: RunConfig, *, store: Store | None = None, resume: bool = True)
     if store is None:
         return _train(config, dataset, identity, None)
     with store.lock(identity):
+        store.result(identity, set_aside=True)
         if (run := stored_run(config, dataset.checksum, store)) is not None:
             return run
         if not resume:

@@ -13,6 +13,7 @@ from bsglib.params import (
     RunConfig,
     check,
     digest,
+    distinct,
     nearest,
     parse,
     resolve,
@@ -187,3 +188,48 @@ def test_relative_paths_start_at_the_project_whatever_the_current_folder(tmp_pat
     monkeypatch.chdir(tmp_path)
     assert resolve("runs") == ROOT / "runs"
     assert resolve(tmp_path / "runs") == (tmp_path / "runs").resolve()
+
+
+class Cells(Parameters):
+    epochs: int
+    base_lr: float
+    seeds: list
+
+
+PARAMETERS = "epochs: int = 2  # passes\nbase_lr: float = 0.1\nseeds: list = [0]"
+CHECK = "parameters = check(globals(), Cells)"
+
+
+def run_cells(*cells):
+    """The namespace of a notebook after these cells, the last of which is running the check."""
+    namespace = {}
+    for cell in cells[:-1]:
+        if not cell.startswith("%"):
+            exec(cell, namespace)  # as a kernel does
+    return namespace | {"In": ["", *cells]}
+
+
+def test_a_notebook_run_a_second_time_may_hold_names_of_its_own():
+    later = "%matplotlib inline", "b, rows = 1.5, [1]\nphi = 'sharpness'"
+    namespace = run_cells(PARAMETERS, "pass", *later, PARAMETERS.replace("2", "3"), CHECK)
+    assert check(namespace, Cells).epochs == 3
+
+
+@pytest.mark.parametrize(
+    "between", ["# Parameters\nepoch = 3", "epoch = 3", "epochs = 3\nepoch = 4"]
+)
+@pytest.mark.parametrize("before", [[], [PARAMETERS, "pass", "b = 1.5"]])
+def test_a_misspelt_name_is_refused_in_the_first_pass_and_in_the_second(before, between):
+    with pytest.raises(ParameterError, match="'epoch'; did you mean 'epochs'"):
+        check(run_cells(*before, PARAMETERS, between, CHECK), Cells)
+
+
+def test_a_misspelt_name_that_was_mended_is_forgotten():
+    namespace = run_cells(PARAMETERS.replace("epochs", "epoch"), "pass", PARAMETERS, CHECK)
+    assert check(namespace, Cells).epochs == 2
+
+
+def test_distinct_names_what_stands_twice():
+    assert distinct([1, 2]) == [1, 2]
+    with pytest.raises(ValueError, match="2 stands there twice"):
+        distinct([1, 2, 2])

@@ -13,7 +13,7 @@ from pydantic import Field
 from bsglib import runtime
 from bsglib.claims import Claim, VerdictTable, verdict, verdict_table
 from bsglib.data import checksum
-from bsglib.params import ROOT, ParameterError, Parameters, RunConfig, nearest, resolve
+from bsglib.params import ROOT, ParameterError, Parameters, RunConfig, digest, nearest, resolve
 from bsglib.store import Store
 from bsglib.sweep import Entry, stored_measure, sweep
 from bsglib.timing import stored_epoch_times
@@ -101,10 +101,14 @@ class Study:
         if plan is None or not plan.repeats:
             return pd.DataFrame()
         options = {"samples": plan.samples, "repeats": plan.repeats}
-        may_measure = parameters.compute and exported.timings.empty
+        key = digest(*(config.canonical() for config in plan.configs), str(options))
+        published = exported.timings
+        if not published.empty:
+            published = published[published["plan"] == key]
+        may_measure = parameters.compute and published.empty
         content = stored_epoch_times(plan.configs, store, compute=may_measure, **options)
         if content is None:
-            return exported.timings
+            return published
         rows = pd.DataFrame(content["rows"])
         configs = [plan.configs[place] for place in rows["config"]]
         return rows.assign(
@@ -112,6 +116,7 @@ class Study:
             sam=[c.rho is not None for c in configs],
             processor=content["processor"],
             threads=content["threads"],
+            plan=key,
         )
 
     def claim(self, claim_id: str) -> Claim:
@@ -230,10 +235,10 @@ def _stored(entry: Entry, store: Store) -> tuple[dict, pd.DataFrame] | None:
     run = stored_run(entry.config, checksum(entry.config.dataset), store)
     if run is None:
         return None
-    config = entry.config.model_dump() | entry.config.network_options
+    config = entry.config.model_dump()
     config["network_options"] = json.dumps(config["network_options"], sort_keys=True)
     row = {"entry": entry.key, "arm": entry.arm, "part": entry.part} | config
-    row |= {name: value for name, value in run.result.items() if name not in ("files",)}
+    row |= {name: value for name, value in run.result.items() if name != "files"}
     row |= run.history.iloc[-1].drop(["epoch", "updates"]).to_dict()
     for measure in entry.measures:
         values = None if run.diverged else stored_measure(run.id, measure, store)

@@ -314,7 +314,7 @@ CLAIMS = (
         "scaled-sharper",
         figure="figure-2",
         locator=ABSTRACT,
-        statement="With the learning rate scaled, minima of large batches stay sharper (against the "
+        statement="With scaled learning rate, minima of large batches stay sharper (against the "
         "source's own section V).",
         quantity=ENDS,
         rule=above(1, ratios=True),
@@ -479,8 +479,8 @@ CLAIMS = (
         "dropout-explains",
         figure="dropout",
         locator=CITED_CODE,
-        statement="SAM and dropout switched off with it, as in the cited code, divide the sharpness "
-        "at B = 32 by about nine.",
+        statement="SAM with dropout switched off, as in the cited code, divides the sharpness at "
+        "B = 32 by about nine.",
         quantity="sharpness of SGD with dropout / SAM without",
         value="9",
         rule=about(9, factor=1.5),

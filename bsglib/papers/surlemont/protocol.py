@@ -1,11 +1,11 @@
 """The protocol of Surlemont et al.: parameters, arms, which runs and measures, which times."""
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from bsglib.papers import StudyParameters, Timing
-from bsglib.params import Option, RunConfig
+from bsglib.params import NotNegative, Option, Positive, PositiveFloat, RunConfig, distinct
 from bsglib.sweep import Entry, Measure
 
 
@@ -19,8 +19,8 @@ class Parameters(StudyParameters):
     network_options: dict[str, Option]
     dropout: float | None = Field(ge=0, lt=1)
     dtype: Literal["float64", "float32", "bfloat16"]
-    batch_sizes: list[int] = Field(min_length=2)
-    seeds: list[int] = Field(min_length=1)
+    batch_sizes: Annotated[list[Positive], Field(min_length=2), AfterValidator(distinct)]
+    seeds: Annotated[list[NotNegative], Field(min_length=1), AfterValidator(distinct)]
     sgd_lr: float = Field(gt=0)
     adam_lr: float = Field(gt=0)
     reference_batch_size: int = Field(gt=0)
@@ -29,7 +29,7 @@ class Parameters(StudyParameters):
     patience: int | None = Field(gt=0)
     evaluate: Literal["every", "log"]
     rho: float = Field(gt=0)
-    rho_sweep: list[float]
+    rho_sweep: Annotated[list[PositiveFloat], AfterValidator(distinct)]
     epsilon: float = Field(gt=0)
     max_iter: int = Field(gt=0)
     sharpness_examples: int = Field(gt=0)
@@ -101,7 +101,7 @@ def _entry(
         batch_size=batch_size,
         reference_batch_size=p.reference_batch_size,
         scaling="linear" if same else arm.scaling,
-        rho=rho or (p.rho if arm.sam else None),
+        rho=(p.rho if arm.sam else None) if rho is None else rho,
         epochs=p.epochs,
         patience=p.patience,
         evaluate=p.evaluate,

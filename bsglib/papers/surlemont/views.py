@@ -8,35 +8,38 @@ from bsglib.papers.surlemont.protocol import RHO_SWEEP, SGD_SAM, Parameters
 
 def scope(p: Parameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
-    sizes = ", ".join(map(str, p.batch_sizes))
-    seeds = f"{len(p.seeds)}, mean and range"
+    size = "all" if p.train_size is None else f"{p.train_size:,}"
     rows = [
-        ("data", "Fashion-MNIST, 60,000", f"{p.dataset}, {p.train_size:,}", "time"),
-        ("network", "32 and 64 filters", f"{p.network}, {p.network_options}", "time"),
-        ("initial weights", "not stated (Keras)", "Glorot uniform, biases 0", "Keras' default"),
-        ("batch sizes", "32 to 1024", sizes, "as the paper"),
-        ("SGD learning rate at B = 32", "0.001", f"{p.sgd_lr:g}", _same(p.sgd_lr == 0.001)),
-        ("Adam learning rate at B = 32", "0.001", f"{p.adam_lr:g}", _same(p.adam_lr == 0.001)),
-        ("epochs, at most", "500", f"{p.epochs}", _same(p.epochs == 500)),
-        ("stop", "10 epochs without a better training accuracy", f"{p.patience}", "as the paper"),
-        ("SAM radius", "not stated", f"{p.rho:g}", "default of the code it cites"),
-        ("dropout with SAM", "probably off, by the code it cites", "on; off as arms", "to compare"),
-        ("sharpness on", "not stated", f"{p.sharpness_examples:,} training images", "time"),
-        ("box half-width", "0.01", f"{p.epsilon:g}", _same(p.epsilon == 0.01)),
-        ("accuracy of choices", "validation or test, mixed", "a validation part", "test untouched"),
-        ("seeds", "1", seeds, "to have an interval"),
-        (
-            "arithmetic",
-            "float32",
-            p.dtype,
-            "the same digits everywhere" if p.dtype == "float64" else "as the paper",
+        _row("data", "fashion_mnist, 60,000", f"{p.dataset}, {size}", "time"),
+        _row(
+            "network", "surlemont, 32 and 64 filters", f"{p.network}, {p.network_options}", "time"
         ),
+        _row("initial weights", "not stated", "Glorot uniform, biases 0", "Keras' default"),
+        _row("batch sizes", [32, 64, 128, 256, 512, 1024], p.batch_sizes, "training set too small"),
+        _row("SGD learning rate at B = 32", 0.001, p.sgd_lr, "fewer updates"),
+        _row("Adam learning rate at B = 32", 0.001, p.adam_lr, "fewer updates"),
+        _row("momentum", 0.9, p.momentum, "chosen here"),
+        _row("epochs, at most", 500, p.epochs, "time"),
+        _row("stop after epochs without gain", 10, p.patience, "chosen here"),
+        _row("SAM radius", "not stated", p.rho, "default of the code it cites"),
+        _row("dropout", "0.5; with SAM perhaps off", f"{p.dropout}; off as two arms", "to compare"),
+        _row("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
+        _row("box half-width", 0.01, p.epsilon, "chosen here"),
+        _row("accuracy", "validation or test, mixed", "both, apart", "no choice on test data"),
+        _row("seeds", "not stated", len(p.seeds), "an interval needs three"),
+        _row("arithmetic", "not stated (float32)", p.dtype, _why_dtype(p.dtype)),
     ]
     return pd.DataFrame(rows, columns=["quantity", "paper", "here", "why"]).set_index("quantity")
 
 
-def _same(same: bool) -> str:
-    return "as the paper" if same else "time"
+def _row(quantity: str, paper, here, why: str) -> tuple[str, str, str, str]:
+    shown = [", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in (paper, here)]
+    return quantity, *shown, "as the paper" if paper == here else why
+
+
+def _why_dtype(dtype: str) -> str:
+    reasons = {"float64": "the same digits on every machine", "bfloat16": "speed"}
+    return reasons.get(dtype, "Keras' default")
 
 
 def error_ratio(runs: pd.DataFrame) -> pd.Series:
@@ -44,11 +47,13 @@ def error_ratio(runs: pd.DataFrame) -> pd.Series:
     return (1 - runs["train_accuracy"]) / (1 - runs["test_accuracy"])
 
 
-def sharpness_note(p: Parameters) -> str:
-    """Return how sharpness was measured, for captions."""
+def sharpness_note(p: Parameters, runs: pd.DataFrame) -> str:
+    """Return how the sharpness of some runs was measured, for captions."""
+    limited = (runs["keskar_sharpness.iterations"] >= p.max_iter).sum()
     return (
-        f"Box half-width {p.epsilon:g}, at most {p.max_iter} iterations of L-BFGS-B, full space, "
-        f"mean cross-entropy of {p.sharpness_examples:,} training examples without dropout."
+        f"Box half-width {p.epsilon:g}, full space, mean cross-entropy of {p.sharpness_examples:,} "
+        f"training examples without dropout; L-BFGS-B reached its limit of {p.max_iter} iterations "
+        f"in {limited} of {len(runs)} runs."
     )
 
 
@@ -78,7 +83,7 @@ def timing_note(results: Results) -> str:
         f"**Time per epoch against batch size, without and with SAM, and their ratio (n = "
         f"{times['repeat'].nunique()} interleaved repeats).** {machine}. Each is scaled to an "
         f"epoch from {p.timing_samples:,} training examples, evaluation excluded. Small marks: "
-        "repeats; large: their mean. Answers the paragraph on runtime in section V."
+        "repeats; large: their median. Answers the paragraph on runtime in section V."
     )
 
 
