@@ -18,7 +18,7 @@ from bsglib.papers import Study, StudyParameters, export_folder, store_of, surle
 from bsglib.params import ROOT, ParameterError, RunConfig, nearest, parse, resolve
 from bsglib.runtime import cores
 from bsglib.store import Store, StoreError
-from bsglib.sweep import Entry, SweepError, is_stored, seconds, sweep
+from bsglib.sweep import Entry, SweepError, is_stored, megabytes, seconds, sweep
 
 STUDIES = {study.name: study for study in (surlemont.study,)}
 REPORTS, README = ROOT / "reports", ROOT / "README.md"
@@ -123,6 +123,7 @@ def compute(
         processes = max(1, cores() if parameters.workers is None else parameters.workers)
         hours = seconds(todo) / processes / 3600
         typer.echo(f"about {hours:.2f} h of training on {processes} processes, measures extra")
+        typer.echo(f"about {megabytes(todo):.0f} MB of disk in {store_of(parameters).root}")
         return
     limit = None if time_limit is None else 60 * time_limit
     left = sweep(

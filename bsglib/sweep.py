@@ -234,6 +234,21 @@ def _on_dask(entries, store, workers, scheduler, deadline):
                     cluster.close()
 
 
+def megabytes(entries: Sequence[Entry]) -> float:
+    """Return about how much disk the runs of entries take: weights, history, measures."""
+    sizes: dict[str, float] = {}
+    total = 0.0
+    for entry in _by_run(entries):
+        kind = digest(entry.config.network, str(entry.config.network_options))
+        if kind not in sizes:
+            with torch.random.fork_rng():
+                model = build_model(entry.config, dataset_of(entry.config))
+            weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+            sizes[kind] = weights / 1e6 + 0.02
+        total += sizes[kind]
+    return total
+
+
 def seconds(entries: Sequence[Entry]) -> float:
     """Return how long entries would train on one core, from one timed batch of each kind."""
     rates: dict[str, float] = {}

@@ -98,6 +98,7 @@ def test_dry_run_says_how_much_and_computes_nothing(bsg, tiny_profile, tmp_path)
     status, printed = bsg("compute", "surlemont_sam", *options)
     assert status == 0 and f"{RUNS} runs, {RUNS} to compute" in printed
     assert re.search(r"about \d+\.\d+ h of training", printed)
+    assert re.search(r"about \d+ MB of disk", printed)
     assert not list(store.glob("[0-9a-f]*"))
 
 
