@@ -730,7 +730,10 @@ def commit() -> str:
             subprocess.run(
                 ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
             ).stdout.strip()
-            for arguments in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain"])
+            for arguments in (
+                ["rev-parse", "--short=12", "HEAD"],
+                ["status", "--porcelain", "--", ".", ":!reports"],  # which are being written
+            )
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
