@@ -155,11 +155,11 @@ def sweep(
             done.add(entry.config.canonical())
             if error is not None:
                 failures[entry.key] = f"{entry.arm}, {entry.config.canonical()}: {error!r}"
-            bar.set_postfix_str(f"{len(done)} of {len(tasks)} runs")
+            bar.set_postfix_str(f"{len(done)} of {len(tasks)} runs", refresh=False)
             bar.update(entry.samples)
     if failures:
         raise SweepError(
-            f"{len(failures)} of {len(entries)} runs failed:\n" + "\n".join(failures.values())
+            f"{len(failures)} of {len(tasks)} runs failed:\n" + "\n".join(failures.values())
         )
     return [entry for entry in entries if entry.config.canonical() not in done]
 
@@ -190,7 +190,9 @@ def _validate(entries: Sequence[Entry]) -> None:
 def _bar(entries: Sequence[Entry], progress: bool) -> tqdm:
     layout = "{percentage:3.0f} % |{bar:30}| {postfix}, {elapsed} gone, {remaining} left"
     total = sum(entry.samples for entry in entries)
-    return tqdm(total=total, bar_format=layout, disable=not progress, file=sys.stderr)
+    every = 0.5 if sys.stderr.isatty() else 15  # seconds; a log file keeps every line
+    options = {"mininterval": every, "disable": not progress, "file": sys.stderr}
+    return tqdm(total=total, bar_format=layout, **options)
 
 
 def _in_process(entries, store, workers, scheduler, deadline):
