@@ -183,9 +183,9 @@ def parse_click(command, words, parent=None):
 
 
 def parse_bsg(words):
-    from bsglib.cli import app
+    from bsglib.cli import commands
 
-    parse_click(typer.main.get_command(app), words)
+    parse_click(typer.main.get_command(commands), words)
 
 
 def parse_papermill(words):
