@@ -88,31 +88,8 @@ def plot_curves(
     Returns:
         the axes.
     """
-    if history.empty:
-        return _nothing_yet(ax)
-    ends = []
-    for batch_size, rows in history.dropna(subset=column).groupby("batch_size"):
-        table = rows.pivot(index="epoch", columns="seed", values=column)
-        colour = batch_colour(batch_size)
-        if table.shape[1] > 1:
-            for seed in table:  # each to its own end: seeds stop at different epochs
-                ax.plot(table[seed].dropna(), color=colour, lw=0.6, alpha=0.5)
-        common = table.dropna()
-        if not len(common):
-            continue
-        low, high = _band(common)
-        ax.fill_between(common.index, low, high, color=colour, alpha=0.18, lw=0)
-        ax.plot(common.index, common.mean(axis=1), color=colour)
-        ends.append((float(common.index[-1]), float(common.mean(axis=1).iloc[-1]), batch_size))
-    if log:
-        ax.set_yscale("log")
-        _plain_log_ticks(ax.yaxis)
-    ax.set_xscale("log", base=2)
-    last = int(history["epoch"].max())
-    ticks = [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if t <= last]
-    _fixed_ticks(ax.xaxis, ticks)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel(label)
+    ends = _draw_curves(history, ax, column=column, label=label, log=log)
+    ax.figure.draw_without_rendering()  # settles the limits
     _label_ends(ax, ends)
     return ax
 
@@ -126,12 +103,17 @@ def loss_panels(histories: dict[str, pd.DataFrame]) -> Figure:
     fig, axes = panels(
         len(histories), 2, height=0.4 + 1.9 * len(histories), sharey=True, sharex=True
     )
+    ends = {}
     for row, (name, history) in zip(axes, histories.items(), strict=True):
         for ax, part in zip(row, ("train", "test"), strict=True):
-            plot_curves(history, ax, column=f"{part}_loss", label=f"{part} loss (nats)")
+            options = {"column": f"{part}_loss", "label": f"{part} loss (nats)", "log": True}
+            ends[ax] = _draw_curves(history, ax, **options)
             title(ax, "abcdefgh"[list(axes.flat).index(ax)], f"{name}: {part}")
     for ax in axes[:-1].flat:
         ax.set_xlabel("")
+    fig.draw_without_rendering()  # settles the limits, which all panels share
+    for ax in axes.flat:
+        _label_ends(ax, ends[ax])
     return fig
 
 
@@ -329,6 +311,37 @@ def _keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:
         rows.to_csv(path / f"{name}.csv", index=False, float_format="%.6g")
 
 
+def _draw_curves(history: pd.DataFrame, ax: Axes, *, column: str, label: str, log: bool) -> list:
+    """Draw the curves and return where each ends: epoch, value, batch size."""
+    if history.empty:
+        _nothing_yet(ax)
+        return []
+    ends = []
+    for batch_size, rows in history.dropna(subset=column).groupby("batch_size"):
+        table = rows.pivot(index="epoch", columns="seed", values=column)
+        colour = batch_colour(batch_size)
+        if table.shape[1] > 1:
+            for seed in table:  # each to its own end: seeds stop at different epochs
+                ax.plot(table[seed].dropna(), color=colour, lw=0.6, alpha=0.5)
+        common = table.dropna()
+        if not len(common):
+            continue
+        low, high = _band(common)
+        ax.fill_between(common.index, low, high, color=colour, alpha=0.18, lw=0)
+        ax.plot(common.index, common.mean(axis=1), color=colour)
+        ends.append((float(common.index[-1]), float(common.mean(axis=1).iloc[-1]), batch_size))
+    if log:
+        ax.set_yscale("log")
+        _plain_log_ticks(ax.yaxis)
+    ax.set_xscale("log", base=2)
+    last = int(history["epoch"].max())
+    ticks = [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if t <= last]
+    _fixed_ticks(ax.xaxis, ticks)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(label)
+    return ends
+
+
 def _nothing_yet(ax: Axes) -> Axes:
     """Say so, where a study's later parts are still to be computed."""
     ax.text(0.5, 0.5, "not computed yet", transform=ax.transAxes, ha="center", color=GREY)
@@ -359,7 +372,6 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, int]]) -> None:
     """Write each batch size behind its line's end, pushed apart where lines end together."""
     if not ends:
         return
-    ax.figure.draw_without_rendering()  # settles the limits
     gap = 9 / (ax.get_window_extent().height * 72 / ax.figure.dpi)  # 9 pt, as a share of the axes
     to_share = ax.transData + ax.transAxes.inverted()
     ends = sorted(ends, key=lambda end: end[1])
