@@ -560,7 +560,7 @@ def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path
             verdicts={v: c for v, c in VERDICTS.items() if any(r["verdict"] == v for r in claims)},
             others=[
                 (p, _relative(reports / p / "index.html", page.parent))
-                for p in PROFILES
+                for p in PUBLISHED
                 if p != profile and (reports / p / "index.html").exists()
             ],
             everything="../index.html" if profile and (reports / "index.html").exists() else None,
