@@ -499,7 +499,7 @@ CLAIMS = (
     _claim(
         "sam-without-dropout",
         figure="dropout",
-        locator=CITED_CODE,
+        locator=f"{CITED_CODE}; added after its runs were seen",
         statement="With dropout off in both, SAM divides the sharpness at B = 32 by about nine.",
         quantity=f"{PHI}, no dropout",
         value="9",
