@@ -120,6 +120,13 @@ def test_another_seed_or_split_or_radius_gives_another_run(tiny, change):
     assert not torch.equal(one.weights["0.weight"], other.weights["0.weight"])
 
 
+@pytest.mark.parametrize("network", ["f1", "c1", "kaabachi"])
+def test_the_papers_networks_train(tiny, network):
+    run = train(tiny(network=network, base_lr=0.02, epochs=5))
+    assert run.history["train_loss"].iloc[-1] < run.history["train_loss"].iloc[0]
+    assert same(run, train(run.config))
+
+
 def test_the_id_depends_on_the_data(tiny):
     assert module.run_id(tiny(), "md5:a") != module.run_id(tiny(), "md5:b")
 
