@@ -39,7 +39,8 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
     checksum: str  # of the source, before splitting
-    scale: float  # stored value * scale = network input
+    scale: float  # stored value * scale = network input, unless standardised
+    statistics: tuple[Tensor, Tensor] | None = None  # mean, std of a channel's stored values
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -48,7 +49,10 @@ class Dataset:
 
     def as_input(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Return stored values as network inputs of a floating dtype."""
-        return x.to(dtype).mul_(self.scale)
+        if self.statistics is None:
+            return x.to(dtype).mul_(self.scale)
+        mean, std = (s.to(x.device, dtype) for s in self.statistics)
+        return x.to(dtype, copy=True).sub_(mean).div_(std)  # a float x is not to be changed
 
 
 def load(
@@ -58,6 +62,7 @@ def load(
     train_size: int | None = None,
     validation_fraction: float = 0.1,
     split_seed: int = 0,
+    standardise: bool = False,
 ) -> Dataset:
     """Return a data set, its training part split and cut down by seed.
 
@@ -68,6 +73,8 @@ def load(
         train_size: number of training examples kept, None for all.
         validation_fraction: share of the training part set aside for choices, in [0, 1).
         split_seed: decides which examples go where; the official test part is never touched.
+        standardise: give network inputs mean 0 and standard deviation 1 per channel (per feature
+            where x is [N, features]), by the statistics of the training part alone.
 
     Raises:
         DataError: if the name is unknown, a file is missing or damaged, there are fewer examples
@@ -85,14 +92,16 @@ def load(
     kept = order[held_out:]
     if train_size is not None and train_size > len(kept):
         raise DataError(f"train_size = {train_size}: {name} has {len(kept)} training examples")
+    train = _take(source.x, source.y, kept[:train_size])
     return Dataset(
         name=name,
-        train=_take(source.x, source.y, kept[:train_size]),
+        train=train,
         validation=_take(source.x, source.y, order[:held_out]),
         test=_take(source.x_test, source.y_test, slice(None)),
         classes=source.classes,
         checksum=source.checksum,
         scale=source.scale,
+        statistics=_statistics(train.x) if standardise else None,
     )
 
 
@@ -126,6 +135,20 @@ class _Source:
 
 def _take(x: np.ndarray, y: np.ndarray, index) -> Split:
     return Split(torch.from_numpy(np.array(x[index])), torch.from_numpy(np.array(y[index])))
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over all but dimension 1, float64, to broadcast against x."""
+    over = [d for d in range(x.ndim) if d != 1]
+    count = x.numel() / x.shape[1]
+
+    def average(function: Callable[[Tensor], Tensor]) -> Tensor:  # in parts: doubles are large
+        parts = (function(part.double()).sum(over, keepdim=True) for part in x.split(4096))
+        return sum(parts)[0] / count
+
+    mean = average(lambda part: part)
+    std = average(lambda part: (part - mean).square_()).sqrt()
+    return mean, torch.where(std > 0, std, 1.0)  # a channel that is constant becomes 0
 
 
 def _source(name: str, root: Path) -> _Source:

@@ -97,6 +97,58 @@ def test_changing_one_data_set_does_not_change_the_next(tmp_path):
     assert load(path).train.x.abs().sum() > 0
 
 
+# Standardised inputs
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_standardised_inputs_have_mean_0_and_deviation_1_in_each_channel(tmp_path, dtype):
+    x = np.random.default_rng(0).integers(0, 256, (N, 3, 4, 5)) // np.array([[[[1]], [[2]], [[9]]]])
+    path = save(tmp_path / "a.npz", x=x.astype(dtype))
+    dataset = load(path, standardise=True)
+    inputs = dataset.as_input(dataset.train.x, torch.float64)
+    torch.testing.assert_close(inputs.mean((0, 2, 3)), torch.zeros(3).double(), rtol=0, atol=1e-13)
+    std = inputs.std((0, 2, 3), correction=0)
+    torch.testing.assert_close(std, torch.ones(3).double(), rtol=1e-13, atol=0)
+    single = dataset.as_input(dataset.train.x, torch.float32)
+    torch.testing.assert_close(single, inputs.float(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_standardising_leaves_what_is_stored(tmp_path, dtype):
+    path = save(tmp_path / "a.npz", x=np.arange(2 * N).reshape(N, 2).astype(dtype))
+    dataset, plain = load(path, standardise=True), load(path)
+    for to in (torch.float32, torch.float64):  # also the dtype it is stored in
+        dataset.as_input(dataset.train.x, to)
+    assert torch.equal(dataset.train.x, plain.train.x)
+    assert dataset.checksum == plain.checksum
+
+
+def test_only_the_training_examples_decide_the_statistics(tmp_path):
+    path = save(
+        tmp_path / "a.npz", x_test=np.full((9, 2), 1e6, np.float32), y_test=np.arange(9) % 3
+    )
+    dataset = load(path, train_size=20, standardise=True)
+    mean, std = dataset.train.x[:, 0].double().mean(), dataset.train.x[:, 0].std(correction=0)
+    for split in (dataset.train, dataset.validation, dataset.test):
+        expected = (split.x[:, 0].double() - mean) / std
+        found = dataset.as_input(split.x, torch.float64)[:, 0]
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_constant_channel_becomes_zero(tmp_path):
+    dataset = load(save(tmp_path / "a.npz"), standardise=True)  # its second feature is 1
+    assert (dataset.as_input(dataset.train.x, torch.float32)[:, 1] == 0).all()
+
+
+def test_many_examples_are_standardised_as_few(tmp_path):
+    x = np.random.default_rng(0).normal(5, 3, (10_000, 2))
+    path = save(tmp_path / "a.npz", n=10_000, x=x)
+    dataset = load(path, validation_fraction=0.0, standardise=True)
+    mean, std = dataset.statistics
+    torch.testing.assert_close(mean, dataset.train.x.mean(0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(std, dataset.train.x.std(0, correction=0), rtol=1e-12, atol=0)
+
+
 # The data sets
 
 
