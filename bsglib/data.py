@@ -1,17 +1,26 @@
-"""Data sets: pixels as stored (uint8), split by seed, with checksums."""
+"""Data sets: values as stored (pixels in uint8), split by seed, with checksums."""
 
+import contextlib
 import hashlib
+import json
+import logging
 import os
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 from torch import Tensor
 
 from bsglib.params import nearest, resolve
+
+log = logging.getLogger(__name__)
 
 
 class DataError(ValueError):
@@ -117,8 +126,8 @@ def checksum(name: str) -> str:
     Raises:
         DataError: as `load`.
     """  # noqa: DOC502
-    if name == "fashion_mnist":
-        return _md5_of(FASHION_MNIST)
+    if name in PUBLISHED:
+        return PUBLISHED[name].checksum
     return _source(name, data_folder()).checksum
 
 
@@ -186,61 +195,185 @@ def _digits(root: Path) -> _Source:
     x = bunch.images.astype(np.uint8)[:, None]  # [N, 1, 8, 8]
     y = bunch.target.astype(np.int64)
     digest = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
-    names = tuple(str(c) for c in range(10))
-    return _Source(*_split_off_test(x, y), names, f"sha256:{digest}", 1 / 16)
+    return _Source(*_split_off_test(x, y), DIGITS, f"sha256:{digest}", 1 / 16)
 
 
-FASHION_MNIST = {  # md5 of the unpacked files
-    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+@dataclass(frozen=True)
+class _Published:
+    """A data set of fixed files, in torchvision's layout."""
+
+    torchvision: str  # its class there
+    folder: str
+    md5: dict[str, str]  # of the unpacked files
+
+    @property
+    def checksum(self) -> str:
+        return "md5:" + hashlib.md5("".join(self.md5.values()).encode()).hexdigest()
+
+    def verified(self, name: str, root: Path) -> list[Path]:
+        """Return the files, downloaded if one is missing, once their md5 is right."""
+        paths = [root / self.folder / file for file in self.md5]
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
+            self._download(name, root, missing[0])
+        for path, md5 in zip(paths, self.md5.values(), strict=True):
+            with open(path, "rb") as file:
+                found = hashlib.file_digest(file, "md5").hexdigest()
+            if found != md5:
+                raise DataError(
+                    f"damaged file {path}: md5 {found}, expected {md5}; delete it and retry"
+                )
+        return paths
+
+    def _download(self, name: str, root: Path, missing: Path) -> None:
+        import torchvision
+
+        try:
+            getattr(torchvision.datasets, self.torchvision)(str(root), download=True)
+        except Exception as error:
+            raise DataError(
+                f"missing file {missing}, and the download failed ({error}). On a machine that is "
+                f"online run `bsg data {name}`, then copy {root} here or set BSG_DATA to a copy"
+            ) from error
+
+
+PUBLISHED = {
+    "fashion_mnist": _Published(
+        "FashionMNIST",
+        "FashionMNIST/raw",
+        {
+            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+        },
+    ),
+    "mnist": _Published(
+        "MNIST",
+        "MNIST/raw",
+        {
+            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+        },
+    ),
+    "cifar10": _Published(
+        "CIFAR10",
+        "cifar-10-batches-py",
+        {
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+        },
+    ),
+    "cifar100": _Published(
+        "CIFAR100",
+        "cifar-100-python",
+        {
+            "train": "16019d7e3df5f24257cddd939b257f8d",
+            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+            "meta": "7973b15100ade9c7d40fb424638fde48",
+        },
+    ),
 }
 
 
-def _fashion_mnist(root: Path) -> _Source:
-    """Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey images of 28 x 28."""
-    folder = root / "FashionMNIST" / "raw"
-    missing = [name for name in FASHION_MNIST if not (folder / name).is_file()]
-    if missing:
-        _download_fashion_mnist(root, folder / missing[0])
-    for name, md5 in FASHION_MNIST.items():
-        _verify_md5(folder / name, md5)
-    arrays = [
-        np.memmap(folder / name, np.uint8, "r", offset=offset).reshape(-1, *shape)
-        for name, offset, shape in [
-            ("train-images-idx3-ubyte", 16, (1, 28, 28)),
-            ("train-labels-idx1-ubyte", 8, ()),
-            ("t10k-images-idx3-ubyte", 16, (1, 28, 28)),
-            ("t10k-labels-idx1-ubyte", 8, ()),
+def _idx(name: str, classes: Sequence[str], root: Path) -> _Source:
+    """MNIST (LeCun et al. 1998) and Fashion-MNIST (Xiao et al. 2017): grey images of 28 x 28."""
+    published = PUBLISHED[name]
+    x, y, x_test, y_test = (
+        np.memmap(path, np.uint8, "r", offset=offset).reshape(-1, *shape)
+        for path, (offset, shape) in zip(
+            published.verified(name, root), 2 * [(16, (1, 28, 28)), (8, ())], strict=True
+        )
+    )
+    labels = y.astype(np.int64), y_test.astype(np.int64)
+    return _Source(x, labels[0], x_test, labels[1], tuple(classes), published.checksum, 1 / 255)
+
+
+def _cifar(name: str, label: str, root: Path) -> _Source:
+    """CIFAR-10, CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32 x 32."""
+    published = PUBLISHED[name]
+
+    def convert() -> tuple[dict[str, np.ndarray], list[str]]:
+        *train, test, meta = [
+            pickle.loads(path.read_bytes(), encoding="latin1")  # after its md5
+            for path in published.verified(name, root)
         ]
-    ]
-    x, y, x_test, y_test = (a if a.ndim > 1 else a.astype(np.int64) for a in arrays)
-    names = "T-shirt Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Boot".split()
-    return _Source(x, y, x_test, y_test, tuple(names), _md5_of(FASHION_MNIST), 1 / 255)
+        arrays = {}
+        for suffix, parts in (("", train), ("_test", [test])):
+            arrays["x" + suffix] = np.concatenate([p["data"] for p in parts]).reshape(-1, 3, 32, 32)
+            arrays["y" + suffix] = np.concatenate([p[f"{label}s"] for p in parts]).astype(np.int64)
+        return arrays, meta[f"{label}_names"]
+
+    return _converted(name, root, published.checksum, 1 / 255, convert)
 
 
-def _download_fashion_mnist(root: Path, missing: Path) -> None:
-    from torchvision.datasets import FashionMNIST
+def _converted(
+    name: str,
+    root: Path,
+    source: str,
+    scale: float,
+    convert: Callable[[], tuple[dict[str, np.ndarray], Sequence[str]]],
+) -> _Source:
+    """Return a source that is expensive to make, made once, kept beside the data and mapped.
 
+    All processes share the mapped pages. Whoever comes first converts; a file that is damaged, or
+    made from another source, is made again.
+
+    Raises:
+        DataError: as `convert`, or if the file cannot be written.
+    """
+    path = root / "converted" / f"{name}.safetensors"
     try:
-        FashionMNIST(str(root), download=True)
-    except Exception as error:
-        raise DataError(
-            f"missing file {missing}, and the download failed ({error}). On a machine that is "
-            f"online run `bsg data fashion_mnist`, then copy {root} here or set BSG_DATA to a copy"
-        ) from error
+        return _mapped(path, source, scale)
+    except FileNotFoundError:
+        pass
+    except DataError as error:
+        log.warning("%s: it is made again", error)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            with contextlib.suppress(FileNotFoundError, DataError):
+                return _mapped(path, source, scale)  # made while we waited
+            arrays, classes = convert()
+            metadata = {"source": source, "classes": json.dumps(list(classes))}
+            metadata["checksum"] = _digest_of(arrays, metadata)
+            part = path.with_suffix(".part")  # ours alone, by the lock
+            part.write_bytes(save(arrays, metadata))
+            os.replace(part, path)
+            return _mapped(path, source, scale)
+    except OSError as error:
+        raise DataError(f"{path} cannot be made: {error}") from error
 
 
-def _verify_md5(path: Path, md5: str) -> None:
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    if found != md5:
-        raise DataError(f"damaged file {path}: md5 {found}, expected {md5}; delete it and retry")
+def _mapped(path: Path, source: str, scale: float) -> _Source:
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            arrays = {name: file.get_tensor(name).numpy() for name in sorted(file.keys())}
+        if metadata.pop("checksum") != _digest_of(arrays, metadata):
+            raise ValueError("its checksum is wrong")
+        if metadata["source"] != source:
+            raise ValueError(f"made from {metadata['source']}, expected {source}")
+        classes = tuple(json.loads(metadata["classes"]))
+        return _Source(**arrays, classes=classes, checksum=source, scale=scale)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"damaged file {path}: {error}") from error
 
 
-def _md5_of(files: dict[str, str]) -> str:
-    return "md5:" + hashlib.md5("".join(files.values()).encode()).hexdigest()
+def _digest_of(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    total = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(arrays):
+        total.update(arrays[name])
+    return total.hexdigest()
 
 
 def _npz(path: Path) -> _Source:
@@ -285,7 +418,12 @@ def _checked(path: Path, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.n
     return x.astype(x.dtype.newbyteorder("=")), y.astype(np.int64)  # torch takes native order only
 
 
+DIGITS = tuple(str(digit) for digit in range(10))
+CLOTHES = "T-shirt Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Boot".split()
 SOURCES: dict[str, Callable[[Path], _Source]] = {
     "digits": _digits,
-    "fashion_mnist": _fashion_mnist,
+    "fashion_mnist": partial(_idx, "fashion_mnist", CLOTHES),
+    "mnist": partial(_idx, "mnist", DIGITS),
+    "cifar10": partial(_cifar, "cifar10", "label"),
+    "cifar100": partial(_cifar, "cifar100", "fine_label"),
 }

@@ -1,7 +1,11 @@
 """Tests of bsglib.data."""
 
+import dataclasses
 import hashlib
+import logging
+import pickle
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -26,22 +30,49 @@ def members(split):
     return set(split.x[:, 0].int().tolist())
 
 
-def idx_files(root, md5=True):
-    """Fashion-MNIST's four files, tiny; returns what their md5 would be."""
-    folder = root / "FashionMNIST" / "raw"
+def publish(monkeypatch, root, name, contents):
+    """Write the files of a data set and let their md5 be the right ones."""
+    published = data.PUBLISHED[name]
+    folder = root / published.folder
     folder.mkdir(parents=True)
-    generator, sums = np.random.default_rng(0), {}
+    for file, content in contents.items():
+        (folder / file).write_bytes(content)
+    sums = {file: hashlib.md5(contents[file]).hexdigest() for file in published.md5}
+    monkeypatch.setitem(data.PUBLISHED, name, dataclasses.replace(published, md5=sums))
+    return folder
+
+
+def idx_files():
+    """The four files of MNIST and Fashion-MNIST, tiny."""
+    generator, contents = np.random.default_rng(0), {}
     for part, n in (("train", 40), ("t10k", 8)):
         images = generator.integers(0, 256, (n, 28, 28), dtype=np.uint8)
         labels = (np.arange(n) % 10).astype(np.uint8)
-        contents = {
+        contents |= {
             f"{part}-images-idx3-ubyte": struct.pack(">4i", 2051, n, 28, 28) + images.tobytes(),
             f"{part}-labels-idx1-ubyte": struct.pack(">2i", 2049, n) + labels.tobytes(),
         }
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
-            sums[name] = hashlib.md5(content).hexdigest()
-    return sums
+    return contents
+
+
+def cifar_files(name):
+    """The pickles of CIFAR-10 or -100, four images in each; an image is its number, repeated."""
+    *batches, meta = data.PUBLISHED[name].md5
+    prefix = "" if name == "cifar10" else "fine_"
+    names = [f"class {i}" for i in range(3)]
+    contents = {meta: pickle.dumps({f"{prefix}label_names": names}, 2)}
+    for i, batch in enumerate(batches):
+        images = np.repeat(np.arange(4 * i, 4 * i + 4, dtype=np.uint8), 3072).reshape(4, 3072)
+        images[0, :1024] = 100  # the red of the first
+        labels = [(4 * i + k) % 3 for k in range(4)]
+        contents[batch] = pickle.dumps({"data": images, f"{prefix}labels": labels}, 2)
+    return contents
+
+
+def read_again(name, root, **options):
+    """Load as another process would."""
+    data._read.cache_clear()
+    return load(name, root=root, **options)
 
 
 @pytest.fixture
@@ -49,7 +80,8 @@ def no_download(monkeypatch):
     def refuse(*args, **kwargs):
         raise ConnectionError("name resolution failed")
 
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", refuse)
+    for published in data.PUBLISHED.values():
+        monkeypatch.setattr(torchvision.datasets, published.torchvision, refuse)
 
 
 # Splits
@@ -182,16 +214,97 @@ def test_a_users_bytes_are_scaled_to_one_and_floats_are_left(tmp_path):
         assert dataset.as_input(dataset.train.x, torch.float32).max() == largest
 
 
-def test_fashion_mnist_is_read_from_its_idx_files(tmp_path, monkeypatch, no_download):
-    monkeypatch.setattr(data, "FASHION_MNIST", idx_files(tmp_path))
-    dataset = load("fashion_mnist", root=tmp_path, validation_fraction=0.25)
+@pytest.mark.parametrize("name", ["fashion_mnist", "mnist"])
+def test_idx_files_are_read(tmp_path, monkeypatch, no_download, name):
+    contents = idx_files()
+    publish(monkeypatch, tmp_path, name, contents)
+    dataset = load(name, root=tmp_path, validation_fraction=0.25)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (30, 10, 8)
-    raw = (tmp_path / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte").read_bytes()[16:]
+    raw = contents["t10k-images-idx3-ubyte"][16:]
     expected = np.frombuffer(raw, np.uint8).reshape(8, 1, 28, 28)
     assert np.array_equal(dataset.test.x.numpy(), expected)
     assert dataset.test.y.tolist() == list(range(8))
     assert dataset.as_input(dataset.test.x, torch.float64).max() == expected.max() / 255
-    assert dataset.checksum == checksum("fashion_mnist")
+    assert (dataset.checksum, len(dataset.classes)) == (checksum(name), 10)
+
+
+@pytest.mark.parametrize(("name", "batches"), [("cifar10", 5), ("cifar100", 1)])
+def test_cifar_is_read_from_its_pickles(tmp_path, monkeypatch, no_download, name, batches):
+    publish(monkeypatch, tmp_path, name, cifar_files(name))
+    dataset = load(name, root=tmp_path, validation_fraction=0.0)
+    assert (len(dataset.train), len(dataset.test)) == (4 * batches, 4)
+    assert dataset.input_shape == (3, 32, 32)
+    assert (dataset.train.x.dtype, dataset.classes) == (
+        torch.uint8,
+        ("class 0", "class 1", "class 2"),
+    )
+    for split, first in ((dataset.train, 0), (dataset.test, 4 * batches)):
+        number = split.x[:, 2, 31, 31].long()
+        assert sorted(number.tolist()) == list(range(first, first + len(split)))
+        assert torch.equal(split.y, number % 3)
+        red = torch.where(number % 4 == 0, 100, number)
+        assert torch.equal(split.x[:, 0].long(), red[:, None, None].expand(-1, 32, 32))
+        assert torch.equal(split.x[:, 1], split.x[:, 2])
+    assert dataset.as_input(dataset.train.x, torch.float64).max() == 100 / 255
+    assert dataset.checksum == checksum(name)
+
+
+# Converted once
+
+
+def test_what_was_converted_is_used_again(tmp_path, monkeypatch, no_download):
+    folder = publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
+    first = load("cifar10", root=tmp_path)
+    for path in folder.iterdir():
+        path.unlink()
+    again = read_again("cifar10", tmp_path)
+    assert torch.equal(first.train.x, again.train.x)
+    assert (first.classes, first.checksum) == (again.classes, again.checksum)
+
+
+def flip(content):
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    "damage", [flip, lambda c: c[:-100], lambda c: b"", lambda c: b"\xff" * 99]
+)
+def test_a_damaged_conversion_is_noticed_and_made_again(
+    tmp_path, monkeypatch, no_download, caplog, damage
+):
+    publish(monkeypatch, tmp_path, "cifar100", cifar_files("cifar100"))
+    first = load("cifar100", root=tmp_path)
+    path = tmp_path / "converted" / "cifar100.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with caplog.at_level(logging.WARNING):
+        again = read_again("cifar100", tmp_path)
+    assert f"damaged file {path}" in caplog.text
+    assert torch.equal(first.train.x, again.train.x)
+    caplog.clear()
+    read_again("cifar100", tmp_path)
+    assert caplog.text == ""
+
+
+def test_processes_that_start_together_convert_once(tmp_path, monkeypatch, no_download):
+    publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
+    opened = []
+    verified = data._Published.verified
+    monkeypatch.setattr(
+        data._Published, "verified", lambda *args: opened.append(1) or verified(*args)
+    )
+    with ThreadPoolExecutor(4) as pool:
+        sources = list(
+            pool.map(lambda _: data._read.__wrapped__("cifar10", tmp_path, None), "abcd")
+        )
+    assert len(opened) == 1
+    assert all(np.array_equal(s.x, sources[0].x) for s in sources)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, no_download):
+    publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
+    (tmp_path / "converted").write_text("a file in the way")
+    with pytest.raises(DataError, match=r"converted.cifar10.safetensors cannot be made"):
+        load("cifar10", root=tmp_path)
 
 
 def test_the_checksum_changes_with_the_data(tmp_path):
@@ -199,6 +312,14 @@ def test_the_checksum_changes_with_the_data(tmp_path):
     other = load(save(tmp_path / "b.npz", y=np.arange(N) % 2)).checksum
     assert one != other
     assert checksum("digits") == load("digits").checksum
+
+
+def test_the_checksum_of_fixed_files_needs_no_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("BSG_DATA", str(tmp_path / "none"))
+    names = set(data.SOURCES) - {"digits"}
+    assert len({checksum(name) for name in names}) == len(names) == 4
+    # part of the identity of stored runs
+    assert checksum("fashion_mnist") == "md5:4472cc9bf98ecb6e389ca9544c9d9233"
 
 
 def test_the_folder_is_that_of_the_environment(tmp_path, monkeypatch):
@@ -299,19 +420,46 @@ def test_a_flipped_byte_in_an_npz_is_noticed(tmp_path):
         load(str(path))
 
 
-@pytest.mark.parametrize("name", sorted(data.FASHION_MNIST))
+@pytest.mark.parametrize("name", ["fashion_mnist", "mnist", "cifar10", "cifar100"])
 def test_a_file_with_the_wrong_checksum_is_named(tmp_path, monkeypatch, no_download, name):
-    sums = idx_files(tmp_path)
-    monkeypatch.setattr(data, "FASHION_MNIST", sums)
-    path = tmp_path / "FashionMNIST" / "raw" / name
-    path.write_bytes(path.read_bytes()[:-1] + b"\x00\x01")
-    with pytest.raises(DataError, match=rf"damaged file .*{name}.*{sums[name]}"):
-        load("fashion_mnist", root=tmp_path)
+    idx = name.endswith("mnist")
+    contents = idx_files() if idx else cifar_files(name)
+    folder = publish(monkeypatch, tmp_path, name, contents)
+    for file, md5 in data.PUBLISHED[name].md5.items():
+        (folder / file).write_bytes(contents[file][:-1] + b"\x00\x01")
+        with pytest.raises(DataError, match=rf"damaged file .*{file}.*{md5}"):
+            load(name, root=tmp_path)
+        (folder / file).write_bytes(contents[file])
 
 
-def test_offline_the_missing_file_and_the_remedy_are_named(tmp_path, no_download):
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_pickle_with_the_wrong_checksum_is_not_opened(tmp_path, monkeypatch, no_download):
+    folder = publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
+    (folder / "batches.meta").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    with pytest.raises(DataError, match=r"damaged file .*batches\.meta"):
+        load("cifar10", root=tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("fashion_mnist", "FashionMNIST/raw/train-images-idx3-ubyte"),
+        ("mnist", "MNIST/raw/train-images-idx3-ubyte"),
+        ("cifar10", "cifar-10-batches-py/data_batch_1"),
+        ("cifar100", "cifar-100-python/train"),
+    ],
+)
+def test_offline_the_missing_file_and_the_remedy_are_named(tmp_path, no_download, name, file):
     with pytest.raises(DataError) as caught:
-        load("fashion_mnist", root=tmp_path)
-    for part in ("train-images-idx3-ubyte", str(tmp_path), "bsg data fashion_mnist", "BSG_DATA"):
+        load(name, root=tmp_path)
+    for part in (str(tmp_path / file), f"bsg data {name}", "BSG_DATA"):
         assert part in str(caught.value)
     assert "name resolution failed" in str(caught.value)
