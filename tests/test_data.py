@@ -5,6 +5,7 @@ import hashlib
 import logging
 import pickle
 import struct
+import wave
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -67,6 +68,25 @@ def cifar_files(name):
         labels = [(4 * i + k) % 3 for k in range(4)]
         contents[batch] = pickle.dumps({"data": images, f"{prefix}labels": labels}, 2)
     return contents
+
+
+def tone(digit, index):
+    return (1000 + 100 * index) * np.sin(2 * np.pi * (200 + 300 * digit) * np.arange(600) / 8000)
+
+
+def recordings(monkeypatch, root):
+    """Five hundred recordings of one speaker: tones of 600 samples, so six frames each."""
+    (folder := root / "fsdd").mkdir()
+    total = hashlib.sha256()
+    for name in sorted(f"{d}_ann_{i}.wav" for d in range(10) for i in range(50)):
+        digit, _, index = name[:-4].split("_")
+        with wave.open(str(folder / name), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(tone(int(digit), int(index)).astype("<i2").tobytes())
+        total.update(name.encode() + b"\0" + (folder / name).read_bytes())
+    monkeypatch.setattr(data, "SPEAKERS", ("ann",))
+    monkeypatch.setattr(data, "RECORDINGS_SHA256", total.hexdigest())
+    return folder
 
 
 def read_again(name, root, **options):
@@ -249,6 +269,42 @@ def test_cifar_is_read_from_its_pickles(tmp_path, monkeypatch, no_download, name
     assert dataset.checksum == checksum(name)
 
 
+def test_spoken_digits_are_split_by_the_index_of_the_recording(tmp_path, monkeypatch):
+    recordings(monkeypatch, tmp_path)
+    dataset = load("spoken_digits", root=tmp_path, validation_fraction=0.0)
+    assert dataset.input_shape == (360,)
+    assert dataset.train.x.dtype == torch.float32
+    assert dataset.train.y.bincount().tolist() == [45 * 6] * 10
+    assert dataset.test.y.bincount().tolist() == [5 * 6] * 10
+    torch.testing.assert_close(dataset.train.x.mean(0), torch.zeros(360), rtol=0, atol=1e-5)
+    torch.testing.assert_close(dataset.train.x.std(0), torch.ones(360), rtol=1e-3, atol=0)
+    assert dataset.test.x.mean() < -0.1  # its tones are the softest
+    assert dataset.checksum == checksum("spoken_digits")
+
+
+def test_the_strongest_band_of_a_tone_is_the_one_of_its_frequency():
+    for hertz in (250, 1000, 3000):
+        samples = 5000 * np.sin(2 * np.pi * hertz * np.arange(800) / 8000)
+        bands = data._log_mel(samples)
+        assert bands.shape == (8, 40)  # one frame in 200 samples, another every 80
+        mel = 2595 * np.log10(1 + hertz / 700)
+        position = mel / (2595 * np.log10(1 + 4000 / 700)) * 41 - 1  # of the triangles' tops
+        assert (np.abs(bands.argmax(1) - position) < 1).all()
+
+
+def test_silence_has_no_energy_and_every_band_hears_something():
+    assert (data._log_mel(np.zeros(400)) == 0).all()
+    assert (data._mel_filters().sum(1) > 0.5).all()
+
+
+def test_the_frames_at_the_ends_repeat_themselves_as_neighbours():
+    frames = np.arange(12.0).reshape(6, 2)
+    found = data._with_context(frames).reshape(6, 2, 9)
+    for i in range(6):
+        neighbours = [min(max(i + k, 0), 5) for k in range(-4, 5)]
+        assert np.array_equal(found[i], frames[neighbours].T)
+
+
 # Converted once
 
 
@@ -285,6 +341,15 @@ def test_a_damaged_conversion_is_noticed_and_made_again(
     assert caplog.text == ""
 
 
+def test_a_conversion_of_another_source_is_made_again(tmp_path, monkeypatch, caplog):
+    recordings(monkeypatch, tmp_path)
+    load("spoken_digits", root=tmp_path)
+    monkeypatch.setattr(data, "FRAMES_VERSION", 99)
+    dataset = read_again("spoken_digits", tmp_path)
+    assert dataset.checksum.endswith("frames 99")
+    assert "expected sha256" in caplog.text
+
+
 def test_processes_that_start_together_convert_once(tmp_path, monkeypatch, no_download):
     publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
     opened = []
@@ -317,7 +382,7 @@ def test_the_checksum_changes_with_the_data(tmp_path):
 def test_the_checksum_of_fixed_files_needs_no_files(tmp_path, monkeypatch):
     monkeypatch.setenv("BSG_DATA", str(tmp_path / "none"))
     names = set(data.SOURCES) - {"digits"}
-    assert len({checksum(name) for name in names}) == len(names) == 4
+    assert len({checksum(name) for name in names}) == len(names) == 5
     # part of the identity of stored runs
     assert checksum("fashion_mnist") == "md5:4472cc9bf98ecb6e389ca9544c9d9233"
 
@@ -463,3 +528,21 @@ def test_offline_the_missing_file_and_the_remedy_are_named(tmp_path, no_download
     for part in (str(tmp_path / file), f"bsg data {name}", "BSG_DATA"):
         assert part in str(caught.value)
     assert "name resolution failed" in str(caught.value)
+
+
+def test_missing_recordings_and_where_they_are_to_be_had_are_named(tmp_path, monkeypatch):
+    folder = recordings(monkeypatch, tmp_path)
+    for name in ("3_ann_7.wav", "3_ann_8.wav"):
+        (folder / name).unlink()
+    with pytest.raises(DataError) as caught:
+        load("spoken_digits", root=tmp_path)
+    for part in (str(folder / "3_ann_7.wav"), "2 of 500", "free-spoken-digit-dataset", "BSG_DATA"):
+        assert part in str(caught.value)
+
+
+def test_damaged_recordings_are_noticed(tmp_path, monkeypatch):
+    folder = recordings(monkeypatch, tmp_path)
+    path = folder / "0_ann_0.wav"
+    path.write_bytes(flip(path.read_bytes()))
+    with pytest.raises(DataError, match=f"damaged or other recordings in {folder}.*expected"):
+        load("spoken_digits", root=tmp_path)
