@@ -80,12 +80,11 @@ class SAM(torch.optim.Optimizer):
 
     def _second_pass(self, closure: Closure, weights: list[Tensor]) -> None:
         moved = [w for w in weights if w.grad is not None]
-        perturbation = self._perturbation(moved)
-        if perturbation is None:  # gradient zero: the worst point nearby is not defined
+        if not moved:
             return
         with torch.no_grad():
             saved = [w.clone() for w in moved]
-            torch._foreach_add_(moved, perturbation)
+            torch._foreach_add_(moved, self._perturbation(moved))
         try:
             with _frozen_batch_norm(self.model):
                 closure()
@@ -94,14 +93,13 @@ class SAM(torch.optim.Optimizer):
                 torch._foreach_copy_(moved, saved)
 
     @torch.no_grad()
-    def _perturbation(self, weights: list[Tensor]) -> list[Tensor] | None:
+    def _perturbation(self, weights: list[Tensor]) -> list[Tensor]:
         gradients = [w.grad for w in weights]
         if self.adaptive:
             gradients = torch._foreach_mul(gradients, torch._foreach_abs(weights))
         q = 1.0 if self.p == float("inf") else self.p / (self.p - 1)
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, q)), q)
-        if norm == 0:
-            return None
+        norm = norm.clamp(min=torch.finfo(norm.dtype).tiny)  # no branch: it would wait for a GPU
         if self.p == 2:
             eps = torch._foreach_mul(gradients, self.rho / norm)
         else:  # |g|^(q-1) / ||g||_q^(q/p), and q/p = q - 1
