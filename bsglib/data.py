@@ -1,6 +1,7 @@
 """Data sets: values as stored (pixels in uint8), split by seed, with checksums."""
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -58,11 +59,21 @@ class Dataset:
         """Return the shape of one example."""
         return tuple(self.train.x.shape[1:])
 
+    def to(self, device: torch.device) -> "Dataset":
+        """Return the data set with its tensors on a device, as stored: a byte a pixel."""
+        splits = {
+            name: Split(split.x.to(device), split.y.to(device))
+            for name in ("train", "validation", "test")
+            for split in [getattr(self, name)]
+        }
+        statistics = self.statistics and tuple(s.to(device) for s in self.statistics)
+        return dataclasses.replace(self, statistics=statistics, **splits)
+
     def as_input(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Return stored values as network inputs of a floating dtype."""
         if self.statistics is None:
             return x.to(dtype).mul_(self.scale)
-        mean, std = (s.to(x.device, dtype) for s in self.statistics)
+        mean, std = (s.to(dtype) for s in self.statistics)
         return x.to(dtype, copy=True).sub_(mean).div_(std)  # a float x is not to be changed
 
 

@@ -92,11 +92,10 @@ def compute(entry: Entry, root: str) -> str:
 
 
 def _measure(run: Run, measure: Measure) -> dict[str, Any]:
-    dataset, device = dataset_of(run.config), runtime.device()
-    first = dataset.train.x[: measure.examples].to(device)
-    x = dataset.as_input(first, DTYPES[run.config.dtype])
-    y = dataset.train.y[: measure.examples].to(device)
-    model = run.model().to(device)
+    dataset = dataset_of(run.config)
+    x = dataset.as_input(dataset.train.x[: measure.examples], DTYPES[run.config.dtype])
+    y = dataset.train.y[: measure.examples]
+    model = run.model().to(runtime.device())
     return dataclasses.asdict(MEASURES[measure.name](model, x, y, **measure.options))
 
 
@@ -268,11 +267,11 @@ def seconds(entries: Sequence[Entry]) -> float:
 
 def _seconds_per_sample(config: RunConfig) -> float:
     runtime.single_thread()
-    dataset, device = dataset_of(config), runtime.device()
+    dataset = dataset_of(config)
     model = build_model(config, dataset)
     optimizer = build_optimizer(config.model_copy(update={"rho": None}), model)
-    x = dataset.train.x[: config.batch_size].to(device)
-    x, y = dataset.as_input(x, DTYPES[config.dtype]), dataset.train.y[: len(x)].to(device)
+    x = dataset.as_input(dataset.train.x[: config.batch_size], DTYPES[config.dtype])
+    y = dataset.train.y[: config.batch_size]
     times = []
     for _ in range(4):
         start = time.perf_counter()

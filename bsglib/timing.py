@@ -25,7 +25,7 @@ def epoch_times(configs: Sequence[RunConfig], *, samples: int, repeats: int) -> 
 
 
 def _prepare(config: RunConfig, samples: int):
-    dataset, device = dataset_of(config), runtime.device()
+    dataset = dataset_of(config)
     model = build_model(config, dataset)
     optimizer = build_optimizer(config, model)
     size, n = config.batch_size, len(dataset.train)
@@ -35,9 +35,9 @@ def _prepare(config: RunConfig, samples: int):
         runtime.wait()
         start = time.perf_counter()
         for first in range(0, batches * size, size):
-            x = dataset.train.x[first : first + size].to(device)
-            y = dataset.train.y[first : first + size].to(device)
-            x = dataset.as_input(x, DTYPES[config.dtype])
+            batch = slice(first, first + size)
+            x = dataset.as_input(dataset.train.x[batch], DTYPES[config.dtype])
+            y = dataset.train.y[batch]
             train_batch(model, optimizer, x, y, autocast=config.dtype == "bfloat16")
         runtime.wait()
         return (time.perf_counter() - start) * n / (batches * size)

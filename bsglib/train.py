@@ -31,7 +31,7 @@ from bsglib.weights import reestimate_batch_norm
 
 log = logging.getLogger(__name__)
 
-TRAINING_VERSION = "1"  # raise it when the numbers of the same config change
+TRAINING_VERSION = "2"  # raise it when the numbers of the same config change
 CHUNK_SIZE = 128  # examples per forward pass on a CPU: activations stay in its cache
 CHECKPOINT_EVERY_S = 20.0
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
@@ -67,7 +67,7 @@ def run_id(config: RunConfig, data_checksum: str) -> str:
 
 
 def dataset_of(config: RunConfig) -> Dataset:
-    """Return the data a config names, split as it says.
+    """Return the data a config names, split as it says, on the device.
 
     Raises:
         ParameterError: if the batch is larger than the training set.
@@ -84,7 +84,7 @@ def dataset_of(config: RunConfig) -> Dataset:
             f"parameter 'batch_size' = {config.batch_size}: the training set has "
             f"{len(dataset.train)} examples, a batch cannot be larger"
         )
-    return dataset
+    return dataset.to(runtime.device())
 
 
 def train(config: RunConfig, *, store: Store | None = None, resume: bool = True) -> Run:
@@ -173,10 +173,11 @@ def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
 
 def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Return the config's optimizer, inside SAM if it has a radius."""
+    options = {"lr": config.base_lr, "fused": True}  # one pass over the weights
     if config.optimizer == "sgd":
-        base = torch.optim.SGD(model.parameters(), lr=config.base_lr, momentum=config.momentum)
+        base = torch.optim.SGD(model.parameters(), momentum=config.momentum, **options)
     else:  # Keras' defaults, which differ from torch's in eps
-        base = torch.optim.Adam(model.parameters(), lr=config.base_lr, eps=1e-7)
+        base = torch.optim.Adam(model.parameters(), eps=1e-7, **options)
     return base if config.rho is None else SAM(base, rho=config.rho, model=model)
 
 
@@ -188,6 +189,13 @@ def schedule_of(config: RunConfig) -> Schedule:
 def _fresh(config: RunConfig, dataset: Dataset) -> _State:
     torch.manual_seed(config.seed)
     model = build_model(config, dataset)
+    last = len(dataset.train) % config.batch_size or config.batch_size
+    if last == 1 and any(isinstance(m, nn.BatchNorm1d) for m in model.modules()):
+        raise ParameterError(
+            f"parameter 'batch_size' = {config.batch_size}: the last batch of the "
+            f"{len(dataset.train)} training examples has one, and batch norm in "
+            f"{config.network!r} needs two; choose another batch_size or train_size"
+        )
     return _State(model, build_optimizer(config, model))
 
 
@@ -222,17 +230,16 @@ def train_batch(model, optimizer, x: Tensor, y: Tensor, *, autocast: bool) -> tu
 
 
 def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
-    epoch, schedule, device = len(state.history), schedule_of(config), runtime.device()
-    shuffle = np.random.default_rng([config.seed, epoch]).permutation(len(dataset.train))
-    batches = torch.from_numpy(shuffle).split(config.batch_size)
+    epoch, schedule, train = len(state.history), schedule_of(config), dataset.train
+    shuffle = np.random.default_rng([config.seed, epoch]).permutation(len(train))
+    batches = torch.from_numpy(shuffle).to(train.y.device).split(config.batch_size)
     losses, correct = [], []
     start = time.perf_counter()
     state.model.train()
     for step, index in enumerate(batches):
         for group in state.optimizer.param_groups:
             group["lr"] = schedule(state.updates + step)
-        x = dataset.as_input(dataset.train.x[index].to(device), DTYPES[config.dtype])
-        y = dataset.train.y[index].to(device)
+        x, y = dataset.as_input(train.x[index], DTYPES[config.dtype]), train.y[index]
         autocast = config.dtype == "bfloat16"
         loss, hits = train_batch(state.model, state.optimizer, x, y, autocast=autocast)
         losses.append(loss)
@@ -249,7 +256,7 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
         "updates": state.updates,
         "lr": schedule(state.updates - 1),
         "running_loss": float((losses * sizes).sum() / sizes.sum()),
-        "running_accuracy": int(torch.stack(correct).sum()) / len(dataset.train),
+        "running_accuracy": int(torch.stack(correct).sum()) / len(train),
     }
     improved = row["running_accuracy"] > state.best_accuracy
     state.best_accuracy = max(row["running_accuracy"], state.best_accuracy)
@@ -273,23 +280,21 @@ def _evaluated(epoch: int, config: RunConfig) -> bool:
 
 
 def _metrics(state: _State, dataset: Dataset) -> dict[str, float]:
-    device = runtime.device()
     as_input = partial(dataset.as_input, dtype=next(state.model.parameters()).dtype)
     row = {}
     for name in ("train", "validation", "test"):
         split = getattr(dataset, name)
         if len(split):
-            x, y = split.x.to(device), split.y.to(device)
-            metrics = evaluate(state.model, x, y, as_input=as_input)
+            metrics = evaluate(state.model, split.x, split.y, as_input=as_input)
             row |= {f"{name}_loss": metrics.loss, f"{name}_accuracy": metrics.accuracy}
     return row
 
 
 def _reestimate(state: _State, dataset: Dataset) -> None:
     """Average the batch statistics over the training set; keep the metrics before and after."""
-    dtype, device = next(state.model.parameters()).dtype, runtime.device()
+    dtype = next(state.model.parameters()).dtype
     parts = dataset.train.x.tensor_split(max(1, len(dataset.train) // 1024))
-    reestimate_batch_norm(state.model, (dataset.as_input(p.to(device), dtype) for p in parts))
+    reestimate_batch_norm(state.model, (dataset.as_input(part, dtype) for part in parts))
     row = state.history[-1]
     for name, value in _metrics(state, dataset).items():
         row[f"{name}_before_reestimation"], row[name] = row[name], value
@@ -335,6 +340,10 @@ def _restored(state: _State, path: Path) -> bool:
         ).items():
             index, slot = name.split(".", 1)
             slots.setdefault(int(index), {})[slot] = value
+        for index, w in enumerate(state.model.parameters()):
+            for slot, value in slots.get(index, {}).items():
+                if isinstance(value, Tensor) and value.shape == w.shape:  # a fused step does not
+                    slots[index][slot] = torch.empty_like(w).copy_(value)  # look at its layout
         groups = state.optimizer.state_dict()["param_groups"]
         state.model.load_state_dict(_below("model.", tensors))
         state.optimizer.load_state_dict({"state": slots, "param_groups": groups})

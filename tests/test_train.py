@@ -56,6 +56,12 @@ RESUMED = {  # epochs of 4 batches, 5 of them; killed in the middle of the third
     "bfloat16": {"momentum": 0.9, "dtype": "bfloat16", "evaluate": "log"},
     "batch norm": {"network": "test_train:normed", "network_options": {}, "momentum": 0.9},
     "patience": {"base_lr": 1e-6, "patience": 4},
+    "many layers": {
+        "network": "kaabachi",
+        "network_options": {"width": 0.03},
+        "optimizer": "adam",
+        "base_lr": 0.01,
+    },
 }
 
 
@@ -385,6 +391,15 @@ def test_a_damaged_run_is_trained_again_to_the_same_numbers(tiny, store, caplog)
         second = train(tiny(), store=store)
     assert "final.safetensors" in caplog.text
     assert same(first, second)
+
+
+@pytest.mark.parametrize(("train_size", "batch_size"), [(49, 16), (50, 1)])
+def test_a_last_batch_too_small_for_batch_norm_is_refused(tiny, train_size, batch_size):
+    config = tiny(
+        network="f1", network_options={"width": 0.02}, train_size=train_size, batch_size=batch_size
+    )
+    with pytest.raises(ParameterError, match=rf"batch_size' = {batch_size}: .*{train_size} train"):
+        train(config)
 
 
 @pytest.fixture(scope="module")
