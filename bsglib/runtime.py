@@ -42,6 +42,18 @@ def single_thread() -> None:
     threadpool_limits(1, user_api="blas")
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Do what `single_thread` does for the duration of a `with` block, then go back."""
+    before = torch.get_num_threads()
+    try:
+        with threadpool_limits(user_api="blas"):  # restored on leaving
+            single_thread()
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def device() -> torch.device:
     """Return the device runs use: the first accelerator if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -170,7 +170,7 @@ def test_every_point_tried_lies_in_the_box_and_the_best_one_counts():
     model, x, y = classifier()
     seen = []
     model.register_forward_pre_hook(
-        lambda *_: seen.append(torch.cat([w.detach().reshape(-1) for w in model.parameters()]))
+        lambda m, _: seen.append(torch.cat([w.detach().reshape(-1) for w in m.parameters()]))
     )
     found = keskar_sharpness(model, x, y, epsilon=0.1)
     theta, points = seen[0], torch.stack(seen)
@@ -330,7 +330,7 @@ def test_points_tried_in_a_subspace_lie_in_it():
     model, x, y = classifier()
     seen = []
     model.register_forward_pre_hook(
-        lambda *_: seen.append(torch.cat([w.detach().reshape(-1) for w in model.parameters()]))
+        lambda m, _: seen.append(torch.cat([w.detach().reshape(-1) for w in m.parameters()]))
     )
     keskar_sharpness(model, x, y, subspace=3, epsilon=0.1)
     moved = torch.stack(seen) - seen[0]
@@ -466,7 +466,7 @@ def test_a_loss_that_is_not_finite_is_refused(measure):
         ({"epsilon": 0.0}, "epsilon = 0.0"),
         ({"epsilon": -1e-3}, "epsilon = -0.001"),
         ({"epsilon": float("nan")}, "epsilon = nan"),
-        ({"batch_norm": "frozen"}, "'frozen'.*stored, reestimate, batch"),
+        ({"batch_norm": "frozen"}, "'frozen'.*stored, batch, reestimate"),
         ({"loss": "cross_entrop"}, "did you mean 'cross_entropy'"),
         ({"subspace": 3, "distribution": "cauchy"}, "'cauchy'.*gaussian_unit"),
         ({"subspace": 0}, "subspace = 0.*1 to 43"),
