@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 import yaml
 
-from bsglib import claims
 from bsglib.data import SOURCES, DataError, data_folder, load
 from bsglib.models import ModelError
 from bsglib.papers import Study, StudyParameters, export_folder, store_of, surlemont, write_export
@@ -78,7 +77,9 @@ def build_report(
             assets=REPORTS / "assets",
             command=f"bsg report {study.name} --profile {profile}",
         )
-        typer.echo(f"{_shown(page)}: {_counts(run)}")
+        counts = report.verdict_counts(figures / "verdicts.csv")
+        verdicts = ", ".join(f"{row['n']} {row['verdict']}" for row in counts)
+        typer.echo(f"{_shown(page)}: {verdicts}")
         complete &= len(run.runs) == run.designed and not run.timings.empty
     cards = [
         {
@@ -271,8 +272,3 @@ def _replaced(folder: Path) -> Iterator[None]:
 
 def _shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
-def _counts(results) -> str:
-    words = results.verdicts().rows["verdict"].value_counts()
-    return ", ".join(f"{words[w]} {w}" for w in claims.VERDICTS if w in words)

@@ -63,14 +63,14 @@ timing_repeats: int = 2  # interleaved; the claims need five
 # %%
 import torch
 
-from bsglib import plots, report
+from bsglib import plots, provenance
 from bsglib.papers import means, surlemont
 from bsglib.params import check
 from bsglib.sharpness import keskar_sharpness
 
 parameters = check(globals(), surlemont.Parameters)
 plots.use_style()
-print(report.setting(parameters.profile))
+print(provenance.setting(parameters.profile))
 plots.show_table(surlemont.scope(parameters), "scope", folder=figures)
 
 # %% [markdown]
@@ -599,4 +599,4 @@ missed.set_index("statement") if len(missed) else "nothing failed at this scale"
 # - The validation part is ours, for choices; no choice was made on the test images.
 
 # %% tags=["nbval-ignore-output"]
-report.provenance(results)
+provenance.table(results)

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import matplotlib
 import nbformat
@@ -362,46 +361,6 @@ def test_execute_keeps_what_ran_until_the_failure(tmp_path, monkeypatch):
     printed = nbformat.read(output, as_version=4).cells[2].outputs[0].text
     assert printed.split() == ["new", str(report.ROOT), sys.executable]
     assert sorted(p.name for p in folder.iterdir()) == ["in.ipynb", "out.ipynb"]
-
-
-class Settings(SimpleNamespace):
-    """Parameters that can be dumped."""
-
-    def model_dump(self):
-        return vars(self)
-
-
-def test_provenance_tells_mixtures_and_seeds():
-    runs = pd.DataFrame(
-        {
-            "run_id": ["a1", "b2", "c3"],
-            "seed": [0, 1, 1],
-            "dtype": "float64",
-            "device": "cpu",
-            "dataset": "digits",
-            "data_checksum": "0f0f",
-            "torch_version": ["2.8", "2.9", "2.9"],
-            "wall_time_s": [1.0, 2.0, 4000.0],
-        }
-    )
-    results = SimpleNamespace(
-        study=SimpleNamespace(name="surlemont_sam"),
-        parameters=Settings(profile="quick", epochs=2),
-        runs=runs,
-    )
-    shown = report.provenance(results).data
-    for text in ("2.9 (2 runs), 2.8 (1 runs)", "0, 1", "67 min", "a1<br>b2<br>c3", "epochs: 2"):
-        assert text in shown
-    assert "bsg report surlemont_sam --profile quick" in shown
-    results.runs = runs.iloc[:0]
-    assert "Device of the runs</th><td>none</td>" in report.provenance(results).data
-    results.runs = pd.DataFrame()
-    assert "Mixed" not in report.provenance(results).data
-
-
-def test_commit_outside_git_is_unknown(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "ROOT", tmp_path)
-    assert report.commit() == "unknown"
 
 
 # ---------------------------------------------------------------- in a browser

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -193,14 +194,17 @@ class Export:
 
     def find(self, entry: Entry) -> tuple[dict, pd.DataFrame] | None:
         """Return an entry's row and history, None if they are not published."""
-        rows = self.runs
-        if rows.empty or (rows := rows[_is(rows, entry)]).empty:
-            return None
-        return rows.iloc[0].to_dict(), self.history[_is(self.history, entry)]
+        runs, histories = self._by_entry
+        row = runs.get((entry.key, entry.arm))
+        return None if row is None else (row, histories[entry.key, entry.arm])
 
-
-def _is(rows: pd.DataFrame, entry: Entry) -> pd.Series:
-    return (rows["entry"] == entry.key) & (rows["arm"] == entry.arm)
+    @cached_property
+    def _by_entry(self) -> tuple[dict, dict]:
+        if self.runs.empty:
+            return {}, {}
+        keys = zip(self.runs["entry"], self.runs["arm"], strict=True)
+        rows = dict(zip(keys, self.runs.to_dict("records"), strict=True))
+        return rows, dict(iter(self.history.groupby(["entry", "arm"])))
 
 
 def export_folder(profile: str, study: str) -> Path:

@@ -1,0 +1,114 @@
+"""Where a report's numbers come from: commit, versions, machine, data, runs, command."""
+
+import html as markup
+import platform
+import shlex
+import subprocess
+from importlib.metadata import version
+
+from IPython.display import HTML
+
+from bsglib.params import ROOT
+from bsglib.runtime import cores
+from bsglib.train import environment
+
+
+def table(results) -> HTML:
+    """Return where the numbers come from: commit, versions, machine, data, runs, command.
+
+    Args:
+        results: what a study's run() returns: study, profile, parameters, and runs with one row
+            per run, of which none is fine.
+
+    Returns:
+        a table that shows itself in a notebook.
+    """
+    runs, here = results.runs, environment()
+    study, profile = shlex.quote(results.study.name), shlex.quote(results.parameters.profile)
+    command = f"bsg report {study} --profile {profile}"
+    packages = ("bsglib", "torch", "numpy", "scipy")
+    versions = [f"Python {platform.python_version()}"] + [f"{p} {version(p)}" for p in packages]
+    rows = {
+        "Commit": commit(),
+        "Versions": ", ".join(versions),
+        "Report built on": f"{here['processor']}, {cores()} cores",
+        "Runs computed on": _distinct(runs, "processor") or "none",
+        "Device of the runs": _distinct(runs, "device") or "none",
+        "Torch threads": _distinct(runs, "threads"),
+        "Number type": _distinct(runs, "dtype"),
+        "Seeds": _distinct(runs, "seed"),
+        "Data": _distinct(runs, "dataset"),
+        "Data checksum": _distinct(runs, "data_checksum"),
+        "Runs": str(len(runs)),
+        "Wall time of the runs": _duration(runs["wall_time_s"].sum())
+        if "wall_time_s" in runs
+        else "",
+    }
+    for column in (c for c in runs.columns if c.endswith("_version") and runs[c].nunique() > 1):
+        library = column.removesuffix("_version")
+        counts = ", ".join(f"{v} ({n} runs)" for v, n in runs[column].value_counts().items())
+        rows[f"Mixed {library} versions"] = counts
+    lines = [
+        f'<tr><th scope="row">{key}</th><td>{markup.escape(value)}</td></tr>'
+        for key, value in rows.items()
+        if value
+    ]
+    folded = {
+        "Run ids": [str(r) for r in runs["run_id"]] if "run_id" in runs else [],
+        "Parameters": [f"{k}: {v}" for k, v in results.parameters.model_dump().items()],
+    }
+    for key, values in folded.items():
+        inner = "<br>".join(markup.escape(v) for v in values) or "none"
+        fold = f"<details><summary>{len(values)}</summary><code>{inner}</code></details>"
+        lines.append(f'<tr><th scope="row">{key}</th><td>{fold}</td></tr>')
+    repeat = f"<code>{markup.escape(command)}</code>"
+    lines.append(f'<tr><th scope="row">To repeat</th><td>{repeat}</td></tr>')
+    return HTML(f'<table class="bsg provenance"><tbody>{"".join(lines)}</tbody></table>')
+
+
+def setting(profile: str) -> str:
+    """Return the line a notebook opens with: profile, device, torch version, commit.
+
+    Args:
+        profile: name of the set of parameters.
+
+    Returns:
+        one line.
+    """
+    here = environment()
+    torch = f"torch {here['torch_version']}"
+    return f"profile {profile}, device {here['device']}, {torch}, commit {commit()}"
+
+
+def commit() -> str:
+    """Return the project's git commit, with whether the files differ from it.
+
+    Returns:
+        for example "1a2b3c4d5e6f (clean)"; "unknown" outside git.
+    """
+    try:
+        head, changes = (
+            subprocess.run(
+                ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for arguments in (
+                ["rev-parse", "--short=12", "HEAD"],
+                ["status", "--porcelain", "--", ".", ":!reports"],  # which are being written
+            )
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head} ({'dirty' if changes else 'clean'})"
+
+
+def _distinct(runs, column: str) -> str:
+    if column not in runs:
+        return ""
+    return ", ".join(str(value) for value in sorted(runs[column].dropna().unique()))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
