@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision
 
 from bsglib import runtime
-from bsglib.data import data_folder, load
+from bsglib.data import data_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -65,7 +66,7 @@ class Team:
     def __init__(self, module: str, size: int = 1, **options):
         self.workers = [Worker(module, options) for _ in range(size)]
         self.about = [worker.answer() for worker in self.workers][0]
-        self.last: dict = {}  # the last answer of the first worker
+        self.answers: list[dict] = []  # of the first worker, one per repeat
 
     def rate(self) -> float:
         """Return units of work per second, all workers together."""
@@ -74,7 +75,7 @@ class Team:
             worker.ask()
         answers = [worker.answer() for worker in self.workers]
         seconds = time.perf_counter() - start
-        self.last = answers[0]
+        self.answers.append(answers[0])
         return sum(answer["units"] for answer in answers) / seconds
 
     def close(self) -> None:
@@ -205,9 +206,13 @@ def machine() -> dict:
 
 
 @contextmanager
-def arrays(name: str, samples: int | None) -> Iterator[dict]:
-    """Give a data set's first training examples to a peer: torchvision's folder, and an .npz."""
-    train = load(name, train_size=samples, validation_fraction=0.0).train
+def images(name: str, samples: int | None) -> Iterator[dict]:
+    """Give the first training images of a data set to a peer: torchvision's name, and an .npz."""
+    chosen = {"fashion_mnist": "FashionMNIST", "mnist": "MNIST", "cifar10": "CIFAR10"}[name]
+    dataset = getattr(torchvision.datasets, chosen)(data_folder(), download=True)
+    x, y = np.asarray(dataset.data)[:samples], np.asarray(dataset.targets)[:samples]
+    x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "data.npz", x=train.x.numpy(), y=train.y.numpy())
-        yield {"folder": str(data_folder()), "npz": f"{folder}/data.npz", "samples": len(train)}
+        np.savez(Path(folder) / "data.npz", x=x, y=y.astype(np.int64))
+        files = {"dataset": chosen, "folder": str(data_folder()), "npz": f"{folder}/data.npz"}
+        yield files | {"samples": len(x)}

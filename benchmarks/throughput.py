@@ -6,25 +6,15 @@ does by default. Same network, optimizer, batch size, images and precision.
 
 import itertools
 
-from benchmarks.side_by_side import (
-    arguments,
-    arrays,
-    interleaved,
-    ratios,
-    row,
-    spread,
-    teams,
-    write,
-)
+from benchmarks import side_by_side as bench
 from bsglib import runtime
 
 SGD = ("sgd", {"momentum": 0.9})
 CASES = [  # network, data set, optimizer, images per repeat, batch sizes
     ("surlemont", "fashion_mnist", SGD, 8192, (32, 128, 512, 1024)),
-    # ("kaabachi", "cifar10", ("sgd", {}), 1024, (4, 32, 128, 512)),
-    # ("f1", "mnist", ("adam", {}), 16384, (256, 2048)),
+    ("kaabachi", "cifar10", ("sgd", {}), 1024, (4, 32, 128, 512)),
+    ("f1", "mnist", ("adam", {}), 16384, (256, 2048)),
 ]
-CLASSES = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "mnist": "MNIST"}  # torchvision's
 
 
 def least(network: str, dtype: str, batch_size: int) -> tuple[float, float]:
@@ -41,7 +31,7 @@ def sides(network, data, optimizer, batch_size, dtype, files) -> dict[str, dict]
     theirs = {"network": network, "batch_size": batch_size, "dtype": dtype, "lr": 0.001, **files}
     capital = {"sgd": "SGD", "adam": "Adam"}[name]  # in both peers
     keras = theirs | {"optimizer": capital, "settings": settings}
-    loop = keras | {"dataset": CLASSES[data], "settings": {"lr": 0.001, **settings}}
+    loop = keras | {"settings": {"lr": 0.001, **settings}}
     ours = {"network": network, "dataset": data, "train_size": files["samples"]}
     ours |= {"optimizer": name, "batch_size": batch_size, "dtype": dtype, **settings}
     return {
@@ -52,30 +42,30 @@ def sides(network, data, optimizer, batch_size, dtype, files) -> dict[str, dict]
 
 
 def compare(network, data, optimizer, batch_size, dtype, files, repeats) -> tuple[list, dict]:
-    with teams(**sides(network, data, optimizer, batch_size, dtype, files)) as started:
-        rates = interleaved(started, repeats)
+    with bench.teams(**sides(network, data, optimizer, batch_size, dtype, files)) as started:
+        rates = bench.interleaved(started, repeats)
         keras = started["Keras fit"].about
     what, ours = f"{network}, {dtype}, B = {batch_size}", rates.pop("ours")
     rows = []
     for (peer, theirs), target in zip(
         rates.items(), least(network, dtype, batch_size), strict=True
     ):
-        details = {"ours": spread(ours), "theirs": spread(theirs), "rate": "samples/s"}
-        rows.append(row(what, peer, ratios(ours, theirs), at_least=target, **details))
+        details = {"ours": bench.spread(ours), "theirs": bench.spread(theirs), "rate": "samples/s"}
+        rows.append(bench.row(what, peer, bench.ratios(ours, theirs), at_least=target, **details))
     return rows, {"keras": keras["version"], "tensorflow": keras["tensorflow"]}
 
 
 def main() -> None:
-    given, rows = arguments(__doc__), []
+    given, rows = bench.arguments(__doc__), []
     for network, data, optimizer, samples, sizes in CASES:
         if given.quick:
             samples, sizes = 512, sizes[:1]
-        with arrays(data, samples) as files:
+        with bench.images(data, samples) as files:
             for dtype, size in itertools.product(("float32", "bfloat16"), sizes):
                 repeats = 2 if given.quick else 5
                 found, versions = compare(network, data, optimizer, size, dtype, files, repeats)
                 rows += found
-    write("throughput", rows, quick=given.quick, **versions)
+    bench.write("throughput", rows, quick=given.quick, **versions)
 
 
 if __name__ == "__main__":
