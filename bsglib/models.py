@@ -2,7 +2,9 @@
 
 import importlib
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from itertools import chain, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,9 @@ def build(name: str, input_shape: tuple[int, ...], classes: int, **options) -> n
         ModelError: if the name or an option is unknown or the input shape does not fit.
     """
     make = _find(name)
+    known = [p for p in inspect.signature(make).parameters if p not in ("input_shape", "classes")]
+    for option in options.keys() - known if name in NETWORKS else ():
+        raise ModelError(f"network {name!r} has no option {option!r}{nearest(option, known)}")
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -37,9 +42,6 @@ def build(name: str, input_shape: tuple[int, ...], classes: int, **options) -> n
         with torch.no_grad():
             outputs = model.eval()(torch.zeros(1, *input_shape)).shape
     except (TypeError, ValueError, RuntimeError) as error:
-        known = [
-            p for p in inspect.signature(make).parameters if p not in ("input_shape", "classes")
-        ]
         raise ModelError(
             f"network {name!r} with options {options} does not take inputs of shape "
             f"{tuple(input_shape)}: {error}. Its options: {', '.join(known) or 'none'}"
@@ -98,10 +100,8 @@ def surlemont(
     Raises:
         ValueError: if the width is not positive, or input_shape is not that of an image.
     """
-    if width <= 0:
-        raise ValueError(f"width = {width}: must be positive")
     channels, height, side = input_shape
-    first, second = (max(1, round(filters * width)) for filters in (32, 64))
+    first, second = _scaled((32, 64), width)
     model = nn.Sequential(
         nn.Conv2d(channels, first, 3, padding=1),
         nn.MaxPool2d(2),
@@ -117,6 +117,261 @@ def surlemont(
     return glorot_uniform(model)
 
 
+ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU, "tanh": nn.Tanh}  # increasing: `c1`
+
+
+def f1(
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    width: float = 1.0,
+    batch_norm: bool = True,
+    activation: str = "relu",
+) -> nn.Module:
+    """Return network F1 of Keskar et al. 2017: five hidden layers of 512 units.
+
+    Each is dense, batch norm, activation. The source does not order the last two; this is the order
+    of its convolutional networks, and of F1 in Hoffer et al.'s code. No dropout. Initial weights
+    and batch norm as in Keras, which the authors used.
+
+    Args:
+        input_shape: any; inputs are flattened.
+        classes: size of the output.
+        width: factor of the sizes of the hidden layers.
+        batch_norm: whether the network has it.
+        activation: relu, elu or tanh.
+
+    Returns:
+        a module from inputs [n, ...] to scores [n, classes].
+
+    Raises:
+        ValueError: if an option is out of range.
+    """
+    return _hidden_layers(5, input_shape, classes, width, batch_norm, activation)
+
+
+def f2(
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    width: float = 1.0,
+    batch_norm: bool = True,
+    activation: str = "relu",
+) -> nn.Module:
+    """Return network F2 of Keskar et al. 2017: `f1` with seven hidden layers.
+
+    The source has 360 inputs and 1,973 classes (TIMIT); here both come from the data.
+
+    Args:
+        input_shape, classes, width, batch_norm, activation: as in `f1`.
+
+    Returns:
+        a module from inputs [n, ...] to scores [n, classes].
+
+    Raises:
+        ValueError: if an option is out of range.
+    """
+    return _hidden_layers(7, input_shape, classes, width, batch_norm, activation)
+
+
+def c1(
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    width: float = 1.0,
+    dropout: float = 0.5,
+    batch_norm: bool = True,
+    activation: str = "relu",
+) -> nn.Module:
+    """Return network C1 of Keskar et al. 2017 (on CIFAR-100 their C3), as in the authors' code.
+
+    Twice 5x5 convolution with 64 filters, batch norm, activation, 3x3 max pooling with stride 2;
+    then dense 384 and dense 192, each with batch norm, activation and dropout; then the scores.
+    Initial weights and batch norm as in Keras.
+
+    Pooling stands before the activation, with which it commutes because the activation increases;
+    it stays behind batch norm, whose gain may be negative. Pooling pads by one, as Keras' "same"
+    does on Theano: n rows become n / 2, rounded up. The authors' batch norm uses batch statistics
+    in evaluation too (Keras 1, mode 2); here whoever measures chooses.
+
+    Args:
+        input_shape: (channels, height, width) of an image.
+        classes: size of the output.
+        width: factor of the numbers of filters and of dense units.
+        dropout: rate after the dense layers, in [0, 1).
+        batch_norm: whether the network has it.
+        activation: relu, elu or tanh.
+
+    Returns:
+        a module from images [n, channels, height, width] to scores [n, classes].
+
+    Raises:
+        ValueError: if an option is out of range, or input_shape is not that of an image.
+    """
+    filters, first, second = _scaled((64, 384, 192), width)
+    channels, height, side = input_shape
+    layers = []
+    for _ in range(2):
+        convolution, pool = nn.Conv2d(channels, filters, 5, padding=2), nn.MaxPool2d(3, 2, 1)
+        layers += _layer(convolution, batch_norm, activation, pool=pool)
+        channels, height, side = filters, math.ceil(height / 2), math.ceil(side / 2)
+    model = nn.Sequential(
+        *layers,
+        nn.Flatten(),
+        *_layer(nn.Linear(filters * height * side, first), batch_norm, activation, dropout),
+        *_layer(nn.Linear(first, second), batch_norm, activation, dropout),
+        nn.Linear(second, classes),
+    )
+    return glorot_uniform(model)
+
+
+def c2(
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    width: float = 1.0,
+    dropout: float = 0.5,
+    batch_norm: bool = True,
+    activation: str = "relu",
+) -> nn.Module:
+    """Return network C2 of Keskar et al. 2017 (on CIFAR-100 their C4), as in the authors' code.
+
+    Blocks of two, two, three, three and three 3x3 convolutions with 64, 128, 256, 512 and 512
+    filters, each with batch norm and activation. Dropout stands after every convolution but the
+    last of a block, .3 in the first block and .4 in the others; 2x2 max pooling ends a block. Then
+    dropout .5, dense 512 with batch norm, activation and dropout .5, and the scores.
+
+    Pooling rounds sizes up, as Keras' "same" does, so that small images lose no block: where one
+    pixel is left, as of 8x8 after three blocks, pooling leaves it. The rest as in `c1`.
+
+    Args:
+        input_shape, classes, width, batch_norm, activation: as in `c1`.
+        dropout: rate around the dense layer, in [0, 1); the others change in proportion.
+
+    Returns:
+        a module from images [n, channels, height, width] to scores [n, classes].
+
+    Raises:
+        ValueError: if an option is out of range, or input_shape is not that of an image.
+    """
+    *blocks, dense = _scaled((64, 128, 256, 512, 512, 512), width)
+    channels, height, side = input_shape
+    layers = []
+    for block, (filters, count) in enumerate(zip(blocks, (2, 2, 3, 3, 3), strict=True)):
+        rate = dropout * (0.6 if block == 0 else 0.8)
+        for remaining in reversed(range(count)):
+            convolution = nn.Conv2d(channels, filters, 3, padding=1)
+            if remaining:
+                layers += _layer(convolution, batch_norm, activation, rate)
+            else:
+                pool = nn.MaxPool2d(2, ceil_mode=True)
+                layers += _layer(convolution, batch_norm, activation, pool=pool)
+            channels = filters
+        height, side = math.ceil(height / 2), math.ceil(side / 2)
+    model = nn.Sequential(
+        *layers,
+        nn.Flatten(),
+        Dropout(dropout),
+        *_layer(nn.Linear(channels * height * side, dense), batch_norm, activation, dropout),
+        nn.Linear(dense, classes),
+    )
+    return glorot_uniform(model)
+
+
+def kaabachi(
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    width: float = 1.0,
+    dropout: float = 0.1,
+    batch_norm: str = "first",
+) -> nn.Module:
+    """Return the network of Kaabachi et al., section II, with PyTorch's initial weights.
+
+    Three blocks of two 3x3 convolutions (32, 64; 128, 128; 256, 256 filters), ReLU and 2x2 max
+    pooling, with 5 % dropout between the second and the third; then three dense layers with two
+    dropouts of 10 %. What the source leaves open is taken from public networks of the same
+    description: batch norm after the first convolution of a block, before ReLU; the 5 % of whole
+    channels; dense layers of 1024 and 512 units, one dropout before the first and one before the
+    scores. Pooling stands before ReLU: the same function, less work.
+
+    Args:
+        input_shape: (channels, height, width) of an image of at least 8x8.
+        classes: size of the output.
+        width: factor of the numbers of filters and of dense units.
+        dropout: rate of the last two, in [0, 1); that between the blocks is half of it.
+        batch_norm: after the "first" or "both" convolutions of each block.
+
+    Returns:
+        a module from images [n, channels, height, width] to scores [n, classes].
+
+    Raises:
+        ValueError: if an option is out of range, or input_shape is not that of an image.
+    """
+    if batch_norm not in (allowed := ("first", "both")):
+        raise ValueError(f"batch_norm = {batch_norm!r}{nearest(batch_norm, allowed)}")
+    *filters, first, second = _scaled((32, 64, 128, 128, 256, 256, 1024, 512), width)
+    channels, height, side = input_shape
+    layers = []
+    for i, size in enumerate(filters):
+        layers.append(nn.Conv2d(channels, size, 3, padding=1))
+        if i % 2 == 0 or batch_norm == "both":
+            layers.append(nn.BatchNorm2d(size))
+        if i % 2 == 1:
+            layers.append(nn.MaxPool2d(2))
+        layers.append(nn.ReLU())
+        if i == 3:
+            layers.append(nn.Dropout2d(dropout / 2))
+        channels = size
+    return nn.Sequential(
+        *layers,
+        nn.Flatten(),
+        Dropout(dropout),
+        nn.Linear(channels * (height // 8) * (side // 8), first),
+        nn.ReLU(),
+        nn.Linear(first, second),
+        nn.ReLU(),
+        Dropout(dropout),
+        nn.Linear(second, classes),
+    )
+
+
+def _scaled(sizes: Sequence[int], width: float) -> list[int]:
+    if width <= 0:
+        raise ValueError(f"width = {width}: must be positive")
+    return [max(1, round(size * width)) for size in sizes]
+
+
+def _hidden_layers(count, input_shape, classes, width, batch_norm, activation) -> nn.Module:
+    sizes = [math.prod(input_shape), *_scaled(count * [512], width)]
+    layers = [_layer(nn.Linear(*pair), batch_norm, activation) for pair in pairwise(sizes)]
+    model = nn.Sequential(nn.Flatten(), *chain(*layers), nn.Linear(sizes[-1], classes))
+    return glorot_uniform(model)
+
+
+def _layer(
+    weights: nn.Conv2d | nn.Linear,
+    batch_norm: bool,
+    activation: str,
+    dropout: float | None = None,
+    pool: nn.Module | None = None,
+) -> list[nn.Module]:
+    """The parts of a layer of Keskar et al., batch norm with Keras' defaults."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation = {activation!r}{nearest(activation, ACTIVATIONS)}")
+    if batch_norm not in (True, False):  # else kaabachi's "both" would be taken for True
+        raise ValueError(f"batch_norm = {batch_norm!r}: allowed are true and false")
+    norm = nn.BatchNorm2d if isinstance(weights, nn.Conv2d) else nn.BatchNorm1d
+    parts = (
+        weights,
+        norm(len(weights.weight), eps=1e-3, momentum=0.01) if batch_norm else None,
+        pool,
+        ACTIVATIONS[activation](),
+        None if dropout is None else Dropout(dropout),
+    )
+    return [part for part in parts if part is not None]
+
+
 def glorot_uniform(model: nn.Module) -> nn.Module:
     """Return the model with Keras' default weights: Glorot uniform, biases zero."""
     for module in model.modules():
@@ -126,7 +381,9 @@ def glorot_uniform(model: nn.Module) -> nn.Module:
     return model
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"surlemont": surlemont}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    network.__name__: network for network in (surlemont, f1, f2, c1, c2, kaabachi)
+}
 
 
 def _find(name: str) -> Callable[..., nn.Module]:

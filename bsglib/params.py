@@ -47,6 +47,7 @@ class RunConfig(Parameters):
     train_size: int | None = Field(default=None, gt=0)
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
     split_seed: int = Field(default=0, ge=0)
+    standardise: bool = False  # inputs of mean 0 and deviation 1 per channel, by the training part
     network: str
     network_options: dict[str, Option] = {}
     optimizer: Literal["sgd", "adam"] = "sgd"

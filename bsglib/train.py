@@ -77,6 +77,7 @@ def dataset_of(config: RunConfig) -> Dataset:
         train_size=config.train_size,
         validation_fraction=config.validation_fraction,
         split_seed=config.split_seed,
+        standardise=config.standardise,
     )
     if config.batch_size > len(dataset.train):
         raise ParameterError(

@@ -1,7 +1,12 @@
 """Tests of bsglib.data."""
 
+import dataclasses
 import hashlib
+import logging
+import pickle
 import struct
+import wave
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -26,22 +31,68 @@ def members(split):
     return set(split.x[:, 0].int().tolist())
 
 
-def idx_files(root, md5=True):
-    """Fashion-MNIST's four files, tiny; returns what their md5 would be."""
-    folder = root / "FashionMNIST" / "raw"
+def publish(monkeypatch, root, name, contents):
+    """Write the files of a data set and let their md5 be the right ones."""
+    published = data.PUBLISHED[name]
+    folder = root / published.folder
     folder.mkdir(parents=True)
-    generator, sums = np.random.default_rng(0), {}
+    for file, content in contents.items():
+        (folder / file).write_bytes(content)
+    sums = {file: hashlib.md5(contents[file]).hexdigest() for file in published.md5}
+    monkeypatch.setitem(data.PUBLISHED, name, dataclasses.replace(published, md5=sums))
+    return folder
+
+
+def idx_files():
+    """The four files of MNIST and Fashion-MNIST, tiny."""
+    generator, contents = np.random.default_rng(0), {}
     for part, n in (("train", 40), ("t10k", 8)):
         images = generator.integers(0, 256, (n, 28, 28), dtype=np.uint8)
         labels = (np.arange(n) % 10).astype(np.uint8)
-        contents = {
+        contents |= {
             f"{part}-images-idx3-ubyte": struct.pack(">4i", 2051, n, 28, 28) + images.tobytes(),
             f"{part}-labels-idx1-ubyte": struct.pack(">2i", 2049, n) + labels.tobytes(),
         }
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
-            sums[name] = hashlib.md5(content).hexdigest()
-    return sums
+    return contents
+
+
+def cifar_files(name):
+    """The pickles of CIFAR-10 or -100, four images in each; an image is its number, repeated."""
+    *batches, meta = data.PUBLISHED[name].md5
+    prefix = "" if name == "cifar10" else "fine_"
+    names = [f"class {i}" for i in range(3)]
+    contents = {meta: pickle.dumps({f"{prefix}label_names": names}, 2)}
+    for i, batch in enumerate(batches):
+        images = np.repeat(np.arange(4 * i, 4 * i + 4, dtype=np.uint8), 3072).reshape(4, 3072)
+        images[0, :1024] = 100  # the red of the first
+        labels = [(4 * i + k) % 3 for k in range(4)]
+        contents[batch] = pickle.dumps({"data": images, f"{prefix}labels": labels}, 2)
+    return contents
+
+
+def tone(digit, index):
+    return (1000 + 100 * index) * np.sin(2 * np.pi * (200 + 300 * digit) * np.arange(600) / 8000)
+
+
+def recordings(monkeypatch, root):
+    """Five hundred recordings of one speaker: tones of 600 samples, so six frames each."""
+    (folder := root / "fsdd").mkdir()
+    total = hashlib.sha256()
+    for name in sorted(f"{d}_ann_{i}.wav" for d in range(10) for i in range(50)):
+        digit, _, index = name[:-4].split("_")
+        with wave.open(str(folder / name), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(tone(int(digit), int(index)).astype("<i2").tobytes())
+        total.update(name.encode() + b"\0" + (folder / name).read_bytes())
+    monkeypatch.setattr(data, "SPEAKERS", ("ann",))
+    monkeypatch.setattr(data, "RECORDINGS_SHA256", total.hexdigest())
+    return folder
+
+
+def read_again(name, root, **options):
+    """Load as another process would."""
+    data._read.cache_clear()
+    return load(name, root=root, **options)
 
 
 @pytest.fixture
@@ -49,7 +100,8 @@ def no_download(monkeypatch):
     def refuse(*args, **kwargs):
         raise ConnectionError("name resolution failed")
 
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", refuse)
+    for published in data.PUBLISHED.values():
+        monkeypatch.setattr(torchvision.datasets, published.torchvision, refuse)
 
 
 # Splits
@@ -97,6 +149,58 @@ def test_changing_one_data_set_does_not_change_the_next(tmp_path):
     assert load(path).train.x.abs().sum() > 0
 
 
+# Standardised inputs
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_standardised_inputs_have_mean_0_and_deviation_1_in_each_channel(tmp_path, dtype):
+    x = np.random.default_rng(0).integers(0, 256, (N, 3, 4, 5)) // np.array([[[[1]], [[2]], [[9]]]])
+    path = save(tmp_path / "a.npz", x=x.astype(dtype))
+    dataset = load(path, standardise=True)
+    inputs = dataset.as_input(dataset.train.x, torch.float64)
+    torch.testing.assert_close(inputs.mean((0, 2, 3)), torch.zeros(3).double(), rtol=0, atol=1e-13)
+    std = inputs.std((0, 2, 3), correction=0)
+    torch.testing.assert_close(std, torch.ones(3).double(), rtol=1e-13, atol=0)
+    single = dataset.as_input(dataset.train.x, torch.float32)
+    torch.testing.assert_close(single, inputs.float(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_standardising_leaves_what_is_stored(tmp_path, dtype):
+    path = save(tmp_path / "a.npz", x=np.arange(2 * N).reshape(N, 2).astype(dtype))
+    dataset, plain = load(path, standardise=True), load(path)
+    for to in (torch.float32, torch.float64):  # also the dtype it is stored in
+        dataset.as_input(dataset.train.x, to)
+    assert torch.equal(dataset.train.x, plain.train.x)
+    assert dataset.checksum == plain.checksum
+
+
+def test_only_the_training_examples_decide_the_statistics(tmp_path):
+    path = save(
+        tmp_path / "a.npz", x_test=np.full((9, 2), 1e6, np.float32), y_test=np.arange(9) % 3
+    )
+    dataset = load(path, train_size=20, standardise=True)
+    mean, std = dataset.train.x[:, 0].double().mean(), dataset.train.x[:, 0].std(correction=0)
+    for split in (dataset.train, dataset.validation, dataset.test):
+        expected = (split.x[:, 0].double() - mean) / std
+        found = dataset.as_input(split.x, torch.float64)[:, 0]
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_constant_channel_becomes_zero(tmp_path):
+    dataset = load(save(tmp_path / "a.npz"), standardise=True)  # its second feature is 1
+    assert (dataset.as_input(dataset.train.x, torch.float32)[:, 1] == 0).all()
+
+
+def test_many_examples_are_standardised_as_few(tmp_path):
+    x = np.random.default_rng(0).normal(5, 3, (10_000, 2))
+    path = save(tmp_path / "a.npz", n=10_000, x=x)
+    dataset = load(path, validation_fraction=0.0, standardise=True)
+    mean, std = dataset.statistics
+    torch.testing.assert_close(mean, dataset.train.x.mean(0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(std, dataset.train.x.std(0, correction=0), rtol=1e-12, atol=0)
+
+
 # The data sets
 
 
@@ -130,16 +234,142 @@ def test_a_users_bytes_are_scaled_to_one_and_floats_are_left(tmp_path):
         assert dataset.as_input(dataset.train.x, torch.float32).max() == largest
 
 
-def test_fashion_mnist_is_read_from_its_idx_files(tmp_path, monkeypatch, no_download):
-    monkeypatch.setattr(data, "FASHION_MNIST", idx_files(tmp_path))
-    dataset = load("fashion_mnist", root=tmp_path, validation_fraction=0.25)
+@pytest.mark.parametrize("name", ["fashion_mnist", "mnist"])
+def test_idx_files_are_read(tmp_path, monkeypatch, no_download, name):
+    contents = idx_files()
+    publish(monkeypatch, tmp_path, name, contents)
+    dataset = load(name, root=tmp_path, validation_fraction=0.25)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (30, 10, 8)
-    raw = (tmp_path / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte").read_bytes()[16:]
+    raw = contents["t10k-images-idx3-ubyte"][16:]
     expected = np.frombuffer(raw, np.uint8).reshape(8, 1, 28, 28)
     assert np.array_equal(dataset.test.x.numpy(), expected)
     assert dataset.test.y.tolist() == list(range(8))
     assert dataset.as_input(dataset.test.x, torch.float64).max() == expected.max() / 255
-    assert dataset.checksum == checksum("fashion_mnist")
+    assert (dataset.checksum, len(dataset.classes)) == (checksum(name), 10)
+
+
+@pytest.mark.parametrize(("name", "batches"), [("cifar10", 5), ("cifar100", 1)])
+def test_cifar_is_read_from_its_pickles(tmp_path, monkeypatch, no_download, name, batches):
+    publish(monkeypatch, tmp_path, name, cifar_files(name))
+    dataset = load(name, root=tmp_path, validation_fraction=0.0)
+    assert (len(dataset.train), len(dataset.test)) == (4 * batches, 4)
+    assert dataset.input_shape == (3, 32, 32)
+    assert (dataset.train.x.dtype, dataset.classes) == (
+        torch.uint8,
+        ("class 0", "class 1", "class 2"),
+    )
+    for split, first in ((dataset.train, 0), (dataset.test, 4 * batches)):
+        number = split.x[:, 2, 31, 31].long()
+        assert sorted(number.tolist()) == list(range(first, first + len(split)))
+        assert torch.equal(split.y, number % 3)
+        red = torch.where(number % 4 == 0, 100, number)
+        assert torch.equal(split.x[:, 0].long(), red[:, None, None].expand(-1, 32, 32))
+        assert torch.equal(split.x[:, 1], split.x[:, 2])
+    assert dataset.as_input(dataset.train.x, torch.float64).max() == 100 / 255
+    assert dataset.checksum == checksum(name)
+
+
+def test_spoken_digits_are_split_by_the_index_of_the_recording(tmp_path, monkeypatch):
+    recordings(monkeypatch, tmp_path)
+    dataset = load("spoken_digits", root=tmp_path, validation_fraction=0.0)
+    assert dataset.input_shape == (360,)
+    assert dataset.train.x.dtype == torch.float32
+    assert dataset.train.y.bincount().tolist() == [45 * 6] * 10
+    assert dataset.test.y.bincount().tolist() == [5 * 6] * 10
+    torch.testing.assert_close(dataset.train.x.mean(0), torch.zeros(360), rtol=0, atol=1e-5)
+    torch.testing.assert_close(dataset.train.x.std(0), torch.ones(360), rtol=1e-3, atol=0)
+    assert dataset.test.x.mean() < -0.1  # its tones are the softest
+    assert dataset.checksum == checksum("spoken_digits")
+
+
+def test_the_strongest_band_of_a_tone_is_the_one_of_its_frequency():
+    for hertz in (250, 1000, 3000):
+        samples = 5000 * np.sin(2 * np.pi * hertz * np.arange(800) / 8000)
+        bands = data._log_mel(samples)
+        assert bands.shape == (8, 40)  # one frame in 200 samples, another every 80
+        mel = 2595 * np.log10(1 + hertz / 700)
+        position = mel / (2595 * np.log10(1 + 4000 / 700)) * 41 - 1  # of the triangles' tops
+        assert (np.abs(bands.argmax(1) - position) < 1).all()
+
+
+def test_silence_has_no_energy_and_every_band_hears_something():
+    assert (data._log_mel(np.zeros(400)) == 0).all()
+    assert (data._mel_filters().sum(1) > 0.5).all()
+
+
+def test_the_frames_at_the_ends_repeat_themselves_as_neighbours():
+    frames = np.arange(12.0).reshape(6, 2)
+    found = data._with_context(frames).reshape(6, 2, 9)
+    for i in range(6):
+        neighbours = [min(max(i + k, 0), 5) for k in range(-4, 5)]
+        assert np.array_equal(found[i], frames[neighbours].T)
+
+
+# Converted once
+
+
+def test_what_was_converted_is_used_again(tmp_path, monkeypatch, no_download):
+    folder = publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
+    first = load("cifar10", root=tmp_path)
+    for path in folder.iterdir():
+        path.unlink()
+    again = read_again("cifar10", tmp_path)
+    assert torch.equal(first.train.x, again.train.x)
+    assert (first.classes, first.checksum) == (again.classes, again.checksum)
+
+
+def flip(content):
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    "damage", [flip, lambda c: c[:-100], lambda c: b"", lambda c: b"\xff" * 99]
+)
+def test_a_damaged_conversion_is_noticed_and_made_again(
+    tmp_path, monkeypatch, no_download, caplog, damage
+):
+    publish(monkeypatch, tmp_path, "cifar100", cifar_files("cifar100"))
+    first = load("cifar100", root=tmp_path)
+    path = tmp_path / "converted" / "cifar100.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with caplog.at_level(logging.WARNING):
+        again = read_again("cifar100", tmp_path)
+    assert f"damaged file {path}" in caplog.text
+    assert torch.equal(first.train.x, again.train.x)
+    caplog.clear()
+    read_again("cifar100", tmp_path)
+    assert caplog.text == ""
+
+
+def test_a_conversion_of_another_source_is_made_again(tmp_path, monkeypatch, caplog):
+    recordings(monkeypatch, tmp_path)
+    load("spoken_digits", root=tmp_path)
+    monkeypatch.setattr(data, "FRAMES_VERSION", 99)
+    dataset = read_again("spoken_digits", tmp_path)
+    assert dataset.checksum.endswith("frames 99")
+    assert "expected sha256" in caplog.text
+
+
+def test_processes_that_start_together_convert_once(tmp_path, monkeypatch, no_download):
+    publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
+    opened = []
+    verified = data._Published.verified
+    monkeypatch.setattr(
+        data._Published, "verified", lambda *args: opened.append(1) or verified(*args)
+    )
+    with ThreadPoolExecutor(4) as pool:
+        sources = list(
+            pool.map(lambda _: data._read.__wrapped__("cifar10", tmp_path, None), "abcd")
+        )
+    assert len(opened) == 1
+    assert all(np.array_equal(s.x, sources[0].x) for s in sources)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, no_download):
+    publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
+    (tmp_path / "converted").write_text("a file in the way")
+    with pytest.raises(DataError, match=r"converted.cifar10.safetensors cannot be made"):
+        load("cifar10", root=tmp_path)
 
 
 def test_the_checksum_changes_with_the_data(tmp_path):
@@ -147,6 +377,14 @@ def test_the_checksum_changes_with_the_data(tmp_path):
     other = load(save(tmp_path / "b.npz", y=np.arange(N) % 2)).checksum
     assert one != other
     assert checksum("digits") == load("digits").checksum
+
+
+def test_the_checksum_of_fixed_files_needs_no_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("BSG_DATA", str(tmp_path / "none"))
+    names = set(data.SOURCES) - {"digits"}
+    assert len({checksum(name) for name in names}) == len(names) == 5
+    # part of the identity of stored runs
+    assert checksum("fashion_mnist") == "md5:4472cc9bf98ecb6e389ca9544c9d9233"
 
 
 def test_the_folder_is_that_of_the_environment(tmp_path, monkeypatch):
@@ -247,19 +485,64 @@ def test_a_flipped_byte_in_an_npz_is_noticed(tmp_path):
         load(str(path))
 
 
-@pytest.mark.parametrize("name", sorted(data.FASHION_MNIST))
+@pytest.mark.parametrize("name", ["fashion_mnist", "mnist", "cifar10", "cifar100"])
 def test_a_file_with_the_wrong_checksum_is_named(tmp_path, monkeypatch, no_download, name):
-    sums = idx_files(tmp_path)
-    monkeypatch.setattr(data, "FASHION_MNIST", sums)
-    path = tmp_path / "FashionMNIST" / "raw" / name
-    path.write_bytes(path.read_bytes()[:-1] + b"\x00\x01")
-    with pytest.raises(DataError, match=rf"damaged file .*{name}.*{sums[name]}"):
-        load("fashion_mnist", root=tmp_path)
+    idx = name.endswith("mnist")
+    contents = idx_files() if idx else cifar_files(name)
+    folder = publish(monkeypatch, tmp_path, name, contents)
+    for file, md5 in data.PUBLISHED[name].md5.items():
+        (folder / file).write_bytes(contents[file][:-1] + b"\x00\x01")
+        with pytest.raises(DataError, match=rf"damaged file .*{file}.*{md5}"):
+            load(name, root=tmp_path)
+        (folder / file).write_bytes(contents[file])
 
 
-def test_offline_the_missing_file_and_the_remedy_are_named(tmp_path, no_download):
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_pickle_with_the_wrong_checksum_is_not_opened(tmp_path, monkeypatch, no_download):
+    folder = publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
+    (folder / "batches.meta").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    with pytest.raises(DataError, match=r"damaged file .*batches\.meta"):
+        load("cifar10", root=tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("fashion_mnist", "FashionMNIST/raw/train-images-idx3-ubyte"),
+        ("mnist", "MNIST/raw/train-images-idx3-ubyte"),
+        ("cifar10", "cifar-10-batches-py/data_batch_1"),
+        ("cifar100", "cifar-100-python/train"),
+    ],
+)
+def test_offline_the_missing_file_and_the_remedy_are_named(tmp_path, no_download, name, file):
     with pytest.raises(DataError) as caught:
-        load("fashion_mnist", root=tmp_path)
-    for part in ("train-images-idx3-ubyte", str(tmp_path), "bsg data fashion_mnist", "BSG_DATA"):
+        load(name, root=tmp_path)
+    for part in (str(tmp_path / file), f"bsg data {name}", "BSG_DATA"):
         assert part in str(caught.value)
     assert "name resolution failed" in str(caught.value)
+
+
+def test_missing_recordings_and_where_they_are_to_be_had_are_named(tmp_path, monkeypatch):
+    folder = recordings(monkeypatch, tmp_path)
+    for name in ("3_ann_7.wav", "3_ann_8.wav"):
+        (folder / name).unlink()
+    with pytest.raises(DataError) as caught:
+        load("spoken_digits", root=tmp_path)
+    for part in (str(folder / "3_ann_7.wav"), "2 of 500", "free-spoken-digit-dataset", "BSG_DATA"):
+        assert part in str(caught.value)
+
+
+def test_damaged_recordings_are_noticed(tmp_path, monkeypatch):
+    folder = recordings(monkeypatch, tmp_path)
+    path = folder / "0_ann_0.wav"
+    path.write_bytes(flip(path.read_bytes()))
+    with pytest.raises(DataError, match=f"damaged or other recordings in {folder}.*expected"):
+        load("spoken_digits", root=tmp_path)

@@ -51,6 +51,172 @@ def test_pooling_before_relu_equals_relu_before_pooling():
     assert torch.equal(model(x), as_written(x))
 
 
+# The networks of Keskar et al. and Kaabachi et al.
+
+
+def dense(inputs, outputs):
+    return (inputs + 1) * outputs
+
+
+def conv(size, inputs, outputs):
+    return (size**2 * inputs + 1) * outputs
+
+
+F1 = dense(784, 512) + 4 * dense(512, 512) + 5 * 2 * 512  # and the scores
+F2 = dense(360, 512) + 6 * dense(512, 512) + 7 * 2 * 512
+C1 = conv(5, 3, 64) + conv(5, 64, 64) + dense(4096, 384) + dense(384, 192) + 2 * (128 + 384 + 192)
+C2 = sum(
+    conv(3, a, b) + 2 * b
+    for a, b in [
+        *[(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256)],
+        *[(256, 512), (512, 512), (512, 512), (512, 512), (512, 512), (512, 512)],
+    ]
+)
+C2 += dense(512, 512) + 2 * 512
+KAABACHI = conv(3, 3, 32) + conv(3, 32, 64) + conv(3, 64, 128) + conv(3, 128, 128)
+KAABACHI += conv(3, 128, 256) + conv(3, 256, 256) + dense(4096, 1024) + dense(1024, 512)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "options", "count"),
+    [
+        ("f1", (1, 28, 28), 10, {}, F1 + dense(512, 10)),
+        ("f1", (1, 28, 28), 10, {"batch_norm": False}, F1 - 5 * 2 * 512 + dense(512, 10)),
+        ("f2", (360,), 1973, {}, F2 + dense(512, 1973)),
+        ("c1", (3, 32, 32), 10, {}, C1 + dense(192, 10)),
+        ("c1", (3, 32, 32), 100, {}, C1 + dense(192, 100)),
+        ("c1", (3, 32, 32), 10, {"batch_norm": False}, C1 - 2 * (128 + 576) + dense(192, 10)),
+        ("c2", (3, 32, 32), 10, {}, C2 + dense(512, 10)),
+        ("c2", (3, 32, 32), 100, {}, C2 + dense(512, 100)),
+        ("c2", (1, 8, 8), 10, {}, C2 - 9 * 2 * 64 + dense(512, 10)),  # one pixel is left here too
+        ("kaabachi", (3, 32, 32), 10, {}, KAABACHI + 2 * (32 + 128 + 256) + dense(512, 10)),
+        (
+            *("kaabachi", (3, 32, 32), 10, {"batch_norm": "both"}),
+            KAABACHI + 2 * (32 + 64 + 128 + 128 + 256 + 256) + dense(512, 10),
+        ),
+    ],
+)
+def test_a_network_has_as_many_weights_as_its_layers(name, shape, classes, options, count):
+    model = build(name, shape, classes, **options)
+    assert sum(w.numel() for w in model.parameters()) == count
+
+
+def test_the_counts_are_the_ones_worked_out_by_hand():
+    counts = [F1 + 5130, F2 + 5130, C1 + 1930, C2 + 5130, KAABACHI + 832 + 5130]
+    assert counts == [1_462_794, 1_773_066, 1_757_834, 14_991_946, 5_852_170]
+
+
+PAPERS = ("f1", "f2", "c1", "c2", "kaabachi")
+
+
+@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 11, 17)])
+def test_the_papers_networks_take_images_of_any_size(name, shape):
+    model = build(name, shape, 7, width=0.1)
+    assert model(torch.rand(5, *shape, dtype=torch.float64)).shape == (5, 7)
+
+
+@pytest.mark.parametrize("name", ["f1", "f2"])
+def test_fully_connected_networks_take_vectors(name):
+    assert build(name, (360,), 7, width=0.1)(torch.zeros(5, 360).double()).shape == (5, 7)
+
+
+def layers(model, *kinds):
+    return [m for m in model.modules() if isinstance(m, kinds)]
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_no_layer_is_narrower_than_one_unit(name):
+    model = build(name, (1, 8, 8), 10, width=1e-9)
+    sizes = [len(m.weight) for m in layers(model, nn.Conv2d, nn.Linear)]
+    assert sizes == [1] * (len(sizes) - 1) + [10]
+    half = [len(m.weight) for m in layers(build(name, (1, 8, 8), 10, width=0.5), nn.Linear)]
+    whole = [len(m.weight) for m in layers(build(name, (1, 8, 8), 10), nn.Linear)]
+    assert [2 * n for n in half[:-1]] == whole[:-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("c1", [0.5, 0.5]),
+        ("c2", [0.3, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.5, 0.5]),
+        ("kaabachi", [0.05, 0.1, 0.1]),
+    ],
+)
+def test_dropout_rates_are_the_sources_and_change_together(name, rates):
+    for factor in (1.0, 0.5, 0.0):
+        model = build(name, (3, 32, 32), 10, width=0.1, dropout=rates[-1] * factor)
+        found = [m.p for m in layers(model, Dropout, nn.Dropout2d)]
+        assert found == pytest.approx([factor * p for p in rates], rel=1e-14)
+    defaults = layers(build(name, (3, 32, 32), 10, width=0.1), Dropout, nn.Dropout2d)
+    assert [m.p for m in defaults] == pytest.approx(rates, rel=1e-14)
+
+
+@pytest.mark.parametrize(("name", "pool"), [("c1", 3), ("c2", 2)])
+@pytest.mark.parametrize("activation", ["relu", "elu", "tanh"])
+def test_a_layer_is_weights_batch_norm_activation_pooling(name, pool, activation):
+    model = build(name, (3, 32, 32), 10, width=0.1, activation=activation, dropout=0.0)
+    for norm in layers(model, nn.BatchNorm2d, nn.BatchNorm1d):
+        nn.init.normal_(norm.weight)  # negative gains too
+    function = {"relu": torch.relu, "elu": nn.functional.elu, "tanh": torch.tanh}[activation]
+    x = torch.randn(6, 3, 32, 32, dtype=torch.float64)
+    expected, parts = x, iter([m for m in model if not isinstance(m, Dropout)])
+    for part in parts:  # in the source's order
+        if isinstance(part, nn.Flatten):
+            expected = expected.flatten(1)
+            continue
+        expected = part(expected)
+        if part is not model[-1]:
+            expected = next(parts)(expected)  # batch norm
+            kind = next(parts)
+            expected = function(expected)
+            if isinstance(kind, nn.MaxPool2d):
+                next(parts)
+                expected = nn.functional.max_pool2d(expected, pool, 2, padding=pool // 3)
+    torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_pooling_keeps_a_single_pixel_and_rounds_up():
+    pools = layers(build("c2", (1, 8, 8), 10, width=0.1), nn.MaxPool2d)
+    for size, sizes in ((8, [4, 2, 1, 1, 1]), (28, [14, 7, 4, 2, 1]), (32, [16, 8, 4, 2, 1])):
+        x, found = torch.rand(1, 1, size, size), []
+        for pool in pools:
+            x = pool(x)
+            found.append(x.shape[-1])
+        assert found == sizes
+
+
+def test_the_layers_of_kaabachis_network_stand_where_its_description_says():
+    names = {"first": "CNRCPR CNRCPRd CNRCPR FDLRLRDL", "both": "CNRCNPR CNRCNPRd CNRCNPR FDLRLRDL"}
+    letters = {nn.Conv2d: "C", nn.BatchNorm2d: "N", nn.ReLU: "R", nn.MaxPool2d: "P"}
+    letters |= {nn.Dropout2d: "d", Dropout: "D", nn.Flatten: "F", nn.Linear: "L"}
+    for batch_norm, expected in names.items():
+        model = build("kaabachi", (3, 32, 32), 10, width=0.1, batch_norm=batch_norm)
+        assert "".join(letters[type(m)] for m in model) == expected.replace(" ", "")
+
+
+@pytest.mark.parametrize("name", ["f1", "f2", "c1", "c2"])
+def test_keskars_networks_begin_as_in_keras(name):
+    model = build(name, (1, 8, 8), 10)
+    for layer in layers(model, nn.Conv2d, nn.Linear):
+        fans = sum(layer.weight.shape[:2]) * layer.weight[0, 0].numel()
+        assert 0.9 * math.sqrt(6 / fans) < layer.weight.abs().max() <= math.sqrt(6 / fans)
+        assert (layer.bias == 0).all()
+    for norm in layers(model, nn.BatchNorm1d, nn.BatchNorm2d):
+        assert (norm.eps, norm.momentum) == (1e-3, 0.01)
+
+
+def test_kaabachis_network_begins_as_in_pytorch():
+    torch.manual_seed(3)
+    model = build("kaabachi", (1, 8, 8), 10, width=0.1)
+    torch.manual_seed(3)
+    for layer in layers(model, nn.Conv2d, nn.Linear):
+        weights = [w.clone() for w in (layer.weight, layer.bias)]
+        layer.reset_parameters()
+        assert all(map(torch.equal, weights, (layer.weight, layer.bias)))
+    assert {(m.eps, m.momentum) for m in layers(model, nn.BatchNorm2d)} == {(1e-5, 0.1)}
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     models = []
     for seed in (3, 3, 4):
@@ -181,6 +347,17 @@ def test_a_users_network_is_found_by_module_and_function():
         ("surlemont", (1, 8, 8), {"widht": 1.0}, "widht.*width, dropout"),
         ("surlemont", (1, 8, 8), {"width": "wide"}, "wide"),
         ("surlemont", (1, 8, 8), {"dropout": 1.0}, "dropout p = 1.0"),
+        ("f1", (1, 8, 8), {"dropout": 0.5}, "no option 'dropout'.*width, batch_norm, activation"),
+        ("c1", (1, 8, 8), {"droput": 0.5}, "no option 'droput'.*did you mean 'dropout'"),
+        ("c1", (1, 8, 8), {"dropout": True}, "dropout p = True"),
+        ("c1", (1, 8, 8), {"width": 0.0}, "width = 0.0"),
+        ("c1", (64,), {}, r"shape \(64,\)"),
+        ("c2", (1, 8, 8), {"activation": "rleu"}, "did you mean 'relu'.*elu, tanh"),
+        ("f1", (1, 8, 8), {"batch_norm": "both"}, "batch_norm = 'both'.*true and false"),
+        ("kaabachi", (1, 8, 8), {"batch_norm": "frist"}, "did you mean 'first'.*both"),
+        ("kaabachi", (1, 8, 8), {"batch_norm": True}, "batch_norm = True; allowed: first, both"),
+        ("kaabachi", (3, 7, 7), {}, r"shape \(3, 7, 7\)"),
+        (f"{__name__}:mlp", (1, 8, 8), {"hiden": 4}, "hiden.*options: hidden"),
         ("no_such_module:f", (1, 8, 8), {}, "no_such_module.*cannot be imported"),
         ("math:no_such_function", (1, 8, 8), {}, "no_such_function"),
         (f"{__name__}:wrong_outputs", (1, 8, 8), {}, r"\(1, 11\), expected \(1, 10\)"),

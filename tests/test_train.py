@@ -120,6 +120,22 @@ def test_another_seed_or_split_or_radius_gives_another_run(tiny, change):
     assert not torch.equal(one.weights["0.weight"], other.weights["0.weight"])
 
 
+def test_a_config_may_ask_for_standardised_inputs(tiny, batches):
+    train(config := tiny(standardise=True, train_size=48))
+    seen = torch.cat([batch.x for batch in batches[:3]])  # the first epoch
+    assert seen.mean().item() == pytest.approx(0, abs=1e-13)
+    assert seen.std(correction=0).item() == pytest.approx(1, rel=1e-13)
+    assert module.run_id(config, "md5:a") != module.run_id(tiny(train_size=48), "md5:a")
+    assert tiny(standardise=False).canonical() == tiny().canonical()  # stored runs keep their ids
+
+
+@pytest.mark.parametrize("network", ["f1", "c1", "kaabachi"])
+def test_the_papers_networks_train(tiny, network):
+    run = train(tiny(network=network, base_lr=0.02, epochs=5))
+    assert run.history["train_loss"].iloc[-1] < run.history["train_loss"].iloc[0]
+    assert same(run, train(run.config))
+
+
 def test_the_id_depends_on_the_data(tiny):
     assert module.run_id(tiny(), "md5:a") != module.run_id(tiny(), "md5:b")
 
