@@ -158,11 +158,18 @@ def status(studies: Names = None, store: StoreFolder = None) -> None:
 
 @commands.command()
 def data(names: Annotated[list[str] | None, typer.Argument(help="default: all")] = None) -> None:
-    """Download and verify data sets."""
+    """Download and verify data sets; one that cannot be had does not keep the others away."""
+    failures = []
     for name in names or SOURCES:
-        dataset = load(name)
+        try:
+            dataset = load(name)
+        except DataError as error:
+            failures.append(str(error))
+            continue
         sizes = f"{len(dataset.train) + len(dataset.validation)} + {len(dataset.test)} examples"
         typer.echo(f"{name}: {sizes}, {dataset.checksum}, in {data_folder()}")
+    if failures:
+        raise DataError("\n".join(failures))
 
 
 @commands.command()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 
@@ -31,12 +32,14 @@ def keep_memory() -> bool:
 
 
 def single_thread() -> None:
-    """Give torch one thread: runs are spread over processes, one per core.
+    """Give torch and the BLAS behind numpy and scipy one thread: runs are spread over processes.
 
-    Two spinning OpenMP threads beside a busy neighbour are over ten times slower than one, and
-    one thread sums in one order, so that float64 results repeat to the last digit.
+    Two spinning threads beside a busy neighbour are over ten times slower than one, and one
+    thread sums in one order, so that float64 results repeat to the last digit. This needs no
+    environment variable: one thread never waits for another, whatever the waiting policy.
     """
     torch.set_num_threads(1)
+    threadpool_limits(1, user_api="blas")
 
 
 def device() -> torch.device:

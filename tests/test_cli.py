@@ -71,6 +71,14 @@ def test_a_wrong_name_ends_with_status_1_and_the_nearest_right_one(bsg, argument
     assert status == 1 and message in printed
 
 
+def test_a_data_set_that_cannot_be_had_does_not_keep_the_others_away(bsg, tmp_path, monkeypatch):
+    monkeypatch.setenv("BSG_DATA", str(tmp_path))
+    status, printed = bsg("data", "spoken_digits", "no_such_set", "digits")
+    assert status == 1
+    for part in ("0_george_0.wav", "'no_such_set'", "digits: 1438 + 359 examples"):
+        assert part in printed
+
+
 @pytest.mark.parametrize(
     "text, message",
     [

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import Bounds, minimize
 from torch import nn
 from torch.func import functional_call, hessian
 
@@ -103,7 +104,7 @@ def matrix(theta, dimension, distribution, seed, rows, monkeypatch):
     """The random subspace, in blocks of some rows, and the same as one dense matrix."""
     monkeypatch.setattr(sharpness._Subspace, "ROWS", rows)
     space = sharpness._Subspace(theta, dimension, distribution, seed)
-    return space, np.concatenate([block for _, block in space._blocks()])
+    return space, np.concatenate([block for _, block in space._blocks()]) * space.scale
 
 
 # Keskar's metric: closed forms
@@ -201,6 +202,36 @@ def test_iterations_are_at_most_those_asked_for(max_iter):
     assert found.iterations < found.evaluations <= len(calls) <= found.evaluations + 1
 
 
+@pytest.mark.parametrize("max_iter", [1, 4, 10, 200])
+def test_the_solver_goes_the_way_of_scipy_minimize_to_the_last_bit(max_iter):
+    generator = np.random.default_rng(2)
+    bounds, pull = generator.uniform(0.1, 2, 60), generator.standard_normal(60)
+    ways = []
+    for solver in ("ours", "scipy"):
+        way = []
+
+        def bumpy(z, way=way):  # curved both ways, so that several line searches take more steps
+            way.append(z.copy())
+            value = np.sin(3 * z).sum() + pull @ z + 0.1 * (z**4).sum()
+            return value, 3 * np.cos(3 * z) + pull + 0.4 * z**3
+
+        if solver == "ours":
+            trace = sharpness._lbfgsb(bumpy, np.zeros(60), bounds, max_iter)
+        else:
+            solved = minimize(
+                bumpy,
+                np.zeros(60),
+                jac=True,
+                method="L-BFGS-B",
+                bounds=Bounds(-bounds, bounds),
+                options={"maxiter": max_iter, "ftol": 0, "gtol": 0},
+            )
+            trace = solved.nit, solved.message
+        ways.append((np.array(way), trace))
+    assert ways[0][1] == ways[1][1]
+    assert np.array_equal(ways[0][0], ways[1][0])
+
+
 def test_more_iterations_never_find_less():
     model, x, y = classifier()
     values = [keskar_sharpness(model, x, y, epsilon=0.5, max_iter=i).value for i in (1, 3, 10, 50)]
@@ -240,7 +271,9 @@ def test_a_float32_network_is_measured_like_its_float64_twin():
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("rows", [7, 10**6])
-def test_a_subspace_made_in_blocks_is_the_dense_matrix(distribution, rows, monkeypatch):
+@pytest.mark.parametrize("kept_bytes", [0, 700, 10**6])  # none, two of the blocks of 7 rows, all
+def test_a_subspace_made_in_blocks_is_the_dense_matrix(distribution, rows, kept_bytes, monkeypatch):
+    monkeypatch.setattr(sharpness._Subspace, "KEPT_BYTES", kept_bytes)
     theta = torch.randn(40, dtype=torch.float64)
     space, a = matrix(theta, 6, distribution, 3, rows, monkeypatch)
     assert a.shape == (40, 6)
