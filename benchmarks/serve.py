@@ -6,6 +6,7 @@ this file; it imports nothing of theirs.
 
 import json
 import os
+import resource
 import sys
 from collections.abc import Callable
 
@@ -17,10 +18,17 @@ def options() -> dict:
     return json.loads(sys.argv[1])
 
 
+def peak_mb() -> float:
+    """Return the most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
+
+
 def serve(repeat: Callable[[], dict], *, warm_up: bool = True, **about) -> None:
     """Answer each request with what `repeat` returns: its "units" of work, and what it likes."""
+    about["prepared_mb"] = peak_mb()
     if warm_up:
         repeat()
     print(json.dumps(about), file=answers)
     for _ in sys.stdin:
-        print(json.dumps(repeat()), file=answers)
+        answer = repeat()
+        print(json.dumps(answer | {"peak_mb": peak_mb()}), file=answers)

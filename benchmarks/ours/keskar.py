@@ -11,12 +11,11 @@ from bsglib import models, runtime, sharpness
 runtime.single_thread()
 given = options()
 with np.load(given["npz"]) as file:
-    x, y = torch.from_numpy(file["x"]).float() / 255, torch.from_numpy(file["y"])
-torch.manual_seed(0)
-model = models.build(given["network"], tuple(x.shape[1:]), 10).float()
-with np.load(given["weights"]) as file:
-    for w, name in zip(model.parameters(), file.files, strict=True):
-        w.data.copy_(torch.from_numpy(file[name]))
+    x, y = (torch.from_numpy(file[name][: given.get("first")]) for name in ("x", "y"))
+x = x.float() / 255
+torch.manual_seed(0)  # the peer gets these weights
+network_options = given.get("network_options", {})
+model = models.build(given["network"], tuple(x.shape[1:]), 10, **network_options).float()
 evaluating = 0.0
 
 
