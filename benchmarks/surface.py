@@ -1,7 +1,7 @@
 """Points per second of a filter-normalized loss surface, against the package loss-landscapes.
 
-A smaller grid stands for the 25 x 25 of a figure: every point costs the same. The limit is the
-forward pass at the rate of a large matrix product on every core at once.
+Smaller grids stand for the 25 x 25 of a figure, since every point costs the same. The limit is
+the forward pass at the rate of a large matrix product on every core at once.
 """
 
 from benchmarks import side_by_side as bench
@@ -12,13 +12,13 @@ FORWARD_FLOP = 2 * (28 * 28 * 32 * 9 + 14 * 14 * 64 * 9 * 32 + 7 * 7 * 64 * 10) 
 
 def main() -> None:
     given = bench.arguments(__doc__)
-    samples, points, n, repeats = (500, 3, 512, 2) if given.quick else (5000, 5, 2048, 7)
+    samples, points, n, repeats = (500, 3, 512, 2) if given.quick else (5000, 9, 2048, 5)
     with bench.images("fashion_mnist", samples) as files:
-        options = {"network": "surlemont", "points": points, **files}
+        options = {"network": "surlemont", **files}
         product = {"module": "ours.product", "size": runtime.cores(), "dtype": "float32"}
         with bench.teams(
-            ours={"module": "ours.surface", **options},
-            theirs={"module": "peers.surface", **options},
+            ours={"module": "ours.surface", "points": points, **options},
+            theirs={"module": "peers.surface", "points": 5, **options},
             limit=product | {"n": n, "times": 10},
         ) as started:
             rates = bench.interleaved(started, repeats)

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 
 from benchmarks.serve import options, serve
-from bsglib import models, runtime
-from bsglib.landscape import filter_normalized_direction, loss_surface
+from bsglib import landscape, models, runtime
 
 runtime.single_thread()
 given = options()
@@ -13,12 +12,12 @@ with np.load(given["npz"]) as file:
     x, y = torch.from_numpy(file["x"]).float() / 255, torch.from_numpy(file["y"])
 torch.manual_seed(0)
 model = models.build(given["network"], tuple(x.shape[1:]), 10).float()
-directions = [filter_normalized_direction(model, seed=seed) for seed in (1, 2)]
+directions = [landscape.filter_normalized_direction(model, seed=seed) for seed in (1, 2)]
 
 
 def surface() -> dict:
     settings = {"points": given["points"], "threads": runtime.cores()}
-    loss_surface(model, x, y, directions=directions, extent=1.0, **settings)
+    landscape.loss_surface(model, x, y, directions=directions, extent=1.0, **settings)
     return {"units": given["points"] ** 2}
 
 
