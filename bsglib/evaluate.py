@@ -1,15 +1,20 @@
 """Mean loss, accuracy and gradient over a whole set, exactly: sums in float64, divided once."""
 
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bsglib.params import nearest
-from bsglib.weights import flatten, modes_kept
+from bsglib.runtime import full_float32
+from bsglib.weights import flatten, modes_kept, unchanged
 
 SumLoss = Callable[[Tensor, Tensor], Tensor]  # (outputs, labels) -> loss summed over examples
+BATCH_NORM = ("stored", "batch", "reestimate")  # the statistics that batch norm uses in a measure
 
 
 def _cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
@@ -41,7 +46,41 @@ class Metrics:
     n: int
 
 
-@torch.no_grad()
+@contextlib.contextmanager
+def fixed_function(model: nn.Module, batch_norm: str) -> Iterator[None]:
+    """Make the loss a fixed function of the weights, to be measured; undo all on leaving.
+
+    No dropout, no TF32, and batch norm on the statistics of each chunk ("batch") or on running
+    statistics ("stored", and "reestimate", where it is the caller who re-estimates them).
+
+    Raises:
+        ValueError: if batch_norm is none of these.
+    """
+    if batch_norm not in BATCH_NORM:
+        raise ValueError(f"batch_norm = {batch_norm!r}: allowed are {', '.join(BATCH_NORM)}")
+    with unchanged(model), full_float32():
+        model.eval().requires_grad_(True)
+        if batch_norm == "batch":
+            for layer in model.modules():
+                layer.training = isinstance(layer, _BatchNorm)
+        yield
+
+
+def require_fixed(loss: float, again: float) -> None:
+    """Refuse to measure around a loss that is not finite, or comes out differently the next time.
+
+    Raises:
+        ValueError: with the two losses, if they are not finite or not the same.
+    """
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss at the weights is {loss}: nothing to measure around it")
+    if not abs(again - loss) <= 1e-5 * (1 + abs(loss)):
+        raise ValueError(
+            f"two evaluations of the loss at the same weights give {loss} and {again}: "
+            "switch off what is random in the network"
+        )
+
+
 def evaluate(
     model: nn.Module,
     x: Tensor,
@@ -60,14 +99,43 @@ def evaluate(
         loss: a name in `LOSSES`, or a function of (outputs, labels) summed over examples.
         chunk_size: examples per forward pass; the result does not depend on it beyond rounding.
     """
-    sum_loss, total, correct = loss_function(loss), 0.0, 0
     with modes_kept(model):
-        model.eval()
-        for part, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
-            outputs = model(as_input(part))
-            total += sum_loss(outputs, labels).double()
-            correct += (outputs.argmax(1) == labels).sum()
+        return metrics(model.eval(), x, y, as_input=as_input, loss=loss, chunk_size=chunk_size)
+
+
+@torch.no_grad()
+def metrics(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    as_input: Callable[[Tensor], Tensor] = lambda x: x,
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int = 512,
+) -> Metrics:
+    """Return what `evaluate` returns, of the model in the mode it is in."""
+    sum_loss, total, correct = loss_function(loss), 0.0, 0
+    for part, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
+        outputs = model(as_input(part))
+        total += sum_loss(outputs, labels).double()
+        correct += (outputs.argmax(1) == labels).sum()
     return Metrics(float(total) / len(y), int(correct) / len(y), len(y))
+
+
+@torch.no_grad()
+def mean_loss(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int = 512,
+) -> float:
+    """Return the mean loss over all of x, y of any model, in the mode it is in."""
+    sum_loss, total = loss_function(loss), 0.0
+    for part, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
+        total += sum_loss(model(part), labels).double()
+    return float(total) / len(y)
 
 
 def loss_and_gradient(

@@ -42,6 +42,17 @@ def single_thread() -> None:
     threadpool_limits(1, user_api="blas")
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Give torch one thread for the duration of a `with` block, then as many as before."""
+    before = torch.get_num_threads()
+    try:
+        single_thread()
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def device() -> torch.device:
     """Return the device runs use: the first accelerator if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -9,11 +9,16 @@ import torch
 from scipy.optimize import _lbfgsb_py as scipy_lbfgsb
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from bsglib.evaluate import SumLoss, evaluate, loss_and_gradient, loss_function
-from bsglib.runtime import full_float32
-from bsglib.weights import flatten, install, reestimate_batch_norm, unchanged
+from bsglib.evaluate import (
+    SumLoss,
+    fixed_function,
+    loss_and_gradient,
+    loss_function,
+    mean_loss,
+    require_fixed,
+)
+from bsglib.weights import equal_parts, flatten, install, reestimate_batch_norm
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,14 @@ def keskar_sharpness(
     if objective_scale is not None and not objective_scale > 0:
         raise ValueError(f"objective_scale = {objective_scale}: must be positive, or None")
     options = {"loss": loss, "chunk_size": chunk_size}
-    with _measured(model, x, batch_norm, chunk_size):
+    with _measured(model, x, batch_norm):
         theta = flatten(model.parameters()).double()
         space = (
             _Identity(theta) if subspace is None else _Subspace(theta, subspace, distribution, seed)
         )
         bounds = epsilon * (np.abs(space.coordinates()) + 1)
         start_loss, gradient = loss_and_gradient(model, x, y, **options)
-        _refuse_moving_function(model, x, y, start_loss, options)
+        require_fixed(start_loss, mean_loss(model, x, y, **options))
         best, evaluations = start_loss, 1
 
         def ascend(z: np.ndarray) -> tuple[float, np.ndarray]:
@@ -189,12 +194,12 @@ def lambda_max(
         ValueError: as `keskar_sharpness`.
     """
     options, products = {"loss": loss, "chunk_size": chunk_size}, 0
-    with _measured(model, x, batch_norm, chunk_size):
+    with _measured(model, x, batch_norm):
         size = sum(w.numel() for w in model.parameters())
         if not 0 < k < size:
             raise ValueError(f"k = {k}: allowed are 1 to {size - 1}, one less than the weights")
         start_loss, _ = loss_and_gradient(model, x, y, **options)
-        _refuse_moving_function(model, x, y, start_loss, options)
+        require_fixed(start_loss, mean_loss(model, x, y, **options))
 
         def product(v: np.ndarray) -> np.ndarray:
             nonlocal products
@@ -241,33 +246,12 @@ def hvp(
 
 
 @contextlib.contextmanager
-def _measured(model: nn.Module, x: Tensor, batch_norm: str, chunk_size: int) -> Iterator[None]:
-    """Fix the function to be measured: no dropout, batch norm as asked; undo all on leaving."""
-    if batch_norm not in ("stored", "reestimate", "batch"):
-        raise ValueError(f"batch_norm = {batch_norm!r}: allowed are stored, reestimate, batch")
-    with unchanged(model), full_float32():
-        model.eval().requires_grad_(True)
+def _measured(model: nn.Module, x: Tensor, batch_norm: str) -> Iterator[None]:
+    """Fix the function to be measured, with batch norm's statistics those at these weights."""
+    with fixed_function(model, batch_norm):
         if batch_norm == "reestimate":
-            reestimate_batch_norm(model, x.tensor_split(max(1, len(x) // 512)))  # equal parts
-        if batch_norm == "batch":
-            for layer in model.modules():
-                layer.training = isinstance(layer, _BatchNorm)
+            reestimate_batch_norm(model, equal_parts(x))
         yield
-
-
-def _refuse_moving_function(model, x, y, value: float, options: dict) -> None:
-    if not np.isfinite(value):
-        raise ValueError(f"the loss at the weights is {value}: nothing to measure around it")
-    model_training = [m.training for m in model.modules()]
-    if any(model_training):  # batch statistics: evaluate() would switch them off
-        again, _ = loss_and_gradient(model, x, y, **options)
-    else:
-        again = evaluate(model, x, y, **options).loss
-    if abs(again - value) > 1e-5 * (1 + abs(value)):
-        raise ValueError(
-            f"two evaluations of the loss at the same weights give {value} and {again}: "
-            "switch off what is random in the network"
-        )
 
 
 class _Identity:

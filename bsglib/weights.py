@@ -72,7 +72,7 @@ def at_weights(model: nn.Module, theta: Tensor) -> Iterator[nn.Module]:
 def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replace batch norm's running statistics by their averages over some batches, in place.
 
-    Each batch counts the same, so take equal ones. Dropout stays off.
+    Each batch counts the same, so take equal ones (`equal_parts`). Dropout stays off.
     """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
@@ -88,3 +88,8 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
+
+
+def equal_parts(x: Tensor, size: int = 512) -> tuple[Tensor, ...]:
+    """Return x [n, ...] in parts of at least `size`, or of all, equal up to one example."""
+    return x.tensor_split(max(1, len(x) // size))

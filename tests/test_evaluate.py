@@ -5,7 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from bsglib.evaluate import evaluate, loss_and_gradient, loss_function
+from bsglib.evaluate import (
+    evaluate,
+    fixed_function,
+    loss_and_gradient,
+    loss_function,
+    mean_loss,
+    metrics,
+    require_fixed,
+)
 
 
 def case(n=23, dtype=torch.float64):
@@ -149,3 +157,52 @@ def test_the_gradient_fields_of_the_network_are_not_touched():
 def test_an_unknown_loss_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match="'cross_entropi'.*did you mean 'cross_entropy'"):
         loss_function("cross_entropi")
+
+
+def test_metrics_are_those_of_the_mode_the_model_is_in():
+    x, y = torch.randn(20, 3, dtype=torch.float64) * 5 + 1, torch.randint(3, (20,))
+    model = nn.BatchNorm1d(3).double()
+    found = metrics(model.eval(), x, y, chunk_size=7)
+    assert found == evaluate(model.train(), x, y, chunk_size=7)
+    outputs = model(x)
+    expected = nn.functional.cross_entropy(outputs, y).item()
+    assert metrics(model, x, y).loss == pytest.approx(expected, rel=1e-13)
+    assert mean_loss(model, x, y) == metrics(model, x, y).loss
+    assert metrics(model, x, y).accuracy == (outputs.argmax(1) == y).double().mean()
+
+
+def test_the_mean_loss_takes_networks_that_do_not_classify():
+    model, x = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)).double(), torch.randn(9, 4).double()
+    y = torch.randn(9, dtype=torch.float64)
+
+    def squares(outputs, y):
+        return (outputs - y).square().sum()
+
+    found = mean_loss(model, x, y, loss=squares, chunk_size=4)
+    assert found == pytest.approx((model(x) - y).square().mean().item(), rel=1e-13)
+
+
+@pytest.mark.parametrize("batch_norm", ["stored", "batch", "reestimate"])
+def test_a_fixed_function_has_no_dropout_and_batch_norm_as_asked(batch_norm):
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5)).train()
+    with pytest.raises(KeyboardInterrupt), fixed_function(model, batch_norm):
+        assert [m.training for m in model] == [batch_norm == "batch", False]
+        model(torch.randn(5, 3))
+        raise KeyboardInterrupt
+    assert all(m.training for m in model.modules())
+    assert torch.equal(model[0].running_mean, torch.zeros(3))
+
+
+def test_an_unknown_batch_norm_is_refused():
+    with pytest.raises(ValueError, match="'frozen': allowed are stored, batch, reestimate"):
+        fixed_function(nn.Identity(), "frozen").__enter__()
+
+
+@pytest.mark.parametrize(
+    ("loss", "again", "message"),
+    [(np.nan, 1.0, "nan"), (np.inf, np.inf, "inf"), (1.0, 1.1, "random"), (1.0, np.nan, "random")],
+)
+def test_a_loss_that_is_not_finite_or_moves_is_refused(loss, again, message):
+    with pytest.raises(ValueError, match=message):
+        require_fixed(loss, again)
+    require_fixed(1.0, 1.0 + 1e-9)

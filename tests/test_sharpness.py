@@ -466,7 +466,7 @@ def test_a_loss_that_is_not_finite_is_refused(measure):
         ({"epsilon": 0.0}, "epsilon = 0.0"),
         ({"epsilon": -1e-3}, "epsilon = -0.001"),
         ({"epsilon": float("nan")}, "epsilon = nan"),
-        ({"batch_norm": "frozen"}, "'frozen'.*stored, reestimate, batch"),
+        ({"batch_norm": "frozen"}, "'frozen'.*stored, batch, reestimate"),
         ({"loss": "cross_entrop"}, "did you mean 'cross_entropy'"),
         ({"subspace": 3, "distribution": "cauchy"}, "'cauchy'.*gaussian_unit"),
         ({"subspace": 0}, "subspace = 0.*1 to 43"),

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from bsglib.weights import at_weights, flatten, install, reestimate_batch_norm, unchanged
+from bsglib.weights import (
+    at_weights,
+    equal_parts,
+    flatten,
+    install,
+    reestimate_batch_norm,
+    unchanged,
+)
 
 
 def network():
@@ -199,3 +206,13 @@ def test_reestimation_keeps_the_mode_of_each_module():
     modes = [m.training for m in model.modules()]
     reestimate_batch_norm(model, [torch.randn(5, 1, 4, 4)])
     assert [m.training for m in model.modules()] == modes
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 9, 10, 14, 23])
+def test_equal_parts_are_the_whole_and_differ_by_one_at_most(n):
+    x = torch.randn(n, 2)
+    parts = equal_parts(x, 5)
+    sizes = {len(part) for part in parts}
+    assert torch.equal(torch.cat(parts), x)
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) >= min(n, 5)

@@ -1,0 +1,380 @@
+"""Losses along lines between minimizers and over planes around them."""
+
+import contextlib
+import math
+import queue
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from bsglib.evaluate import SumLoss, fixed_function, mean_loss, metrics, require_fixed
+from bsglib.params import nearest
+from bsglib.runtime import one_thread, single_thread
+from bsglib.weights import equal_parts, reestimate_batch_norm
+
+Direction = Mapping[str, Tensor]  # a tensor for each parameter name; one that is missing is zero
+Index = tuple[int, ...]  # of a point of a surface: (i,) on a curve, (i, j) in a plane
+
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def filter_normalized_direction(model: nn.Module, *, seed: int) -> dict[str, Tensor]:
+    """Return a random direction in which every filter is as long as the model's filter.
+
+    Source: Li et al. 2018, section 4: d_i <- d_i / ||d_i|| * ||theta_i|| for each filter i of a
+    Gaussian d. A filter is what one output unit sees: a row of a dense layer, an output channel of
+    a convolution (transposed ones too). Biases and the parameters of norm layers get zero, as in
+    the paper's plots, and so does a filter that is zero in the model.
+
+    Args:
+        model: any network; parameters with fewer than two dimensions count as biases.
+        seed: decides the direction, whatever the model's dtype and device.
+
+    Raises:
+        ValueError: if a weight is not finite.
+    """
+    generator, direction = np.random.default_rng(seed), {}
+    owners = {w: m for m in model.modules() for w in m.parameters(recurse=False)}
+    for name, w in model.named_parameters():
+        if w.ndim < 2 or isinstance(owners[w], _NORMS):
+            direction[name] = torch.zeros_like(w)
+            continue
+        _require_finite(f"the model's {name}", w)
+        d = torch.from_numpy(generator.standard_normal(w.shape))
+        scale = _filter_norms(w.detach().double().cpu(), owners[w]) / _filter_norms(d, owners[w])
+        direction[name] = (d.unflatten(0, (len(scale), -1)) * scale).flatten(0, 1).to(w)
+    return direction
+
+
+def _filter_norms(w: Tensor, layer: nn.Module) -> Tensor:
+    """Norms of a weight's filters, to be multiplied with it unflattened to [groups, -1, ...]."""
+    transposed = isinstance(layer, _ConvTransposeNd)  # its weight: [in, out / groups, ...]
+    w = w.unflatten(0, (layer.groups if transposed else 1, -1))
+    unit = 2 if transposed else 1
+    others = [dim for dim in range(1, w.ndim) if dim != unit]
+    return torch.linalg.vector_norm(w, dim=others, keepdim=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Mean losses around a model's weights: a curve along one direction, or a plane along two.
+
+    loss[i, j] is that of the weights + a[i] * (first direction) + b[j] * (second direction), so a
+    contour plot takes `loss.T`; on a curve it is loss[i], and b and cosine are None. A loss that
+    came out NaN or infinite is left so.
+    """
+
+    a: np.ndarray
+    b: np.ndarray | None
+    loss: np.ndarray  # [len(a), len(b)] or [len(a)]
+    n: int  # examples
+    cosine: float | None  # between the two directions, which are left as oblique as they are
+
+
+def loss_surface(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    directions: Sequence[Direction],
+    extent: float | Sequence[float] = 1.0,
+    points: int | Sequence[int] = 25,
+    done: Mapping[Index, float] | None = None,
+    on_point: Callable[[Index, float], object] | None = None,
+    threads: int = 1,
+    batch_norm: str = "stored",
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int = 64,
+) -> Surface:
+    """Return the mean loss at the points of a grid around the model's weights.
+
+    The loss is that of x, y alone: without weight decay, augmentation and dropout.
+
+    Args:
+        model: network in any mode and dtype; copied for each thread, left unchanged.
+        x, y: inputs [n, ...] and labels [n], on the model's device; the whole of them is used.
+        directions: one or two, by parameter name, for instance of `filter_normalized_direction`.
+        extent: the grid goes from -extent to extent, one for both directions or one for each.
+        points: of the grid in a direction, one number for both or one for each; odd, so that the
+            model's weights are the point in the middle.
+        done: losses computed before by index, not to be computed again.
+        on_point: called, in this thread, with the index and loss of each point as it is computed;
+            gathered into `done` they let an interrupted surface go on.
+        threads: points computed at once, each by one thread on one core.
+        batch_norm: "stored" running statistics, those of the model; "reestimate" them over x at
+            every point; "batch" statistics of each chunk.
+        loss: a name in `evaluate.LOSSES`, or a function of (outputs, y) summed over examples,
+            called from several threads if there are several.
+        chunk_size: examples per forward pass; matters for batch_norm="batch" only. The default
+            keeps the activations of small images in a CPU's cache; an accelerator wants more.
+
+    Raises:
+        ValueError: if a direction, size or name is not allowed, the loss at the weights is not
+            finite, two evaluations of it differ, or `done` holds another one for the middle.
+    """
+    if isinstance(directions, Mapping) or len(directions) not in (1, 2):
+        raise ValueError("directions: needed is a list of one or two, each by parameter name")
+    extents = _one_for_each("extent", extent, directions)
+    shape = _one_for_each("points", points, directions)
+    if not all(0 < e < math.inf for e in extents):
+        raise ValueError(f"extent = {extent}: must be positive and finite")
+    if not all(isinstance(p, int | np.integer) and p >= 3 and p % 2 == 1 for p in shape):
+        raise ValueError(f"points = {points}: must be odd and at least 3, to have a middle")
+    _require_examples("x, y", x, y)
+    _require_threads(threads)
+    centre = tuple(p // 2 for p in shape)
+    axes = [e * np.arange(-c, c + 1) / c for e, c in zip(extents, centre, strict=True)]
+    grid, losses = list(np.ndindex(*shape)), dict(done or {})
+    if strange := losses.keys() - set(grid):
+        raise ValueError(f"done holds the point {strange.pop()}: not on a grid of {shape} points")
+
+    with fixed_function(model, batch_norm), one_thread(), torch.no_grad():
+        memory_format = _fastest_format(model, x)
+        x = x.to(memory_format=memory_format)
+        networks = [deepcopy(model).to(memory_format=memory_format) for _ in range(threads)]
+        start = [w.clone() for w in networks[0].parameters()]
+        steps = [_like(networks[0], d, f"directions[{i}]") for i, d in enumerate(directions)]
+
+        def loss_at(network: nn.Module, index: Index) -> float:
+            for w, origin, *ds in zip(network.parameters(), start, *steps, strict=True):
+                w.copy_(origin)
+                for d, axis, i in zip(ds, axes, index, strict=True):
+                    w.add_(d, alpha=axis[i])
+            if batch_norm == "reestimate":
+                reestimate_batch_norm(network, equal_parts(x))
+            return mean_loss(network, x, y, loss=loss, chunk_size=chunk_size)
+
+        def keep(index: Index, value: float) -> None:
+            losses[index] = value
+            if on_point is not None:
+                on_point(index, value)
+
+        middle = loss_at(networks[0], centre)
+        require_fixed(middle, loss_at(networks[0], centre))
+        if centre not in losses:
+            keep(centre, middle)
+        elif not abs(losses[centre] - middle) <= 1e-5 * (1 + abs(middle)):
+            raise ValueError(
+                f"done holds the loss {losses[centre]} in the middle, {centre}, and the model's "
+                f"is {middle}: it belongs to other weights, data or options"
+            )
+        _in_threads(loss_at, networks, [i for i in grid if i not in losses], keep)
+
+    surface = np.empty(shape)
+    for index, value in losses.items():
+        surface[index] = value
+    b, cosine = (axes[1], _cosine(*steps)) if len(steps) == 2 else (None, None)
+    return Surface(a=axes[0], b=b, loss=surface, n=len(y), cosine=cosine)
+
+
+def interpolate(
+    model: nn.Module,
+    weights_a: Mapping[str, Tensor],
+    weights_b: Mapping[str, Tensor],
+    sets: Mapping[str, tuple[Tensor, Tensor]],
+    *,
+    alphas: Iterable[float],
+    path: str = "linear",
+    batch_norm: str = "reestimate",
+    threads: int = 1,
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int = 64,
+) -> pd.DataFrame:
+    """Return loss and accuracy along a path from one network's weights to another's.
+
+    Source: Keskar et al. 2017, figures 3 and 4: alpha x_b + (1 - alpha) x_a on the linear path,
+    sin(alpha pi / 2) x_b + cos(alpha pi / 2) x_a on the curvilinear one. At alpha = 0 and 1 the
+    weights are exactly those given.
+
+    Args:
+        model: a classifier with the two networks' structure; copied, left unchanged.
+        weights_a, weights_b: the state dicts of the two networks.
+        sets: inputs [n, ...] and labels int64 [n] by name, on the model's device.
+        alphas: coordinates, 0 and 1 among them: `np.linspace(-1, 2, 25)` has both.
+        path: "linear" or "curvilinear".
+        batch_norm: "reestimate" the running statistics over the set named "train" at every alpha;
+            "batch" statistics of each chunk; "stored": those of the two networks, interpolated
+            linearly on either path, variances no lower than 0, and counts from the nearer end.
+        threads: alphas computed at once, each by one thread on one core.
+        loss: a name in `evaluate.LOSSES`, or a function of (outputs, y) summed over examples.
+        chunk_size: examples per forward pass; matters for batch_norm="batch" only.
+
+    Returns:
+        columns alpha, set, loss, accuracy; rows in the order of alphas, then of sets.
+
+    Raises:
+        ValueError: if weights do not fit the model or are not finite, alphas lack 0 or 1, a name
+            is not allowed, or there is no set "train" to re-estimate batch norm over.
+    """
+    alphas = [float(alpha) for alpha in alphas]
+    if not {0.0, 1.0} <= set(alphas) or not np.isfinite(alphas).all():
+        raise ValueError(f"alphas = {alphas}: must be finite, with exactly 0 and 1 among them")
+    if path not in ("linear", "curvilinear"):
+        raise ValueError(f"path = {path!r}: allowed are linear, curvilinear")
+    if not sets:
+        raise ValueError("sets is empty: needed are inputs and labels by name")
+    for name, (x, y) in sets.items():
+        _require_examples(f"set {name!r}", x, y)
+    _require_threads(threads)
+    reestimate = batch_norm == "reestimate" and any(
+        isinstance(layer, _BatchNorm) for layer in model.modules()
+    )
+    if reestimate and "train" not in sets:
+        raise ValueError(
+            f"sets = {', '.join(sets)}: batch_norm='reestimate' needs the one named 'train'"
+        )
+    rows = {}
+    with fixed_function(model, batch_norm), one_thread(), torch.no_grad():
+        a, b = _fitted(model, weights_a, "weights_a"), _fitted(model, weights_b, "weights_b")
+        learned = dict(model.named_parameters(remove_duplicate=False))
+        memory_format = _fastest_format(model, next(iter(sets.values()))[0])
+        sets = {name: (x.to(memory_format=memory_format), y) for name, (x, y) in sets.items()}
+        networks = [deepcopy(model).to(memory_format=memory_format) for _ in range(threads)]
+
+        def rows_at(network: nn.Module, alpha: float) -> list[dict]:
+            for name, tensor in network.state_dict().items():
+                ends = a[name], b[name]
+                tensor.copy_(
+                    _weight(*ends, alpha, path) if name in learned else _buffer(name, *ends, alpha)
+                )
+            if reestimate:
+                reestimate_batch_norm(network, equal_parts(sets["train"][0]))
+            found = {
+                name: metrics(network, x, y, loss=loss, chunk_size=chunk_size)
+                for name, (x, y) in sets.items()
+            }
+            return [
+                {"alpha": alpha, "set": name, "loss": m.loss, "accuracy": m.accuracy}
+                for name, m in found.items()
+            ]
+
+        _in_threads(rows_at, networks, alphas, rows.__setitem__)
+    return pd.DataFrame([row for alpha in alphas for row in rows[alpha]])
+
+
+def _weight(a: Tensor, b: Tensor, alpha: float, path: str) -> Tensor:
+    if path == "linear" or alpha in (0, 1):  # cos(pi / 2) is not quite zero
+        return a.lerp(b, alpha)
+    return math.cos(alpha * math.pi / 2) * a + math.sin(alpha * math.pi / 2) * b
+
+
+def _buffer(name: str, a: Tensor, b: Tensor, alpha: float) -> Tensor:
+    if not a.is_floating_point():
+        return a if alpha < 0.5 else b
+    between = torch.where(a == b, a, a.lerp(b, alpha))  # constants may be infinite
+    return between.clamp_min(0) if name.endswith("running_var") else between
+
+
+def _in_threads(
+    function: Callable[[nn.Module, Any], Any],
+    networks: Sequence[nn.Module],
+    items: Iterable,
+    on_result: Callable[[Any, Any], object],
+) -> None:
+    """Call function(network, item) for all items, on as many threads as there are networks.
+
+    torch lets go of the interpreter inside its operators, so that such threads run at once; each
+    has a network to itself and one core. on_result(item, result) is called in this thread.
+    """
+    free: queue.SimpleQueue[nn.Module] = queue.SimpleQueue()
+    for network in networks:
+        free.put(network)
+
+    @torch.no_grad()  # holds for a thread
+    def call(item):
+        network = free.get()
+        try:
+            return function(network, item)
+        finally:
+            free.put(network)
+
+    with ThreadPoolExecutor(len(networks), initializer=single_thread) as pool:
+        try:
+            futures = {pool.submit(call, item): item for item in items}
+            for future in as_completed(futures):
+                on_result(futures[future], future.result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _fastest_format(model: nn.Module, x: Tensor) -> torch.memory_format:
+    """Return channels last for images on a CPU, where pooling is then ten times as fast.
+
+    A network that takes no other order, such as one that calls `view` on images, keeps its own.
+    """
+    if x.ndim == 4 and x.device.type == "cpu":
+        with contextlib.suppress(RuntimeError):
+            trial = deepcopy(model).to(memory_format=torch.channels_last)
+            trial(x[:2].to(memory_format=torch.channels_last))
+            return torch.channels_last
+    return torch.preserve_format
+
+
+def _like(model: nn.Module, direction: Direction, name: str) -> list[Tensor]:
+    """Return a direction as tensors like the model's parameters, in their order."""
+    parameters = dict(model.named_parameters())
+    for key, d in direction.items():
+        if key not in parameters:
+            raise ValueError(f"{name} has an unknown parameter {key!r}{nearest(key, parameters)}")
+        _require_shape(f"{name}[{key!r}]", d, parameters[key])
+        _require_finite(f"{name}[{key!r}]", d)
+    return [
+        torch.empty_like(w).copy_(direction[key]) if key in direction else torch.zeros_like(w)
+        for key, w in parameters.items()
+    ]
+
+
+def _fitted(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Return a state dict in the dtypes and on the devices of the model's own."""
+    state = model.state_dict()
+    if wrong := sorted(state.keys() ^ weights.keys()):
+        which = "lacks" if wrong[0] in state else "has an unknown"
+        raise ValueError(f"{name} {which} {wrong[0]!r}: needed are the model's state_dict() names")
+    for key, tensor in weights.items():
+        _require_shape(f"{name}[{key!r}]", tensor, state[key])
+    for key, _ in model.named_parameters():
+        _require_finite(f"{name}[{key!r}]", weights[key])
+    return {key: tensor.to(state[key]) for key, tensor in weights.items()}
+
+
+def _cosine(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    def product(u: Sequence[Tensor], v: Sequence[Tensor]) -> float:
+        return sum(float((a.double() * b.double()).sum()) for a, b in zip(u, v, strict=True))
+
+    return product(one, other) / math.sqrt(product(one, one) * product(other, other))
+
+
+def _one_for_each(name: str, value: Any, directions: Sequence[Direction]) -> tuple:
+    values = tuple(value) if np.ndim(value) else (value,) * len(directions)
+    if len(values) != len(directions):
+        raise ValueError(f"{name} = {value}: needed is one number, or {len(directions)} of them")
+    return values
+
+
+def _require_examples(name: str, x: Tensor, y: Tensor) -> None:
+    if not len(x) == len(y) > 0:
+        raise ValueError(f"{name}: {len(x)} inputs and {len(y)} labels; needed are as many, > 0")
+
+
+def _require_finite(name: str, tensor: Tensor) -> None:
+    if bad := int((~torch.isfinite(tensor)).sum()):
+        raise ValueError(f"{name} holds {bad} values that are not finite")
+
+
+def _require_shape(name: str, tensor: Tensor, like: Tensor) -> None:
+    if tensor.shape != like.shape:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, the model's {tuple(like.shape)}")
+
+
+def _require_threads(threads: int) -> None:
+    if threads < 1:
+        raise ValueError(f"threads = {threads}: must be at least 1")
