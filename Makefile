@@ -3,18 +3,19 @@ PYTHON ?= python3
 
 VENV := .venv
 PY := $(VENV)/bin/python
+BENCH := .venv-bench
 INDEX := reports/quick/index.html
 
 # Two checksums of file contents decide whether there is anything to do: times mislead after a checkout, and a
 # deleted file has none.
 REPORT_SOURCES := bsglib notebooks params pyproject.toml requirements.lock
 TEST_SOURCES := $(REPORT_SOURCES) tests benchmarks reports/results .ci/lock.py .ci/run Makefile README.md \
-	CHANGELOG.md CITATION.cff environment.yml jupytext.toml
+	CHANGELOG.md CITATION.cff environment.yml jupytext.toml docs/performance.md
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help report test notebooks lab lint lock clean FORCE announce-report announce-test
+.PHONY: help report test notebooks lab bench lint lock clean FORCE announce-report announce-test
 
 help: ## this list (at once)
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -37,6 +38,12 @@ notebooks: $(VENV)/installed ## write notebooks/*.ipynb from their .py, run with
 lab: $(VENV)/installed ## JupyterLab on this machine, at notebooks/ (seconds)
 	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks
 
+BENCHMARKS := arithmetic throughput sam_step surface keskar sweep report growth
+
+bench: $(VENV)/installed $(BENCH)/installed ## measure against other people's packages on an idle machine, write docs/performance.md; QUICK=1 for a smoke run of 10 minutes (about 70 minutes)
+	@for each in $(BENCHMARKS); do $(PY) -m benchmarks.$$each $(if $(QUICK),--quick) || exit 1; done
+	@$(if $(QUICK),,$(PY) -m benchmarks.page)
+
 lint: $(VENV)/installed ## ruff: rules and format (seconds)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
@@ -46,8 +53,8 @@ lock: ## resolve pyproject.toml anew and write requirements.lock; Python 3.11, o
 	$(PY) -m pip install --quiet packaging
 	$(PY) .ci/lock.py
 
-clean: ## remove .venv, reports/quick and caches, keep the run store (seconds)
-	rm -rf $(VENV) reports/quick build dist *.egg-info .pytest_cache .ruff_cache
+clean: ## remove .venv, .venv-bench, reports/quick and caches, keep the run store (seconds)
+	rm -rf $(VENV) $(BENCH) reports/quick build dist *.egg-info .pytest_cache .ruff_cache
 	find bsglib notebooks tests benchmarks .ci -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 announce-report announce-test:
@@ -107,3 +114,13 @@ $(VENV)/installed: requirements.lock pyproject.toml $(MOVED)
 	@$(PY) -c 'import torch, torchvision' \
 	  || { echo "make: torch and torchvision do not fit together; both have to come from one package index" >&2; exit 1; }
 	@echo "$(CURDIR)" > $@
+
+# The peers' environment sees the project's torch and torchvision after its own packages, through a .pth file, and
+# not the other way round.
+SITE := -c 'import site; print(site.getsitepackages()[0])'
+$(BENCH)/installed: benchmarks/peers/requirements.txt $(VENV)/installed
+	@echo "installing the peers into $(BENCH)/: about 2 GB, a minute"
+	@$(PY) -m venv --clear $(BENCH)
+	@$(PY) $(SITE) > "$$($(BENCH)/bin/python $(SITE))/project.pth"
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
+	@touch $@

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-TARGETS = ("help", "report", "test", "lab", "lint", "lock", "clean")
+TARGETS = ("help", "report", "test", "lab", "bench", "lint", "lock", "clean")
 SHELLS = {"", "sh", "bash", "shell", "console"}
 # Other people's programs: the files they name must exist, their options are not looked at.
 OTHERS = set("cd conda cp export git jupyter jupytext pip pytest python torchrun".split())

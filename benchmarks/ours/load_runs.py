@@ -1,0 +1,23 @@
+"""Ours: a study's stored runs read back as tidy tables."""
+
+import yaml
+
+from benchmarks.serve import options, serve
+from bsglib import papers
+from bsglib.papers.surlemont import study
+from bsglib.params import parse
+
+given = options()
+with open(given["parameters"]) as file:
+    parameters = parse(yaml.safe_load(file), study.parameters)
+parameters = parameters.model_copy(update={"store": given["store"], "compute": False})
+
+
+def load() -> dict:
+    results = study.run(parameters)
+    assert len(results.runs) == results.designed
+    return {"units": 1, "runs": results.designed}
+
+
+papers.RESULTS = papers.ROOT / "benchmarks" / "results" / "none"  # only what the store holds
+serve(load, runs=len(study.design(parameters)))
