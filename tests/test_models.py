@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bsglib.models import Dropout, ModelError, build, glorot_uniform
+from bsglib.models import Dropout, Flatten, ModelError, build, glorot_uniform
 
 DRAWS = 2**18
 
@@ -189,7 +189,7 @@ def test_pooling_keeps_a_single_pixel_and_rounds_up():
 def test_the_layers_of_kaabachis_network_stand_where_its_description_says():
     names = {"first": "CNRCPR CNRCPRd CNRCPR FDLRLRDL", "both": "CNRCNPR CNRCNPRd CNRCNPR FDLRLRDL"}
     letters = {nn.Conv2d: "C", nn.BatchNorm2d: "N", nn.ReLU: "R", nn.MaxPool2d: "P"}
-    letters |= {nn.Dropout2d: "d", Dropout: "D", nn.Flatten: "F", nn.Linear: "L"}
+    letters |= {nn.Dropout2d: "d", Dropout: "D", Flatten: "F", nn.Linear: "L"}
     for batch_norm, expected in names.items():
         model = build("kaabachi", (3, 32, 32), 10, width=0.1, batch_norm=batch_norm)
         assert "".join(letters[type(m)] for m in model) == expected.replace(" ", "")
@@ -301,16 +301,38 @@ def test_dropout_takes_any_number_of_values(size):
     assert Dropout(0.5)(torch.ones(size)).shape == (size,)
 
 
-def test_the_same_torch_seed_gives_the_same_mask_in_every_layout_and_dtype():
+def test_the_same_torch_seed_gives_the_same_mask_in_memory_in_every_layout_and_dtype():
     masks = []
     for layout in (torch.contiguous_format, torch.channels_last):
         for dtype in (torch.float32, torch.float64, torch.bfloat16):
             torch.manual_seed(5)
             x = torch.ones(2, 3, 5, 7, dtype=dtype).to(memory_format=layout)
-            masks.append(Dropout(0.5)(x) == 0)
+            dropped = Dropout(0.5)(x)
+            assert dropped.is_contiguous(memory_format=layout)
+            masks.append(dropped.as_strided((x.numel(),), (1,)) == 0)  # in the order of memory
     assert all(torch.equal(masks[0], mask) for mask in masks)
     torch.manual_seed(6)
-    assert not torch.equal(masks[0], Dropout(0.5)(torch.ones(2, 3, 5, 7)) == 0)
+    assert not torch.equal(masks[0], (Dropout(0.5)(torch.ones(2, 3, 5, 7)) == 0).flatten())
+
+
+def test_every_value_of_a_view_has_a_mask_of_its_own():
+    x = torch.ones(DRAWS).expand(2, DRAWS)[:, ::2]
+    first, second = Dropout(0.5)(x).double()
+    assert correlation(first, second) < 4.5 / math.sqrt(len(first))
+
+
+def test_flatten_is_torchs_and_hands_gradients_back_in_the_order_of_the_images():
+    images = torch.randn(4, 6, 5, 3, dtype=torch.float64).permute(0, 3, 1, 2)  # channels last
+    slopes, weights = [], torch.randn(90, 2, dtype=torch.float64)
+    for flatten in (Flatten(), nn.Flatten()):
+        leaf = images.detach().requires_grad_()
+        image = leaf * 1.0
+        image.register_hook(slopes.append)
+        ((flatten(image * 1.0) @ weights) ** 2).sum().backward()
+    assert torch.equal(*slopes)
+    assert slopes[0].is_contiguous(memory_format=torch.channels_last)
+    for other in (torch.randn(4, 7), torch.randn(4, 3, 6, 5)):
+        assert torch.equal(Flatten()(other), other.flatten(1))
 
 
 def test_gradients_pass_where_values_do():
