@@ -14,20 +14,22 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_limits
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc, malloc.h
 
 
 def keep_memory() -> bool:
     """Return whether malloc was told to keep freed memory instead of handing it to the kernel.
 
     Activations of a large batch are otherwise unmapped and page-faulted in again at every step.
-    Only glibc has the switch; elsewhere nothing happens.
+    Threads started afterwards share the main thread's memory: one of their own would be in heaps
+    of 64 MiB, and whatever is larger would be handed back. Only glibc has the switch; elsewhere
+    nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        return all(
-            [mallopt(option, 2**31 - 1) for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD)]
-        )
+        most = 2**31 - 1
+        options = {_M_MMAP_THRESHOLD: most, _M_TRIM_THRESHOLD: most, _M_ARENA_MAX: 1}
+        return all([mallopt(option, value) for option, value in options.items()])
     return False
 
 

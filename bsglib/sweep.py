@@ -214,6 +214,7 @@ def _on_dask(entries, store, workers, scheduler, deadline):
         cluster = scheduler or LocalCluster(
             n_workers=min(workers or runtime.cores(), len(entries)),
             threads_per_worker=1,
+            preload="bsglib",  # its memory settings hold for threads that start afterwards
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs="ERROR",

@@ -1,0 +1,103 @@
+"""Tests of bsglib.runtime: the settings hold in every kind of process the library runs in."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from bsglib import runtime, sweep
+from bsglib.store import Store
+from bsglib.sweep import compute
+
+FAULTS = """
+import resource, torch
+{first}
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(2**24)  # 64 MiB, twice as much as malloc keeps at most by itself
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()  # the first time takes the memory, and keeps it
+print(faults())
+"""
+PAGES = 20 * 2**26 // 4096  # touched by the second round
+
+needs_glibc = pytest.mark.skipif(not runtime.keep_memory(), reason="only glibc has the switch")
+
+
+def output_of(script: str) -> str:
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@needs_glibc
+def test_importing_the_library_keeps_freed_memory_though_torch_was_there_first():
+    handed_back = int(output_of(FAULTS.format(first="")))
+    kept = int(output_of(FAULTS.format(first="import bsglib")))
+    if handed_back < PAGES / 1000:
+        pytest.skip("this kernel does not count page faults, or maps huge pages")
+    assert kept < handed_back / 20
+
+
+def threads() -> dict[str, int]:
+    blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return {"torch": torch.get_num_threads(), "blas": max(blas, default=1)}
+
+
+def test_one_thread_for_a_block_only():
+    torch.set_num_threads(2)
+    before = threads()
+    with pytest.raises(KeyboardInterrupt), runtime.one_thread():
+        assert threads() == {"torch": 1, "blas": 1}
+        raise KeyboardInterrupt
+    assert threads() == before
+    runtime.single_thread()
+    assert threads() == {"torch": 1, "blas": 1}
+
+
+def test_a_worker_of_a_sweep_has_the_settings(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "compute", settings_of_a_worker)
+    entries = [sweep.Entry(tiny())]
+    assert sweep.sweep(entries, Store(tmp_path), workers=1) == []
+    found = json.loads((tmp_path / "settings.json").read_text())
+    assert found["threads"] == {"torch": 1, "blas": 1}
+    assert not runtime.keep_memory() or found["faults"] < PAGES / 20
+
+
+def settings_of_a_worker(entry, root: str) -> str:
+    """Stands for `compute`, and is run by a Dask worker: what holds after a real one."""
+    run_id, names = compute(entry, root), {}
+    exec(FAULTS.format(first="").replace("print(", "found = ("), names)
+    found = {"threads": threads(), "faults": names["found"]}
+    Path(root, "settings.json").write_text(json.dumps(found))
+    return run_id
+
+
+def test_a_kernel_of_plain_papermill_has_the_settings_though_nothing_was_exported(
+    tmp_path, monkeypatch
+):
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
+    cells = [
+        "import torch",
+        "from bsglib import runtime",
+        "runtime.single_thread()",
+        FAULTS.format(first=""),
+        "import json; print(json.dumps([torch.get_num_threads(), runtime.keep_memory()]))",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    done = papermill.execute_notebook(
+        str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb"), progress_bar=False
+    )
+    faults, settings = (cell["outputs"][0]["text"] for cell in done.cells[3:])
+    number, kept = json.loads(settings)
+    assert number == 1
+    assert not kept or int(faults) < PAGES / 20
