@@ -49,7 +49,7 @@ def main() -> None:
     sizes = BATCH_SIZES[-1:] if given.quick else BATCH_SIZES
     with bench.images("fashion_mnist", 1024 if given.quick else 4096) as files:
         for batch_size in sizes:
-            found, version = compare(batch_size, files, 2 if given.quick else 9)
+            found, version = compare(batch_size, files, 2 if given.quick else 7)
             rows += found
     bench.write("sam_step", rows, quick=given.quick, **{"pytorch-optimizer": version})
 

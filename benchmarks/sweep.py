@@ -35,7 +35,7 @@ def seconds(runs: list[Entry], workers: int) -> float:
 
 def main() -> None:
     given, cores = bench.arguments(__doc__), runtime.cores()
-    runs, repeats = (entries(2, 1), 1) if given.quick else (entries(8 * cores, 8), 3)
+    runs, repeats = (entries(2, 1), 1) if given.quick else (entries(8 * cores, 6), 3)
     one, every = [], []
     for repeat in range(repeats):
         sides = [(one, 1), (every, cores)]

@@ -12,7 +12,7 @@ from bsglib import runtime
 SGD = ("sgd", {"momentum": 0.9})
 CASES = [  # network, data set, optimizer, images per repeat, batch sizes
     ("surlemont", "fashion_mnist", SGD, 8192, (32, 128, 512, 1024)),
-    ("kaabachi", "cifar10", ("sgd", {}), 1024, (4, 32, 128, 512)),
+    ("kaabachi", "cifar10", ("sgd", {}), 512, (4, 32, 128, 512)),
     ("f1", "mnist", ("adam", {}), 16384, (256, 2048)),
 ]
 
@@ -62,7 +62,7 @@ def main() -> None:
             samples, sizes = 512, sizes[:1]
         with bench.images(data, samples) as files:
             for dtype, size in itertools.product(("float32", "bfloat16"), sizes):
-                repeats = 2 if given.quick else 5
+                repeats = 2 if given.quick else 4
                 found, versions = compare(network, data, optimizer, size, dtype, files, repeats)
                 rows += found
     bench.write("throughput", rows, quick=given.quick, **versions)

@@ -53,6 +53,8 @@ def build_report(
     workers: Workers = None,
 ) -> None:
     """Build HTML reports, from exported or stored numbers where there are some."""
+    # Without it jsonschema checks no URIs, and does not compile a grammar of them for a second.
+    sys.modules.setdefault("rfc3987_syntax", None)
     from bsglib import report  # here, because computing needs no Jupyter
 
     complete = True

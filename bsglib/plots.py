@@ -7,7 +7,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Markdown, display
+from IPython.display import HTML, Image, Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
@@ -276,13 +276,17 @@ def show(
         alt: what the figure shows, for those who cannot see it.
         folder: where the files go; None keeps none.
     """
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")  # laid out once, not again for every format
+    shown = fig
     if folder is not None:
         path = resolve(folder)
         path.mkdir(parents=True, exist_ok=True)
         fig.savefig(path / f"{name}.svg", metadata={"Date": None})
         fig.savefig(path / f"{name}.png", dpi=200, transparent=False)
+        shown = Image(str(path / f"{name}.png"), retina=True)
     _keep_rows(rows, name, folder)
-    display(fig, metadata={"image/png": {"alt": alt}, "figure": {"name": name}})
+    display(shown, metadata={"image/png": {"alt": alt}, "figure": {"name": name}})
     display(Markdown(caption), metadata={"caption_of": name})
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import Field
 
 from bsglib import runtime
-from bsglib.claims import Claim, VerdictTable, verdict, verdict_table
+from bsglib.claims import Claim, Verdict, VerdictTable, verdict, verdict_table
 from bsglib.data import checksum
 from bsglib.params import ROOT, ParameterError, Parameters, RunConfig, digest, nearest, resolve
 from bsglib.store import Store
@@ -146,9 +146,13 @@ class Results:
 
     def verdicts(self, *claim_ids: str) -> VerdictTable:
         """Return the verdicts of some claims, all of the study's without arguments."""
-        claims = [self.study.claim(c) for c in claim_ids] or self.study.claims
-        table = verdict_table([verdict(claim, claim.statistic(self)) for claim in claims])
+        chosen = [self.study.claim(c).id for c in claim_ids] or list(self._verdicts)
+        table = verdict_table([self._verdicts[c] for c in chosen])
         return replace(table, rows=table.rows.assign(study=self.study.name))
+
+    @cached_property
+    def _verdicts(self) -> dict[str, Verdict]:
+        return {claim.id: verdict(claim, claim.statistic(self)) for claim in self.study.claims}
 
     def of(self, *arms: str) -> pd.DataFrame:
         """Return the runs of some arms, as far as they are computed."""
