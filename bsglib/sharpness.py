@@ -1,4 +1,4 @@
-"""How fast the loss grows around a minimizer: Keskar's metric and the largest curvature."""
+"""How fast the loss grows around a minimizer: Keskar's metric, curvature, and SAM's objective."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -43,6 +43,7 @@ def keskar_sharpness(
     epsilon: float = 1e-3,
     subspace: int | None = None,
     distribution: str = "gaussian",
+    adaptive: bool = False,
     seed: int = 0,
     max_iter: int = 10,
     objective_scale: float | None = None,
@@ -66,6 +67,9 @@ def keskar_sharpness(
         subspace: number of columns of A; None for the full space, A = identity.
         distribution: of A's entries: "gaussian" (standard normal), "gaussian_unit" or
             "uniform_unit" (columns scaled to length 1, uniform on [0, 1)). The paper states none.
+        adaptive: take the box |z_i| <= epsilon |x_i| instead, which rescaling the weights of
+            neighbouring layers does not change (Dinh et al. 2017 show that it changes the
+            paper's; the normalisation is that of Kwon et al. 2021).
         seed: of A, and of the start where the gradient is exactly zero.
         max_iter: iterations of L-BFGS-B; the paper has 10.
         objective_scale: factor on the objective given to the solver; None makes its largest
@@ -83,12 +87,17 @@ def keskar_sharpness(
         raise ValueError(f"epsilon = {epsilon}: must be positive")
     if objective_scale is not None and not objective_scale > 0:
         raise ValueError(f"objective_scale = {objective_scale}: must be positive, or None")
+    if adaptive and subspace is not None:
+        raise ValueError(f"subspace = {subspace}: must be None with adaptive")
     options = {"loss": loss, "chunk_size": chunk_size}
     with _measured(model, x, batch_norm) as (model, x):  # a copy
         theta = flatten(model.parameters()).double()
-        space = (
-            _Identity(theta) if subspace is None else _Subspace(theta, subspace, distribution, seed)
-        )
+        if adaptive:
+            space = _Scaled(theta)
+        elif subspace is None:
+            space = _Identity(theta)
+        else:
+            space = _Subspace(theta, subspace, distribution, seed)
         bounds = epsilon * (np.abs(space.coordinates()) + 1)
         start_loss, gradient = loss_and_gradient(model, x, y, **options)
         require_fixed(start_loss, mean_loss(model, x, y, **options))
@@ -219,6 +228,94 @@ def lambda_max(
     return LambdaMax(descending[0], descending, float(max(residuals)), products, len(y))
 
 
+@dataclass(frozen=True)
+class HessianTrace:
+    """An estimate of the Hessian's trace, the sum of its eigenvalues."""
+
+    value: float
+    standard_error: float  # of the mean over probes
+    probes: int
+    n: int  # examples
+
+
+def hessian_trace(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    probes: int = 32,
+    seed: int = 0,
+    batch_norm: str = "stored",
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int = 512,
+) -> HessianTrace:
+    """Return the trace of the mean loss's Hessian, by Hutchinson's estimator.
+
+    The mean of v'Hv over vectors v of random signs, which is exact for a diagonal Hessian.
+    Arguments are those of `keskar_sharpness`; `probes` is the number of vectors, at least 2.
+
+    Raises:
+        ValueError: as `keskar_sharpness`, or if there are fewer than two probes.
+    """
+    if probes < 2:
+        raise ValueError(f"probes = {probes}: at least 2 are needed for a standard error")
+    options, generator = {"loss": loss, "chunk_size": chunk_size}, np.random.default_rng(seed)
+    with _measured(model, x, batch_norm) as (model, x):  # a copy
+        start_loss, gradient = loss_and_gradient(model, x, y, **options)
+        require_fixed(start_loss, mean_loss(model, x, y, **options))
+        products = []
+        for _ in range(probes):
+            signs = torch.from_numpy(generator.choice([-1.0, 1.0], len(gradient))).to(gradient)
+            products.append(float(signs @ hvp(model, x, y, signs, **options)))
+    error = float(np.std(products, ddof=1) / np.sqrt(probes))
+    return HessianTrace(float(np.mean(products)), error, probes, len(y))
+
+
+@dataclass(frozen=True)
+class SAMSharpness:
+    """The rise of the loss one step of SAM's perturbation away."""
+
+    value: float  # max_loss - loss
+    loss: float
+    max_loss: float
+    n: int  # examples
+
+
+def sam_sharpness(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    rho: float = 0.05,
+    adaptive: bool = False,
+    batch_norm: str = "stored",
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int = 512,
+) -> SAMSharpness:
+    """Return how much the mean loss rises at the worst point that one gradient points to.
+
+    Source: Foret et al. 2021, equation 2 with p = 2: f(x + rho g / ||g||) - f(x), g the gradient
+    of the whole of x, y. Adaptive (Kwon et al. 2021): f(x + rho x^2 g / ||x g||) - f(x), products
+    by element. Arguments are those of `keskar_sharpness`; a gradient of zero gives no rise.
+
+    Raises:
+        ValueError: as `keskar_sharpness`, or if rho is not positive.
+    """
+    if not rho > 0:
+        raise ValueError(f"rho = {rho}: must be positive")
+    options = {"loss": loss, "chunk_size": chunk_size}
+    with _measured(model, x, batch_norm) as (model, x):  # a copy
+        theta = flatten(model.parameters()).double()
+        start_loss, gradient = loss_and_gradient(model, x, y, **options)
+        require_fixed(start_loss, mean_loss(model, x, y, **options))
+        scale = theta.abs() if adaptive else torch.ones_like(theta)
+        norm = (scale * gradient).norm()
+        if norm > 0:
+            install(model, theta + rho * scale**2 * gradient / norm)
+        max_loss = mean_loss(model, x, y, **options)
+    return SAMSharpness(max_loss - start_loss, start_loss, max_loss, len(y))
+
+
 def hvp(
     model: nn.Module,
     x: Tensor,
@@ -268,6 +365,19 @@ class _Identity:
 
     def back(self, gradient: Tensor) -> np.ndarray:
         return gradient.cpu().numpy()
+
+
+class _Scaled(_Identity):
+    """A = diag(|x|) with the coordinates 0, so that z is relative to each weight's size."""
+
+    def coordinates(self) -> np.ndarray:
+        return np.zeros(len(self.theta))
+
+    def into(self, z: np.ndarray) -> Tensor:
+        return self.theta.abs() * super().into(z)
+
+    def back(self, gradient: Tensor) -> np.ndarray:
+        return super().back(self.theta.abs() * gradient)
 
 
 class _Subspace:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from bsglib import runtime
 from bsglib.data import checksum
 from bsglib.params import RunConfig, digest
-from bsglib.sharpness import keskar_sharpness, lambda_max
+from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max, sam_sharpness
 from bsglib.store import Store, StoreError
 from bsglib.train import (
     DTYPES,
@@ -31,7 +31,10 @@ from bsglib.train import (
 
 log = logging.getLogger(__name__)
 
-MEASURES = {"keskar_sharpness": keskar_sharpness, "lambda_max": lambda_max}
+MEASURES = {
+    measure.__name__: measure
+    for measure in (keskar_sharpness, lambda_max, hessian_trace, sam_sharpness)
+}
 
 
 @dataclass(frozen=True)

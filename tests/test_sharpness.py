@@ -12,8 +12,15 @@ from torch.func import functional_call, hessian
 
 from bsglib import sharpness
 from bsglib.evaluate import evaluate
-from bsglib.sharpness import hvp, keskar_sharpness, lambda_max
+from bsglib.sharpness import (
+    hessian_trace,
+    hvp,
+    keskar_sharpness,
+    lambda_max,
+    sam_sharpness,
+)
 
+MEASURES = (keskar_sharpness, lambda_max, hessian_trace, sam_sharpness)
 DISTRIBUTIONS = ("gaussian", "gaussian_unit", "uniform_unit")
 X, Y = torch.zeros(3, 1, dtype=torch.float64), torch.zeros(3, dtype=torch.int64)
 
@@ -401,7 +408,7 @@ def test_each_batch_norm_mode_measures_its_own_function():
 
 
 @pytest.mark.parametrize("batch_norm", ["stored", "reestimate", "batch"])
-@pytest.mark.parametrize("measure", [keskar_sharpness, lambda_max])
+@pytest.mark.parametrize("measure", MEASURES)
 def test_the_network_is_left_as_it_was(measure, batch_norm):
     model, x, y = normed()
     before = state_of(model)
@@ -410,7 +417,7 @@ def test_the_network_is_left_as_it_was(measure, batch_norm):
 
 
 @pytest.mark.parametrize("batch_norm", ["stored", "reestimate", "batch"])
-@pytest.mark.parametrize("measure", [keskar_sharpness, lambda_max])
+@pytest.mark.parametrize("measure", MEASURES)
 def test_the_network_is_left_as_it_was_after_an_exception(measure, batch_norm):
     model, x, y = normed()
     before, calls = state_of(model), []
@@ -444,14 +451,14 @@ class Noisy(nn.Module):
 
 
 @pytest.mark.parametrize("batch_norm", ["stored", "batch"])
-@pytest.mark.parametrize("measure", [keskar_sharpness, lambda_max])
+@pytest.mark.parametrize("measure", MEASURES)
 def test_a_network_that_is_not_deterministic_is_refused(measure, batch_norm):
     model, x, y = normed()
     with pytest.raises(ValueError, match="two evaluations.*random"):
         measure(Noisy(model), x, y, batch_norm=batch_norm)
 
 
-@pytest.mark.parametrize("measure", [keskar_sharpness, lambda_max])
+@pytest.mark.parametrize("measure", MEASURES)
 def test_a_loss_that_is_not_finite_is_refused(measure):
     model, x, y = classifier()
     with torch.no_grad():
@@ -553,3 +560,81 @@ def test_more_eigenvalues_than_there_are_is_refused():
     model = Quadratic(np.ones(5), np.ones(5), np.ones(5))
     with pytest.raises(ValueError, match="k = 5"):
         lambda_max(model, X, Y, k=5, loss=total)
+
+
+# Scale-invariant box, trace, SAM's objective
+
+
+def rescaled_pair():
+    """A ReLU network, and the same function with its first layer halved and its second doubled."""
+    torch.manual_seed(7)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other[0].weight *= 0.5
+        other[0].bias *= 0.5
+        other[2].weight *= 2
+    return model, other, torch.randn(40, 4, dtype=torch.float64), torch.randint(3, (40,))
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_only_the_adaptive_measures_do_not_see_a_rescaling_that_keeps_the_function(adaptive):
+    model, other, x, y = rescaled_pair()
+    assert evaluate(model, x, y) == evaluate(other, x, y)
+    for measure, size in ((keskar_sharpness, {"epsilon": 0.05}), (sam_sharpness, {"rho": 0.1})):
+        values = [measure(m, x, y, adaptive=adaptive, **size).value for m in (model, other)]
+        assert (values[0] == pytest.approx(values[1], rel=1e-12)) == adaptive
+        assert min(values) > 0
+
+
+def test_the_adaptive_metric_of_a_diagonal_quadratic_is_that_of_its_corner():
+    model, x, g, d = quadratic()
+    b = 1e-3 * np.abs(x)
+    exact = 100 * (np.abs(g) * b + d * b**2 / 2).sum() / 1.01
+    found = keskar_sharpness(model, X, Y, loss=total, adaptive=True)
+    assert found.value == pytest.approx(exact, rel=1e-9)
+
+
+def test_the_trace_of_a_diagonal_hessian_is_exact():
+    model, _, _, d = quadratic()
+    found = hessian_trace(model, X, Y, loss=total, probes=3)
+    assert found.value == pytest.approx(d.sum(), rel=1e-12)
+    assert found.standard_error == pytest.approx(0, abs=1e-12)
+    assert (found.probes, found.n) == (3, 3)
+
+
+def test_the_trace_of_a_classifier_converges_to_that_of_the_dense_hessian():
+    model, x, y = classifier()
+    exact = float(torch.trace(dense_hessian(model, x, y)))
+    found = hessian_trace(model, x, y, probes=400, seed=1)
+    assert abs(found.value - exact) < 4 * found.standard_error
+    assert found.standard_error < 0.05 * exact
+    assert hessian_trace(model, x, y, probes=400, seed=1) == found
+    assert hessian_trace(model, x, y, probes=400, seed=2).value != found.value
+
+
+def test_sams_sharpness_of_a_quadratic_has_a_closed_form():
+    model, x, g, d = quadratic()
+    for adaptive, scale in ((False, np.ones_like(x)), (True, np.abs(x))):
+        e = 0.1 * scale**2 * g / np.linalg.norm(scale * g)
+        found = sam_sharpness(model, X, Y, loss=total, rho=0.1, adaptive=adaptive)
+        assert found.value == pytest.approx(g @ e + d @ e**2 / 2, rel=1e-9)
+        assert found.max_loss - found.loss == found.value
+
+
+def test_a_gradient_of_zero_gives_no_rise():
+    model = Quadratic(np.ones(4), np.zeros(4), np.ones(4))
+    assert sam_sharpness(model, X, Y, loss=total).value == 0
+
+
+@pytest.mark.parametrize(
+    ("measure", "options", "message"),
+    [
+        (hessian_trace, {"probes": 1}, "probes = 1: at least 2"),
+        (sam_sharpness, {"rho": 0.0}, "rho = 0.0: must be positive"),
+        (keskar_sharpness, {"adaptive": True, "subspace": 3}, "subspace = 3: must be None"),
+    ],
+)
+def test_options_of_the_later_measures_are_refused_by_name(measure, options, message):
+    with pytest.raises(ValueError, match=message):
+        measure(*classifier(), **options)
