@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bsglib import train as module
 from bsglib.data import load
@@ -391,6 +392,37 @@ def test_a_damaged_run_is_trained_again_to_the_same_numbers(tiny, store, caplog)
         second = train(tiny(), store=store)
     assert "final.safetensors" in caplog.text
     assert same(first, second)
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuse what would make the host wait for an accelerator: a value read, a size found out."""
+
+    waits = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        assert name not in self.waits, f"{name} in a step"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("options", [{"momentum": 0.9}, {"optimizer": "adam"}, {"rho": 0.05}])
+@pytest.mark.parametrize("network", ["surlemont", "kaabachi"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_no_step_of_training_waits_for_the_device(tiny, options, network, dtype):
+    config = tiny(network=network, network_options={"width": 0.1}, dtype=dtype, **options)
+    dataset = dataset_of(config)
+    model = build_model(config, dataset)
+    optimizer = build_optimizer(config, model)
+    index = torch.arange(16)
+    with NoWaiting():
+        for _ in range(2):
+            x = dataset.as_input(dataset.train.x[index], module.DTYPES[dtype])
+            y = dataset.train.y[index]
+            loss, hits = train_batch(model, optimizer, x, y, autocast=dtype == "bfloat16")
+    assert loss.item() > 0
+    assert 0 <= hits.item() <= 16
+    with pytest.raises(AssertionError, match="_local_scalar_dense in a step"), NoWaiting():
+        loss.item()
 
 
 @pytest.mark.parametrize(("train_size", "batch_size"), [(49, 16), (50, 1)])
