@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 ROOT = Path(__file__).resolve().parent.parent  # relative paths in parameters start here
 
@@ -58,10 +58,25 @@ class RunConfig(Parameters):
     scaling: Literal["none", "linear", "sqrt"] = "none"
     rho: float | None = Field(default=None, ge=0)  # radius of SAM; None: plain optimizer
     epochs: int = Field(gt=0)  # at most
-    patience: int | None = Field(default=None, gt=0)  # epochs without a better running accuracy
+    patience: int | None = Field(default=None, gt=0)  # epochs without a better running value of
+    patience_on: Literal["accuracy", "loss"] = "accuracy"
+    target_loss: float | None = Field(default=None, gt=0)  # running loss at which training stops
+    first_epochs: int = Field(default=0, ge=0)  # of all; after them the optimizer starts anew
+    first_batch_size: int | None = Field(default=None, gt=0)  # in them
     evaluate: Literal["every", "log"] = "every"  # epochs at which whole sets are evaluated
     dtype: Literal["float64", "float32", "bfloat16"] = "float32"
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        given = self.first_epochs > 0, self.first_batch_size is not None
+        if any(given) and not (all(given) and self.first_epochs < self.epochs):
+            raise ValueError(
+                f"parameters 'first_epochs' = {self.first_epochs} and 'first_batch_size' = "
+                f"{self.first_batch_size}: allowed are both, with fewer than 'epochs' = "
+                f"{self.epochs}, or neither"
+            )
+        return self
 
     def canonical(self) -> str:
         """Return the config as JSON, types normalised, keys sorted, defaults left out.
@@ -153,6 +168,8 @@ def nearest(name: str, allowed: Any) -> str:
 
 
 def _explain(error: Mapping[str, Any], model: type[BaseModel]) -> str:
+    if not error["loc"]:  # about several parameters: the message names them
+        return error["msg"].removeprefix("Value error, ")
     name, value = ".".join(map(str, error["loc"])), error["input"]
     allowed = sorted(model.model_fields)
     if error["type"] == "extra_forbidden":

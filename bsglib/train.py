@@ -79,11 +79,12 @@ def dataset_of(config: RunConfig) -> Dataset:
         split_seed=config.split_seed,
         standardise=config.standardise,
     )
-    if config.batch_size > len(dataset.train):
-        raise ParameterError(
-            f"parameter 'batch_size' = {config.batch_size}: the training set has "
-            f"{len(dataset.train)} examples, a batch cannot be larger"
-        )
+    for name in ("batch_size", "first_batch_size"):
+        if (size := getattr(config, name) or 0) > len(dataset.train):
+            raise ParameterError(
+                f"parameter {name!r} = {size}: the training set has {len(dataset.train)} "
+                "examples, a batch cannot be larger"
+            )
     return dataset.to(runtime.device())
 
 
@@ -133,7 +134,7 @@ class _State:
     optimizer: torch.optim.Optimizer
     history: list[dict] = field(default_factory=list)
     updates: int = 0
-    best_accuracy: float = -1.0
+    best: float | None = None  # running accuracy, or minus the running loss
     stale_epochs: int = 0
     diverged_at: int | None = None
     wall_time_s: float = 0.0
@@ -181,21 +182,27 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
     return base if config.rho is None else SAM(base, rho=config.rho, model=model)
 
 
-def schedule_of(config: RunConfig) -> Schedule:
-    """Return the config's learning-rate schedule."""
-    return Schedule(config.base_lr, config.batch_size, config.reference_batch_size, config.scaling)
+def batch_size_at(config: RunConfig, epoch: int) -> int:
+    """Return the batch size of an epoch, counted from 0."""
+    return config.first_batch_size if epoch < config.first_epochs else config.batch_size
+
+
+def schedule_of(config: RunConfig, batch_size: int) -> Schedule:
+    """Return the config's learning-rate schedule at a batch size."""
+    return Schedule(config.base_lr, batch_size, config.reference_batch_size, config.scaling)
 
 
 def _fresh(config: RunConfig, dataset: Dataset) -> _State:
     torch.manual_seed(config.seed)
     model = build_model(config, dataset)
-    last = len(dataset.train) % config.batch_size or config.batch_size
-    if last == 1 and any(isinstance(m, nn.BatchNorm1d) for m in model.modules()):
-        raise ParameterError(
-            f"parameter 'batch_size' = {config.batch_size}: the last batch of the "
-            f"{len(dataset.train)} training examples has one, and batch norm in "
-            f"{config.network!r} needs two; choose another batch_size or train_size"
-        )
+    for size in {batch_size_at(config, 0), config.batch_size}:
+        last = len(dataset.train) % size or size
+        if last == 1 and any(isinstance(m, nn.BatchNorm1d) for m in model.modules()):
+            raise ParameterError(
+                f"parameter 'batch_size' = {size}: the last batch of the {len(dataset.train)} "
+                f"training examples has one, and batch norm in {config.network!r} needs two; "
+                "choose another batch_size or train_size"
+            )
     return _State(model, build_optimizer(config, model))
 
 
@@ -230,9 +237,13 @@ def train_batch(model, optimizer, x: Tensor, y: Tensor, *, autocast: bool) -> tu
 
 
 def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
-    epoch, schedule, train = len(state.history), schedule_of(config), dataset.train
+    epoch, train = len(state.history), dataset.train
+    batch_size = batch_size_at(config, epoch)
+    schedule = schedule_of(config, batch_size)
+    if epoch and epoch == config.first_epochs:
+        state.optimizer, state.best = build_optimizer(config, state.model), None
     shuffle = np.random.default_rng([config.seed, epoch]).permutation(len(train))
-    batches = torch.from_numpy(shuffle).to(train.y.device).split(config.batch_size)
+    batches = torch.from_numpy(shuffle).to(train.y.device).split(batch_size)
     losses, correct = [], []
     start = time.perf_counter()
     state.model.train()
@@ -258,8 +269,9 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
         "running_loss": float((losses * sizes).sum() / sizes.sum()),
         "running_accuracy": int(torch.stack(correct).sum()) / len(train),
     }
-    improved = row["running_accuracy"] > state.best_accuracy
-    state.best_accuracy = max(row["running_accuracy"], state.best_accuracy)
+    value = row["running_accuracy"] if config.patience_on == "accuracy" else -row["running_loss"]
+    improved = state.best is None or value > state.best
+    state.best = value if improved else state.best
     state.stale_epochs = 0 if improved else state.stale_epochs + 1
     state.history.append(row)
 
@@ -267,8 +279,12 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
 def _stopped(state: _State, config: RunConfig) -> str | None:
     if state.diverged_at is not None:
         return "diverged"
-    if config.patience is not None and state.stale_epochs >= config.patience:
-        return "patience"
+    if len(state.history) > config.first_epochs:
+        if config.patience is not None and state.stale_epochs >= config.patience:
+            return "patience"
+        loss, target = state.history[-1]["running_loss"], config.target_loss
+        if target is not None and loss <= target:
+            return "target_loss"
     return "epochs" if len(state.history) >= config.epochs else None
 
 
@@ -300,7 +316,7 @@ def _reestimate(state: _State, dataset: Dataset) -> None:
         row[f"{name}_before_reestimation"], row[name] = row[name], value
 
 
-PLAIN = ("history", "updates", "best_accuracy", "stale_epochs", "diverged_at", "wall_time_s")
+PLAIN = ("history", "updates", "best", "stale_epochs", "diverged_at", "wall_time_s")
 
 
 def _checkpoint(state: _State) -> bytes:

@@ -57,6 +57,8 @@ RESUMED = {  # epochs of 4 batches, 5 of them; killed in the middle of the third
     "bfloat16": {"momentum": 0.9, "dtype": "bfloat16", "evaluate": "log"},
     "batch norm": {"network": "test_train:normed", "network_options": {}, "momentum": 0.9},
     "patience": {"base_lr": 1e-6, "patience": 4},
+    "warm start": {"first_batch_size": 13, "first_epochs": 3, "momentum": 0.9},
+    "target": {"patience": 2, "patience_on": "loss", "target_loss": 1e-9},
     "many layers": {
         "network": "kaabachi",
         "network_options": {"width": 0.03},
@@ -392,6 +394,38 @@ def test_a_damaged_run_is_trained_again_to_the_same_numbers(tiny, store, caplog)
         second = train(tiny(), store=store)
     assert "final.safetensors" in caplog.text
     assert same(first, second)
+
+
+def test_a_warm_start_is_the_small_batch_run_and_then_one_with_a_new_optimizer(tiny):
+    options = {"momentum": 0.9, "network_options": {"width": 0.0625, "dropout": 0.0}}
+    small = train(tiny(batch_size=10, epochs=2, **options))
+    warm = train(tiny(batch_size=25, first_batch_size=10, first_epochs=2, epochs=5, **options))
+    same = ["epoch", "updates", "running_loss", "running_accuracy"]
+    assert warm.history[same].head(2).equals(small.history[same])
+    assert warm.history["updates"].tolist() == [5, 10, 12, 14, 16]
+    config = tiny(batch_size=25, epochs=5, **options)
+    state = module._fresh(config, dataset_of(config))
+    state.model.load_state_dict(small.weights)
+    state.history = [{}, {}]  # the third epoch's order follows, with an optimizer not used before
+    module._train_epoch(state, config, dataset_of(config))
+    assert state.history[2]["running_loss"] == warm.history["running_loss"][2]
+
+
+def test_patience_and_target_may_look_at_the_loss(tiny):
+    steady = {"epochs": 8, "base_lr": 0.02, "batch_size": 50}
+    steady |= {"network_options": {"width": 0.0625, "dropout": 0.0}}
+    target = float(train(tiny(**steady)).history["running_loss"][3])
+    reached = train(tiny(target_loss=target, **steady))
+    assert (reached.result["stopped"], len(reached.history)) == ("target_loss", 4)
+    assert train(tiny(target_loss=1e-9, **steady)).result["stopped"] == "epochs"
+    improving = train(tiny(patience=1, patience_on="loss", **steady))
+    assert improving.result["stopped"] == "epochs"
+    rising = train(tiny(epochs=30, patience=1, patience_on="loss", base_lr=3.0))
+    losses = rising.history["running_loss"].tolist()
+    assert rising.result["stopped"] in ("patience", "diverged")
+    if rising.result["stopped"] == "patience":
+        assert losses[-1] >= min(losses[:-1])
+        assert losses[:-1] == sorted(losses[:-1], reverse=True)
 
 
 class NoWaiting(TorchDispatchMode):
