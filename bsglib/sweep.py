@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from bsglib import runtime
 from bsglib.data import checksum
+from bsglib.landscape import interpolate
 from bsglib.params import RunConfig, digest
 from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max, sam_sharpness
 from bsglib.store import Store, StoreError
@@ -35,21 +37,28 @@ MEASURES = {
     measure.__name__: measure
     for measure in (keskar_sharpness, lambda_max, hessian_trace, sam_sharpness)
 }
+LINE = "interpolate"  # the measure that takes a second run
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A function of MEASURES, applied to a run's last weights and first training examples."""
+    """A function of MEASURES, applied to a run's last weights and first training examples.
+
+    Or LINE: loss and accuracy between the last weights of another run, at alpha = 0, and this
+    one's, at alpha = 1, over the first training examples and as many test examples.
+    """
 
     name: str
     examples: int
     options: dict[str, Any] = field(default_factory=dict)
+    start: RunConfig | None = None  # the other run of a LINE
 
     @property
     def file(self) -> str:
         """Return where a run keeps it."""
-        key = digest(self.name, str(self.examples), json.dumps(self.options, sort_keys=True))
-        return f"measures/{self.name}-{key}.json"
+        parts = [self.name, str(self.examples), json.dumps(self.options, sort_keys=True)]
+        parts += [] if self.start is None else [self.start.canonical()]
+        return f"measures/{self.name}-{digest(*parts)}.json"
 
 
 @dataclass(frozen=True)
@@ -88,13 +97,31 @@ def compute(entry: Entry, root: str) -> str:
             store.remove_leftovers(run.id)
             if not run.diverged and stored_measure(run.id, measure, store) is None:
                 content = {"name": measure.name, "examples": measure.examples}
-                values = _measure(run, measure)
+                values = (_line if measure.name == LINE else _measure)(run, measure, store)
                 content |= {"options": measure.options, "values": values}
                 store.write_json(run.id, measure.file, content)
     return run.id
 
 
-def _measure(run: Run, measure: Measure) -> dict[str, Any]:
+def _line(run: Run, measure: Measure, store: Store) -> dict[str, list]:
+    start, dataset = train(measure.start, store=store), dataset_of(run.config)
+    if start.diverged:
+        return {"rows": []}
+    sets = {
+        name: (
+            dataset.as_input(split.x[: measure.examples], DTYPES[run.config.dtype]),
+            split.y[: measure.examples],
+        )
+        for name, split in (("train", dataset.train), ("test", dataset.test))
+    }
+    options = {"low": -1.0, "high": 2.0, "points": 25} | measure.options
+    alphas = np.linspace(*(options.pop(name) for name in ("low", "high", "points")))
+    model = run.model().to(runtime.device())
+    rows = interpolate(model, start.weights, run.weights, sets, alphas=alphas, **options)
+    return {"rows": rows.to_dict("records")}
+
+
+def _measure(run: Run, measure: Measure, store: Store) -> dict[str, Any]:
     dataset = dataset_of(run.config)
     x = dataset.as_input(dataset.train.x[: measure.examples], DTYPES[run.config.dtype])
     y = dataset.train.y[: measure.examples]

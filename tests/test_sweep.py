@@ -12,6 +12,7 @@ from torch import nn
 from bsglib import sweep as module
 from bsglib import train as train_module
 from bsglib.data import load
+from bsglib.evaluate import evaluate
 from bsglib.params import RunConfig
 from bsglib.sharpness import keskar_sharpness
 from bsglib.store import Store
@@ -113,6 +114,37 @@ def test_a_measure_is_that_of_the_last_weights_and_first_training_examples(store
     stored = stored_measure(run.id, SHARPNESS, store)
     assert stored == vars(found)
     assert stored["n"] == 20
+
+
+def line(start, **options):
+    return Measure("interpolate", 20, {"points": 4} | options, start)
+
+
+def test_a_line_joins_the_weights_of_two_runs(store):
+    small, large = config(), config(batch_size=25)
+    entry = Entry(large, (line(small), line(small, path="curvilinear")))
+    sweep([entry], store, workers=0)  # the other run is trained where it is missing
+    runs = [stored_run(c, load("digits").checksum, store) for c in (small, large)]
+    dataset = load("digits", train_size=50)
+    for measure in entry.measures:
+        rows = stored_measure(runs[1].id, measure, store)["rows"]
+        assert [(r["alpha"], r["set"]) for r in rows] == [
+            (alpha, name) for alpha in (-1.0, 0.0, 1.0, 2.0) for name in ("train", "test")
+        ]
+        for alpha, run in enumerate(runs):
+            for name in ("train", "test"):
+                split = getattr(dataset, name)
+                x, y = dataset.as_input(split.x[:20], torch.float64), split.y[:20]
+                (row,) = (r for r in rows if r["alpha"] == alpha and r["set"] == name)
+                assert row["loss"] == pytest.approx(evaluate(run.model(), x, y).loss, rel=1e-12)
+    assert len({measure.file for measure in (*entry.measures, line(large))}) == 3
+
+
+def test_a_line_from_a_diverged_run_has_no_points(store):
+    entry = Entry(config(), (line(config(base_lr=1e30)),))
+    sweep([entry], store, workers=0)
+    assert is_stored(entry, store)
+    assert stored_measure(run_of(entry, store).id, entry.measures[0], store) == {"rows": []}
 
 
 def test_a_second_call_computes_nothing(store, monkeypatch):

@@ -86,12 +86,12 @@ class Study:
                 f"none of the {len(entries)} runs of {self.name}, profile {parameters.profile!r}, "
                 f"is stored; set compute to true, or run `bsg compute {self.name} --profile ...`"
             )
-        histories = [history for _, history in present]
         return Results(
             study=self,
             parameters=parameters,
-            runs=pd.DataFrame([row for row, _ in present]),
-            history=pd.concat(histories, ignore_index=True) if histories else pd.DataFrame(),
+            runs=pd.DataFrame([numbers.row for numbers in present]),
+            history=_joined([numbers.history for numbers in present]),
+            points=_joined([numbers.points for numbers in present]),
             timings=self._timings(parameters, store, exported),
             designed=len(entries),
             computed=len(todo) if parameters.compute else 0,
@@ -134,12 +134,13 @@ class Study:
 
 @dataclass(frozen=True, repr=False)
 class Results:
-    """A study's numbers as tidy tables: a row per run, per run and epoch, per timed epoch."""
+    """A study's numbers as tidy tables: a row per run, run and epoch, point, timed epoch."""
 
     study: Study
     parameters: StudyParameters
     runs: pd.DataFrame
     history: pd.DataFrame
+    points: pd.DataFrame  # of measures that have several, such as lines between minimizers
     timings: pd.DataFrame
     designed: int
     computed: int = field(compare=False)
@@ -189,26 +190,46 @@ class Results:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """What one entry gave: a row, its history, and the points of its measures."""
+
+    row: dict[str, Any]
+    history: pd.DataFrame
+    points: pd.DataFrame
+
+
+TABLES = ("runs", "history", "points", "timings")
+
+
+@dataclass(frozen=True)
 class Export:
     """Published numbers of one study and profile."""
 
     runs: pd.DataFrame
     history: pd.DataFrame
+    points: pd.DataFrame
     timings: pd.DataFrame
 
-    def find(self, entry: Entry) -> tuple[dict, pd.DataFrame] | None:
-        """Return an entry's row and history, None if they are not published."""
-        runs, histories = self._by_entry
-        row = runs.get((entry.key, entry.arm))
-        return None if row is None else (row, histories[entry.key, entry.arm])
+    def find(self, entry: Entry) -> Numbers | None:
+        """Return an entry's numbers, None if they are not published."""
+        return self._by_entry.get((entry.key, entry.arm))
 
     @cached_property
-    def _by_entry(self) -> tuple[dict, dict]:
-        if self.runs.empty:
-            return {}, {}
-        keys = zip(self.runs["entry"], self.runs["arm"], strict=True)
-        rows = dict(zip(keys, self.runs.to_dict("records"), strict=True))
-        return rows, dict(iter(self.history.groupby(["entry", "arm"])))
+    def _by_entry(self) -> dict[tuple[str, str], Numbers]:
+        histories, points = (
+            dict(iter(table.groupby(["entry", "arm"]))) if len(table) else {}
+            for table in (self.history, self.points)
+        )
+        found = {}
+        for row in self.runs.to_dict("records"):
+            key = row["entry"], row["arm"]
+            found[key] = Numbers(row, histories[key], points.get(key, self.points.iloc[:0]))
+        return found
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    tables = [table for table in tables if len(table)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def export_folder(profile: str, study: str) -> Path:
@@ -219,17 +240,19 @@ def export_folder(profile: str, study: str) -> Path:
 def write_export(results: Results, folder: Path) -> None:
     """Write the numbers behind a study as CSV, to six digits: no weights, a few hundred KB."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("runs", "history", "timings"):
-        getattr(results, name).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    for name in TABLES:
+        path, table = folder / f"{name}.csv", getattr(results, name)
+        path.unlink(missing_ok=True)
+        if len(table):
+            table.to_csv(path, index=False, float_format="%.6g")
 
 
 def read_export(folder: Path) -> Export:
     """Return published numbers, empty tables where there are none."""
     tables = {}
-    for name in ("runs", "history", "timings"):
+    for name in TABLES:
         path = folder / f"{name}.csv"
-        has_rows = path.is_file() and path.stat().st_size > 1
-        tables[name] = pd.read_csv(path) if has_rows else pd.DataFrame()
+        tables[name] = pd.read_csv(path) if path.is_file() else pd.DataFrame()
     return Export(**tables)
 
 
@@ -238,8 +261,8 @@ def store_of(parameters: StudyParameters) -> Store:
     return Store(resolve(parameters.store or os.environ.get("BSG_STORE") or "runs"))
 
 
-def _stored(entry: Entry, store: Store) -> tuple[dict, pd.DataFrame] | None:
-    """One row for the run and its history, None if the run or a measure is missing."""
+def _stored(entry: Entry, store: Store) -> Numbers | None:
+    """The numbers of a stored run, None if it or one of its measures is missing."""
     run = stored_run(entry.config, checksum(entry.config.dataset), store)
     if run is None:
         return None
@@ -248,14 +271,19 @@ def _stored(entry: Entry, store: Store) -> tuple[dict, pd.DataFrame] | None:
     row = {"entry": entry.key, "arm": entry.arm, "part": entry.part} | config
     row |= {name: value for name, value in run.result.items() if name != "files"}
     row |= run.history.iloc[-1].drop(["epoch", "updates"]).to_dict()
+    labels = {name: row[name] for name in ("entry", "arm", "batch_size", "seed")}
+    points = []
     for measure in entry.measures:
         values = None if run.diverged else stored_measure(run.id, measure, store)
         if values is None and not run.diverged:
             return None
+        if values is not None and "rows" in values:
+            shown = {"measure": measure.name, **measure.options, **labels}
+            points.append(pd.DataFrame(values["rows"]).assign(**shown))
+            continue
         row |= {f"{measure.name}.{name}": value for name, value in (values or {}).items()}
         row |= {measure.name: row.get(f"{measure.name}.value", float("nan"))}
-    labels = {name: row[name] for name in ("entry", "arm", "batch_size", "seed")}
-    return row, run.history.assign(**labels)
+    return Numbers(row, run.history.assign(**labels), _joined(points))
 
 
 def means(runs: pd.DataFrame, *columns: str, scale: float = 1.0) -> pd.DataFrame:
