@@ -15,7 +15,7 @@ TITLES = {
     "keskar": "Keskar's metric",
     "report": "A published report, rebuilt",
     "sweep": "Sweep over the cores",
-    "growth": "Growth: exponent of seconds over size",
+    "growth": "Growth: exponent of seconds over size, between the two largest",
 }
 KIND = ("processor", "instructions", "cores", "memory_gb", "system")
 
@@ -38,8 +38,9 @@ def machines(results: dict[str, dict]) -> str:
     for result in results.values():
         machine = result["machine"]
         kinds["{}, {}, {} cores, {} GB, {}".format(*(machine[key] for key in KIND))] = None
-        versions |= {key: value for key, value in machine.items() if key not in KIND}
-    listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        for name in machine.keys() - set(KIND):
+            versions.setdefault(name, {})[machine[name]] = None
+    listed = ", ".join(f"{name} {' and '.join(versions[name])}" for name in sorted(versions))
     return f"Measured on: {'; '.join(kinds)}. Versions: {listed}."
 
 
@@ -78,11 +79,8 @@ def sizes(rows: list[dict]) -> str:
         for row in rows
         for size, seconds, mb in zip(row["sizes"], row["seconds"], row["peak_mb"], strict=True)
     ]
-    ends = [
-        [r["what"], r["against"], f"{r['last_exponent']:.2f}", f"{r['memory_exponent']:.2f}"]
-        for r in rows
-    ]
-    small = table(["what", "over", "exponent between the two largest", "of peak memory"], ends)
+    ends = [[r["what"], r["against"], f"{r['memory_exponent']:.2f}"] for r in rows]
+    small = table(["what", "over", "exponent of peak memory"], ends)
     return small + "\n\n" + table(["what", "size", "seconds", "peak MB"], lines)
 
 

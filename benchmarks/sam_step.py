@@ -1,7 +1,8 @@
 """One SAM step over one SGD step, ours and pytorch-optimizer's, beside the two gradients it needs.
 
-Each package against its own SGD step: what SAM adds to two gradients. The last column of rows
-compares the SAM steps themselves, all workers together against the peer on all cores.
+Each package against its own SGD step: what SAM adds to two gradients. The last row of a batch size
+compares the SAM steps themselves, all workers together against the peer on all cores. Batches are
+ready-made on both sides.
 """
 
 from benchmarks import side_by_side as bench
@@ -11,7 +12,7 @@ BATCH_SIZES = (32, 128, 512)
 
 
 def compare(batch_size: int, files: dict, repeats: int) -> tuple[list, str]:
-    ours = {"module": "ours.train", "size": runtime.cores(), "network": "surlemont"}
+    ours = {"module": "ours.step", "size": runtime.cores(), "network": "surlemont"}
     ours |= {"dataset": "fashion_mnist", "train_size": files["samples"], "optimizer": "sgd"}
     ours |= {"momentum": 0.9, "batch_size": batch_size}
     peer = {"module": "peers.sam", "network": "surlemont", "batch_size": batch_size, **files}
@@ -49,7 +50,7 @@ def main() -> None:
     sizes = BATCH_SIZES[-1:] if given.quick else BATCH_SIZES
     with bench.images("fashion_mnist", 1024 if given.quick else 4096) as files:
         for batch_size in sizes:
-            found, version = compare(batch_size, files, 2 if given.quick else 7)
+            found, version = compare(batch_size, files, 2 if given.quick else 5)
             rows += found
     bench.write("sam_step", rows, quick=given.quick, **{"pytorch-optimizer": version})
 

@@ -55,18 +55,26 @@ def fixed_function(
 
     No dropout, no TF32, and batch norm on the statistics of each chunk ("batch") or on running
     statistics ("stored", and "reestimate", where it is the caller who re-estimates them). Copy and
-    x lie in the memory format that is fastest for them; the model itself stays as it is.
+    x lie in the memory format that is fastest for them; the model itself stays as it is. It has to
+    be one that can be copied, so none with the old `torch.nn.utils.weight_norm`.
 
     Yields:
         the copy, in the mode it is to be measured in, and x.
 
     Raises:
-        ValueError: if batch_norm is none of these.
+        ValueError: if batch_norm is none of these, or the model cannot be copied.
     """
     if batch_norm not in BATCH_NORM:
         raise ValueError(f"batch_norm = {batch_norm!r}: allowed are {', '.join(BATCH_NORM)}")
     memory_format = _fastest_format(model, x)
-    network = deepcopy(model).to(memory_format=memory_format).eval().requires_grad_(True)
+    try:
+        network = deepcopy(model)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the network cannot be copied ({error}); torch.nn.utils.parametrizations holds "
+            "weight and spectral norms that can"
+        ) from error
+    network.to(memory_format=memory_format).eval().requires_grad_(True)
     if batch_norm == "batch":
         for layer in network.modules():
             layer.training = isinstance(layer, _BatchNorm)

@@ -231,7 +231,7 @@ def interpolate(
         )
     rows = {}
     first, _ = next(iter(sets.values()))
-    with fixed_function(model, first, batch_norm) as (model, first), one_thread(), torch.no_grad():
+    with fixed_function(model, first, batch_norm) as (model, _), one_thread(), torch.no_grad():
         a, b = _fitted(model, weights_a, "weights_a"), _fitted(model, weights_b, "weights_b")
         learned = dict(model.named_parameters(remove_duplicate=False))
         networks = [deepcopy(model) for _ in range(threads)]

@@ -1,7 +1,7 @@
 """Process-wide settings that make small trainings fast; the only place that sets them.
 
 Called where processes start: `keep_memory` when bsglib is imported, `single_thread` by everything
-that trains or measures (the notebooks' `check`, the sweep's workers, the command line).
+that trains or measures (a study's `run`, the workers of a sweep, timings, loss surfaces).
 """
 
 import contextlib

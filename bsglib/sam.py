@@ -99,7 +99,7 @@ class SAM(torch.optim.Optimizer):
             gradients = torch._foreach_mul(gradients, torch._foreach_abs(weights))
         q = 1.0 if self.p == float("inf") else self.p / (self.p - 1)
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, q)), q)
-        norm = norm.clamp(min=torch.finfo(norm.dtype).tiny)  # no branch: it would wait for a GPU
+        norm = norm.masked_fill(norm == 0, torch.inf)  # no step then; a branch would wait for a GPU
         if self.p == 2:
             eps = torch._foreach_mul(gradients, self.rho / norm)
         else:  # |g|^(q-1) / ||g||_q^(q/p), and q/p = q - 1

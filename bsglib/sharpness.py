@@ -142,8 +142,8 @@ def _lbfgsb(
     """Minimize in the box |z_i| <= bounds_i.
 
     Drives the compiled solver behind `scipy.optimize.minimize(method="L-BFGS-B")`, with its
-    defaults and no tolerances: `minimize` copies a million bounds through Python objects, which
-    takes half as long as all gradients. The two agree to the last bit, by a test.
+    defaults and no tolerances: `minimize` copies a million bounds through Python objects, one by
+    one. The two agree to the last bit, by a test.
 
     Returns:
         the number of iterations made and the solver's reason to stop.

@@ -104,9 +104,10 @@ def compute(entry: Entry, root: str) -> str:
 
 
 def _line(run: Run, measure: Measure, store: Store) -> dict[str, list]:
-    start, dataset = train(measure.start, store=store), dataset_of(run.config)
+    start = train(measure.start, store=store)
     if start.diverged:
         return {"rows": []}
+    dataset = dataset_of(run.config).to(runtime.device())
     sets = {
         name: (
             dataset.as_input(split.x[: measure.examples], DTYPES[run.config.dtype]),
@@ -122,7 +123,7 @@ def _line(run: Run, measure: Measure, store: Store) -> dict[str, list]:
 
 
 def _measure(run: Run, measure: Measure, store: Store) -> dict[str, Any]:
-    dataset = dataset_of(run.config)
+    dataset = dataset_of(run.config).to(runtime.device())
     x = dataset.as_input(dataset.train.x[: measure.examples], DTYPES[run.config.dtype])
     y = dataset.train.y[: measure.examples]
     model = run.model().to(runtime.device())
@@ -209,8 +210,9 @@ def _validate(entries: Sequence[Entry]) -> None:
     kinds = {
         (e.config.dataset, e.config.network, str(e.config.network_options)): e for e in entries
     }
-    largest = max(entries, key=lambda entry: entry.config.batch_size)
-    for entry in [largest, *kinds.values()]:
+    sizes = ("batch_size", "first_batch_size")
+    largest = [max(entries, key=lambda e, size=s: getattr(e.config, size) or 0) for s in sizes]
+    for entry in [*largest, *kinds.values()]:
         dataset = dataset_of(entry.config)
         with torch.random.fork_rng():
             build_model(entry.config, dataset)
@@ -298,7 +300,7 @@ def seconds(entries: Sequence[Entry]) -> float:
 
 def _seconds_per_sample(config: RunConfig) -> float:
     runtime.single_thread()
-    dataset = dataset_of(config)
+    dataset = dataset_of(config).to(runtime.device())
     model = build_model(config, dataset)
     optimizer = build_optimizer(config.model_copy(update={"rho": None}), model)
     x = dataset.as_input(dataset.train.x[: config.batch_size], DTYPES[config.dtype])

@@ -25,7 +25,7 @@ def epoch_times(configs: Sequence[RunConfig], *, samples: int, repeats: int) -> 
 
 
 def _prepare(config: RunConfig, samples: int):
-    dataset = dataset_of(config)
+    dataset = dataset_of(config).to(runtime.device())
     model = build_model(config, dataset)
     optimizer = build_optimizer(config, model)
     size, n = config.batch_size, len(dataset.train)

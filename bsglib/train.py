@@ -27,7 +27,7 @@ from bsglib.params import ParameterError, RunConfig, digest
 from bsglib.sam import SAM
 from bsglib.schedules import Schedule
 from bsglib.store import Store
-from bsglib.weights import reestimate_batch_norm
+from bsglib.weights import equal_parts, reestimate_batch_norm
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def run_id(config: RunConfig, data_checksum: str) -> str:
 
 
 def dataset_of(config: RunConfig) -> Dataset:
-    """Return the data a config names, split as it says, on the device.
+    """Return the data a config names, split as it says.
 
     Raises:
         ParameterError: if the batch is larger than the training set.
@@ -79,13 +79,18 @@ def dataset_of(config: RunConfig) -> Dataset:
         split_seed=config.split_seed,
         standardise=config.standardise,
     )
-    for name in ("batch_size", "first_batch_size"):
-        if (size := getattr(config, name) or 0) > len(dataset.train):
+    for name, size in _batch_sizes(config).items():
+        if size > len(dataset.train):
             raise ParameterError(
                 f"parameter {name!r} = {size}: the training set has {len(dataset.train)} "
                 "examples, a batch cannot be larger"
             )
-    return dataset.to(runtime.device())
+    return dataset
+
+
+def _batch_sizes(config: RunConfig) -> dict[str, int]:
+    sizes = {name: getattr(config, name) for name in ("batch_size", "first_batch_size")}
+    return {name: size for name, size in sizes.items() if size is not None}
 
 
 def train(config: RunConfig, *, store: Store | None = None, resume: bool = True) -> Run:
@@ -141,6 +146,7 @@ class _State:
 
 
 def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | None) -> Run:
+    dataset = dataset.to(runtime.device())
     with torch.random.fork_rng():
         state = _fresh(config, dataset)
         if store is not None:
@@ -165,11 +171,27 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
 
 
 def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
-    """Return the config's network with fresh weights, in its dtype, on the device."""
+    """Return the config's network with fresh weights, in its dtype, on the device.
+
+    Raises:
+        ParameterError: if a last batch would have one example, too few for its batch norm.
+    """
     shape, classes = dataset.input_shape, len(dataset.classes)
     model = models.build(config.network, shape, classes, **config.network_options)
+    normed = any(isinstance(m, nn.BatchNorm1d) for m in model.modules())
+    for name, size in _batch_sizes(config).items():
+        if normed and (len(dataset.train) % size or size) == 1:
+            raise ParameterError(
+                f"parameter {name!r} = {size}: the last batch of the {len(dataset.train)} "
+                f"training examples has one, and batch norm in {config.network!r} needs two; "
+                f"choose another {name} or train_size"
+            )
     layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
-    return model.to(runtime.device(), DTYPES[config.dtype], memory_format=layout)
+    model.to(runtime.device(), DTYPES[config.dtype], memory_format=layout)
+    for w in model.parameters():  # a fused step reads memory as it lies: it has to be dense
+        if not (w.is_contiguous() or w.is_contiguous(memory_format=layout)):
+            w.data = w.data.contiguous()
+    return model
 
 
 def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -177,6 +199,9 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
     options = {"lr": config.base_lr, "fused": True}  # one pass over the weights
     if config.optimizer == "sgd":
         base = torch.optim.SGD(model.parameters(), momentum=config.momentum, **options)
+        if config.momentum:  # there from the start: weights may get their first gradient late
+            for w in model.parameters():
+                base.state[w]["momentum_buffer"] = torch.zeros_like(w)
     else:  # Keras' defaults, which differ from torch's in eps
         base = torch.optim.Adam(model.parameters(), eps=1e-7, **options)
     return base if config.rho is None else SAM(base, rho=config.rho, model=model)
@@ -195,14 +220,6 @@ def schedule_of(config: RunConfig, batch_size: int) -> Schedule:
 def _fresh(config: RunConfig, dataset: Dataset) -> _State:
     torch.manual_seed(config.seed)
     model = build_model(config, dataset)
-    for size in {batch_size_at(config, 0), config.batch_size}:
-        last = len(dataset.train) % size or size
-        if last == 1 and any(isinstance(m, nn.BatchNorm1d) for m in model.modules()):
-            raise ParameterError(
-                f"parameter 'batch_size' = {size}: the last batch of the {len(dataset.train)} "
-                f"training examples has one, and batch norm in {config.network!r} needs two; "
-                "choose another batch_size or train_size"
-            )
     return _State(model, build_optimizer(config, model))
 
 
@@ -309,7 +326,7 @@ def _metrics(state: _State, dataset: Dataset) -> dict[str, float]:
 def _reestimate(state: _State, dataset: Dataset) -> None:
     """Average the batch statistics over the training set; keep the metrics before and after."""
     dtype = next(state.model.parameters()).dtype
-    parts = dataset.train.x.tensor_split(max(1, len(dataset.train) // 1024))
+    parts = equal_parts(dataset.train.x, 1024)
     reestimate_batch_norm(state.model, (dataset.as_input(part, dtype) for part in parts))
     row = state.history[-1]
     for name, value in _metrics(state, dataset).items():

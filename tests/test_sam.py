@@ -233,6 +233,24 @@ def test_a_zero_gradient_leaves_the_weights_where_they_are():
     assert all(torch.equal(a, b) for a, b in zip(before, weights_of(model), strict=True))
 
 
+@pytest.mark.parametrize("p", [1.5, 2, math.inf])
+@pytest.mark.parametrize("slope", [0.0, 1e-40, 1e-25, 1e-18])
+def test_a_gradient_too_small_for_its_norm_makes_no_large_step(p, slope):
+    weights = nn.Parameter(torch.zeros(4))
+    optimizer = SAM(torch.optim.SGD([weights], lr=0.0), rho=10.0, p=p)
+    seen = []
+
+    def closure():
+        optimizer.zero_grad()
+        seen.append(weights.detach().clone())
+        loss = slope * weights.sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert torch.linalg.vector_norm(seen[1], p) <= 10 * (1 + 1e-6)
+
+
 def test_parameters_without_gradient_are_neither_moved_nor_counted():
     model = network()
     model[0].requires_grad_(False)
