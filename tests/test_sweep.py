@@ -141,7 +141,7 @@ def test_a_line_joins_the_weights_of_two_runs(store):
 
 
 def test_a_line_from_a_diverged_run_has_no_points(store):
-    entry = Entry(config(), (line(config(base_lr=1e30)),))
+    entry = Entry(config(), (line(config(base_lr=1e200)),))
     sweep([entry], store, workers=0)
     assert is_stored(entry, store)
     assert stored_measure(run_of(entry, store).id, entry.measures[0], store) == {"rows": []}
