@@ -1,7 +1,8 @@
 """Process-wide settings that make small trainings fast; the only place that sets them.
 
-Called where processes start: `keep_memory` when bsglib is imported, `single_thread` by everything
-that trains or measures (a study's `run`, the workers of a sweep, timings, loss surfaces).
+Called where processes start: `keep_memory` when bsglib is imported, `share_memory` by the workers
+of a sweep, `single_thread` by everything that trains or measures (a study's `run`, the workers of a
+sweep, timings, loss surfaces).
 """
 
 import contextlib
@@ -15,20 +16,31 @@ import torch
 from threadpoolctl import threadpool_limits
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc, malloc.h
+_MOST = 2**31 - 1  # bytes
 
 
 def keep_memory() -> bool:
     """Return whether malloc was told to keep freed memory instead of handing it to the kernel.
 
     Activations of a large batch are otherwise unmapped and page-faulted in again at every step.
-    Threads started afterwards share the main thread's memory: one of their own would be in heaps
-    of 64 MiB, and whatever is larger would be handed back. Only glibc has the switch; elsewhere
-    nothing happens.
+    Only glibc has the switches; elsewhere nothing happens.
     """
+    return _mallopt({_M_MMAP_THRESHOLD: _MOST, _M_TRIM_THRESHOLD: _MOST})
+
+
+def share_memory() -> bool:
+    """Return whether threads started from now on were made to share the main thread's memory.
+
+    For a worker of Dask, which computes in a thread: memory of the thread's own would be in heaps
+    of 64 MiB, and whatever is larger would be handed back. Threads that compute at once, as of a
+    loss surface, are better off without: they would wait for each other.
+    """
+    return _mallopt({_M_ARENA_MAX: 1})
+
+
+def _mallopt(options: dict[int, int]) -> bool:
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        most = 2**31 - 1
-        options = {_M_MMAP_THRESHOLD: most, _M_TRIM_THRESHOLD: most, _M_ARENA_MAX: 1}
         return all([mallopt(option, value) for option, value in options.items()])
     return False
 

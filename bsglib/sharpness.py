@@ -99,8 +99,7 @@ def keskar_sharpness(
         else:
             space = _Subspace(theta, subspace, distribution, seed)
         bounds = epsilon * (np.abs(space.coordinates()) + 1)
-        start_loss, gradient = loss_and_gradient(model, x, y, **options)
-        require_fixed(start_loss, mean_loss(model, x, y, **options))
+        start_loss, gradient = _start(model, x, y, options)
         best, evaluations = start_loss, 1
 
         def ascend(z: np.ndarray) -> tuple[float, np.ndarray]:
@@ -207,8 +206,7 @@ def lambda_max(
         size = sum(w.numel() for w in model.parameters())
         if not 0 < k < size:
             raise ValueError(f"k = {k}: allowed are 1 to {size - 1}, one less than the weights")
-        start_loss, _ = loss_and_gradient(model, x, y, **options)
-        require_fixed(start_loss, mean_loss(model, x, y, **options))
+        _start(model, x, y, options)
 
         def product(v: np.ndarray) -> np.ndarray:
             nonlocal products
@@ -261,8 +259,7 @@ def hessian_trace(
         raise ValueError(f"probes = {probes}: at least 2 are needed for a standard error")
     options, generator = {"loss": loss, "chunk_size": chunk_size}, np.random.default_rng(seed)
     with _measured(model, x, batch_norm) as (model, x):  # a copy
-        start_loss, gradient = loss_and_gradient(model, x, y, **options)
-        require_fixed(start_loss, mean_loss(model, x, y, **options))
+        start_loss, gradient = _start(model, x, y, options)
         products = []
         for _ in range(probes):
             signs = torch.from_numpy(generator.choice([-1.0, 1.0], len(gradient))).to(gradient)
@@ -306,8 +303,7 @@ def sam_sharpness(
     options = {"loss": loss, "chunk_size": chunk_size}
     with _measured(model, x, batch_norm) as (model, x):  # a copy
         theta = flatten(model.parameters()).double()
-        start_loss, gradient = loss_and_gradient(model, x, y, **options)
-        require_fixed(start_loss, mean_loss(model, x, y, **options))
+        start_loss, gradient = _start(model, x, y, options)
         scale = theta.abs() if adaptive else torch.ones_like(theta)
         norm = (scale * gradient).norm()
         if norm > 0:
@@ -349,6 +345,13 @@ def _measured(model: nn.Module, x: Tensor, batch_norm: str) -> Iterator[tuple[nn
         if batch_norm == "reestimate":
             reestimate_batch_norm(network, equal_parts(x))
         yield network, x
+
+
+def _start(model: nn.Module, x: Tensor, y: Tensor, options: dict) -> tuple[float, Tensor]:
+    """Loss and gradient at the weights, of a loss that comes out the same again."""
+    loss, gradient = loss_and_gradient(model, x, y, **options)
+    require_fixed(loss, mean_loss(model, x, y, **options))
+    return loss, gradient
 
 
 class _Identity:

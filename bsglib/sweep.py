@@ -38,6 +38,7 @@ MEASURES = {
     for measure in (keskar_sharpness, lambda_max, hessian_trace, sam_sharpness)
 }
 LINE = "interpolate"  # the measure that takes a second run
+PRELOAD = "from bsglib import runtime\nruntime.share_memory()\n"  # before a worker's thread starts
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,7 @@ def _on_dask(entries, store, workers, scheduler, deadline):
         cluster = scheduler or LocalCluster(
             n_workers=min(workers or runtime.cores(), len(entries)),
             threads_per_worker=1,
-            preload="bsglib",  # its memory settings hold for threads that start afterwards
+            preload=PRELOAD,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs="ERROR",

@@ -1,5 +1,6 @@
 """Settings shared by all tests: one thread, a run store of their own, no traces left behind."""
 
+import copy
 import os
 
 import pytest
@@ -56,3 +57,23 @@ def tiny():
         return RunConfig(**values | changes)
 
     return make
+
+
+def state_of(model):
+    """Everything of a network that a measure has to leave as it was."""
+    return {
+        "tensors": copy.deepcopy(model.state_dict()),
+        "strides": [w.stride() for w in model.parameters()],
+        "modes": [m.training for m in model.modules()],
+        "flags": [w.requires_grad for w in model.parameters()],
+        "gradients": [None if w.grad is None else w.grad.clone() for w in model.parameters()],
+    }
+
+
+def assert_same_state(model, before):
+    now = state_of(model)
+    assert all(torch.equal(now["tensors"][k], t) for k, t in before["tensors"].items())
+    for key in ("strides", "modes", "flags"):
+        assert now[key] == before[key]
+    for a, b in zip(now["gradients"], before["gradients"], strict=True):
+        assert (a is None and b is None) or torch.equal(a, b)

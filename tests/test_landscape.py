@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import assert_same_state, state_of
 from torch import nn
 
 from bsglib import models
@@ -55,25 +56,6 @@ def images(dtype=torch.float64, n=21):
 
 def two_directions(model):
     return [filter_normalized_direction(model, seed=seed) for seed in (0, 1)]
-
-
-def state_of(model):
-    return {
-        "tensors": deepcopy(model.state_dict()),
-        "strides": [w.stride() for w in model.parameters()],
-        "modes": [m.training for m in model.modules()],
-        "flags": [w.requires_grad for w in model.parameters()],
-        "gradients": [None if w.grad is None else w.grad.clone() for w in model.parameters()],
-    }
-
-
-def assert_same_state(model, before):
-    now = state_of(model)
-    assert all(torch.equal(now["tensors"][k], t) for k, t in before["tensors"].items())
-    for key in ("strides", "modes", "flags"):
-        assert now[key] == before[key]
-    for a, b in zip(now["gradients"], before["gradients"], strict=True):
-        assert (a is None and b is None) or torch.equal(a, b)
 
 
 def failing_after(calls):

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from conftest import assert_same_state, state_of
 from scipy.optimize import Bounds, minimize
 from torch import nn
 from torch.func import functional_call, hessian
@@ -76,23 +77,6 @@ def normed(n=33):
     model[4].bias.requires_grad_(False)
     model[3].eval()
     return model, x, y
-
-
-def state_of(model):
-    return {
-        "tensors": copy.deepcopy(model.state_dict()),
-        "modes": [m.training for m in model.modules()],
-        "flags": [w.requires_grad for w in model.parameters()],
-        "gradients": [None if w.grad is None else w.grad.clone() for w in model.parameters()],
-    }
-
-
-def assert_same_state(model, before):
-    now = state_of(model)
-    assert all(torch.equal(now["tensors"][k], t) for k, t in before["tensors"].items())
-    assert (now["modes"], now["flags"]) == (before["modes"], before["flags"])
-    for a, b in zip(now["gradients"], before["gradients"], strict=True):
-        assert (a is None and b is None) or torch.equal(a, b)
 
 
 def dense_hessian(model, x, y):
