@@ -55,9 +55,13 @@ def between(low: float, high: float, *, ratios: bool = False) -> Rule:
 
 @dataclass(frozen=True)
 class Measured:
-    """The statistic of a claim, one value per seed, or the reason why there is none."""
+    """The statistic of a claim, one value per seed, or the reason why there is none.
+
+    A statistic that is not a mean over seeds brings its own `interval` instead of values.
+    """
 
     values: tuple[float, ...] = ()
+    interval: Interval | None = None
     not_testable: str | None = None
     note: str = ""  # what the values leave out
 
@@ -116,14 +120,14 @@ def verdict(claim: Claim, measured: Measured) -> Verdict:
     Outside the direction: not reproduced. Across a border: undecided. Too few seeds, or runs that
     have not got as far as the claim needs: not testable at this scale.
     """
-    if measured.not_testable or not measured.values:
+    if measured.not_testable or not (measured.values or measured.interval):
         return Verdict(claim, None, NOT_TESTABLE, measured.not_testable or "no runs")
     bad = [v for v in measured.values if not math.isfinite(v)]
     if bad:
         return Verdict(claim, None, NOT_TESTABLE, f"{len(bad)} values are not finite")
-    if claim.rule.ratios and min(measured.values) <= 0:
+    if claim.rule.ratios and min(measured.values, default=1) <= 0:
         return Verdict(claim, None, NOT_TESTABLE, "a ratio with zero")
-    ours = interval(measured.values, ratios=claim.rule.ratios)
+    ours = measured.interval or interval(measured.values, ratios=claim.rule.ratios)
     if ours.n < MIN_SEEDS:
         seeds = f"{ours.n} seed{'s' * (ours.n > 1)}, {MIN_SEEDS} needed"
         return Verdict(claim, ours, NOT_TESTABLE, seeds)

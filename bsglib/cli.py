@@ -13,13 +13,21 @@ import yaml
 
 from bsglib.data import SOURCES, DataError, data_folder, load
 from bsglib.models import ModelError
-from bsglib.papers import Study, StudyParameters, export_folder, store_of, surlemont, write_export
+from bsglib.papers import (
+    Study,
+    StudyParameters,
+    export_folder,
+    keskar,
+    store_of,
+    surlemont,
+    write_export,
+)
 from bsglib.params import ROOT, ParameterError, RunConfig, nearest, parse, resolve
 from bsglib.runtime import cores
 from bsglib.store import Store, StoreError
 from bsglib.sweep import Entry, SweepError, is_stored, megabytes, seconds, sweep
 
-STUDIES = {study.name: study for study in (surlemont.study,)}
+STUDIES = {study.name: study for study in (keskar.study, surlemont.study)}
 REPORTS, README = ROOT / "reports", ROOT / "README.md"
 
 commands = typer.Typer(
@@ -252,6 +260,7 @@ def _missing(study: Study, parameters: StudyParameters, part: int | None):
         raise ParameterError(f"part {part}: {study.name} has parts {parts}")
     entries = [entry for entry in entries if part in (None, entry.part)]
     store = store_of(parameters)
+    entries = [entry for entry in entries if entry.computable]
     return [entry for entry in entries if not is_stored(entry, store)], entries
 
 

@@ -146,6 +146,11 @@ def checksum(name: str) -> str:
     return _source(name, data_folder()).checksum
 
 
+def at_hand(name: str) -> bool:
+    """Return whether a data set needs no download."""
+    return name not in PUBLISHED or not PUBLISHED[name].missing(data_folder())
+
+
 @dataclass(frozen=True)
 class _Source:
     x: np.ndarray
@@ -228,8 +233,7 @@ class _Published:
     def verified(self, name: str, root: Path) -> list[Path]:
         """Return the files, downloaded if one is missing, once their md5 is right."""
         paths = [root / self.folder / file for file in self.md5]
-        missing = [path for path in paths if not path.is_file()]
-        if missing:
+        if missing := self.missing(root):
             self._download(name, root, missing[0])
         for path, md5 in zip(paths, self.md5.values(), strict=True):
             with open(path, "rb") as file:
@@ -239,6 +243,11 @@ class _Published:
                     f"damaged file {path}: md5 {found}, expected {md5}; delete it and retry"
                 )
         return paths
+
+    def missing(self, root: Path) -> list[Path]:
+        """Return the files that are not there."""
+        paths = [root / self.folder / file for file in self.md5]
+        return [path for path in paths if not path.is_file()]
 
     def _download(self, name: str, root: Path, missing: Path) -> None:
         import torchvision

@@ -1,6 +1,6 @@
-"""Means over seeds with their uncertainty."""
+"""Means over seeds with their uncertainty, and rank correlation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,3 +41,80 @@ def interval(values: Sequence[float], *, level: float = 0.95, ratios: bool = Fal
         half = stdtrit(n - 1, (1 + level) / 2) * x.std(ddof=1) / np.sqrt(n)
     ends = np.array([mean, mean - half, mean + half])
     return Interval(*map(float, np.exp(ends) if ratios else ends), n)
+
+
+def kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return Kendall's rank correlation of a and b over their last axis, in [-1, 1].
+
+    The mean over all pairs of sign(a_i - a_j) sign(b_i - b_j): a tie counts as zero (tau-a).
+
+    Args:
+        a, b: values [..., n], n >= 2.
+    """
+    a, b = (np.asarray(values, dtype=float) for values in (a, b))
+    i, j = np.triu_indices(a.shape[-1], k=1)
+    signs = np.sign(a[..., i] - a[..., j]) * np.sign(b[..., i] - b[..., j])
+    return signs.mean(axis=-1)
+
+
+def granulated_kendall(
+    a: np.ndarray, b: np.ndarray, axes: Mapping[str, Sequence[float]]
+) -> np.ndarray:
+    """Return the rank correlation of a and b with only one hyperparameter varying at a time.
+
+    Source: Jiang et al. 2020, section 3: Kendall's coefficient within each group of configurations
+    that differ in one hyperparameter alone, averaged over groups, then over hyperparameters. A
+    hyperparameter that drives both a and b through the others cannot fake it.
+
+    Args:
+        a, b: values [..., configurations].
+        axes: each hyperparameter's value in every configuration.
+
+    Raises:
+        ValueError: if no two configurations differ in one hyperparameter alone.
+    """
+    per_axis = []
+    for name in axes:
+        others = list(
+            zip(*(values for other, values in axes.items() if other != name), strict=True)
+        )
+        others = others or [()] * np.shape(a)[-1]
+        groups = [
+            [i for i, o in enumerate(others) if o == group] for group in dict.fromkeys(others)
+        ]
+        taus = [kendall(a[..., g], b[..., g]) for g in groups if len(g) > 1]
+        if taus:
+            per_axis.append(np.mean(taus, axis=0))
+    if not per_axis:
+        raise ValueError(f"axes {', '.join(axes)}: no two configurations differ in one alone")
+    return np.mean(per_axis, axis=0)
+
+
+def bootstrap(
+    statistic: Callable[..., np.ndarray],
+    *samples: np.ndarray,
+    replicates: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Return a statistic of configurations' means over seeds with its percentile interval.
+
+    Each configuration's seeds are drawn anew with replacement, the same ones for all samples.
+
+    Args:
+        statistic: from means [..., configurations], one array per sample, to values [...].
+        *samples: measurements [configurations, seeds].
+        replicates: how many draws.
+        seed: of the draws.
+        level: confidence, in (0, 1).
+
+    Returns:
+        the statistic of the means themselves, its interval, and the number of seeds.
+    """
+    configurations, n = samples[0].shape
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(n, size=(replicates, configurations, n))
+    means = [np.take_along_axis(s[None], draws, axis=2).mean(axis=2) for s in samples]
+    low, high = np.quantile(statistic(*means), [(1 - level) / 2, (1 + level) / 2])
+    centre = float(statistic(*(s.mean(axis=1) for s in samples)))
+    return Interval(centre, float(low), float(high), n)

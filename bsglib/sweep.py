@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from bsglib import runtime
-from bsglib.data import checksum
+from bsglib.data import at_hand, checksum
 from bsglib.landscape import interpolate
 from bsglib.params import RunConfig, digest
 from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max, sam_sharpness
@@ -53,6 +53,12 @@ class Measure:
     examples: int
     options: dict[str, Any] = field(default_factory=dict)
     start: RunConfig | None = None  # the other run of a LINE
+    label: str = ""  # column of the value in tables; "" is the name
+
+    @property
+    def column(self) -> str:
+        """Return the column of its value in tables."""
+        return self.label or self.name
 
     @property
     def file(self) -> str:
@@ -70,11 +76,18 @@ class Entry:
     measures: tuple[Measure, ...] = ()
     arm: str = ""
     part: int = 1
+    optional: bool = False  # left out, without an error, where its data are not at hand
 
     @cached_property
     def key(self) -> str:
         """Return the identity of config and measures, whatever machine computes them."""
-        return digest(self.config.canonical(), *(m.file for m in self.measures))
+        measures = (m.file + m.label for m in self.measures)
+        return digest(self.config.canonical(), *measures)
+
+    @property
+    def computable(self) -> bool:
+        """Return whether its data are at hand, or have to be."""
+        return not self.optional or at_hand(self.config.dataset)
 
     @cached_property
     def samples(self) -> int:

@@ -65,7 +65,8 @@ class Study:
             progress: show a bar; None: only in an interactive Jupyter session.
 
         Returns:
-            the numbers, without the runs that are missing if `parameters.compute` is False.
+            the numbers, without the runs that are missing if `parameters.compute` is False, and
+            without optional ones whose data are not at hand.
 
         Raises:
             ParameterError: if there are no runs at all.
@@ -74,7 +75,8 @@ class Study:
         store, entries = store_of(parameters), self.design(parameters)
         exported = read_export(export_folder(parameters.profile, self.name))
         found = [_stored(entry, store) or exported.find(entry) for entry in entries]
-        todo = [entry for entry, numbers in zip(entries, found, strict=True) if numbers is None]
+        missing = [entry for entry, numbers in zip(entries, found, strict=True) if numbers is None]
+        todo = [entry for entry in missing if entry.computable]
         if parameters.compute and todo:
             shown = "JPY_SESSION_NAME" in os.environ if progress is None else progress
             options = {"workers": parameters.workers, "scheduler": parameters.scheduler}
@@ -93,7 +95,7 @@ class Study:
             history=_joined([numbers.history for numbers in present]),
             points=_joined([numbers.points for numbers in present]),
             timings=self._timings(parameters, store, exported),
-            designed=len(entries),
+            designed=len(entries) - (len(missing) - len(todo)),
             computed=len(todo) if parameters.compute else 0,
         )
 
@@ -281,8 +283,9 @@ def _stored(entry: Entry, store: Store) -> Numbers | None:
             shown = {"measure": measure.name, **measure.options, **labels}
             points.append(pd.DataFrame(values["rows"]).assign(**shown))
             continue
-        row |= {f"{measure.name}.{name}": value for name, value in (values or {}).items()}
-        row |= {measure.name: row.get(f"{measure.name}.value", float("nan"))}
+        column = measure.column
+        row |= {f"{column}.{name}": value for name, value in (values or {}).items()}
+        row |= {column: row.get(f"{column}.value", float("nan"))}
     return Numbers(row, run.history.assign(**labels), _joined(points))
 
 

@@ -1,0 +1,31 @@
+"""Keskar, "Large-Batch Training and Generalization Gap" (slides), and the paper behind them.
+
+Do large batches converge to sharp minima, and do sharp minima generalize worse? Six networks, Adam,
+a small batch and one of a tenth of the data; Keskar et al. 2017, arXiv 1609.04836.
+"""
+
+from bsglib.papers import Study
+from bsglib.papers.keskar.claims import CLAIMS
+from bsglib.papers.keskar.protocol import KeskarParameters, design
+
+study = Study(
+    name="keskar_sharp_minima",
+    title="Do large batches end in sharp minima that generalize worse?",
+    source="Keskar, Large-Batch Training and Generalization Gap",
+    headline="linear",
+    main_claims=(
+        "keskar-f1-gap",
+        "keskar-f1-sharper",
+        "keskar-f2-gap",
+        "keskar-f2-sharper",
+        "keskar-c1-gap",
+        "keskar-c1-sharper",
+        "keskar-c1-gap-tuned",
+        "keskar-c1-sharper-loss",
+        "keskar-c1-correlation",
+    ),
+    parameters=KeskarParameters,
+    design=design,
+    timing=lambda parameters: None,
+    claims=CLAIMS,
+)

@@ -1,0 +1,343 @@
+"""Tables, rows and notes that the notebook on Keskar et al. shows."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from bsglib.data import at_hand
+from bsglib.papers import Results
+from bsglib.papers.keskar import published
+from bsglib.papers.keskar.claims import absence, of, tuned
+from bsglib.papers.keskar.protocol import (
+    ADAPTIVE,
+    CHOICES,
+    EVOLUTION,
+    HALF,
+    LB,
+    LONG,
+    LOSS,
+    RATES,
+    SB,
+    SHARPNESS,
+    SIZES,
+    SUBSPACE,
+    SUBSPACE_HALF,
+    UPDATES,
+    KeskarParameters,
+    label,
+)
+from bsglib.stats import interval
+
+PERCENT = 100.0
+
+
+def scope(p: KeskarParameters) -> pd.DataFrame:
+    """Return what differs from the source: quantity, paper, here, why."""
+    exact = p.dtype == "float64"
+    rows = [
+        ("optimizer", "Adam, rate not stated", f"Adam, {p.lr:g} at every batch size", "default"),
+        ("small batch", "256", "see the networks", "about N/200, as 256 of 50,000"),
+        ("large batch", "10 % of the data", "10 % of the data", "as the paper"),
+        (
+            "epochs",
+            "until the loss stops improving",
+            f"until {p.patience} without a lower training loss, and at most those of the networks",
+            "time",
+        ),
+        ("starts", "5", "see the networks", "time"),
+        (
+            "initial weights",
+            "uniform, others for each start",
+            "Glorot uniform, the same for SB and LB of a start",
+            "the authors' code",
+        ),
+        (
+            "sharpness measured on",
+            "the training set",
+            f"{p.sharpness_examples:,} examples of it",
+            "time",
+        ),
+        (
+            "batch norm there",
+            "batch statistics (Keras 1)",
+            "running statistics, re-estimated over the training set",
+            "a fixed function of the weights",
+        ),
+        (
+            "solver",
+            "L-BFGS-B, 10 iterations",
+            f"L-BFGS-B, {p.max_iter} iterations, objective scaled by its first gradient",
+            "ten iterations depend on the scale",
+        ),
+        (
+            "random subspace",
+            "100 dimensions, distribution not stated",
+            f"{p.subspace} dimensions, standard normal",
+            "chosen here",
+        ),
+        (
+            "arithmetic",
+            "not stated (float32)",
+            p.dtype,
+            "the same digits on every machine" if exact else "as the paper",
+        ),
+    ]
+    return pd.DataFrame(rows, columns=["quantity", "paper", "here", "why"]).set_index("quantity")
+
+
+def networks(p: KeskarParameters) -> pd.DataFrame:
+    """Return a row per network of the source: its data, size and batches here, or why it is not."""
+    rows = []
+    for name in published.NETWORKS:
+        if (network := p.networks.get(name)) is None:
+            rows.append({"network": name, "data": "not in this profile"})
+            continue
+        size = "all" if network.train_size is None else f"{network.train_size:,}"
+        missing = network.optional and not at_hand(network.dataset)
+        rows.append(
+            {
+                "network": name,
+                "data": network.dataset + ": not at hand" * missing,
+                "training examples": size,
+                "width": f"{network.width:g}",
+                "dropout": "as the paper" if network.dropout is None else f"{network.dropout:g}",
+                "SB": str(network.small_batch),
+                "LB": str(network.large_batch),
+                "epochs, at most": str(network.epochs),
+                "starts": str(len(network.seeds)),
+            }
+        )
+    return pd.DataFrame(rows).fillna("").set_index("network")
+
+
+def accuracy(results: Results) -> pd.DataFrame:
+    """Return training and test accuracy in per cent, the paper's beside ours, SB and LB."""
+    columns = [
+        (f"{word} {kind}", kind, f"{part}_accuracy", PERCENT)
+        for part, word in (("train", "training"), ("test", "test"))
+        for kind in (SB, LB)
+    ]
+    return _beside(results, published.ACCURACY, columns)
+
+
+def sharpness(results: Results, *, subspace: bool) -> pd.DataFrame:
+    """Return the metric in per cent, the paper's beside ours, at two box widths, SB and LB."""
+    p = results.parameters
+    table = published.SUBSPACE if subspace else published.FULL_SPACE
+    names = (SUBSPACE, SUBSPACE_HALF) if subspace else (SHARPNESS, HALF)
+    columns = [
+        (f"{kind}, ε = {epsilon:g}", kind, column, 1.0)
+        for column, epsilon in zip(names, (p.epsilon, p.epsilon / 2), strict=True)
+        for kind in (SB, LB)
+    ]
+    return _beside(results, table, columns)
+
+
+def _beside(results: Results, stated: dict, columns: list) -> pd.DataFrame:
+    """A row per network and source: what the paper states, what was measured, with n."""
+    rows = []
+    for name in published.NETWORKS:
+        heads = [head for head, *_ in columns]
+        paper = dict(zip(heads, map(str, stated[name]), strict=True))
+        rows.append({"network": name, "": "paper", "n": "5"} | paper)
+        found = {kind: of(results, name, kind) for kind in (SB, LB)}
+        ours = {
+            head: _mean_and_deviation(scale * found[kind][column])
+            for head, kind, column, scale in columns
+            if len(found[kind])
+        }
+        n = max(len(runs) for runs in found.values())
+        if not ours:
+            ours = {heads[0]: absence(results, name, LB)}
+        rows.append({"network": name, "": "ours", "n": str(n)} | ours)
+    return pd.DataFrame(rows).fillna("").set_index(["network", ""])
+
+
+def _mean_and_deviation(values: pd.Series) -> str:
+    deviation = f" ± {values.std():.2g}" if len(values) > 1 else ""
+    digits = 2 if abs(values.mean()) < 100 else 1
+    return f"{values.mean():.{digits}f}{deviation}"
+
+
+def other_measures(results: Results) -> pd.DataFrame:
+    """Return means over seeds of what else measures curvature, and of the losses there."""
+    names = {
+        "phi (%)": SHARPNESS,
+        "phi, adaptive box (%)": ADAPTIVE,
+        "lambda_max": "lambda_max",
+        "Hessian trace": "hessian_trace",
+        "training loss": "train_loss",
+    }
+    rows = {
+        (name, kind): {head: runs[column].mean() for head, column in names.items()}
+        for name in results.parameters.networks
+        for kind in (SB, LB)
+        if len(runs := of(results, name, kind))
+    }
+    return _table(rows, ["network", "batch"])
+
+
+def solver(results: Results) -> pd.DataFrame:
+    """Return iterations, evaluations and the solver's reasons to stop, for the metric."""
+    rows = {}
+    for name in results.parameters.networks:
+        for kind in (SB, LB):
+            if len(runs := of(results, name, kind)):
+                stops = runs[f"{SHARPNESS}.stop"].value_counts()
+                rows[name, kind] = {
+                    "iterations": runs[f"{SHARPNESS}.iterations"].mean(),
+                    "evaluations": runs[f"{SHARPNESS}.evaluations"].mean(),
+                    "reasons to stop": "; ".join(f"{n} x {stop}" for stop, n in stops.items()),
+                }
+    return _table(rows, ["network", "batch"])
+
+
+def choices(results: Results) -> pd.DataFrame:
+    """Return what the choices that the paper leaves open do to the metric, for one network."""
+    p = results.parameters
+    words = {
+        SHARPNESS: "full space, as in the table above",
+        LONG: f"{p.long_iter} iterations instead of {p.max_iter}",
+        "literal_scale": "objective not scaled",
+        "batch_statistics": "batch norm on batch statistics",
+        SUBSPACE: "random subspace, as in the table above",
+        "unit_columns": "columns of length one",
+        "uniform_columns": "uniform columns of length one",
+    }
+    assert set(CHOICES) <= set(words)
+    rows = {}
+    for name, network in p.networks.items():
+        small, large = of(results, name, SB), of(results, name, LB)
+        if not network.choices or small.empty or large.empty:
+            continue
+        for column, choice in words.items():
+            a, b = (runs.set_index("seed")[column] for runs in (small, large))
+            rows[name, choice] = {
+                "SB (%)": a.mean(),
+                "LB (%)": b.mean(),
+                "LB / SB": (b / a).mean(),
+                "iterations": pd.concat([small, large])[f"{column}.iterations"].mean(),
+            }
+    return _table(rows, ["network", "measured with"])
+
+
+CONDITIONS = {
+    "as in the source": (SB, LB),
+    "equal epochs": (EVOLUTION, EVOLUTION),
+    "rate tuned per batch size": (RATES, RATES),
+    "equal updates": (UPDATES, UPDATES),
+    "equal training loss": (LOSS, LOSS),
+}
+
+
+def rivals(results: Results) -> pd.DataFrame:
+    """Return a row per network, condition and seed: SB - LB in points, LB / SB of sharpness."""
+    rows = []
+    for name in varied(results):
+        network = results.parameters.networks[name]
+        for condition, kinds in CONDITIONS.items():
+            runs = of(results, name, *kinds)
+            if runs.empty:
+                continue
+            if condition == "equal epochs":
+                runs = runs[runs["epochs"] == runs["epochs"].max()]
+            if condition.startswith("rate"):
+                runs = tuned(results, runs)
+            small, large = (
+                runs[runs["batch_size"] == b].set_index("seed")
+                for b in (network.small_batch, network.large_batch)
+            )
+            for seed in small.index.intersection(large.index):
+                a, b = small.loc[seed], large.loc[seed]
+                rows.append(
+                    {
+                        "network": name,
+                        "condition": condition,
+                        "seed": seed,
+                        "gap": PERCENT * (a["test_accuracy"] - b["test_accuracy"]),
+                        "sharpness_ratio": b[SHARPNESS] / a[SHARPNESS],
+                        "train_loss_SB": a["train_loss"],
+                        "train_loss_LB": b["train_loss"],
+                        "updates_SB": a["updates"],
+                        "updates_LB": b["updates"],
+                        "lr_SB": a["base_lr"],
+                        "lr_LB": b["base_lr"],
+                    }
+                )
+    columns = ["network", "condition", "seed", "gap", "sharpness_ratio"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+
+
+def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the gap under each condition with its interval, and the share that is left of it."""
+    table = {}
+    for (name, condition), mine in rows.groupby(["network", "condition"], sort=False):
+        reference = rows[(rows["network"] == name) & (rows["condition"] == "as in the source")]
+        gap, whole = interval(mine["gap"]), reference["gap"].mean()
+        share = gap.mean / whole if len(reference) and whole > 0 else float("nan")
+        table[name, condition] = {
+            "SB - LB (points)": f"{gap.mean:.2f} [{gap.low:.2f}, {gap.high:.2f}]",
+            "share of the gap": "-" if share != share else f"{100 * share:.0f} %",
+            "phi LB / SB": f"{mine['sharpness_ratio'].mean():.3g}",
+            "training loss SB, LB": _pair(mine, "train_loss", ".3g"),
+            "updates SB, LB": _pair(mine, "updates", ".0f"),
+            "rate SB, LB": _pair(mine, "lr", "g"),
+            "n": str(len(mine)),
+        }
+    return _table(table, ["network", "compared"])
+
+
+def _pair(rows: pd.DataFrame, column: str, digits: str) -> str:
+    return ", ".join(f"{rows[f'{column}_{kind}'].mean():{digits}}" for kind in (SB, LB))
+
+
+def thresholds(results: Results) -> pd.DataFrame:
+    """Return from which batch size on the test accuracy is below that of the small batch.
+
+    The smallest one from which on, through all larger ones, the interval over seeds of the
+    difference lies below zero; as a share of the data, and the paper's.
+    """
+    sizes = {"F2": 721_329, "C1": 50_000}  # training examples of the paper
+    rows = {}
+    for name, network in results.parameters.networks.items():
+        runs = of(results, name, SIZES)
+        if runs.empty:
+            continue
+        table = runs.pivot(index="seed", columns="batch_size", values="test_accuracy").dropna()
+        falls = {b: interval(table[b] - table[network.small_batch]).high < 0 for b in table}
+        below = [b for b in falls if all(falls[larger] for larger in falls if larger >= b)]
+        n, paper = runs["train_size"].iloc[0], published.THRESHOLDS.get(name)
+        stated = "-" if paper is None else f"{paper:,} ({PERCENT * paper / sizes[name]:.1f} %)"
+        found = f"{below[0]} ({PERCENT * below[0] / n:.1f} %)" if below else "none"
+        rows[name] = {"paper (share of the data)": stated, "here": found, "n": str(len(table))}
+    return _table(rows, ["network"])
+
+
+def _table(rows: dict, names: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    if table.empty:
+        return pd.DataFrame({"": ["not computed yet"]}).set_index("")
+    if len(names) > 1:
+        table.index = pd.MultiIndex.from_tuples(table.index)
+    return table.rename_axis(names)
+
+
+def small_batch_epochs(results: Results, name: str) -> pd.DataFrame:
+    """Return small-batch runs that end after the epochs at which others switch."""
+    runs = of(results, name, EVOLUTION)
+    network = results.parameters.networks[name]
+    if runs.empty:
+        return runs
+    ends = runs["epochs"].isin(network.switch_epochs)
+    return runs[ends & (runs["batch_size"] == network.small_batch)]
+
+
+def varied(results: Results) -> list[str]:
+    """Return the networks whose batch size, start or rate is varied here."""
+    return [name for name, network in results.parameters.networks.items() if network.batch_sizes]
+
+
+def shown(results: Results, kinds: Iterable[str]) -> list[str]:
+    """Return the networks that have runs of some arms, in the source's order."""
+    arms = set(results.runs["arm"])
+    return [n for n in published.NETWORKS if any(label(n, kind) in arms for kind in kinds)]
