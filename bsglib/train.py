@@ -7,6 +7,7 @@ import logging
 import math
 import platform
 import time
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -165,8 +166,8 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
             if store is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
                 store.write(identity, "checkpoint.safetensors", _checkpoint(state))
                 saved_at = time.monotonic()
-    if any(isinstance(m, _BatchNorm) for m in state.model.modules()) and stopped != "diverged":
-        _reestimate(state, dataset)
+    if _has_batch_norm(state.model) and stopped != "diverged":
+        _reestimate(state.model, dataset)
     return _finish(config, dataset, identity, store, state, stopped)
 
 
@@ -232,7 +233,7 @@ def train_batch(model, optimizer, x: Tensor, y: Tensor, *, autocast: bool) -> tu
     Returns:
         mean loss and number of right answers, both scalars on the device of x.
     """
-    whole = x.device.type != "cpu" or any(isinstance(m, _BatchNorm) for m in model.modules())
+    whole = x.device.type != "cpu" or _has_batch_norm(model)
     chunk_size = len(x) if whole else CHUNK_SIZE
     passes = []
 
@@ -313,24 +314,40 @@ def _evaluated(epoch: int, config: RunConfig) -> bool:
 
 
 def _metrics(state: _State, dataset: Dataset) -> dict[str, float]:
-    as_input = partial(dataset.as_input, dtype=next(state.model.parameters()).dtype)
+    """Return loss and accuracy on every split, batch norm on statistics of the training set.
+
+    The running averages lag behind by as many updates as they are long, whole epochs of a large
+    batch: what they give stands beside, and is no generalization gap.
+    """
+    row = _evaluated_on_all(state.model, dataset)
+    if not _has_batch_norm(state.model):
+        return row
+    model = deepcopy(state.model)
+    _reestimate(model, dataset)
+    before = {f"{name}_before_reestimation": value for name, value in row.items()}
+    return _evaluated_on_all(model, dataset) | before
+
+
+def _evaluated_on_all(model: nn.Module, dataset: Dataset) -> dict[str, float]:
+    as_input = partial(dataset.as_input, dtype=next(model.parameters()).dtype)
     row = {}
     for name in ("train", "validation", "test"):
         split = getattr(dataset, name)
         if len(split):
-            metrics = evaluate(state.model, split.x, split.y, as_input=as_input)
+            metrics = evaluate(model, split.x, split.y, as_input=as_input)
             row |= {f"{name}_loss": metrics.loss, f"{name}_accuracy": metrics.accuracy}
     return row
 
 
-def _reestimate(state: _State, dataset: Dataset) -> None:
-    """Average the batch statistics over the training set; keep the metrics before and after."""
-    dtype = next(state.model.parameters()).dtype
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(m, _BatchNorm) for m in model.modules())
+
+
+def _reestimate(model: nn.Module, dataset: Dataset) -> None:
+    """Average the batch statistics over the training set."""
+    dtype = next(model.parameters()).dtype
     parts = equal_parts(dataset.train.x, 1024)
-    reestimate_batch_norm(state.model, (dataset.as_input(part, dtype) for part in parts))
-    row = state.history[-1]
-    for name, value in _metrics(state, dataset).items():
-        row[f"{name}_before_reestimation"], row[name] = row[name], value
+    reestimate_batch_norm(model, (dataset.as_input(part, dtype) for part in parts))
 
 
 PLAIN = ("history", "updates", "best", "stale_epochs", "diverged_at", "wall_time_s")

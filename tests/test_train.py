@@ -142,7 +142,7 @@ def test_a_config_may_ask_for_standardised_inputs(tiny, batches):
 
 @pytest.mark.parametrize("network", ["f1", "c1", "kaabachi"])
 def test_the_papers_networks_train(tiny, network):
-    run = train(tiny(network=network, base_lr=0.02, epochs=5))
+    run = train(tiny(network=network, base_lr=0.02, epochs=10))
     assert run.history["train_loss"].iloc[-1] < run.history["train_loss"].iloc[0]
     assert same(run, train(run.config))
 
