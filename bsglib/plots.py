@@ -222,6 +222,163 @@ def plot_against_rho(
     return ax
 
 
+def plot_line(points: pd.DataFrame, ax: Axes, *, column: str, label: str, log: bool) -> Axes:
+    """Draw a column along the line between two minimizers: training thin, test full.
+
+    Faint lines are seeds, the full line their mean, the band their range (a 95 % interval of the
+    mean from five seeds on). Hairlines stand at the minimizers.
+
+    Args:
+        points: rows with alpha, set ("train" or "test"), seed and the column.
+        ax: where to draw.
+        column: what to draw.
+        label: of the y axis, with its unit.
+        log: use a logarithmic y axis, plain numbers.
+
+    Returns:
+        the axes.
+    """
+    if points.empty:
+        return _nothing_yet(ax)
+    for name, rows in points.groupby("set", sort=False):
+        table = rows.assign(alpha=rows["alpha"].round(9)).pivot(
+            index="alpha", columns="seed", values=column
+        )
+        style = {"color": INK, "alpha": 0.5 if name == "train" else 1.0}
+        style["lw"] = 1.0 if name == "train" else 1.8
+        if table.shape[1] > 1:
+            low, high = _band(table)
+            ax.fill_between(table.index, low, high, color=INK, alpha=0.14, lw=0)
+        ax.plot(table.mean(axis=1), label={"train": "training"}.get(name, name), **style)
+    for end in (0, 1):
+        ax.axvline(end, color=GREY, lw=0.6, zorder=0)
+    low, high = points["alpha"].min(), points["alpha"].max()
+    _fixed_ticks(ax.xaxis, [end for end in (-1, 0, 1, 2) if low <= end <= high])
+    ax.set_xlim(low, high)
+    if log:
+        ax.set_yscale("log")
+        _plain_log_ticks(ax.yaxis)
+    ax.set_xlabel(r"$\alpha$ (0: SB, 1: LB)")
+    ax.set_ylabel(label)
+    return ax
+
+
+def line_panels(lines: dict[str, pd.DataFrame], *, accuracy: bool = True) -> Figure:
+    """Return a figure with a column per network: loss above, accuracy below.
+
+    Args:
+        lines: name of each network and its points, as `plot_line` takes them, with loss and
+            accuracy.
+        accuracy: draw the accuracies, too.
+    """
+    rows = 2 if accuracy else 1
+    fig, axes = panels(rows, len(lines), height=0.6 + 1.9 * rows, sharex=True)
+    for place, (column, (name, points)) in enumerate(zip(axes.T, lines.items(), strict=True)):
+        plot_line(points, column[0], column="loss", label="loss (nats)", log=True)
+        title(column[0], "abcdef"[place], f"{name}: loss")
+        if accuracy:
+            points = points.assign(percent=PERCENT * points["accuracy"])
+            plot_line(points, column[1], column="percent", label="accuracy (%)", log=False)
+            title(column[1], "ghijkl"[place], f"{name}: accuracy")
+            column[0].set_xlabel("")
+        if place:
+            for ax in column:
+                ax.set_ylabel("")
+    axes[0, 0].legend(fontsize=7.5, handlelength=1.5)
+    return fig
+
+
+def plot_path(
+    runs: pd.DataFrame,
+    ax: Axes,
+    *,
+    x: str,
+    y: str,
+    order: str,
+    labels: tuple[str, str],
+    log: tuple[bool, bool] = (False, False),
+) -> Axes:
+    """Draw one column of the runs against another, a path per batch size, named at its end.
+
+    Small marks are seeds, large ones their means, joined in the order of a third column.
+
+    Args:
+        runs: rows with batch_size, seed and the columns.
+        ax: where to draw.
+        x: column along the horizontal axis.
+        y: column along the vertical axis.
+        order: column by which a path goes on.
+        labels: of the two axes, with their units.
+        log: which axes are logarithmic, with plain numbers.
+
+    Returns:
+        the axes.
+    """
+    if runs.empty:
+        return _nothing_yet(ax)
+    for batch_size, rows in runs.groupby("batch_size"):
+        colour, means = batch_colour(batch_size), rows.groupby(order)[[x, y]].mean()
+        if rows["seed"].nunique() > 1:
+            ax.plot(rows[x], rows[y], "o", ms=2.2, alpha=0.6, color=colour)
+        ax.plot(means[x], means[y], "-o", ms=4.5, lw=1.2, color=colour)
+        end = means.iloc[-1]
+        ax.annotate(
+            f"{batch_size}", (end[x], end[y]), xytext=(4, 3), textcoords="offset points",
+            fontsize=7.5, color=colour,
+        )  # fmt: skip
+    for logarithmic, axis, name in zip(log, (ax.xaxis, ax.yaxis), "xy", strict=True):
+        if logarithmic:
+            getattr(ax, f"set_{name}scale")("log")
+            _plain_log_ticks(axis)
+    ax.set_xlabel(labels[0])
+    ax.set_ylabel(labels[1])
+    return ax
+
+
+def plot_conditions(
+    rows: pd.DataFrame, ax: Axes, *, column: str, label: str, none: float, log: bool = False
+) -> Axes:
+    """Draw a column for each condition, one line of marks below the other.
+
+    Small marks are seeds, large ones their mean with its 95 % interval (of logarithms on a
+    logarithmic axis), clipped where the seeds are too few for it to fit.
+
+    Args:
+        rows: with condition, seed and the column, conditions in the order to be shown.
+        ax: where to draw.
+        column: what to draw.
+        label: of the x axis, with its unit.
+        none: the value that means no effect, a hairline.
+        log: use a logarithmic x axis, plain numbers.
+
+    Returns:
+        the axes.
+    """
+    rows = rows.dropna(subset=column)
+    if rows.empty:
+        return _nothing_yet(ax)
+    ax.axvline(none, color=GREY, lw=0.6)
+    low, high = min(none, rows[column].min()), max(none, rows[column].max())
+    if log:
+        ax.set_xscale("log")
+        _plain_log_ticks(ax.xaxis)
+        ax.set_xlim(low / (high / low) ** 0.25, high * (high / low) ** 0.25)
+    else:
+        ax.set_xlim(low - 0.3 * (high - low), high + 0.3 * (high - low))
+    conditions = list(dict.fromkeys(rows["condition"]))
+    for place, condition in enumerate(conditions):
+        values = rows.loc[rows["condition"] == condition, column]
+        centre = interval(values, ratios=log)
+        if len(values) > 1:
+            ax.plot(values, [place] * len(values), "o", ms=2.2, alpha=0.6, color=INK)
+            ax.plot([centre.low, centre.high], [place, place], color=INK, lw=1)
+        ax.plot(centre.mean, place, "o", ms=6, color=INK)
+    ax.set_yticks(range(len(conditions)), conditions)
+    ax.set_ylim(len(conditions) - 0.5, -0.5)
+    ax.set_xlabel(label)
+    return ax
+
+
 def mark_paper(ax: Axes, value: float, text: str = "paper") -> None:
     """Draw the paper's number as a dotted vermillion line, labelled at its end."""
     ax.axhline(value, color=PAPER, ls=":", lw=1.2)
@@ -248,19 +405,22 @@ def caption(
     """
     if runs.empty:
         return f"**{statement}.** Not computed yet. Answers {answers}."
-    first, n = runs.iloc[0], runs["seed"].nunique()
-    spread = "their range" if n < BAND_SEEDS else "the 95 % interval of the mean"
-    seeds = f"n = {n} seeds" if n > 1 else "n = 1 seed"
-    marks = f"Faint: seeds; full: their mean; band: {spread}."
-    if not curves:
-        marks = "Small marks: seeds; large: their mean."
-    band = f" {marks}" if n > 1 else ""
-    facts = (
-        f"{first['dataset']}, {first['train_size']:,.0f} training examples, network "
-        f"{first['network']} {first['network_options']}, {first['dtype']}."
+    setups = runs.groupby(["dataset", "train_size", "network", "network_options"], sort=False)
+    n = setups["seed"].nunique()
+    spread = "their range" if n.max() < BAND_SEEDS else "the 95 % interval of the mean"
+    if n.min() < BAND_SEEDS <= n.max():
+        spread = f"their range, from {BAND_SEEDS} seeds on the 95 % interval of the mean"
+    seeds = f"{n.min()} to {n.max()}" if n.min() < n.max() else f"{n.max()}"
+    marks = "Small marks: seeds; large: their mean."
+    if curves:
+        marks = f"Faint: seeds; full: their mean; band: {spread}."
+    data = "; ".join(
+        f"{dataset}, {size:,.0f} training examples, network {network} {options}"
+        for dataset, size, network, options in setups.groups
     )
-    parts = [f"**{statement} ({seeds}).**", detail, facts + band, f"Answers {answers}."]
-    return " ".join(part for part in parts if part)
+    facts = f"{data}; {runs['dtype'].iloc[0]}." + (f" {marks}" if n.max() > 1 else "")
+    title = f"**{statement} (n = {seeds} seed{'s' if n.max() > 1 else ''}).**"
+    return " ".join(part for part in (title, detail, facts, f"Answers {answers}.") if part)
 
 
 def show(
@@ -301,11 +461,15 @@ def show_table(table: pd.DataFrame | object, name: str, *, folder: str | None) -
     if isinstance(table, pd.DataFrame):
         rows = table.reset_index()
         kind = "bsg" if len(rows.select_dtypes("number").columns) else "bsg text"
-        html = rows.to_html(index=False, border=0, classes=kind, float_format="{:.3g}".format)
+        html = rows.to_html(index=False, border=0, classes=kind, float_format=_short)
     else:
         rows, html = table.rows, table._repr_html_()
     _keep_rows(rows, name, folder)
     display(HTML(html), metadata={"table": {"name": name}})
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:

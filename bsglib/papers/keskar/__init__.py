@@ -5,8 +5,36 @@ a small batch and one of a tenth of the data; Keskar et al. 2017, arXiv 1609.048
 """
 
 from bsglib.papers import Study
-from bsglib.papers.keskar.claims import CLAIMS
-from bsglib.papers.keskar.protocol import KeskarParameters, design
+from bsglib.papers.keskar.claims import (
+    CLAIMS,
+    TRAINED,
+    claims_of,
+)
+from bsglib.papers.keskar.protocol import (
+    EVOLUTION,
+    LB,
+    SB,
+    SIZES,
+    SWITCH,
+    KeskarParameters,
+    design,
+    label,
+)
+
+__all__ = [
+    "CLAIMS",
+    "EVOLUTION",
+    "LB",
+    "SB",
+    "SIZES",
+    "SWITCH",
+    "TRAINED",
+    "KeskarParameters",
+    "claims_of",
+    "design",
+    "label",
+    "study",
+]
 
 study = Study(
     name="keskar_sharp_minima",

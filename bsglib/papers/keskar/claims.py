@@ -20,11 +20,13 @@ from bsglib.papers.keskar.protocol import (
     SUBSPACE,
     SWITCH,
     UPDATES,
+    KeskarParameters,
     label,
 )
-from bsglib.stats import bootstrap, granulated_kendall, kendall
+from bsglib.stats import Interval, bootstrap, granulated_kendall, kendall
 
 TRAINED = 0.9  # training accuracy from which a run counts as a minimizer worth comparing
+MIN_CONFIGURATIONS = 4  # for a rank correlation
 STEP = 0.25  # of alpha, from a minimizer to where its rise is read off the line
 VARIED = ("F2", "C1")  # the networks the source varies further
 
@@ -123,9 +125,9 @@ def tuned(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     return runs[[pair in set(best) for pair in zip(runs.batch_size, runs.base_lr, strict=True)]]
 
 
-def _last(column: str) -> Callable[[Results, pd.DataFrame], pd.DataFrame]:
-    """Return a choice: the runs with the largest value of a column."""
-    return lambda results, runs: runs[runs[column] == runs[column].max()]
+def last_epochs(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that were trained longest, in epochs."""
+    return runs[runs["epochs"] == runs["epochs"].max()]
 
 
 def _rank_against_size(name: str, column: str) -> Statistic:
@@ -189,21 +191,34 @@ def configurations(results: Results, name: str) -> pd.DataFrame:
     return runs[keep].sort_values(["batch_size", "base_lr", "seed"])
 
 
-def _correlation(name: str, column: str) -> Statistic:
-    """Granulated rank correlation of sharpness and a column over the grid of configurations."""
+def granulated(runs: pd.DataFrame, column: str) -> Interval | None:
+    """Return the granulated rank correlation of sharpness and a column over configurations.
 
+    Args:
+        runs: those of `configurations`.
+        column: of the runs.
+
+    Returns:
+        the correlation with its bootstrap interval, None for fewer than four configurations.
+    """
+    grid = runs.groupby(["batch_size", "base_lr"]).first().index if len(runs) else ()
+    if len(grid) < MIN_CONFIGURATIONS:
+        return None
+    axes = {axis: list(grid.get_level_values(axis)) for axis in grid.names}
+    samples = (runs[c].to_numpy().reshape(len(grid), -1) for c in (SHARPNESS, column))
+    return bootstrap(lambda a, b: granulated_kendall(a, b, axes), *samples)
+
+
+def _correlation(name: str, column: str) -> Statistic:
     def statistic(results: Results) -> Measured:
-        runs = of(results, name, RATES)
-        if runs.empty:
+        if of(results, name, RATES).empty:
             return Measured(not_testable=absence(results, name, RATES))
         runs = configurations(results, name)
-        grid = runs.groupby(["batch_size", "base_lr"]).first().index
-        if len(grid) < 4:
-            return Measured(not_testable=f"{len(grid)} trained configurations, 4 needed")
-        axes = {axis: list(grid.get_level_values(axis)) for axis in grid.names}
-        samples = (runs[c].to_numpy().reshape(len(grid), -1) for c in (SHARPNESS, column))
-        found = bootstrap(lambda a, b: granulated_kendall(a, b, axes), *samples)
-        return Measured(interval=found, note=f"{len(grid)} trained configurations, bootstrap")
+        n = runs.groupby(["batch_size", "base_lr"]).ngroups
+        if (found := granulated(runs, column)) is None:
+            why = f"{n} trained configurations, {MIN_CONFIGURATIONS} needed"
+            return Measured(not_testable=why)
+        return Measured(interval=found, note=f"{n} trained configurations, bootstrap")
 
     return statistic
 
@@ -254,7 +269,8 @@ def _claim(
     return Claim(f"keskar-{name}", figure, locator, statement, quantity, value, rule, statistic)
 
 
-TABLE_2, TABLE_3, TABLE_4 = (f"slides, and table {n} of the paper" for n in (2, 3, 4))
+TABLE_2, TABLE_3, TABLE_4 = (f"table {n} of the paper" for n in (2, 3, 4))
+CONCERN = 'slide "Concern With Using Large Batches"'
 HYPOTHESIS, EVIDENCE = 'slide "The Why Hypothesis"', 'slide "Parametric Plots"'
 OTHERS, RIVAL = 'slide "Other Observations"', "ours: a rival explanation"
 TEST_POINTS = "test accuracy, percentage points: SB - LB"
@@ -269,7 +285,7 @@ def _of_each(name: str) -> list[Claim]:
         _claim(
             f"{key}-training",
             figure="accuracy",
-            locator=TABLE_2,
+            locator=f"{CONCERN}; {TABLE_2}",
             statement=f"{name}: the large batch trains as well as the small one.",
             quantity="training accuracy, percentage points: SB - LB",
             value=f"{train_sb.mean - train_lb.mean:.2f}",
@@ -279,7 +295,7 @@ def _of_each(name: str) -> list[Claim]:
         _claim(
             f"{key}-gap",
             figure="accuracy",
-            locator=TABLE_2,
+            locator=f"{CONCERN}; {TABLE_2}",
             statement=f"{name}: the large batch tests worse; the same model generalizes with SB.",
             quantity=TEST_POINTS,
             value=f"{test_sb.mean - test_lb.mean:.2f}",
@@ -289,7 +305,7 @@ def _of_each(name: str) -> list[Claim]:
         _claim(
             f"{key}-sharper",
             figure="sharpness",
-            locator=f"{HYPOTHESIS}, {TABLE_3}",
+            locator=f"{HYPOTHESIS}; {TABLE_3}",
             statement=f"{name}: the large batch converges to a sharper minimum.",
             quantity=f"{PHI}, full space",
             value=f"{full[1].mean / full[0].mean:.3g}",
@@ -422,24 +438,23 @@ def _of_varied(name: str) -> list[Claim]:
     ]
 
 
+CONDITIONS = {  # what is made equal: in words, and which runs compare it
+    "epochs": ("at equal epochs", {"kinds": (EVOLUTION, EVOLUTION), "chosen": last_epochs}),
+    "tuned": (
+        "with the rate tuned for each batch size",
+        {"kinds": (RATES, RATES), "chosen": tuned},
+    ),
+    "updates": ("at equal updates", {"kinds": (UPDATES, UPDATES)}),
+    "loss": ("at equal training loss", {"kinds": (LOSS, LOSS)}),
+}
+
+
 def _rivals(name: str) -> list[Claim]:
     """Is a gap left, and is LB sharper, under each rival explanation?"""
     key = name.lower()
-    conditions = {
-        "epochs": (
-            "at equal epochs",
-            {"kinds": (EVOLUTION, EVOLUTION), "chosen": _last("epochs")},
-        ),
-        "tuned": (
-            "with the rate tuned for each batch size",
-            {"kinds": (RATES, RATES), "chosen": tuned},
-        ),
-        "updates": ("at equal updates", {"kinds": (UPDATES, UPDATES)}),
-        "loss": ("at equal training loss", {"kinds": (LOSS, LOSS)}),
-    }
     noise = f"{HYPOTHESIS}: small batches avoid sharp minima by their update noise"
     claims = []
-    for condition, (words, options) in conditions.items():
+    for condition, (words, options) in CONDITIONS.items():
         claims += [
             _claim(
                 f"{key}-gap-{condition}",
@@ -510,3 +525,10 @@ CLAIMS = (
     *(claim for name in VARIED for claim in _of_varied(name)),
     *NOT_YET,
 )
+
+
+def claims_of(p: KeskarParameters, *names: str) -> list[str]:
+    """Return the ids of claims by the ends of their names, for the networks of a profile."""
+    ids = {claim.id for claim in CLAIMS}
+    wanted = [f"keskar-{network.lower()}-{name}" for name in names for network in p.networks]
+    return [claim for claim in wanted if claim in ids]

@@ -4,10 +4,17 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from bsglib.claims import show
 from bsglib.data import at_hand
 from bsglib.papers import Results
 from bsglib.papers.keskar import published
-from bsglib.papers.keskar.claims import absence, of, tuned
+from bsglib.papers.keskar.claims import (
+    CONDITIONS,
+    absence,
+    configurations,
+    granulated,
+    of,
+)
 from bsglib.papers.keskar.protocol import (
     ADAPTIVE,
     CHOICES,
@@ -22,6 +29,7 @@ from bsglib.papers.keskar.protocol import (
     SIZES,
     SUBSPACE,
     SUBSPACE_HALF,
+    SWITCH,
     UPDATES,
     KeskarParameters,
     label,
@@ -29,6 +37,9 @@ from bsglib.papers.keskar.protocol import (
 from bsglib.stats import interval
 
 PERCENT = 100.0
+PHI = r"sharpness $\phi$ (%)"
+LABELS = ("test accuracy (%)", PHI)
+RIVALS = (SB, LB, EVOLUTION, RATES, UPDATES, LOSS)
 
 
 def scope(p: KeskarParameters) -> pd.DataFrame:
@@ -183,7 +194,7 @@ def solver(results: Results) -> pd.DataFrame:
     for name in results.parameters.networks:
         for kind in (SB, LB):
             if len(runs := of(results, name, kind)):
-                stops = runs[f"{SHARPNESS}.stop"].value_counts()
+                stops = runs[f"{SHARPNESS}.stop"].str.lower().value_counts()
                 rows[name, kind] = {
                     "iterations": runs[f"{SHARPNESS}.iterations"].mean(),
                     "evaluations": runs[f"{SHARPNESS}.evaluations"].mean(),
@@ -221,49 +232,30 @@ def choices(results: Results) -> pd.DataFrame:
     return _table(rows, ["network", "measured with"])
 
 
-CONDITIONS = {
-    "as in the source": (SB, LB),
-    "equal epochs": (EVOLUTION, EVOLUTION),
-    "rate tuned per batch size": (RATES, RATES),
-    "equal updates": (UPDATES, UPDATES),
-    "equal training loss": (LOSS, LOSS),
-}
-
-
 def rivals(results: Results) -> pd.DataFrame:
     """Return a row per network, condition and seed: SB - LB in points, LB / SB of sharpness."""
     rows = []
+    as_in_source = {"source": ("as in the source", {"kinds": (SB, LB)})}
     for name in varied(results):
         network = results.parameters.networks[name]
-        for condition, kinds in CONDITIONS.items():
-            runs = of(results, name, *kinds)
+        for words, options in (as_in_source | CONDITIONS).values():
+            runs = of(results, name, *options["kinds"])
             if runs.empty:
                 continue
-            if condition == "equal epochs":
-                runs = runs[runs["epochs"] == runs["epochs"].max()]
-            if condition.startswith("rate"):
-                runs = tuned(results, runs)
+            if "chosen" in options:
+                runs = options["chosen"](results, runs)
             small, large = (
                 runs[runs["batch_size"] == b].set_index("seed")
                 for b in (network.small_batch, network.large_batch)
             )
             for seed in small.index.intersection(large.index):
                 a, b = small.loc[seed], large.loc[seed]
-                rows.append(
-                    {
-                        "network": name,
-                        "condition": condition,
-                        "seed": seed,
-                        "gap": PERCENT * (a["test_accuracy"] - b["test_accuracy"]),
-                        "sharpness_ratio": b[SHARPNESS] / a[SHARPNESS],
-                        "train_loss_SB": a["train_loss"],
-                        "train_loss_LB": b["train_loss"],
-                        "updates_SB": a["updates"],
-                        "updates_LB": b["updates"],
-                        "lr_SB": a["base_lr"],
-                        "lr_LB": b["base_lr"],
-                    }
-                )
+                row = {"network": name, "condition": words, "seed": seed}
+                row["gap"] = PERCENT * (a["test_accuracy"] - b["test_accuracy"])
+                row["sharpness_ratio"] = b[SHARPNESS] / a[SHARPNESS]
+                for column in ("train_loss", "updates", "base_lr"):
+                    row |= {f"{column}_SB": a[column], f"{column}_LB": b[column]}
+                rows.append(row)
     columns = ["network", "condition", "seed", "gap", "sharpness_ratio"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
@@ -281,7 +273,7 @@ def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
             "phi LB / SB": f"{mine['sharpness_ratio'].mean():.3g}",
             "training loss SB, LB": _pair(mine, "train_loss", ".3g"),
             "updates SB, LB": _pair(mine, "updates", ".0f"),
-            "rate SB, LB": _pair(mine, "lr", "g"),
+            "rate SB, LB": _pair(mine, "base_lr", "g"),
             "n": str(len(mine)),
         }
     return _table(table, ["network", "compared"])
@@ -322,16 +314,6 @@ def _table(rows: dict, names: list[str]) -> pd.DataFrame:
     return table.rename_axis(names)
 
 
-def small_batch_epochs(results: Results, name: str) -> pd.DataFrame:
-    """Return small-batch runs that end after the epochs at which others switch."""
-    runs = of(results, name, EVOLUTION)
-    network = results.parameters.networks[name]
-    if runs.empty:
-        return runs
-    ends = runs["epochs"].isin(network.switch_epochs)
-    return runs[ends & (runs["batch_size"] == network.small_batch)]
-
-
 def varied(results: Results) -> list[str]:
     """Return the networks whose batch size, start or rate is varied here."""
     return [name for name, network in results.parameters.networks.items() if network.batch_sizes]
@@ -341,3 +323,85 @@ def shown(results: Results, kinds: Iterable[str]) -> list[str]:
     """Return the networks that have runs of some arms, in the source's order."""
     arms = set(results.runs["arm"])
     return [n for n in published.NETWORKS if any(label(n, kind) in arms for kind in kinds)]
+
+
+def points(results: Results, path: str) -> pd.DataFrame:
+    """Return the points on one path between minimizers, with the network's name."""
+    if results.points.empty:
+        return pd.DataFrame(columns=["network", "set", "alpha", "loss", "accuracy", "seed"])
+    rows = results.points[results.points["path"] == path]
+    return rows.assign(network=rows["arm"].str.partition(",")[0])
+
+
+def line_note(p: KeskarParameters) -> str:
+    """Return how the points on a path were measured, for captions."""
+    return (
+        f"{p.line_points} points, {p.line_examples:,} training examples (thin) and as many test "
+        "examples (thick), batch norm re-estimated at each point."
+    )
+
+
+def shift(near: pd.DataFrame) -> pd.DataFrame:
+    """Return where on the line training and test loss are lowest near each end, means over seeds.
+
+    And by how much the test loss is above the training loss at the end itself, in nats.
+    """
+    rows = {}
+    for (name, end), mine in (
+        ((name, end), rows[(rows["alpha"] - end).abs() <= 0.5])
+        for name, rows in near.groupby("network", sort=False)
+        for end in (0, 1)
+    ):
+        table = mine.pivot(index=["seed", "set"], columns="alpha", values="loss")
+        lowest = table.idxmin(axis=1).groupby("set").mean()
+        at_end = table[float(end)].groupby("set").mean()
+        rows[name, "SB" if end == 0 else "LB"] = {
+            "lowest training loss at alpha": lowest["train"],
+            "lowest test loss at alpha": lowest["test"],
+            "test - training loss (nats)": at_end["test"] - at_end["train"],
+        }
+    return _table(rows, ["network", "minimizer"]).round(3)
+
+
+def warm_start(results: Results, name: str) -> pd.DataFrame:
+    """Return the runs after a switch, and small-batch runs that end where others switch."""
+    network = results.parameters.networks[name]
+    switched = results.of(label(name, SWITCH))
+    stopped = results.of(label(name, EVOLUTION))
+    ends = stopped["epochs"].isin(network.switch_epochs)
+    stopped = stopped[ends & (stopped["batch_size"] == network.small_batch)]
+    both = pd.concat(
+        [
+            switched.assign(small_batch_epochs=switched["first_epochs"]),
+            stopped.assign(small_batch_epochs=stopped["epochs"]),
+        ]
+    )
+    return both.assign(percent=PERCENT * both["test_accuracy"])
+
+
+def grid(results: Results, name: str) -> pd.DataFrame:
+    """Return the runs behind a network's rank correlation, with the test error in per cent."""
+    runs = configurations(results, name)
+    return runs.assign(percent_error=PERCENT * runs["test_error"]) if len(runs) else runs
+
+
+def joined(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of several grids below each other."""
+    return pd.concat(grids.values(), ignore_index=True)
+
+
+def correlations(results: Results) -> pd.DataFrame:
+    """Return the granulated rank correlation of what was measured with the test error."""
+    rows = {}
+    for name in varied(results):
+        runs = configurations(results, name)
+        if runs.empty:
+            continue
+        found = granulated(runs, "test_error"), granulated(runs, "generalization_gap")
+        words = ("with test error", "with generalization gap")
+        rows[name] = {
+            word: "-" if value is None else show(value)
+            for word, value in zip(words, found, strict=True)
+        }
+        rows[name]["configurations"] = runs.groupby(["batch_size", "base_lr"]).ngroups
+    return _table(rows, ["network"])
