@@ -147,6 +147,12 @@ class Results:
     designed: int
     computed: int = field(compare=False)
 
+    @property
+    def complete(self) -> bool:
+        """Return whether every designed run and time is there."""
+        timed = self.study.timing(self.parameters) is None or not self.timings.empty
+        return len(self.runs) == self.designed and timed
+
     def verdicts(self, *claim_ids: str) -> VerdictTable:
         """Return the verdicts of some claims, all of the study's without arguments."""
         chosen = [self.study.claim(c).id for c in claim_ids] or list(self._verdicts)
