@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -65,6 +66,7 @@ def panels(rows: int, columns: int, *, height: float, **options) -> tuple[Figure
         **options: of `plt.subplots`.
     """
     size = (FULL_WIDTH, height)
+    rows, columns = max(rows, 1), max(columns, 1)  # what has nothing to show is empty
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
     plt.close(fig)  # shown once, by `show`
     return fig, axes
@@ -223,10 +225,10 @@ def plot_against_rho(
 
 
 def plot_line(points: pd.DataFrame, ax: Axes, *, column: str, label: str, log: bool) -> Axes:
-    """Draw a column along the line between two minimizers: training thin, test full.
+    """Draw a column along the line between two minimizers: training thin, test thick.
 
-    Faint lines are seeds, the full line their mean, the band their range (a 95 % interval of the
-    mean from five seeds on). Hairlines stand at the minimizers.
+    Lines are means over seeds (geometric ones on a logarithmic axis), bands their range (a 95 %
+    interval of the mean from five seeds on). Hairlines stand at the minimizers.
 
     Args:
         points: rows with alpha, set ("train" or "test"), seed and the column.
@@ -246,10 +248,12 @@ def plot_line(points: pd.DataFrame, ax: Axes, *, column: str, label: str, log: b
         )
         style = {"color": INK, "alpha": 0.5 if name == "train" else 1.0}
         style["lw"] = 1.0 if name == "train" else 1.8
+        table = table.replace([np.inf, -np.inf], np.nan).dropna()
         if table.shape[1] > 1:
-            low, high = _band(table)
+            low, high = _band(table, ratios=log)
             ax.fill_between(table.index, low, high, color=INK, alpha=0.14, lw=0)
-        ax.plot(table.mean(axis=1), label={"train": "training"}.get(name, name), **style)
+        mean = np.exp(np.log(table).mean(axis=1)) if log else table.mean(axis=1)
+        ax.plot(mean, label={"train": "training"}.get(name, name), **style)
     for end in (0, 1):
         ax.axvline(end, color=GREY, lw=0.6, zorder=0)
     low, high = points["alpha"].min(), points["alpha"].max()
@@ -273,7 +277,7 @@ def line_panels(lines: dict[str, pd.DataFrame], *, accuracy: bool = True) -> Fig
     """
     rows = 2 if accuracy else 1
     fig, axes = panels(rows, len(lines), height=0.6 + 1.9 * rows, sharex=True)
-    for place, (column, (name, points)) in enumerate(zip(axes.T, lines.items(), strict=True)):
+    for place, (column, (name, points)) in enumerate(zip(axes.T, lines.items(), strict=False)):
         plot_line(points, column[0], column="loss", label="loss (nats)", log=True)
         title(column[0], "abcdef"[place], f"{name}: loss")
         if accuracy:
@@ -284,7 +288,8 @@ def line_panels(lines: dict[str, pd.DataFrame], *, accuracy: bool = True) -> Fig
         if place:
             for ax in column:
                 ax.set_ylabel("")
-    axes[0, 0].legend(fontsize=7.5, handlelength=1.5)
+    if len(lines):
+        axes[0, 0].legend(fontsize=7.5, handlelength=1.5)
     return fig
 
 
@@ -354,7 +359,8 @@ def plot_conditions(
     Returns:
         the axes.
     """
-    rows = rows.dropna(subset=column)
+    conditions = list(dict.fromkeys(rows["condition"]))
+    rows = rows.replace([np.inf, -np.inf], np.nan).dropna(subset=column)
     if rows.empty:
         return _nothing_yet(ax)
     ax.axvline(none, color=GREY, lw=0.6)
@@ -365,9 +371,10 @@ def plot_conditions(
         ax.set_xlim(low / (high / low) ** 0.25, high * (high / low) ** 0.25)
     else:
         ax.set_xlim(low - 0.3 * (high - low), high + 0.3 * (high - low))
-    conditions = list(dict.fromkeys(rows["condition"]))
     for place, condition in enumerate(conditions):
         values = rows.loc[rows["condition"] == condition, column]
+        if values.empty:
+            continue
         centre = interval(values, ratios=log)
         if len(values) > 1:
             ax.plot(values, [place] * len(values), "o", ms=2.2, alpha=0.6, color=INK)
@@ -392,7 +399,12 @@ def title(ax: Axes, letter: str, words: str) -> None:
 
 
 def caption(
-    statement: str, runs: pd.DataFrame, *, answers: str, detail: str = "", curves: bool = False
+    statement: str,
+    runs: pd.DataFrame,
+    *,
+    answers: str,
+    detail: str = "",
+    marks: Literal["points", "curves", "bands"] = "points",
 ) -> str:
     """Return a caption whose facts come from the runs: data, network, n of seeds.
 
@@ -401,7 +413,7 @@ def caption(
         runs: the runs behind the figure.
         answers: the figure of the source this one answers.
         detail: what else the reader has to know, one or two sentences.
-        curves: say what faint lines and bands are, instead of small marks.
+        marks: what seeds are: small "points", faint "curves" with a band, or "bands" alone.
     """
     if runs.empty:
         return f"**{statement}.** Not computed yet. Answers {answers}."
@@ -411,14 +423,16 @@ def caption(
     if n.min() < BAND_SEEDS <= n.max():
         spread = f"their range, from {BAND_SEEDS} seeds on the 95 % interval of the mean"
     seeds = f"{n.min()} to {n.max()}" if n.min() < n.max() else f"{n.max()}"
-    marks = "Small marks: seeds; large: their mean."
-    if curves:
-        marks = f"Faint: seeds; full: their mean; band: {spread}."
+    seen = {
+        "points": "Small marks: seeds; large: their mean.",
+        "curves": f"Faint: seeds; full: their mean; band: {spread}.",
+        "bands": f"Lines: means over seeds; bands: {spread}.",
+    }[marks]
     data = "; ".join(
         f"{dataset}, {size:,.0f} training examples, network {network} {options}"
         for dataset, size, network, options in setups.groups
     )
-    facts = f"{data}; {runs['dtype'].iloc[0]}." + (f" {marks}" if n.max() > 1 else "")
+    facts = f"{data}; {runs['dtype'].iloc[0]}." + (f" {seen}" if n.max() > 1 else "")
     title = f"**{statement} (n = {seeds} seed{'s' if n.max() > 1 else ''}).**"
     return " ".join(part for part in (title, detail, facts, f"Answers {answers}.") if part)
 
@@ -517,10 +531,10 @@ def _nothing_yet(ax: Axes) -> Axes:
     return ax
 
 
-def _band(table: pd.DataFrame) -> tuple[Sequence[float], Sequence[float]]:
+def _band(table: pd.DataFrame, *, ratios: bool = False) -> tuple[Sequence[float], Sequence[float]]:
     if table.shape[1] < BAND_SEEDS:
         return table.min(axis=1), table.max(axis=1)
-    intervals = [interval(row) for row in table.to_numpy()]
+    intervals = [interval(row, ratios=ratios) for row in table.to_numpy()]
     return [i.low for i in intervals], [i.high for i in intervals]
 
 

@@ -58,17 +58,21 @@ def kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def granulated_kendall(
-    a: np.ndarray, b: np.ndarray, axes: Mapping[str, Sequence[float]]
+    a: np.ndarray,
+    b: np.ndarray,
+    axes: Mapping[str, Sequence[float]],
+    *,
+    along: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Return the rank correlation of a and b with only one hyperparameter varying at a time.
 
     Source: Jiang et al. 2020, section 3: Kendall's coefficient within each group of configurations
-    that differ in one hyperparameter alone, averaged over groups, then over hyperparameters. A
-    hyperparameter that drives both a and b through the others cannot fake it.
+    that differ in one hyperparameter alone, averaged over groups, then over hyperparameters.
 
     Args:
         a, b: values [..., configurations].
         axes: each hyperparameter's value in every configuration.
+        along: the hyperparameters to average over; None: all.
 
     Raises:
         ValueError: if no two configurations differ in one hyperparameter alone.

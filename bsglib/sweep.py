@@ -46,7 +46,8 @@ class Measure:
     """A function of MEASURES, applied to a run's last weights and first training examples.
 
     Or LINE: loss and accuracy between the last weights of another run, at alpha = 0, and this
-    one's, at alpha = 1, over the first training examples and as many test examples.
+    one's, at alpha = 1, over the first training examples and as many test examples, drawn at
+    random because a test set may be sorted.
     """
 
     name: str
@@ -121,13 +122,14 @@ def _line(run: Run, measure: Measure, store: Store) -> dict[str, list]:
     start = train(measure.start, store=store)
     if start.diverged:
         return {"rows": []}
-    dataset = dataset_of(run.config).to(runtime.device())
+    dataset, n = dataset_of(run.config).to(runtime.device()), measure.examples
+    drawn = torch.from_numpy(np.random.default_rng(0).permutation(len(dataset.test))[:n])
     sets = {
-        name: (
-            dataset.as_input(split.x[: measure.examples], DTYPES[run.config.dtype]),
-            split.y[: measure.examples],
+        name: (dataset.as_input(split.x[index], DTYPES[run.config.dtype]), split.y[index])
+        for name, split, index in (
+            ("train", dataset.train, slice(n)),
+            ("test", dataset.test, drawn.to(dataset.test.y.device)),
         )
-        for name, split in (("train", dataset.train), ("test", dataset.test))
     }
     options = {"low": -1.0, "high": 2.0, "points": 25} | measure.options
     alphas = np.linspace(*(options.pop(name) for name in ("low", "high", "points")))

@@ -106,7 +106,7 @@ def test_rho_panel_has_a_tick_per_radius():
 def test_a_caption_names_n_data_and_the_paper_s_figure():
     facts = {"dataset": "digits", "train_size": 1024, "network": "net", "network_options": "{}"}
     rows = runs(3).assign(dtype="float64", **facts)
-    text = plots.caption("What is shown", rows, answers="figure 2 of the paper", curves=True)
+    text = plots.caption("What is shown", rows, answers="figure 2 of the paper", marks="curves")
     assert text.startswith("**What is shown (n = 3 seeds).**")
     assert "digits, 1,024 training examples" in text and "band: their range" in text
     assert text.endswith("Answers figure 2 of the paper.")

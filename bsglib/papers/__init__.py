@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -72,16 +73,20 @@ class Study:
             ParameterError: if there are no runs at all.
         """
         runtime.single_thread()
-        store, entries = store_of(parameters), self.design(parameters)
+        store = store_of(parameters)
         exported = read_export(export_folder(parameters.profile, self.name))
-        found = [_stored(entry, store) or exported.find(entry) for entry in entries]
-        missing = [entry for entry, numbers in zip(entries, found, strict=True) if numbers is None]
-        todo = [entry for entry in missing if entry.computable]
+
+        def known(entry: Entry) -> Numbers | None:
+            return _stored(entry, store) or exported.find(entry)
+
+        entries = [e for e in self.design(parameters) if e.computable or known(e) is not None]
+        found = [known(entry) for entry in entries]
+        todo = [entry for entry, numbers in zip(entries, found, strict=True) if numbers is None]
         if parameters.compute and todo:
             shown = "JPY_SESSION_NAME" in os.environ if progress is None else progress
             options = {"workers": parameters.workers, "scheduler": parameters.scheduler}
             sweep(todo, store, progress=shown, **options)
-            found = [_stored(entry, store) or exported.find(entry) for entry in entries]
+            found = [known(entry) for entry in entries]
         present = [numbers for numbers in found if numbers is not None]
         if not present:
             raise ParameterError(
@@ -95,7 +100,7 @@ class Study:
             history=_joined([numbers.history for numbers in present]),
             points=_joined([numbers.points for numbers in present]),
             timings=self._timings(parameters, store, exported),
-            designed=len(entries) - (len(missing) - len(todo)),
+            planned=Counter(entry.arm for entry in entries),
             computed=len(todo) if parameters.compute else 0,
         )
 
@@ -144,8 +149,13 @@ class Results:
     history: pd.DataFrame
     points: pd.DataFrame  # of measures that have several, such as lines between minimizers
     timings: pd.DataFrame
-    designed: int
+    planned: dict[str, int]  # runs of each arm in the design
     computed: int = field(compare=False)
+
+    @property
+    def designed(self) -> int:
+        """Return how many runs the design has."""
+        return sum(self.planned.values())
 
     @property
     def complete(self) -> bool:

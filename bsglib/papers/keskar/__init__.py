@@ -8,7 +8,7 @@ from bsglib.papers import Study
 from bsglib.papers.keskar.claims import (
     CLAIMS,
     TRAINED,
-    claims_of,
+    verdicts_of,
 )
 from bsglib.papers.keskar.protocol import (
     EVOLUTION,
@@ -30,7 +30,7 @@ __all__ = [
     "SWITCH",
     "TRAINED",
     "KeskarParameters",
-    "claims_of",
+    "verdicts_of",
     "design",
     "label",
     "study",

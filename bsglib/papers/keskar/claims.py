@@ -1,11 +1,13 @@
 """What Keskar et al. state, the statistic that tests it, and the rule that judges it."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import Claim, Measured, Rule, above, below
+from bsglib.claims import Claim, Measured, Rule, VerdictTable, above, below, verdict_table
+from bsglib.data import at_hand
 from bsglib.papers import Results, per_seed
 from bsglib.papers.keskar import published
 from bsglib.papers.keskar.protocol import (
@@ -20,12 +22,12 @@ from bsglib.papers.keskar.protocol import (
     SUBSPACE,
     SWITCH,
     UPDATES,
-    KeskarParameters,
     label,
 )
 from bsglib.stats import Interval, bootstrap, granulated_kendall, kendall
 
 TRAINED = 0.9  # training accuracy from which a run counts as a minimizer worth comparing
+MATCHED = 2.0  # factor within which training losses count as equal
 MIN_CONFIGURATIONS = 4  # for a rank correlation
 STEP = 0.25  # of alpha, from a minimizer to where its rise is read off the line
 VARIED = ("F2", "C1")  # the networks the source varies further
@@ -33,54 +35,6 @@ VARIED = ("F2", "C1")  # the networks the source varies further
 # ------------------------------------------------------------- statistics: one value per seed
 
 Statistic = Callable[[Results], Measured]
-Tables = tuple[pd.Series, pd.Series]  # of the small and of the large batch, by seed
-
-
-def _difference(small: pd.Series, large: pd.Series) -> pd.Series:
-    """Return small - large in percentage points."""
-    return 100 * (small - large)
-
-
-def _ratio(small: pd.Series, large: pd.Series) -> pd.Series:
-    return large / small
-
-
-def _compare(
-    name: str,
-    by: Callable[[pd.Series, pd.Series], pd.Series],
-    column: str,
-    *,
-    kinds: tuple[str, str] = (SB, LB),
-    chosen: Callable[[Results, pd.DataFrame], pd.DataFrame] = lambda results, runs: runs,
-    trained: bool = True,
-) -> Statistic:
-    """Return a statistic of a column at the small and at the large batch of a network.
-
-    Args:
-        name: of the network.
-        by: takes two series over seeds, small and large batch, and returns one.
-        column: of the runs.
-        kinds: arm of the small batch, arm of the large one.
-        chosen: which of the arms' runs are meant.
-        trained: call the claim not testable where a run is not trained.
-    """
-
-    def statistic(results: Results) -> Measured:
-        runs = of(results, name, *kinds)
-        if runs.empty:
-            return Measured(not_testable=absence(results, name, kinds[1]))
-        runs = chosen(results, runs)
-        if trained and (why := _untrained(runs)):
-            return Measured(not_testable=why)
-        network = results.parameters.networks[name]
-        tables = []
-        for kind, size in zip(kinds, (network.small_batch, network.large_batch), strict=True):
-            mine = runs[(runs["arm"] == label(name, kind)) & (runs["batch_size"] == size)]
-            tables.append(mine.set_index("seed")[column])
-        seeds = tables[0].index.intersection(tables[1].index)
-        return Measured(tuple(by(*(table[seeds] for table in tables)).dropna()))
-
-    return statistic
 
 
 def of(results: Results, name: str, *kinds: str) -> pd.DataFrame:
@@ -92,160 +46,300 @@ def of(results: Results, name: str, *kinds: str) -> pd.DataFrame:
     return runs.assign(test_error=test_error, generalization_gap=test_error - train_error)
 
 
-def absence(results: Results, name: str, kind: str) -> str:
-    """Return why there are no runs of an arm."""
+def absence(results: Results, name: str, *kinds: str) -> str | None:
+    """Return why some arms of a network cannot be judged yet, None if all their runs are there."""
     networks = results.parameters.networks
     if name not in networks:
         return f"no {name} in this profile"
-    if networks[name].optional:
-        return f"{name}: the data set {networks[name].dataset} is not at hand"
-    return f"no runs yet: {label(name, kind)}"
+    n = len(results.of(*(label(name, kind) for kind in kinds)))
+    dataset = networks[name].dataset
+    if not n and networks[name].optional and not at_hand(dataset):
+        return f"{name}: {dataset} is not at hand, `bsg data {dataset}` fetches it"
+    planned = sum(results.planned.get(label(name, kind), 0) for kind in kinds)
+    if n < planned or not planned:
+        return f"{n} of {planned} runs of {label(name, ' and '.join(kinds))}"
+    return None
+
+
+def _judged(
+    name: str,
+    kinds: tuple[str, ...],
+    value: Callable[[Results, pd.DataFrame], Measured],
+    *,
+    trained: bool = True,
+) -> Statistic:
+    """Return a statistic that is taken when all runs of some arms are there, and none diverged.
+
+    Args:
+        name: of the network.
+        kinds: of the arms.
+        value: of the runs.
+        trained: whether all runs have to be trained, too.
+    """
+
+    def statistic(results: Results) -> Measured:
+        if why := absence(results, name, *kinds):
+            return Measured(not_testable=why)
+        runs = of(results, name, *kinds)
+        if why := _diverged(runs) or (_untrained(runs) if trained else None):
+            return Measured(not_testable=why)
+        return value(results, runs)
+
+    return statistic
+
+
+def _diverged(runs: pd.DataFrame) -> str | None:
+    diverged = runs[runs["stopped"] == "diverged"]
+    return f"{_where(diverged.iloc[0])}: diverged" if len(diverged) else None
 
 
 def _untrained(runs: pd.DataFrame) -> str | None:
-    """Return what the worst run reached, None if all are trained."""
+    """Return what the worst run reached, None if all got where they were to get.
+
+    That is the training loss at which they were to stop, or else a training accuracy.
+    """
     missed = runs[runs["target_loss"].notna() & (runs["stopped"] != "target_loss")]
     if len(missed):
         worst = missed.loc[missed["running_loss"].idxmax()]
-        where = f"{worst['arm']}, B = {worst['batch_size']}"
-        return f"{where}: training loss {worst['running_loss']:.2g}, not {worst['target_loss']:g}"
-    reached = runs["train_accuracy"].where(runs["stopped"] != "diverged", 0)
-    if reached.min() >= TRAINED:
+        reached = f"training loss {worst['running_loss']:.2g}, not {worst['target_loss']:g}"
+        return f"{_where(worst)}: {reached}"
+    runs = runs[runs["target_loss"].isna() & ~(runs["train_accuracy"] >= TRAINED)]
+    if runs.empty:
         return None
-    worst = runs.loc[reached.idxmin()]
-    got = f"training accuracy {100 * reached.min():.0f} %, {100 * TRAINED:.0f} % needed"
-    got = "diverged" if worst["stopped"] == "diverged" else got
-    return f"{worst['arm']}, B = {worst['batch_size']}, {worst['updates']:.0f} updates: {got}"
+    worst = runs.loc[runs["train_accuracy"].idxmin()]
+    reached = (
+        f"training accuracy {100 * worst['train_accuracy']:.0f} %, {100 * TRAINED:.0f} % needed"
+    )
+    return f"{_where(worst)}, {worst['updates']:.0f} updates: {reached}"
 
 
-def tuned(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs at each batch size's best rate, by mean validation accuracy over seeds."""
-    means = runs.groupby(["batch_size", "base_lr"])["validation_accuracy"].mean()
-    best = means.groupby(level="batch_size").idxmax()  # (batch size, rate)
-    return runs[[pair in set(best) for pair in zip(runs.batch_size, runs.base_lr, strict=True)]]
+def _where(run: pd.Series) -> str:
+    return f"{run['arm']}, B = {run['batch_size']}"
 
 
-def last_epochs(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+Pair = Callable[[pd.Series, pd.Series], pd.Series]  # of the small and the large batch, by seed
+
+
+def _difference(small: pd.Series, large: pd.Series) -> pd.Series:
+    """Return small - large in percentage points."""
+    return 100 * (small - large)
+
+
+def _ratio(small: pd.Series, large: pd.Series) -> pd.Series:
+    return large / small
+
+
+def pairs(results: Results, name: str, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the runs with the small and with the large batch, by the seeds that both have."""
+    network = results.parameters.networks[name]
+    small, large = (
+        runs[runs["batch_size"] == size].set_index("seed")
+        for size in (network.small_batch, network.large_batch)
+    )
+    seeds = small.index.intersection(large.index)
+    return small.loc[seeds], large.loc[seeds]
+
+
+def _compare(name: str, by: Pair, column: str) -> Statistic:
+    """Return a statistic of a column at SB and at LB, the source's own comparison."""
+
+    def value(results: Results, runs: pd.DataFrame) -> Measured:
+        small, large = pairs(results, name, runs)
+        return Measured(tuple(by(small[column], large[column])))
+
+    return _judged(name, (SB, LB), value)
+
+
+def _trains(name: str) -> Statistic:
+    """Training accuracy of SB - LB, where SB at least is trained."""
+
+    def value(results: Results, runs: pd.DataFrame) -> Measured:
+        small, large = pairs(results, name, runs)
+        if why := _untrained(small):
+            return Measured(not_testable=why)
+        return Measured(tuple(_difference(small["train_accuracy"], large["train_accuracy"])))
+
+    return _judged(name, (SB, LB), value, trained=False)
+
+
+def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs that were trained longest, in epochs."""
     return runs[runs["epochs"] == runs["epochs"].max()]
+
+
+def tuned(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs at each batch size's best rate, by mean validation accuracy over seeds.
+
+    A rate at which a run diverged is never the best.
+    """
+    accuracy = runs["validation_accuracy"].where(runs["stopped"] != "diverged", -1.0)
+    means = runs.assign(accuracy=accuracy).groupby(["batch_size", "base_lr"])["accuracy"].mean()
+    best = set(means.groupby(level="batch_size").idxmax())  # (batch size, rate)
+    return runs[[pair in best for pair in zip(runs["batch_size"], runs["base_lr"], strict=True)]]
+
+
+class Condition(NamedTuple):
+    """What is made equal between the small and the large batch, and the runs that compare it."""
+
+    words: str
+    kind: str
+    chosen: Callable[[pd.DataFrame], pd.DataFrame] = lambda runs: runs
+
+
+CONDITIONS = {
+    "epochs": Condition("at equal epochs", EVOLUTION, last_epochs),
+    "tuned": Condition("with a rate tuned for each batch size", RATES, tuned),
+    "updates": Condition("at equal updates", UPDATES),
+    "loss": Condition("at equal training loss", LOSS),
+}
+
+
+def unfit(condition: Condition, runs: pd.DataFrame, results: Results, name: str) -> str | None:
+    """Return why the chosen runs of a condition are no comparison, None if they are one."""
+    if why := _diverged(runs) or _untrained(runs):
+        return why
+    if condition.kind == LOSS:
+        small, large = (r["train_loss"].mean() for r in pairs(results, name, runs))
+        if max(small, large) > MATCHED * min(small, large):
+            return f"training losses {small:.2g} and {large:.2g}: not within a factor {MATCHED:g}"
+    return None
+
+
+def _rival(name: str, condition: Condition, by: Pair, column: str) -> Statistic:
+    def value(results: Results, runs: pd.DataFrame) -> Measured:
+        runs = condition.chosen(runs)
+        if why := unfit(condition, runs, results, name):
+            return Measured(not_testable=why)
+        small, large = pairs(results, name, runs)
+        losses = f"training loss {small['train_loss'].mean():.2g}, {large['train_loss'].mean():.2g}"
+        note = losses
+        if condition.kind == RATES:
+            note = f"rates {small['base_lr'].iloc[0]:g}, {large['base_lr'].iloc[0]:g}; {losses}"
+        return Measured(tuple(by(small[column], large[column])), note=note)
+
+    def statistic(results: Results) -> Measured:
+        if why := absence(results, name, condition.kind):
+            return Measured(not_testable=why)
+        return value(results, of(results, name, condition.kind))
+
+    return statistic
 
 
 def _rank_against_size(name: str, column: str) -> Statistic:
     """Kendall's correlation of batch size and a column, over the batch sizes of each seed."""
 
-    def statistic(results: Results) -> Measured:
-        runs = of(results, name, SIZES)
-        if runs.empty:
-            return Measured(not_testable=absence(results, name, SIZES))
-        if why := _untrained(runs):
-            return Measured(not_testable=why)
-        table = per_seed(runs, column).dropna()
+    def value(results: Results, runs: pd.DataFrame) -> Measured:
+        table = per_seed(runs, column)
         sizes = np.broadcast_to(table.columns.to_numpy(), table.shape)
         return Measured(tuple(kendall(sizes, table.to_numpy())))
 
-    return statistic
+    return _judged(name, (SIZES,), value)
 
 
-def _switched(
-    name: str, column: str, by: Callable[[pd.DataFrame], pd.Series], *, trained: bool = True
-) -> Statistic:
+def _switched(name: str, column: str, by: Callable[[pd.DataFrame], pd.Series]) -> Statistic:
     """A statistic of a table [seed, small-batch epochs before the switch]; 0 is LB alone."""
 
-    def statistic(results: Results) -> Measured:
-        runs = of(results, name, SWITCH)
-        if runs.empty:
-            return Measured(not_testable=absence(results, name, SWITCH))
-        if trained and (why := _untrained(runs)):
-            return Measured(not_testable=why)
-        table = runs.pivot(index="seed", columns="first_epochs", values=column).dropna()
-        return Measured(tuple(by(table)))
+    def value(results: Results, runs: pd.DataFrame) -> Measured:
+        table = runs.pivot(index="seed", columns="first_epochs", values=column)
+        return Measured(tuple(by(table.sort_index(axis=1))))
 
-    return statistic
+    return _judged(name, (SWITCH,), value)
 
 
 def _evolution(name: str, *, large: bool) -> Statistic:
     """Kendall's correlation of sharpness and training loss over the epochs of each seed."""
 
-    def statistic(results: Results) -> Measured:
-        runs = of(results, name, EVOLUTION)
-        if runs.empty:
-            return Measured(not_testable=absence(results, name, EVOLUTION))
-        size = runs["batch_size"].max() if large else runs["batch_size"].min()
+    def value(results: Results, runs: pd.DataFrame) -> Measured:
+        network = results.parameters.networks[name]
+        size = network.large_batch if large else network.small_batch
         by_seed = runs[runs["batch_size"] == size].groupby("seed")
         return Measured(tuple(float(kendall(r["train_loss"], r[SHARPNESS])) for _, r in by_seed))
 
-    return statistic
+    return _judged(name, (EVOLUTION,), value, trained=False)
+
+
+GRID = ("batch_size", "base_lr")  # what a configuration is
 
 
 def configurations(results: Results, name: str) -> pd.DataFrame:
-    """Return the trained runs of a network's grid of batch sizes and rates, all seeds complete."""
+    """Return the runs of a network's grid of batch sizes and rates, where every seed is trained."""
     runs = of(results, name, SIZES, RATES)
     if runs.empty:
         return runs
-    runs = runs.drop_duplicates(["batch_size", "base_lr", "seed"])
-    by_configuration = runs.groupby(["batch_size", "base_lr"])
-    complete = by_configuration["seed"].transform("size") == runs["seed"].nunique()
-    usable = by_configuration[[SHARPNESS, "test_error"]].transform("count").min(axis=1)
-    trained = by_configuration["train_accuracy"].transform("min") >= TRAINED
-    keep = complete & trained & (usable == runs["seed"].nunique())
-    return runs[keep].sort_values(["batch_size", "base_lr", "seed"])
+    runs = runs.drop_duplicates([*GRID, "seed"])
+    measured = runs[[SHARPNESS, "test_error"]].notna().all(axis=1)
+    fit = measured & (runs["stopped"] != "diverged") & (runs["train_accuracy"] >= TRAINED)
+    by_configuration = runs.assign(fit=fit).groupby(list(GRID))["fit"]
+    keep = by_configuration.transform("sum") == runs["seed"].nunique()
+    return runs[keep].sort_values([*GRID, "seed"])
 
 
-def granulated(runs: pd.DataFrame, column: str) -> Interval | None:
+def granulated(runs: pd.DataFrame, column: str, along: tuple[str, ...] = GRID) -> Interval | None:
     """Return the granulated rank correlation of sharpness and a column over configurations.
 
     Args:
         runs: those of `configurations`.
         column: of the runs.
+        along: the hyperparameters whose own groups count; the others still tell groups apart.
 
     Returns:
-        the correlation with its bootstrap interval, None for fewer than four configurations.
+        the correlation with its bootstrap interval over seeds, None for too few configurations.
     """
-    grid = runs.groupby(["batch_size", "base_lr"]).first().index if len(runs) else ()
+    grid = runs.groupby(list(GRID)).first().index if len(runs) else ()
     if len(grid) < MIN_CONFIGURATIONS:
         return None
-    axes = {axis: list(grid.get_level_values(axis)) for axis in grid.names}
+    axes = {axis: list(grid.get_level_values(axis)) for axis in GRID}
     samples = (runs[c].to_numpy().reshape(len(grid), -1) for c in (SHARPNESS, column))
-    return bootstrap(lambda a, b: granulated_kendall(a, b, axes), *samples)
+    return bootstrap(lambda a, b: granulated_kendall(a, b, axes, along=along), *samples)
 
 
 def _correlation(name: str, column: str) -> Statistic:
     def statistic(results: Results) -> Measured:
-        if of(results, name, RATES).empty:
-            return Measured(not_testable=absence(results, name, RATES))
+        if why := absence(results, name, SIZES, RATES):
+            return Measured(not_testable=why)
         runs = configurations(results, name)
-        n = runs.groupby(["batch_size", "base_lr"]).ngroups
+        n = runs.groupby(list(GRID)).ngroups
         if (found := granulated(runs, column)) is None:
             why = f"{n} trained configurations, {MIN_CONFIGURATIONS} needed"
             return Measured(not_testable=why)
-        return Measured(interval=found, note=f"{n} trained configurations, bootstrap")
+        return Measured(interval=found, note=f"{n} trained configurations, bootstrap over starts")
 
     return statistic
 
 
-def _rises(name: str) -> Statistic:
-    """Rise of the training loss around LB minus that around SB, on the linear path, in nats."""
+def rises(results: Results, name: str) -> pd.DataFrame:
+    """Return the rise of the training loss around SB and LB on the linear path, in nats, by seed.
 
-    def statistic(results: Results) -> Measured:
-        runs = of(results, name, SB, LB)
-        if runs.empty:
-            return Measured(not_testable=absence(results, name, LB))
-        if why := _untrained(runs):
-            return Measured(not_testable=why)
-        points = results.points
-        mine = (points["arm"] == label(name, LB)) & (points["path"] == "linear")
-        points = points[mine & (points["set"] == "train")]
-        table = points.assign(alpha=points["alpha"].round(6)).pivot(
-            index="seed", columns="alpha", values="loss"
-        )
-        if missing := {-STEP, STEP, 1 - STEP, 1 + STEP} - set(table.columns):
-            return Measured(not_testable=f"the line has no point at alpha = {min(missing):g}")
-        small, large = (
-            (table[end - STEP] + table[end + STEP]) / 2 - table[end] for end in (0.0, 1.0)
-        )
-        return Measured(tuple(large - small))
+    The mean of the losses STEP to either side of a minimizer, minus that at the minimizer.
+    """
+    points = results.points
+    mine = (points["arm"] == label(name, LB)) & (points["path"] == "linear")
+    points = points[mine & (points["set"] == "train")]
+    table = points.assign(alpha=points["alpha"].round(6)).pivot(
+        index="seed", columns="alpha", values="loss"
+    )
+    return pd.DataFrame(
+        {
+            kind: (table[end - STEP] + table[end + STEP]) / 2 - table[end]
+            for kind, end in ((SB, 0.0), (LB, 1.0))
+        }
+    )
 
-    return statistic
+
+def _line(name: str, *, agree: bool = False) -> Statistic:
+    """Rise around LB minus that around SB; or whether its sign is that of the metric, +1 or -1."""
+
+    def value(results: Results, runs: pd.DataFrame) -> Measured:
+        if results.parameters.line_points % 12 != 1:
+            return Measured(not_testable=f"the line has no points {STEP:g} from its ends")
+        table = rises(results, name)
+        difference = table[LB] - table[SB]
+        if agree:
+            small, large = pairs(results, name, runs)
+            difference = np.sign(difference * np.log(large[SHARPNESS] / small[SHARPNESS]))
+        return Measured(tuple(difference))
+
+    return _judged(name, (SB, LB), value)
 
 
 def _not_yet(what: str) -> Statistic:
@@ -290,12 +384,12 @@ def _of_each(name: str) -> list[Claim]:
             quantity="training accuracy, percentage points: SB - LB",
             value=f"{train_sb.mean - train_lb.mean:.2f}",
             rule=below(1),
-            statistic=_compare(name, _difference, "train_accuracy", trained=False),
+            statistic=_trains(name),
         ),
         _claim(
             f"{key}-gap",
             figure="accuracy",
-            locator=f"{CONCERN}; {TABLE_2}",
+            locator=f"{CONCERN}, and on regularization; {TABLE_2}",
             statement=f"{name}: the large batch tests worse; the same model generalizes with SB.",
             quantity=TEST_POINTS,
             value=f"{test_sb.mean - test_lb.mean:.2f}",
@@ -335,12 +429,21 @@ def _of_each(name: str) -> list[Claim]:
         _claim(
             f"{key}-line",
             figure="linear",
-            locator=f"{EVIDENCE}; {HYPOTHESIS}",
+            locator=EVIDENCE,
             statement=f"{name}: on the line between them the training loss rises faster around "
-            "the large batch's minimum, as the metric says.",
+            "the large batch's minimum.",
             quantity=f"rise within {STEP:g} of alpha, nats: LB - SB",
             rule=above(0),
-            statistic=_rises(name),
+            statistic=_line(name),
+        ),
+        _claim(
+            f"{key}-agree",
+            figure="linear",
+            locator=f"{HYPOTHESIS}; added when runs had begun, before a result was seen",
+            statement=f"{name}: parametric plots and sharpness metric agree on which is sharper.",
+            quantity="agreement of a pair, +1 or -1",
+            rule=above(0),
+            statistic=_line(name, agree=True),
         ),
     ]
 
@@ -376,7 +479,7 @@ def _of_varied(name: str) -> list[Claim]:
             statement=f"{name}: enough small-batch epochs first make the large batch test better.",
             quantity="test accuracy, percentage points: latest switch - LB alone",
             rule=above(0),
-            statistic=_switched(name, "test_accuracy", lambda t: 100 * (t[t.columns[-1]] - t[0])),
+            statistic=_switched(name, "test_accuracy", lambda t: 100 * (t.iloc[:, -1] - t[0])),
         ),
         _claim(
             f"{key}-switch-timing",
@@ -386,7 +489,7 @@ def _of_varied(name: str) -> list[Claim]:
             quantity="test accuracy, percentage points: latest switch - earliest",
             rule=above(0),
             statistic=_switched(
-                name, "test_accuracy", lambda t: 100 * (t[t.columns[-1]] - t[t.columns[1]])
+                name, "test_accuracy", lambda t: 100 * (t.iloc[:, -1] - t.iloc[:, 1])
             ),
         ),
         _claim(
@@ -396,7 +499,7 @@ def _of_varied(name: str) -> list[Claim]:
             statement=f"{name}: after a late switch the large batch ends in a flatter minimum.",
             quantity="sharpness of LB alone / after the latest switch",
             rule=above(1, ratios=True),
-            statistic=_switched(name, SHARPNESS, lambda t: t[0] / t[t.columns[-1]]),
+            statistic=_switched(name, SHARPNESS, lambda t: t[0] / t.iloc[:, -1]),
         ),
         _claim(
             f"{key}-evolution-small",
@@ -438,43 +541,33 @@ def _of_varied(name: str) -> list[Claim]:
     ]
 
 
-CONDITIONS = {  # what is made equal: in words, and which runs compare it
-    "epochs": ("at equal epochs", {"kinds": (EVOLUTION, EVOLUTION), "chosen": last_epochs}),
-    "tuned": (
-        "with the rate tuned for each batch size",
-        {"kinds": (RATES, RATES), "chosen": tuned},
-    ),
-    "updates": ("at equal updates", {"kinds": (UPDATES, UPDATES)}),
-    "loss": ("at equal training loss", {"kinds": (LOSS, LOSS)}),
-}
-
-
 def _rivals(name: str) -> list[Claim]:
     """Is a gap left, and is LB sharper, under each rival explanation?"""
     key = name.lower()
     noise = f"{HYPOTHESIS}: small batches avoid sharp minima by their update noise"
     claims = []
-    for condition, (words, options) in CONDITIONS.items():
+    for key_of, condition in CONDITIONS.items():
         claims += [
             _claim(
-                f"{key}-gap-{condition}",
+                f"{key}-gap-{key_of}",
                 figure="rivals",
                 locator=RIVAL,
-                statement=f"{name}: {words}, the large batch still tests worse.",
+                statement=f"{name}: {condition.words}, the large batch still tests worse.",
                 quantity=TEST_POINTS,
                 value="ours",
                 rule=above(0),
-                statistic=_compare(name, _difference, "test_accuracy", **options),
+                statistic=_rival(name, condition, _difference, "test_accuracy"),
             ),
             _claim(
-                f"{key}-sharper-{condition}",
+                f"{key}-sharper-{key_of}",
                 figure="rivals",
-                locator=noise if condition == "updates" else RIVAL,
-                statement=f"{name}: {words}, the large batch still ends in a sharper minimum.",
+                locator=noise if condition.kind in (UPDATES, LOSS) else RIVAL,
+                statement=f"{name}: {condition.words}, the large batch still ends in a sharper "
+                "minimum.",
                 quantity=f"{PHI}, full space",
                 value="ours",
                 rule=above(1, ratios=True),
-                statistic=_compare(name, _ratio, SHARPNESS, **options),
+                statistic=_rival(name, condition, _ratio, SHARPNESS),
             ),
         ]
     return claims
@@ -527,8 +620,9 @@ CLAIMS = (
 )
 
 
-def claims_of(p: KeskarParameters, *names: str) -> list[str]:
-    """Return the ids of claims by the ends of their names, for the networks of a profile."""
+def verdicts_of(results: Results, *names: str) -> VerdictTable:
+    """Return the verdicts of claims by the ends of their names, for the networks of a profile."""
     ids = {claim.id for claim in CLAIMS}
-    wanted = [f"keskar-{network.lower()}-{name}" for name in names for network in p.networks]
-    return [claim for claim in wanted if claim in ids]
+    wanted = (f"keskar-{n.lower()}-{name}" for name in names for n in results.parameters.networks)
+    chosen = [claim for claim in wanted if claim in ids]
+    return results.verdicts(*chosen) if chosen else verdict_table([])

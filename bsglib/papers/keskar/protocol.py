@@ -1,8 +1,8 @@
 """The protocol of Keskar et al.: parameters, arms, which runs and measures."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bsglib.papers import StudyParameters
 from bsglib.papers.keskar.published import NETWORKS
@@ -47,6 +47,22 @@ class Network(Parameters):
     equal_updates_epochs: int | None = Field(default=None, gt=0)  # of the small batch
     equal_loss: float | None = Field(default=None, gt=0)  # training loss at which runs stop
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.small_batch >= self.large_batch:
+            raise ValueError(
+                f"parameters 'small_batch' = {self.small_batch} and 'large_batch' = "
+                f"{self.large_batch}: the first has to be smaller"
+            )
+        if not self.batch_sizes and (self.switch_epochs or self.evolution_epochs or self.lrs):
+            raise ValueError("a network that is varied needs 'batch_sizes', too")
+        if missing := set(self.switch_epochs) - set(self.evolution_epochs):
+            raise ValueError(
+                f"parameter 'switch_epochs': {min(missing)} is not in 'evolution_epochs', which "
+                "tell how good the small batch was when it stopped"
+            )
+        return self
+
 
 class KeskarParameters(StudyParameters):
     """What the notebook and the parameter files set; comments stand in the notebook."""
@@ -65,6 +81,13 @@ class KeskarParameters(StudyParameters):
     curvature_examples: int = Field(gt=0)
     line_examples: int = Field(gt=0)
     line_points: int = Field(ge=4)
+
+    @field_validator("line_points")
+    @classmethod
+    def _hits_both_ends(cls, value: int) -> int:
+        if value % 3 != 1:
+            raise ValueError("0 and 1 are on the line from -1 to 2 with 4, 7, 10, ... points")
+        return value
 
 
 def label(network: str, kind: str) -> str:
@@ -148,7 +171,7 @@ def _updates(p: KeskarParameters, network: Network, seed: int) -> Planned:
 def _loss(p: KeskarParameters, network: Network, seed: int) -> Planned:
     if network.equal_loss is None:
         return []
-    stop = {"patience": None, "target_loss": network.equal_loss}
+    stop = {"patience": None, "target_loss": network.equal_loss, "epochs": 2 * network.epochs}
     return [(LOSS, _config(p, network, seed, b, **stop), [_sharpness(p)]) for b in _two(network)]
 
 

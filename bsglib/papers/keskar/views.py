@@ -10,10 +10,14 @@ from bsglib.papers import Results
 from bsglib.papers.keskar import published
 from bsglib.papers.keskar.claims import (
     CONDITIONS,
+    GRID,
+    Condition,
     absence,
     configurations,
     granulated,
     of,
+    pairs,
+    unfit,
 )
 from bsglib.papers.keskar.protocol import (
     ADAPTIVE,
@@ -39,6 +43,8 @@ from bsglib.stats import interval
 PERCENT = 100.0
 PHI = r"sharpness $\phi$ (%)"
 LABELS = ("test accuracy (%)", PHI)
+PARTS = {"train": "training", "test": "test"}
+AS_IN_SOURCE = "as in the source"
 RIVALS = (SB, LB, EVOLUTION, RATES, UPDATES, LOSS)
 
 
@@ -47,12 +53,13 @@ def scope(p: KeskarParameters) -> pd.DataFrame:
     exact = p.dtype == "float64"
     rows = [
         ("optimizer", "Adam, rate not stated", f"Adam, {p.lr:g} at every batch size", "default"),
-        ("small batch", "256", "see the networks", "about N/200, as 256 of 50,000"),
-        ("large batch", "10 % of the data", "10 % of the data", "as the paper"),
+        ("small batch", "256", "see the networks", "a like share of fewer data"),
+        ("large batch", "10 % of the data", "see the networks", "about as the paper"),
         (
             "epochs",
             "until the loss stops improving",
-            f"until {p.patience} without a lower training loss, and at most those of the networks",
+            "at most those of the networks"
+            + f", and until {p.patience} pass without a lower training loss" * bool(p.patience),
             "time",
         ),
         ("starts", "5", "see the networks", "time"),
@@ -152,21 +159,23 @@ def _beside(results: Results, stated: dict, columns: list) -> pd.DataFrame:
         paper = dict(zip(heads, map(str, stated[name]), strict=True))
         rows.append({"network": name, "": "paper", "n": "5"} | paper)
         found = {kind: of(results, name, kind) for kind in (SB, LB)}
+        if any(runs.empty for runs in found.values()):
+            rows.append({"network": name, "": absence(results, name, SB, LB), "n": "0"})
+            continue
         ours = {
-            head: _mean_and_deviation(scale * found[kind][column])
+            head: _mean_and_deviation(scale * found[kind][column].dropna())
             for head, kind, column, scale in columns
-            if len(found[kind])
         }
-        n = max(len(runs) for runs in found.values())
-        if not ours:
-            ours = {heads[0]: absence(results, name, LB)}
-        rows.append({"network": name, "": "ours", "n": str(n)} | ours)
+        n = " and ".join(str(n) for n in dict.fromkeys(len(runs) for runs in found.values()))
+        rows.append({"network": name, "": "ours", "n": n} | ours)
     return pd.DataFrame(rows).fillna("").set_index(["network", ""])
 
 
 def _mean_and_deviation(values: pd.Series) -> str:
-    deviation = f" ± {values.std():.2g}" if len(values) > 1 else ""
+    if values.empty:
+        return "-"
     digits = 2 if abs(values.mean()) < 100 else 1
+    deviation = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():.{digits}f}{deviation}"
 
 
@@ -226,55 +235,60 @@ def choices(results: Results) -> pd.DataFrame:
             rows[name, choice] = {
                 "SB (%)": a.mean(),
                 "LB (%)": b.mean(),
-                "LB / SB": (b / a).mean(),
+                "LB / SB": interval(b / a, ratios=True).mean,
                 "iterations": pd.concat([small, large])[f"{column}.iterations"].mean(),
             }
     return _table(rows, ["network", "measured with"])
 
 
 def rivals(results: Results) -> pd.DataFrame:
-    """Return a row per network, condition and seed: SB - LB in points, LB / SB of sharpness."""
+    """Return a row per network, condition and seed: SB - LB in points, LB / SB of sharpness.
+
+    `unfit` says why a condition is no comparison, empty where it is one.
+    """
     rows = []
-    as_in_source = {"source": ("as in the source", {"kinds": (SB, LB)})}
+    conditions = {"source": Condition(AS_IN_SOURCE, ""), **CONDITIONS}
     for name in varied(results):
-        network = results.parameters.networks[name]
-        for words, options in (as_in_source | CONDITIONS).values():
-            runs = of(results, name, *options["kinds"])
-            if runs.empty:
+        for condition in conditions.values():
+            kinds = (condition.kind,) if condition.kind else (SB, LB)
+            if absence(results, name, *kinds):
                 continue
-            if "chosen" in options:
-                runs = options["chosen"](results, runs)
-            small, large = (
-                runs[runs["batch_size"] == b].set_index("seed")
-                for b in (network.small_batch, network.large_batch)
-            )
-            for seed in small.index.intersection(large.index):
+            runs = condition.chosen(of(results, name, *kinds))
+            why = unfit(condition, runs, results, name) or ""
+            small, large = pairs(results, name, runs)
+            for seed in small.index:
                 a, b = small.loc[seed], large.loc[seed]
-                row = {"network": name, "condition": words, "seed": seed}
+                row = {"network": name, "condition": condition.words, "seed": seed, "unfit": why}
                 row["gap"] = PERCENT * (a["test_accuracy"] - b["test_accuracy"])
                 row["sharpness_ratio"] = b[SHARPNESS] / a[SHARPNESS]
                 for column in ("train_loss", "updates", "base_lr"):
                     row |= {f"{column}_SB": a[column], f"{column}_LB": b[column]}
                 rows.append(row)
-    columns = ["network", "condition", "seed", "gap", "sharpness_ratio"]
+    columns = ["network", "condition", "seed", "unfit", "gap", "sharpness_ratio"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
 def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the gap under each condition with its interval, and the share that is left of it."""
+    """Return the gap under each condition with its interval, and the share that is left of it.
+
+    A share is given where the source's own gap is certainly above zero and the condition is a
+    comparison.
+    """
     table = {}
     for (name, condition), mine in rows.groupby(["network", "condition"], sort=False):
-        reference = rows[(rows["network"] == name) & (rows["condition"] == "as in the source")]
-        gap, whole = interval(mine["gap"]), reference["gap"].mean()
-        share = gap.mean / whole if len(reference) and whole > 0 else float("nan")
+        reference = rows[(rows["network"] == name) & (rows["condition"] == AS_IN_SOURCE)]
+        gap, why = interval(mine["gap"]), mine["unfit"].iloc[0]
+        whole = interval(reference["gap"]) if len(reference) else None
+        known = whole is not None and whole.low > 0 and not why
         table[name, condition] = {
             "SB - LB (points)": f"{gap.mean:.2f} [{gap.low:.2f}, {gap.high:.2f}]",
-            "share of the gap": "-" if share != share else f"{100 * share:.0f} %",
-            "phi LB / SB": f"{mine['sharpness_ratio'].mean():.3g}",
+            "share of the gap": f"{PERCENT * gap.mean / whole.mean:.0f} %" if known else "-",
+            "phi LB / SB": f"{interval(mine['sharpness_ratio'], ratios=True).mean:.3g}",
             "training loss SB, LB": _pair(mine, "train_loss", ".3g"),
             "updates SB, LB": _pair(mine, "updates", ".0f"),
             "rate SB, LB": _pair(mine, "base_lr", "g"),
             "n": str(len(mine)),
+            "no comparison, because": why,
         }
     return _table(table, ["network", "compared"])
 
@@ -289,17 +303,17 @@ def thresholds(results: Results) -> pd.DataFrame:
     The smallest one from which on, through all larger ones, the interval over seeds of the
     difference lies below zero; as a share of the data, and the paper's.
     """
-    sizes = {"F2": 721_329, "C1": 50_000}  # training examples of the paper
     rows = {}
     for name, network in results.parameters.networks.items():
-        runs = of(results, name, SIZES)
-        if runs.empty:
+        if absence(results, name, SIZES):
             continue
+        runs = of(results, name, SIZES)
         table = runs.pivot(index="seed", columns="batch_size", values="test_accuracy").dropna()
         falls = {b: interval(table[b] - table[network.small_batch]).high < 0 for b in table}
         below = [b for b in falls if all(falls[larger] for larger in falls if larger >= b)]
         n, paper = runs["train_size"].iloc[0], published.THRESHOLDS.get(name)
-        stated = "-" if paper is None else f"{paper:,} ({PERCENT * paper / sizes[name]:.1f} %)"
+        share = "" if paper is None else f" ({PERCENT * paper / published.SIZES[name]:.1f} %)"
+        stated = "-" if paper is None else f"{paper:,}{share}"
         found = f"{below[0]} ({PERCENT * below[0] / n:.1f} %)" if below else "none"
         rows[name] = {"paper (share of the data)": stated, "here": found, "n": str(len(table))}
     return _table(rows, ["network"])
@@ -387,21 +401,20 @@ def grid(results: Results, name: str) -> pd.DataFrame:
 
 def joined(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the rows of several grids below each other."""
-    return pd.concat(grids.values(), ignore_index=True)
+    return pd.concat([pd.DataFrame(), *grids.values()], ignore_index=True)
 
 
 def correlations(results: Results) -> pd.DataFrame:
-    """Return the granulated rank correlation of what was measured with the test error."""
+    """Return the granulated rank correlation of sharpness with errors, and along each axis."""
     rows = {}
+    words = {GRID: "", GRID[:1]: ", along the batch size", GRID[1:]: ", along the rate"}
     for name in varied(results):
         runs = configurations(results, name)
-        if runs.empty:
+        if absence(results, name, SIZES, RATES) or granulated(runs, "test_error") is None:
             continue
-        found = granulated(runs, "test_error"), granulated(runs, "generalization_gap")
-        words = ("with test error", "with generalization gap")
-        rows[name] = {
-            word: "-" if value is None else show(value)
-            for word, value in zip(words, found, strict=True)
-        }
-        rows[name]["configurations"] = runs.groupby(["batch_size", "base_lr"]).ngroups
-    return _table(rows, ["network"])
+        for column in ("test_error", "generalization_gap"):
+            row = {
+                f"tau{along}": show(granulated(runs, column, axes)) for axes, along in words.items()
+            }
+            rows[name, column.replace("_", " ")] = row
+    return _table(rows, ["network", "sharpness against"])
