@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bsglib.claims import Claim, Measured, Rule, above, below
+from bsglib.data import at_hand
 from bsglib.papers import Results, per_seed
 from bsglib.papers.keskar import published
 from bsglib.papers.keskar.protocol import (
@@ -21,6 +22,7 @@ from bsglib.papers.keskar.protocol import (
     SWITCH,
     UPDATES,
     KeskarParameters,
+    design,
     label,
 )
 from bsglib.stats import Interval, bootstrap, granulated_kendall, kendall
@@ -66,10 +68,9 @@ def _compare(
     """
 
     def statistic(results: Results) -> Measured:
-        runs = of(results, name, *kinds)
-        if runs.empty:
-            return Measured(not_testable=absence(results, name, kinds[1]))
-        runs = chosen(results, runs)
+        if why := absence(results, name, *kinds):
+            return Measured(not_testable=why)
+        runs = chosen(results, of(results, name, *kinds))
         if trained and (why := _untrained(runs)):
             return Measured(not_testable=why)
         network = results.parameters.networks[name]
@@ -92,29 +93,41 @@ def of(results: Results, name: str, *kinds: str) -> pd.DataFrame:
     return runs.assign(test_error=test_error, generalization_gap=test_error - train_error)
 
 
-def absence(results: Results, name: str, kind: str) -> str:
-    """Return why there are no runs of an arm."""
-    networks = results.parameters.networks
-    if name not in networks:
+def absence(results: Results, name: str, *kinds: str) -> str | None:
+    """Return which planned runs of some arms of a network are missing, None if none are.
+
+    What is judged before its runs are complete could be judged when it looks best.
+    """
+    p = results.parameters
+    if name not in p.networks:
         return f"no {name} in this profile"
-    if networks[name].optional:
-        return f"{name}: the data set {networks[name].dataset} is not at hand"
-    return f"no runs yet: {label(name, kind)}"
+    network = p.networks[name]
+    planned = [e.arm for e in design(p.model_copy(update={"networks": {name: network}}))]
+    for arm in (label(name, kind) for kind in kinds):
+        if (n := planned.count(arm)) == 0:
+            return f"{arm}: not in this profile"
+        if missing := n - len(results.of(arm)):
+            if network.optional and not at_hand(network.dataset):
+                return f"{name}: the data set {network.dataset} is not at hand"
+            return f"{arm}: {missing} of {n} runs are missing"
+    return None
 
 
 def _untrained(runs: pd.DataFrame) -> str | None:
     """Return what the worst run reached, None if all are trained."""
-    missed = runs[runs["target_loss"].notna() & (runs["stopped"] != "target_loss")]
-    if len(missed):
-        worst = missed.loc[missed["running_loss"].idxmax()]
-        where = f"{worst['arm']}, B = {worst['batch_size']}"
-        return f"{where}: training loss {worst['running_loss']:.2g}, not {worst['target_loss']:g}"
-    reached = runs["train_accuracy"].where(runs["stopped"] != "diverged", 0)
-    if reached.min() >= TRAINED:
+    diverged = runs["stopped"] == "diverged"
+    missed = runs["target_loss"].notna() & (runs["stopped"] != "target_loss")
+    if diverged.any():
+        worst, got = runs[diverged].iloc[0], "diverged"
+    elif missed.any():
+        worst = runs.loc[runs["running_loss"].where(missed).idxmax()]
+        got = f"training loss {worst['running_loss']:.2g}, not {worst['target_loss']:g}"
+    elif runs["train_accuracy"].min() < TRAINED:
+        worst = runs.loc[runs["train_accuracy"].idxmin()]
+        reached = 100 * worst["train_accuracy"]
+        got = f"training accuracy {reached:.0f} %, {100 * TRAINED:.0f} % needed"
+    else:
         return None
-    worst = runs.loc[reached.idxmin()]
-    got = f"training accuracy {100 * reached.min():.0f} %, {100 * TRAINED:.0f} % needed"
-    got = "diverged" if worst["stopped"] == "diverged" else got
     return f"{worst['arm']}, B = {worst['batch_size']}, {worst['updates']:.0f} updates: {got}"
 
 
@@ -126,17 +139,19 @@ def tuned(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def last_epochs(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs that were trained longest, in epochs."""
-    return runs[runs["epochs"] == runs["epochs"].max()]
+    """Return the runs that were to be trained longest, in epochs, however far they got."""
+    planned = [e for e in design(results.parameters) if e.arm in set(runs["arm"])]
+    longest = max(e.config.epochs for e in planned)
+    return runs[runs["entry"].isin([e.key for e in planned if e.config.epochs == longest])]
 
 
 def _rank_against_size(name: str, column: str) -> Statistic:
     """Kendall's correlation of batch size and a column, over the batch sizes of each seed."""
 
     def statistic(results: Results) -> Measured:
+        if why := absence(results, name, SIZES):
+            return Measured(not_testable=why)
         runs = of(results, name, SIZES)
-        if runs.empty:
-            return Measured(not_testable=absence(results, name, SIZES))
         if why := _untrained(runs):
             return Measured(not_testable=why)
         table = per_seed(runs, column).dropna()
@@ -152,9 +167,9 @@ def _switched(
     """A statistic of a table [seed, small-batch epochs before the switch]; 0 is LB alone."""
 
     def statistic(results: Results) -> Measured:
+        if why := absence(results, name, SWITCH):
+            return Measured(not_testable=why)
         runs = of(results, name, SWITCH)
-        if runs.empty:
-            return Measured(not_testable=absence(results, name, SWITCH))
         if trained and (why := _untrained(runs)):
             return Measured(not_testable=why)
         table = runs.pivot(index="seed", columns="first_epochs", values=column).dropna()
@@ -167,9 +182,9 @@ def _evolution(name: str, *, large: bool) -> Statistic:
     """Kendall's correlation of sharpness and training loss over the epochs of each seed."""
 
     def statistic(results: Results) -> Measured:
+        if why := absence(results, name, EVOLUTION):
+            return Measured(not_testable=why)
         runs = of(results, name, EVOLUTION)
-        if runs.empty:
-            return Measured(not_testable=absence(results, name, EVOLUTION))
         size = runs["batch_size"].max() if large else runs["batch_size"].min()
         by_seed = runs[runs["batch_size"] == size].groupby("seed")
         return Measured(tuple(float(kendall(r["train_loss"], r[SHARPNESS])) for _, r in by_seed))
@@ -211,8 +226,8 @@ def granulated(runs: pd.DataFrame, column: str) -> Interval | None:
 
 def _correlation(name: str, column: str) -> Statistic:
     def statistic(results: Results) -> Measured:
-        if of(results, name, RATES).empty:
-            return Measured(not_testable=absence(results, name, RATES))
+        if why := absence(results, name, SIZES, RATES):
+            return Measured(not_testable=why)
         runs = configurations(results, name)
         n = runs.groupby(["batch_size", "base_lr"]).ngroups
         if (found := granulated(runs, column)) is None:
@@ -227,10 +242,7 @@ def _rises(name: str) -> Statistic:
     """Rise of the training loss around LB minus that around SB, on the linear path, in nats."""
 
     def statistic(results: Results) -> Measured:
-        runs = of(results, name, SB, LB)
-        if runs.empty:
-            return Measured(not_testable=absence(results, name, LB))
-        if why := _untrained(runs):
+        if why := absence(results, name, SB, LB) or _untrained(of(results, name, SB, LB)):
             return Measured(not_testable=why)
         points = results.points
         mine = (points["arm"] == label(name, LB)) & (points["path"] == "linear")

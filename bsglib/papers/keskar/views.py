@@ -191,6 +191,8 @@ def other_measures(results: Results) -> pd.DataFrame:
 def solver(results: Results) -> pd.DataFrame:
     """Return iterations, evaluations and the solver's reasons to stop, for the metric."""
     rows = {}
+    if f"{SHARPNESS}.stop" not in results.runs:  # all have diverged
+        return _table(rows, ["network", "batch"])
     for name in results.parameters.networks:
         for kind in (SB, LB):
             if len(runs := of(results, name, kind)):
@@ -223,11 +225,12 @@ def choices(results: Results) -> pd.DataFrame:
             continue
         for column, choice in words.items():
             a, b = (runs.set_index("seed")[column] for runs in (small, large))
+            iterations = f"{column}.iterations"  # not there where all have diverged
             rows[name, choice] = {
                 "SB (%)": a.mean(),
                 "LB (%)": b.mean(),
                 "LB / SB": (b / a).mean(),
-                "iterations": pd.concat([small, large])[f"{column}.iterations"].mean(),
+                "iterations": pd.concat([small, large]).get(iterations, a * float("nan")).mean(),
             }
     return _table(rows, ["network", "measured with"])
 
@@ -292,10 +295,10 @@ def thresholds(results: Results) -> pd.DataFrame:
     sizes = {"F2": 721_329, "C1": 50_000}  # training examples of the paper
     rows = {}
     for name, network in results.parameters.networks.items():
-        runs = of(results, name, SIZES)
-        if runs.empty:
+        if absence(results, name, SIZES):
             continue
-        table = runs.pivot(index="seed", columns="batch_size", values="test_accuracy").dropna()
+        runs = of(results, name, SIZES)
+        table = runs.pivot(index="seed", columns="batch_size", values="test_accuracy")
         falls = {b: interval(table[b] - table[network.small_batch]).high < 0 for b in table}
         below = [b for b in falls if all(falls[larger] for larger in falls if larger >= b)]
         n, paper = runs["train_size"].iloc[0], published.THRESHOLDS.get(name)
@@ -352,9 +355,13 @@ def shift(near: pd.DataFrame) -> pd.DataFrame:
         for name, rows in near.groupby("network", sort=False)
         for end in (0, 1)
     ):
-        table = mine.pivot(index=["seed", "set"], columns="alpha", values="loss")
+        table = mine.assign(alpha=mine["alpha"].round(6)).pivot(
+            index=["seed", "set"], columns="alpha", values="loss"
+        )
+        if end not in table:  # too few points
+            continue
         lowest = table.idxmin(axis=1).groupby("set").mean()
-        at_end = table[float(end)].groupby("set").mean()
+        at_end = table[end].groupby("set").mean()
         rows[name, "SB" if end == 0 else "LB"] = {
             "lowest training loss at alpha": lowest["train"],
             "lowest test loss at alpha": lowest["test"],
