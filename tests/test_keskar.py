@@ -333,6 +333,9 @@ def test_an_early_part_of_a_design_is_not_taken_for_the_whole(stated):
     stored = {(e.config.canonical(), m.file) for e in entries if e.part == 1 for m in e.measures}
     there = [{(e.config.canonical(), m.file) for m in e.measures} <= stored for e in entries]
     results = changed(stated, stated.runs[there])
+    assert set(views.rivals(results)["condition"]) == {"as in the source"}
+    for table in (views.thresholds(results), views.correlations(results)):
+        assert table.index.tolist() == ["not computed yet"]
     assert set(results.runs["arm"]) >= {label("F2", kind) for kind in (SIZES, SWITCH, RATES)}
     for name in IDS:
         network, _, end = name.removeprefix("keskar-").partition("-")

@@ -242,9 +242,9 @@ def rivals(results: Results) -> pd.DataFrame:
     for name in varied(results):
         network = results.parameters.networks[name]
         for words, options in (as_in_source | CONDITIONS).values():
-            runs = of(results, name, *options["kinds"])
-            if runs.empty:
+            if absence(results, name, *options["kinds"]):
                 continue
+            runs = of(results, name, *options["kinds"])
             if "chosen" in options:
                 runs = options["chosen"](results, runs)
             small, large = (
@@ -401,9 +401,9 @@ def correlations(results: Results) -> pd.DataFrame:
     """Return the granulated rank correlation of what was measured with the test error."""
     rows = {}
     for name in varied(results):
-        runs = configurations(results, name)
-        if runs.empty:
+        if absence(results, name, SIZES, RATES):
             continue
+        runs = configurations(results, name)
         found = granulated(runs, "test_error"), granulated(runs, "generalization_gap")
         words = ("with test error", "with generalization gap")
         rows[name] = {
