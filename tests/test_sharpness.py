@@ -380,8 +380,9 @@ def ascended(theta, a, bounds, z, x, y, steps=200):
         best = max(best, values.max().item())
         (slope,) = torch.autograd.grad(values.sum(), z)
         with torch.no_grad():
-            size = 0.5 * 0.985**step * bounds / slope.abs().amax(1, keepdim=True)
-            z = torch.clamp(z + size * slope, -bounds, bounds)
+            way = slope / slope.abs().amax(1, keepdim=True)
+            way = way.sign() if step % 2 else way  # or those with little slope never arrive
+            z = torch.clamp(z + 0.5 * 0.985**step * bounds * way, -bounds, bounds)
     return best
 
 
