@@ -288,8 +288,8 @@ def line_panels(lines: dict[str, pd.DataFrame], *, accuracy: bool = True) -> Fig
         if place:
             for ax in column:
                 ax.set_ylabel("")
-    if len(lines):
-        axes[0, 0].legend(fontsize=7.5, handlelength=1.5)
+    for ax in [ax for ax in axes[0] if ax.get_legend_handles_labels()[0]][:1]:
+        ax.legend(fontsize=7.5, handlelength=1.5)
     return fig
 
 
@@ -527,7 +527,8 @@ def _draw_curves(history: pd.DataFrame, ax: Axes, *, column: str, label: str, lo
 def _nothing_yet(ax: Axes) -> Axes:
     """Say so, where a study's later parts are still to be computed."""
     ax.text(0.5, 0.5, "not computed yet", transform=ax.transAxes, ha="center", color=GREY)
-    ax.set(xticks=[], yticks=[])
+    ends = ("bottom", "left", "labelbottom", "labelleft")  # ticks may be shared with other axes
+    ax.tick_params(which="both", **dict.fromkeys(ends, False))
     return ax
 
 

@@ -251,7 +251,8 @@ plots.show_table(views.choices(results), "choices", folder=figures)
 
 # %% [markdown]
 # Compare how far what the paper leaves open moves the value with the deviations over seeds above; what has
-# to survive every row is whether the ratio is above one.
+# to survive every row is whether the ratio is above one. The solver climbs from the minimizer to a local
+# maximum; in a subspace of long columns, another start can find a higher one.
 
 # %% [markdown]
 # ## Parametric plots: the line between the minimizers

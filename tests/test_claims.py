@@ -27,7 +27,7 @@ from bsglib.claims import (
     verdict_table,
 )
 from bsglib.papers import surlemont
-from bsglib.stats import interval
+from bsglib.stats import Interval, interval
 
 
 def claim(rule, name="a-claim"):
@@ -157,6 +157,32 @@ def test_diverged_runs_are_not_testable(bad):
     found = verdict(claim(above(1)), Measured((5.0, 5.0, 5.0, bad)))
     assert (found.verdict, found.ours) == (NOT_TESTABLE, None)
     assert "1 values are not finite" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("rule", "low", "high", "word"),
+    [
+        (about(2, factor=1.5), 1.4, 2.9, REPRODUCED),
+        (about(2, factor=1.5), 1.1, 1.2, DIRECTION_ONLY),
+        (about(2, factor=1.5), 0.5, 0.9, NOT_REPRODUCED),
+        (about(2, factor=1.5), 0.9, 1.2, UNDECIDED),
+        (above(0), 0.1, 0.9, REPRODUCED),
+        (above(0), -0.9, 0.0, NOT_REPRODUCED),
+        (above(0), 0.0, 0.9, UNDECIDED),
+        (below(0), -0.9, -0.1, REPRODUCED),
+    ],
+)
+def test_a_statistic_with_an_interval_of_its_own_is_judged_by_it(rule, low, high, word):
+    own = Interval((low + high) / 2, low, high, 3)
+    found = verdict(claim(rule), Measured(interval=own, note="bootstrap"))
+    assert found.verdict == word
+    assert found.ours is own
+    assert found.reason.endswith("; bootstrap")
+    few = verdict(claim(rule), Measured(interval=Interval(own.mean, low, high, 2)))
+    assert (few.verdict, few.reason) == (NOT_TESTABLE, "2 seeds, 3 needed")
+    assert few.ours.n == 2, "shown all the same"
+    why = verdict(claim(rule), Measured(interval=own, not_testable="diverged"))
+    assert (why.verdict, why.ours) == (NOT_TESTABLE, None)
 
 
 def test_a_reason_why_there_is_no_statistic_is_told():

@@ -1,9 +1,13 @@
 """Tests of bsglib.papers: from a design to tables, and from exported tables back."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
+import torchvision
 
 from bsglib import papers
+from bsglib.data import DataError
 from bsglib.papers import Study, StudyParameters, write_export
 from bsglib.sweep import Entry, Measure
 
@@ -51,7 +55,7 @@ def test_points_of_a_measure_are_rows_with_the_labels_of_their_run(study, tmp_pa
 
 def test_a_study_without_points_has_an_empty_table_and_no_file(study, tmp_path):
     only = study.design(None)[:1]
-    results = papers.replace(study, design=lambda p: only).run(parameters(tmp_path))
+    results = dataclasses.replace(study, design=lambda p: only).run(parameters(tmp_path))
     assert results.points.empty
     write_export(results, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"runs.csv", "history.csv"}
@@ -68,3 +72,69 @@ def test_exported_tables_are_the_results_without_a_store(study, tmp_path):
         )
     shared = ["entry", "arm", "train_loss", "keskar_sharpness"]
     pd.testing.assert_frame_equal(loaded.runs[shared], computed.runs[shared], rtol=1e-5)
+
+
+def test_two_measures_of_one_function_stand_in_two_columns(study, tiny, tmp_path):
+    measures = (
+        Measure("keskar_sharpness", 20),
+        Measure("keskar_sharpness", 20, {"epsilon": 5e-4}, label="half_box"),
+    )
+    design = [Entry(tiny(), measures, "SB")]
+    runs = dataclasses.replace(study, design=lambda p: design).run(parameters(tmp_path)).runs
+    assert 0 < runs["half_box"].item() < runs["keskar_sharpness"].item()
+    for column in ("keskar_sharpness", "half_box"):
+        assert runs[column].item() == runs[f"{column}.value"].item()
+        assert runs[f"{column}.iterations"].item() > 0
+
+
+@pytest.fixture
+def with_optional(study, tiny):
+    """The study with a third run, optional, on data that have to be downloaded."""
+    absent = tiny(dataset="cifar100", network="c1", network_options={"width": 0.02})
+    design = [*study.design(None), Entry(absent, (), "C3", optional=True)]
+    return dataclasses.replace(study, design=lambda p: design)
+
+
+@pytest.fixture
+def no_data(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ConnectionError("name resolution failed")
+
+    monkeypatch.setenv("BSG_DATA", str(tmp_path / "no-data"))
+    monkeypatch.setattr(torchvision.datasets, "CIFAR100", refuse)
+
+
+@pytest.mark.parametrize("compute", [True, False])
+def test_an_optional_run_without_data_is_left_out_and_does_not_count(
+    study, with_optional, no_data, tmp_path, compute
+):
+    study.run(parameters(tmp_path))
+    results = with_optional.run(parameters(tmp_path, compute=compute))
+    assert set(results.runs["arm"]) == {"SB", "LB"}
+    assert (results.designed, results.computed) == (2, 0)
+    assert "0 missing" in repr(results)
+
+
+def test_a_run_without_data_that_is_not_optional_is_an_error(with_optional, no_data, tmp_path):
+    *others, absent = with_optional.design(None)
+    needed = [*others, dataclasses.replace(absent, optional=False)]
+    demanding = dataclasses.replace(with_optional, design=lambda p: needed)
+    with pytest.raises(DataError, match="cifar100"):
+        demanding.run(parameters(tmp_path))
+
+
+def test_an_exported_optional_run_is_shown_without_its_data(
+    study, with_optional, no_data, tmp_path
+):
+    computed = study.run(parameters(tmp_path))
+    *_, absent = with_optional.design(None)
+    labels = {"entry": absent.key, "arm": "C3"}
+    exported = dataclasses.replace(
+        computed,
+        runs=pd.concat([computed.runs, computed.runs.iloc[:1].assign(**labels)]),
+        history=pd.concat([computed.history, computed.history.iloc[:1].assign(**labels)]),
+    )
+    write_export(exported, papers.export_folder("quick", "pair"))
+    results = with_optional.run(parameters(tmp_path))
+    assert results.runs["arm"].tolist() == ["SB", "LB", "C3"]
+    assert results.designed == 3

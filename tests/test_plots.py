@@ -129,3 +129,229 @@ def test_show_keeps_svg_png_and_the_data(tmp_path):
     plots.show(fig, "figure-9", rows=runs(), caption="c", alt="a", folder=str(tmp_path))
     assert {p.name for p in tmp_path.iterdir()} == {f"figure-9.{e}" for e in ("svg", "png", "csv")}
     assert len(pd.read_csv(tmp_path / "figure-9.csv")) == len(runs())
+
+
+# The line between two minimizers
+
+
+def points(seeds=3, path=4):
+    """Losses and accuracies that differ by set and seed."""
+    rows = [
+        {"alpha": a, "set": name, "seed": s, "loss": 1 + s + a**2 + high, "accuracy": 0.5 - high}
+        for a in np.linspace(-1, 2, path)
+        for name, high in (("train", 0.0), ("test", 0.3))
+        for s in range(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+def drawn_line(rows, **options):
+    fig, axes = plots.panels(1, 1, height=2)
+    options = {"column": "loss", "label": "loss (nats)", "log": True} | options
+    return plots.plot_line(rows, axes[0, 0], **options)
+
+
+def test_a_line_has_hairlines_at_the_minimizers_and_ticks_around_them():
+    ax = drawn_line(points())
+    upright = [line for line in ax.lines if len(set(line.get_xdata())) == 1]
+    assert [line.get_xdata()[0] for line in upright] == [0, 1]
+    assert max(line.get_linewidth() for line in upright) < 1
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["-1", "0", "1", "2"]
+    assert ax.get_xlim() == (-1, 2)
+    assert "0: SB, 1: LB" in ax.get_xlabel() and ax.get_ylabel() == "loss (nats)"
+    near = drawn_line(points(path=7).query("-0.5 <= alpha <= 1.5"))
+    assert [tick.get_text() for tick in near.get_xticklabels()] == ["0", "1"]
+
+
+def test_training_is_thin_and_faint_and_test_is_full():
+    train, test = drawn_line(points()).lines[:2]
+    assert [train.get_label(), test.get_label()] == ["training", "test"]
+    assert train.get_linewidth() < test.get_linewidth()
+    assert train.get_alpha() < test.get_alpha() == 1
+    assert train.get_color() == test.get_color() == plots.INK
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_a_line_is_the_mean_over_seeds_and_the_band_holds_it(seeds):
+    rows = points(seeds)
+    ax = drawn_line(rows)
+    for line, name in zip(ax.lines, ("train", "test"), strict=False):
+        by_alpha = rows[rows["set"] == name].groupby("alpha")["loss"]
+        mean = by_alpha.agg(lambda losses: np.exp(np.log(losses).mean()))  # on a logarithmic axis
+        np.testing.assert_allclose(line.get_ydata(), mean)
+    assert len(ax.collections) == (2 if seeds > 1 else 0)
+    if seeds == 3:  # the band is their range
+        edges = ax.collections[0].get_paths()[0].vertices[:, 1]
+        train = rows[rows["set"] == "train"]["loss"]
+        assert (edges.min(), edges.max()) == (train.min(), train.max())
+
+
+def test_line_panels_have_a_column_per_network_with_loss_above_accuracy():
+    fig = plots.line_panels({"F1": points(), "C1": points(1)})
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    assert titles == ["a  F1: loss", "b  C1: loss", "g  F1: accuracy", "h  C1: accuracy"]
+    accuracies = fig.axes[2].lines[0].get_ydata()
+    np.testing.assert_allclose(accuracies, 50)
+    assert fig.axes[0].get_legend() is not None
+    only = plots.line_panels({"F1": points(), "C1": points(1)}, accuracy=False)
+    assert [ax.get_title(loc="left") for ax in only.axes] == titles[:2]
+
+
+# Paths and conditions
+
+
+def path_rows(seeds=2):
+    """Runs whose rows are not in the order of the path."""
+    rows = [
+        {"batch_size": b, "seed": s, "epochs": e, "loss": 1 / e + s / 100, "phi": b * (e + s)}
+        for e in (8, 1, 3)
+        for s in range(seeds)
+        for b in (32, 512)
+    ]
+    return pd.DataFrame(rows)
+
+
+def drawn_path(rows, **options):
+    fig, axes = plots.panels(1, 1, height=2)
+    options = {"x": "loss", "y": "phi", "order": "epochs", "labels": ("x", "y")} | options
+    return plots.plot_path(rows, axes[0, 0], **options)
+
+
+def test_there_is_a_path_per_batch_size_in_its_colour_named_at_its_end():
+    ax = drawn_path(path_rows())
+    paths = [line for line in ax.lines if line.get_linestyle() == "-"]
+    assert [line.get_color() for line in paths] == [plots.batch_colour(b) for b in (32, 512)]
+    assert [text.get_text() for text in ax.texts] == ["32", "512"]
+    for line, text in zip(paths, ax.texts, strict=True):
+        assert text.xy == (line.get_xdata()[-1], line.get_ydata()[-1])
+        assert text.get_color() == line.get_color()
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "y")
+
+
+def test_a_path_joins_means_over_seeds_in_the_order_of_a_third_column():
+    ax = drawn_path(path_rows(), log=(True, True))
+    line = next(line for line in ax.lines if line.get_linestyle() == "-")
+    np.testing.assert_allclose(line.get_xdata(), [1 / e + 0.005 for e in (1, 3, 8)])
+    np.testing.assert_allclose(line.get_ydata(), [32 * (e + 0.5) for e in (1, 3, 8)])
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    small = [line for line in ax.lines if line.get_linestyle() == "None"]
+    assert [len(line.get_xdata()) for line in small] == [6, 6], "every seed"
+    assert len(drawn_path(path_rows(1)).lines) == 2, "a single seed is its own mean"
+
+
+def test_a_path_may_go_along_the_column_that_orders_it():
+    ax = drawn_path(path_rows(), x="epochs")
+    line = next(line for line in ax.lines if line.get_linestyle() == "-")
+    assert list(line.get_xdata()) == [1, 3, 8]
+
+
+def conditions(seeds=3):
+    rows = [
+        {"condition": name, "seed": s, "gap": mean + s}
+        for name, mean in (("as in the source", 2.0), ("at equal updates", 1.0), ("another", 4.0))
+        for s in range(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+def drawn_conditions(rows, **options):
+    fig, axes = plots.panels(1, 1, height=2)
+    options = {"column": "gap", "label": "points", "none": 0} | options
+    return plots.plot_conditions(rows, axes[0, 0], **options)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_conditions_stand_below_each_other_in_their_order_around_no_effect(log):
+    none = 1 if log else 0
+    ax = drawn_conditions(conditions(), none=none, log=log)
+    shown = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert shown == ["as in the source", "at equal updates", "another"]
+    bottom, top = ax.get_ylim()
+    assert bottom > top, "the first is on top"
+    assert set(ax.lines[0].get_xdata()) == {none}, "a hairline at no effect"
+    low, high = ax.get_xlim()
+    assert low < none and high > 6
+    assert ax.get_xscale() == ("log" if log else "linear")
+    assert ax.get_xlabel() == "points"
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_condition_shows_seeds_mean_and_interval(log):
+    ax = drawn_conditions(conditions(), none=1, log=log)
+    seeds, bar, mean = ax.lines[1:4]
+    assert list(seeds.get_xdata()) == [2, 3, 4]
+    values = np.log([2, 3, 4]) if log else np.array([2, 3, 4])
+    half = 4.30265273 * values.std(ddof=1) / np.sqrt(3)  # Student's t, 2 degrees of freedom
+    ends = values.mean() - half, values.mean() + half
+    centre = values.mean()
+    if log:
+        ends, centre = np.exp(ends), np.exp(centre)
+    np.testing.assert_allclose(bar.get_xdata(), ends)
+    np.testing.assert_allclose(mean.get_xdata(), centre)
+    assert {y for line in (seeds, bar, mean) for y in line.get_ydata()} == {0}
+
+
+def test_a_single_seed_has_no_interval_and_missing_values_are_left_out():
+    ax = drawn_conditions(conditions(1))
+    assert len(ax.lines) == 1 + 3
+    rows = conditions()
+    rows.loc[rows["condition"] == "at equal updates", "gap"] = np.nan
+    shown = [tick.get_text() for tick in drawn_conditions(rows).get_yticklabels()]
+    assert shown == list(dict.fromkeys(rows["condition"])), "panels side by side share the names"
+
+
+def test_lines_paths_and_conditions_not_computed_yet_say_so():
+    empty = [
+        drawn_line(points().iloc[:0]),
+        drawn_path(path_rows().iloc[:0]),
+        drawn_conditions(conditions().iloc[:0]),
+        plots.line_panels({"F1": points().iloc[:0]}).axes[0],
+    ]
+    assert [ax.texts[0].get_text() for ax in empty] == ["not computed yet"] * 4
+
+
+def test_a_panel_not_computed_yet_leaves_the_others_their_ticks_and_legend():
+    fig = plots.line_panels({"F1": points().iloc[:0], "C1": points(), "C2": points().iloc[:0]})
+    assert [tick.get_text() for tick in fig.axes[4].get_xticklabels()] == ["-1", "0", "1", "2"]
+    assert [ax.get_legend() is None for ax in fig.axes[:3]] == [True, False, True]
+
+
+# Captions over several networks
+
+
+def several():
+    """Five runs of one network, three of another with two batch sizes each, on the same data."""
+    facts = {"dataset": "digits", "train_size": 1024, "dtype": "float64", "network_options": "{}"}
+    return pd.DataFrame(
+        [
+            facts | {"network": name, "seed": s, "batch_size": b}
+            for name, seeds in (("f1", 5), ("c1", 3))
+            for s in range(seeds)
+            for b in (32, 512)
+        ]
+    )
+
+
+def test_a_caption_lists_each_networks_data_once_and_the_range_of_n():
+    text = plots.caption("What is shown", several(), answers="it")
+    assert text.startswith("**What is shown (n = 3 to 5 seeds).**")
+    for name in ("f1", "c1"):
+        assert text.count(f"digits, 1,024 training examples, network {name} {{}}") == 1
+    one = plots.caption("What", several().query("network == 'c1'"), answers="it")
+    assert "(n = 3 seeds)" in one and "f1" not in one
+    single = plots.caption("What", several().query("seed == 0"), answers="it")
+    assert "(n = 1 seed)" in single and "marks" not in single
+
+
+@pytest.mark.parametrize(
+    ("networks", "band"),
+    [
+        (["c1"], "band: their range."),
+        (["f1"], "band: the 95 % interval of the mean."),
+        (["f1", "c1"], "band: their range, from 5 seeds on the 95 % interval of the mean."),
+    ],
+)
+def test_a_caption_says_what_the_band_is_for_each_number_of_seeds(networks, band):
+    rows = several()
+    rows = rows[rows["network"].isin(networks)]
+    assert band in plots.caption("What", rows, answers="it", marks="curves")

@@ -336,6 +336,109 @@ def test_the_subspace_is_chosen_by_seed():
     assert one.value != other.value
 
 
+# Keskar's metric: against brute force on a small trained network
+
+
+def fitted(steps=300, seed=3):
+    """A network of 31 weights, trained until its gradient is small, not zero; and as one vector."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    x, y = torch.randn(24, 3, dtype=torch.float64), torch.randint(3, (24,))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    assert 1e-3 < torch.cat([w.grad.reshape(-1) for w in model.parameters()]).norm() < 0.1
+    return model, x, y, torch.cat([w.detach().reshape(-1) for w in model.parameters()])
+
+
+def mean_losses(thetas, x, y):
+    """The loss of `fitted` at many weights [k, 31]."""
+    w, b, v, c = thetas.split([12, 4, 12, 3], dim=-1)
+    hidden = torch.tanh(x @ w.view(-1, 4, 3).mT + b[:, None])
+    outputs = hidden @ v.view(-1, 3, 4).mT + c[:, None]  # [k, n, 3]
+    chosen = outputs.log_softmax(-1).gather(-1, y.expand(len(thetas), -1)[..., None])
+    return -chosen.squeeze(-1).mean(1)
+
+
+def box(theta, dimension, epsilon):
+    """A and the half-widths, by a dense pseudo-inverse."""
+    a = torch.eye(len(theta), dtype=torch.float64)
+    if dimension is not None:
+        space = sharpness._Subspace(theta, dimension, "gaussian", 0)
+        a = torch.from_numpy(np.concatenate([block for _, block in space._blocks()]))
+    return a, epsilon * ((torch.linalg.pinv(a) @ theta).abs() + 1)
+
+
+def ascended(theta, a, bounds, z, x, y, steps=200):
+    """The largest loss that projected gradient ascent from many z sees."""
+    best = -np.inf
+    for step in range(steps):
+        z.requires_grad_(True)
+        values = mean_losses(theta + z @ a.T, x, y)
+        best = max(best, values.max().item())
+        (slope,) = torch.autograd.grad(values.sum(), z)
+        with torch.no_grad():
+            way = slope / slope.abs().amax(1, keepdim=True)
+            way = way.sign() if step % 2 else way  # or those with little slope never arrive
+            z = torch.clamp(z + 0.5 * 0.985**step * bounds * way, -bounds, bounds)
+    return best
+
+
+def largest(theta, a, bounds, x, y, starts=150):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.rand(starts, len(bounds), dtype=torch.float64, generator=generator)
+    return ascended(theta, a, bounds, (2 * z - 1) * bounds, x, y)
+
+
+@pytest.mark.parametrize("dimension", [None, 6])
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-4])
+def test_where_the_slope_decides_the_metric_is_the_brute_force_maximum(epsilon, dimension):
+    model, x, y, theta = fitted()
+    brute = largest(theta, *box(theta, dimension, epsilon), x, y, starts=20)
+    found = keskar_sharpness(model, x, y, epsilon=epsilon, subspace=dimension, max_iter=300)
+    rise = brute - found.loss
+    # the rest: coordinates with next to no slope, where the curvature picks another corner
+    assert 0.999 * rise <= found.max_loss - found.loss <= rise * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("dimension", [None, 6])
+@pytest.mark.parametrize("epsilon", [1e-3, 0.05])
+@pytest.mark.parametrize("seed", [3, 4])
+def test_the_metric_ends_in_a_local_maximum_and_never_above_the_brute_force_maximum(
+    epsilon, dimension, seed
+):
+    model, x, y, theta = fitted(seed=seed)
+    a, bounds = box(theta, dimension, epsilon)
+    seen = []
+    hook = model.register_forward_pre_hook(
+        lambda m, _: seen.append(torch.cat([w.detach().reshape(-1) for w in m.parameters()]))
+    )
+    options = {"epsilon": epsilon, "subspace": dimension}
+    found = keskar_sharpness(model, x, y, max_iter=300, **options)
+    hook.remove()
+    rise = found.max_loss - found.loss
+    assert rise <= (largest(theta, a, bounds, x, y) - found.loss) * (1 + 1e-6)
+    losses = mean_losses(torch.stack(seen), x, y)
+    assert losses.max().item() == pytest.approx(found.max_loss, rel=1e-13)
+    top = torch.linalg.pinv(a) @ (seen[losses.argmax()] - theta)
+    assert (top.abs() <= bounds * (1 + 1e-9)).all()
+    z = torch.clamp(top + 1e-3 * bounds * torch.randn(50, len(bounds)).double(), -bounds, bounds)
+    wiggled = ascended(theta, a, bounds, z * 1.0, x, y, steps=1)
+    assert wiggled - found.loss <= rise * (1 + 1e-6), "nothing near it is higher"
+    few = keskar_sharpness(model, x, y, **options)
+    assert few.max_loss - few.loss >= 0.999 * rise, "ten iterations are enough here"
+
+
+def test_a_box_can_hold_a_higher_maximum_than_the_one_that_the_metric_climbs():
+    model, x, y, theta = fitted(seed=4)
+    brute = largest(theta, *box(theta, None, 0.05), x, y)
+    found = keskar_sharpness(model, x, y, epsilon=0.05, max_iter=300)
+    assert "CONVERGENCE" in found.stop
+    assert found.max_loss - found.loss < 0.9 * (brute - found.loss)  # a lower bound indeed
+
+
 # Keskar's metric: what is held fixed, and what is left alone
 
 

@@ -1,5 +1,6 @@
 """Tests of bsglib.sweep."""
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -229,6 +230,34 @@ def test_the_key_tells_configs_and_measures_apart():
     }
     assert len(keys) == 5
     assert Entry(config(), (one,), "arm", 2).key == Entry(config(), (one,)).key
+
+
+def test_a_label_is_the_column_and_part_of_the_key_but_not_of_the_file():
+    plain, named = SHARPNESS, dataclasses.replace(SHARPNESS, label="half_box")
+    assert (plain.column, named.column) == ("keskar_sharpness", "half_box")
+    assert plain.file == named.file
+    assert Entry(config(), (plain,)).key != Entry(config(), (named,)).key
+    other = dataclasses.replace(SHARPNESS, label="subspace")
+    assert Entry(config(), (other,)).key != Entry(config(), (named,)).key
+
+
+def test_a_measure_under_another_label_is_not_measured_again(store, monkeypatch):
+    sweep([Entry(config(), (SHARPNESS,))], store, workers=0)
+    named = Entry(config(), (dataclasses.replace(SHARPNESS, label="half_box"),))
+    assert is_stored(named, store)
+    monkeypatch.setattr(module, "MEASURES", dict.fromkeys(module.MEASURES, forbid))
+    sweep([named], store, workers=0)
+
+
+@pytest.mark.parametrize(
+    ("optional", "there", "computable"),
+    [(False, True, True), (False, False, True), (True, True, True), (True, False, False)],
+)
+def test_only_an_optional_entry_without_data_is_not_computable(
+    monkeypatch, optional, there, computable
+):
+    monkeypatch.setattr(module, "at_hand", lambda name: there)
+    assert Entry(config(), optional=optional).computable is computable
 
 
 def test_samples_count_both_passes_of_sam():

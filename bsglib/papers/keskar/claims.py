@@ -55,10 +55,11 @@ def absence(results: Results, name: str, *kinds: str) -> str | None:
     dataset = networks[name].dataset
     if not n and networks[name].optional and not at_hand(dataset):
         return f"{name}: {dataset} is not at hand, `bsg data {dataset}` fetches it"
+    arms = " and ".join(label(name, kind) for kind in kinds)
     planned = sum(results.planned.get(label(name, kind), 0) for kind in kinds)
-    if n < planned or not planned:
-        return f"{n} of {planned} runs of {label(name, ' and '.join(kinds))}"
-    return None
+    if not planned:
+        return f"{arms}: not in this profile"
+    return f"{n} of {planned} runs of {arms}" if n < planned else None
 
 
 def _judged(
@@ -136,8 +137,8 @@ def pairs(results: Results, name: str, runs: pd.DataFrame) -> tuple[pd.DataFrame
         runs[runs["batch_size"] == size].set_index("seed")
         for size in (network.small_batch, network.large_batch)
     )
-    seeds = small.index.intersection(large.index)
-    return small.loc[seeds], large.loc[seeds]
+    both = small.index.intersection(large.index)
+    return small[small.index.isin(both)].sort_index(), large[large.index.isin(both)].sort_index()
 
 
 def _compare(name: str, by: Pair, column: str) -> Statistic:
@@ -194,33 +195,30 @@ CONDITIONS = {
 }
 
 
-def unfit(condition: Condition, runs: pd.DataFrame, results: Results, name: str) -> str | None:
-    """Return why the chosen runs of a condition are no comparison, None if they are one."""
-    if why := _diverged(runs) or _untrained(runs):
-        return why
-    if condition.kind == LOSS:
+def compared(results: Results, name: str, condition: Condition) -> tuple[pd.DataFrame, str | None]:
+    """Return the runs that a condition compares, and why that is no comparison, None if it is."""
+    everything = of(results, name, condition.kind)
+    runs = condition.chosen(everything)
+    why = _diverged(runs if condition.kind == RATES else everything) or _untrained(runs)
+    if not why and condition.kind == LOSS:
         small, large = (r["train_loss"].mean() for r in pairs(results, name, runs))
         if max(small, large) > MATCHED * min(small, large):
-            return f"training losses {small:.2g} and {large:.2g}: not within a factor {MATCHED:g}"
-    return None
+            why = f"training losses {small:.2g} and {large:.2g}: not within a factor {MATCHED:g}"
+    return runs, why
 
 
 def _rival(name: str, condition: Condition, by: Pair, column: str) -> Statistic:
-    def value(results: Results, runs: pd.DataFrame) -> Measured:
-        runs = condition.chosen(runs)
-        if why := unfit(condition, runs, results, name):
-            return Measured(not_testable=why)
-        small, large = pairs(results, name, runs)
-        losses = f"training loss {small['train_loss'].mean():.2g}, {large['train_loss'].mean():.2g}"
-        note = losses
-        if condition.kind == RATES:
-            note = f"rates {small['base_lr'].iloc[0]:g}, {large['base_lr'].iloc[0]:g}; {losses}"
-        return Measured(tuple(by(small[column], large[column])), note=note)
-
     def statistic(results: Results) -> Measured:
         if why := absence(results, name, condition.kind):
             return Measured(not_testable=why)
-        return value(results, of(results, name, condition.kind))
+        runs, why = compared(results, name, condition)
+        if why:
+            return Measured(not_testable=why)
+        small, large = pairs(results, name, runs)
+        note = f"training loss {small['train_loss'].mean():.2g}, {large['train_loss'].mean():.2g}"
+        if condition.kind == RATES:
+            note = f"rates {small['base_lr'].iloc[0]:g}, {large['base_lr'].iloc[0]:g}; {note}"
+        return Measured(tuple(by(small[column], large[column])), note=note)
 
     return statistic
 
@@ -249,13 +247,16 @@ def _switched(name: str, column: str, by: Callable[[pd.DataFrame], pd.Series]) -
 def _evolution(name: str, *, large: bool) -> Statistic:
     """Kendall's correlation of sharpness and training loss over the epochs of each seed."""
 
-    def value(results: Results, runs: pd.DataFrame) -> Measured:
-        network = results.parameters.networks[name]
-        size = network.large_batch if large else network.small_batch
-        by_seed = runs[runs["batch_size"] == size].groupby("seed")
-        return Measured(tuple(float(kendall(r["train_loss"], r[SHARPNESS])) for _, r in by_seed))
+    def statistic(results: Results) -> Measured:
+        if why := absence(results, name, EVOLUTION):
+            return Measured(not_testable=why)
+        runs = pairs(results, name, of(results, name, EVOLUTION))[large]
+        if why := _diverged(runs):
+            return Measured(not_testable=why)
+        seeds = runs.groupby(level="seed")
+        return Measured(tuple(float(kendall(r["train_loss"], r[SHARPNESS])) for _, r in seeds))
 
-    return _judged(name, (EVOLUTION,), value, trained=False)
+    return statistic
 
 
 GRID = ("batch_size", "base_lr")  # what a configuration is

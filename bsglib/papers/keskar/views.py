@@ -11,13 +11,12 @@ from bsglib.papers.keskar import published
 from bsglib.papers.keskar.claims import (
     CONDITIONS,
     GRID,
-    Condition,
     absence,
+    compared,
     configurations,
     granulated,
     of,
     pairs,
-    unfit,
 )
 from bsglib.papers.keskar.protocol import (
     ADAPTIVE,
@@ -200,6 +199,8 @@ def other_measures(results: Results) -> pd.DataFrame:
 def solver(results: Results) -> pd.DataFrame:
     """Return iterations, evaluations and the solver's reasons to stop, for the metric."""
     rows = {}
+    if f"{SHARPNESS}.stop" not in results.runs:  # all have diverged
+        return _table(rows, ["network", "batch"])
     for name in results.parameters.networks:
         for kind in (SB, LB):
             if len(runs := of(results, name, kind)):
@@ -228,7 +229,8 @@ def choices(results: Results) -> pd.DataFrame:
     rows = {}
     for name, network in p.networks.items():
         small, large = of(results, name, SB), of(results, name, LB)
-        if not network.choices or small.empty or large.empty:
+        both = pd.concat([small, large])
+        if not network.choices or small.empty or large.empty or both[SHARPNESS].isna().any():
             continue
         for column, choice in words.items():
             a, b = (runs.set_index("seed")[column] for runs in (small, large))
@@ -236,7 +238,7 @@ def choices(results: Results) -> pd.DataFrame:
                 "SB (%)": a.mean(),
                 "LB (%)": b.mean(),
                 "LB / SB": interval(b / a, ratios=True).mean,
-                "iterations": pd.concat([small, large])[f"{column}.iterations"].mean(),
+                "iterations": both[f"{column}.iterations"].mean(),
             }
     return _table(rows, ["network", "measured with"])
 
@@ -247,18 +249,19 @@ def rivals(results: Results) -> pd.DataFrame:
     `unfit` says why a condition is no comparison, empty where it is one.
     """
     rows = []
-    conditions = {"source": Condition(AS_IN_SOURCE, ""), **CONDITIONS}
     for name in varied(results):
-        for condition in conditions.values():
-            kinds = (condition.kind,) if condition.kind else (SB, LB)
-            if absence(results, name, *kinds):
-                continue
-            runs = condition.chosen(of(results, name, *kinds))
-            why = unfit(condition, runs, results, name) or ""
+        tables = {} if absence(results, name, SB, LB) else {AS_IN_SOURCE: of(results, name, SB, LB)}
+        reasons = {}
+        for condition in CONDITIONS.values():
+            if not absence(results, name, condition.kind):
+                runs, why = compared(results, name, condition)
+                tables[condition.words], reasons[condition.words] = runs, why or ""
+        for words, runs in tables.items():
             small, large = pairs(results, name, runs)
             for seed in small.index:
                 a, b = small.loc[seed], large.loc[seed]
-                row = {"network": name, "condition": condition.words, "seed": seed, "unfit": why}
+                row = {"network": name, "condition": words, "seed": seed}
+                row["unfit"] = reasons.get(words, "")
                 row["gap"] = PERCENT * (a["test_accuracy"] - b["test_accuracy"])
                 row["sharpness_ratio"] = b[SHARPNESS] / a[SHARPNESS]
                 for column in ("train_loss", "updates", "base_lr"):

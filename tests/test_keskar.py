@@ -1,0 +1,831 @@
+"""Tests of bsglib.papers.keskar: design, claims and tables of the study of sharp minima."""
+
+import dataclasses
+import functools
+import json
+import math
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bsglib import cli
+from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, show, verdict
+from bsglib.papers import Results, keskar
+from bsglib.papers.keskar import claims, protocol, published, views
+from bsglib.papers.keskar.protocol import (
+    ADAPTIVE,
+    EVOLUTION,
+    HALF,
+    LB,
+    LOSS,
+    RATES,
+    SB,
+    SHARPNESS,
+    SIZES,
+    SUBSPACE,
+    SUBSPACE_HALF,
+    SWITCH,
+    UPDATES,
+    label,
+)
+from bsglib.params import ROOT, ParameterError, parse
+from bsglib.sweep import LINE
+
+PROFILES = sorted(f.stem for f in (ROOT / "params" / keskar.study.name).glob("*.yaml"))
+each_profile = pytest.mark.parametrize("profile", PROFILES)
+IDS = [claim.id for claim in keskar.CLAIMS]
+FINAL = 100  # epochs, at which a training loss counts as reached
+
+
+def parameters(profile="laptop"):
+    return cli._parameters(keskar.study, profile)
+
+
+# A made-up world
+
+
+def as_stated(name, network, c, p):
+    """What the source says about a run: accuracies, training loss, sharpness in per cent."""
+    along = math.log(c.batch_size / network.small_batch)
+    along /= math.log(network.large_batch / network.small_batch)  # 0 for SB, 1 for LB
+    if c.first_epochs:  # a late switch ends where the small batch does
+        along *= 1 - c.first_epochs / max(network.switch_epochs)
+    rate = math.log10(c.base_lr / p.lr)  # a higher rate ends sharper and tests worse
+    train_sb, train_lb, test_sb, test_lb = (s.mean / 100 for s in published.ACCURACY[name])
+    early = 1 / c.epochs if c.patience is None and c.target_loss is None else 0
+    values = {
+        "train_loss": 0.01 + early,
+        "train_accuracy": (train_sb + along * (train_lb - train_sb)) * (1 - early / 2),
+        "test_accuracy": test_sb + along * (test_lb - test_sb) - 0.005 * rate,
+    }
+    tables = {"": published.FULL_SPACE[name], SUBSPACE: published.SUBSPACE[name]}
+    # down with the loss for SB, up for LB
+    factor = 10 ** (0.3 * rate) * (1 + (1 - 1.5 * along) * early)
+    for column, table, (small, large) in (
+        (SHARPNESS, "", (0, 1)),
+        (HALF, "", (2, 3)),
+        (SUBSPACE, SUBSPACE, (0, 1)),
+        (SUBSPACE_HALF, SUBSPACE, (2, 3)),
+    ):
+        small, large = tables[table][small].mean, tables[table][large].mean
+        values[column] = factor * small * (large / small) ** along
+    return values
+
+
+def without_effect(name, network, c, p):
+    """A world in which only the data decide."""
+    values = {"train_loss": 0.01, "train_accuracy": 0.99, "test_accuracy": 0.8}
+    return values | dict.fromkeys((SHARPNESS, HALF, SUBSPACE, SUBSPACE_HALF), 10.0)
+
+
+def world(rule=as_stated, p=None):
+    """Results in which each run is what `rule` says, with a little noise from its seed."""
+    p = p or parameters()
+    rows, points = [], []
+    for entry in protocol.design(p):
+        c, name = entry.config, entry.arm.partition(",")[0]
+        values = rule(name, p.networks[name], c, p)
+        generator = np.random.default_rng([c.seed, *c.canonical().encode()])
+        noise = 1 + (0 if rule is without_effect else 1e-4) * generator.standard_normal(len(values))
+        values = dict(zip(values, noise * list(values.values()), strict=True))
+        values[ADAPTIVE] = 10 * values[SHARPNESS]
+        values["lambda_max"] = values["hessian_trace"] = values[SHARPNESS]
+        row = c.model_dump() | {"network_options": json.dumps(c.network_options)}
+        size = c.train_size or 57_000
+        row |= {"entry": entry.key, "arm": entry.arm, "part": entry.part, "run_id": entry.key}
+        row |= {"train_size": size, "updates": c.epochs * math.ceil(size / c.batch_size)}
+        row |= {"stopped": "epochs" if c.target_loss is None else "target_loss"}
+        row |= {"validation_accuracy": values["test_accuracy"], "running_loss": 0.01}
+        row |= {name: values[name] for name in values if "loss" in name or "accuracy" in name}
+        for measure in entry.measures:
+            if measure.name == LINE:
+                points.append(line(entry, measure, rule, p))
+                continue
+            row[measure.column] = values.get(measure.column, values[SHARPNESS])
+            stop = "STOP: TOTAL NO. OF ITERATIONS REACHED LIMIT"
+            trace = {"iterations": 10, "evaluations": 12, "stop": stop}
+            row |= {f"{measure.column}.{key}": value for key, value in trace.items()}
+        rows.append(row)
+    runs, points = pd.DataFrame(rows), pd.concat(points, ignore_index=True)
+    nothing = pd.DataFrame()
+    return Results(keskar.study, p, runs, nothing, points, nothing, Counter(runs["arm"]), 0)
+
+
+def line(entry, measure, rule, p):
+    """A valley around each end, as steep as the ends are sharp, the test loss 0.2 nats above."""
+    name = entry.arm.partition(",")[0]
+    small, large = (
+        rule(name, p.networks[name], c, p)[SHARPNESS] for c in (measure.start, entry.config)
+    )
+    alpha = np.linspace(-1, 2, measure.options["points"]).repeat(2)
+    rise = np.where(alpha < 0.5, small * alpha**2, large * (alpha - 1) ** 2)
+    sets = np.array(["train", "test"] * (len(alpha) // 2))
+    loss = 0.01 + rise + 0.2 * (sets == "test")
+    return pd.DataFrame(
+        {"alpha": alpha, "set": sets, "loss": loss, "accuracy": 1 / (1 + loss)}
+    ).assign(
+        path=measure.options["path"],
+        arm=entry.arm,
+        entry=entry.key,
+        seed=entry.config.seed,
+        batch_size=entry.config.batch_size,
+    )
+
+
+def judged(results, name):
+    claim = keskar.study.claim(f"keskar-{name}")
+    return verdict(claim, claim.statistic(results))
+
+
+def words(results):
+    return {name: judged(results, name.removeprefix("keskar-")).verdict for name in IDS}
+
+
+def changed(results, runs=None, points=None, p=None):
+    """The same results with other tables."""
+    new = {"runs": runs, "points": points, "parameters": p}
+    return dataclasses.replace(results, **{k: v for k, v in new.items() if v is not None})
+
+
+def altered(results, arm, seed=None, **values):
+    """The same results with the runs of an arm changed; other keywords than columns select."""
+    runs = results.runs.copy()
+    mine = runs["arm"] == arm
+    if seed is not None:
+        mine &= runs["seed"] == seed
+    assert mine.any()
+    for column, value in values.items():
+        runs.loc[mine, column] = value
+    return changed(results, runs)
+
+
+@functools.cache
+def stated_in(profile):
+    return world(p=parameters(profile))
+
+
+@pytest.fixture
+def stated():
+    return stated_in("laptop")
+
+
+# Claims
+
+
+@pytest.mark.parametrize("claim", keskar.CLAIMS, ids=IDS)
+def test_every_claim_says_where_it_stands_and_what_shows_it(claim):
+    texts = (claim.figure, claim.locator, claim.statement, claim.quantity, claim.value)
+    assert all(text.strip() for text in texts)
+    assert claim.id.startswith("keskar-")
+    assert claim.statement.endswith(".")
+    assert claim.rule.target[0] < claim.rule.target[1]
+
+
+def test_claim_ids_are_unique_and_found_by_name():
+    assert len(set(IDS)) == len(IDS)
+    assert keskar.study.claim(IDS[0]) is keskar.CLAIMS[0]
+    assert set(keskar.study.main_claims) <= set(IDS)
+
+
+@each_profile
+def test_claims_of_a_profile_are_those_of_its_networks(profile):
+    p = parameters(profile)
+    results = world(p=p)
+    found = keskar.verdicts_of(results, "gap", "sharper").rows["claim"].tolist()
+    assert found == [f"keskar-{n.lower()}-{end}" for end in ("gap", "sharper") for n in p.networks]
+    varied = keskar.verdicts_of(results, "switch-works").rows["claim"].tolist()
+    assert varied == [f"keskar-{n.lower()}-switch-works" for n in p.networks if n in claims.VARIED]
+    assert keskar.verdicts_of(results, "nothing").rows.empty
+
+
+CONTRADICTED = {"keskar-f2-training"}  # table 2: F2 trains to 99.99 and 98.35 per cent
+NOT_YET = {claim.id for claim in claims.NOT_YET}
+
+
+def test_a_world_like_the_source_reproduces_its_claims(stated):
+    found = words(stated)
+    assert {n for n, word in found.items() if word == NOT_TESTABLE} == NOT_YET
+    wrong = {n: w for n, w in found.items() if w != REPRODUCED and n not in NOT_YET}
+    assert wrong == dict.fromkeys(CONTRADICTED, NOT_REPRODUCED)
+
+
+def test_a_world_where_the_batch_size_changes_nothing_reproduces_no_effect_of_it():
+    found = {name for name, word in words(world(without_effect)).items() if word == REPRODUCED}
+    assert found == {f"keskar-{name.lower()}-training" for name in published.NETWORKS}
+
+
+def opposite(name, network, c, p):
+    """The source's world with large and small batch exchanged."""
+    other = network.small_batch * network.large_batch / c.batch_size
+    return as_stated(name, network, c.model_copy(update={"batch_size": other}), p)
+
+
+def test_a_world_the_other_way_round_reproduces_no_gap_and_no_sharper_minimum():
+    found = words(world(opposite))
+    ends = ("gap", "sharper", "sharper-subspace", "sharper-adaptive", "line", "gap-updates")
+    ends += ("sharper-loss", "sharpness-rises", "accuracy-falls")
+    for name in IDS:
+        if name.split("-", 2)[-1] in ends:
+            assert found[name] == NOT_REPRODUCED, name
+
+
+def test_the_numbers_of_the_made_up_world_are_those_of_the_source(stated):
+    for name in published.NETWORKS:
+        full = published.FULL_SPACE[name]
+        ours = judged(stated, f"{name.lower()}-sharper").ours
+        assert ours.mean == pytest.approx(full[1].mean / full[0].mean, rel=1e-3)
+        gap = published.ACCURACY[name][2].mean - published.ACCURACY[name][3].mean
+        assert judged(stated, f"{name.lower()}-gap").ours.mean == pytest.approx(gap, abs=0.05)
+
+
+# Claims that cannot be tested
+
+
+def why_not(results, name):
+    found = judged(results, name)
+    assert found.verdict == NOT_TESTABLE, name
+    return found.reason
+
+
+KINDS = {
+    SB: ("gap", "sharper", "sharper-subspace", "sharper-adaptive", "line", "agree"),
+    LB: ("gap", "sharper", "sharper-subspace", "sharper-adaptive", "line", "agree"),
+    SIZES: ("sharpness-rises", "accuracy-falls"),
+    SWITCH: ("switch-works", "switch-timing", "switch-flatter"),
+    RATES: ("gap-tuned", "sharper-tuned"),
+    UPDATES: ("gap-updates", "sharper-updates"),
+    LOSS: ("gap-loss", "sharper-loss"),
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != LOSS])
+def test_untrained_runs_are_not_testable_and_named(stated, kind):
+    arm = label("F2", kind)
+    results = altered(stated, arm, seed=1, train_accuracy=0.5)
+    for name in KINDS[kind]:
+        why = why_not(results, f"f2-{name}")
+        assert arm in why and "training accuracy 50 %, 90 % needed" in why and "B = " in why
+    assert judged(results, "c1-sharper").verdict == REPRODUCED
+    assert (judged(results, "f2-training").verdict == NOT_TESTABLE) == (kind == SB)
+
+
+def test_runs_at_an_equal_loss_are_held_to_that_loss_and_not_to_an_accuracy(stated):
+    arm = label("F2", LOSS)
+    results = altered(stated, arm, train_accuracy=0.5)
+    assert judged(results, "f2-sharper-loss").verdict == REPRODUCED
+    large = (stated.runs["arm"] == arm) & (stated.runs["batch_size"] == 2048)
+    losses = stated.runs["train_loss"].where(~large, 0.05)
+    why = why_not(changed(stated, stated.runs.assign(train_loss=losses)), "f2-sharper-loss")
+    assert why == "training losses 0.01 and 0.05: not within a factor 2"
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+@pytest.mark.parametrize("kind", KINDS)
+def test_diverged_runs_are_not_testable_and_named(stated, kind, loss):
+    arm = label("F2", kind)
+    broken = {"stopped": "diverged", "train_accuracy": 0.1, "test_accuracy": 0.1}
+    broken |= {"running_loss": loss, "train_loss": loss, SHARPNESS: math.nan, "epochs": 1}
+    results = altered(stated, arm, seed=1, **broken)
+    for name in KINDS[kind]:
+        why = why_not(results, f"f2-{name}")
+        assert arm in why and "diverged" in why, why
+
+
+def test_a_run_that_diverged_early_still_counts_among_the_longest(stated):
+    """How far it was to be trained decides, not how far it got."""
+    runs = stated.runs
+    arm = label("F2", EVOLUTION)
+    last = (runs["arm"] == arm) & (runs["epochs"] == 40) & (runs["seed"] == 1)
+    large = runs["batch_size"] == 2048
+    broken = {"epochs": 3, "stopped": "diverged", "train_accuracy": 0.1, SHARPNESS: math.nan}
+    changes = {c: runs[c].where(~(last & large), value) for c, value in broken.items()}
+    results = changed(stated, runs.assign(**changes))
+    for name in ("f2-gap-epochs", "f2-sharper-epochs"):
+        assert f"{arm}, B = 2048" in why_not(results, name)
+        assert why_not(results, name).endswith("diverged")
+    assert why_not(results, "f2-evolution-large")
+    assert judged(results, "f2-evolution-small").verdict == REPRODUCED
+
+
+def test_a_training_loss_that_was_missed_is_not_testable(stated):
+    arm = label("C1", LOSS)
+    results = altered(stated, arm, seed=2, stopped="epochs", running_loss=0.9)
+    for name in ("c1-gap-loss", "c1-sharper-loss"):
+        why = why_not(results, name)
+        assert arm in why and "training loss 0.9, not 0.5" in why
+    assert judged(results, "f2-gap-loss").verdict == REPRODUCED
+
+
+@pytest.mark.parametrize("kind", [*KINDS, EVOLUTION])
+def test_missing_arms_are_not_testable_and_named(stated, kind):
+    arm = label("F2", kind)
+    points = stated.points[stated.points["arm"] != arm]
+    results = changed(stated, stated.runs[stated.runs["arm"] != arm], points)
+    ends = KINDS.get(kind, ("evolution-small", "evolution-large", "gap-epochs", "sharper-epochs"))
+    for name in ends:
+        assert arm in why_not(results, f"f2-{name}"), name
+    assert judged(results, "c1-gap-loss").verdict == REPRODUCED
+
+
+@pytest.mark.parametrize("kind", [*KINDS, EVOLUTION])
+def test_missing_seeds_are_not_testable(stated, kind):
+    arm = label("F2", kind)
+    there = (stated.runs["arm"] != arm) | (stated.runs["seed"] != 1)
+    lines = (stated.points["arm"] != arm) | (stated.points["seed"] != 1)
+    results = changed(stated, stated.runs[there], stated.points[lines])
+    ends = KINDS.get(kind, ("evolution-small", "evolution-large", "gap-epochs", "sharper-epochs"))
+    for name in ends:
+        assert why_not(results, f"f2-{name}")
+
+
+def test_an_early_part_of_a_design_is_not_taken_for_the_whole(stated):
+    """Runs of SB and LB stand in later arms, too, before the rest of those is computed."""
+    entries = protocol.design(stated.parameters)
+    stored = {(e.config.canonical(), m.file) for e in entries if e.part == 1 for m in e.measures}
+    there = [{(e.config.canonical(), m.file) for m in e.measures} <= stored for e in entries]
+    results = changed(stated, stated.runs[there])
+    assert set(views.rivals(results)["condition"]) == {"as in the source"}
+    for table in (views.thresholds(results), views.correlations(results)):
+        assert table.index.tolist() == ["not computed yet"]
+    assert set(results.runs["arm"]) >= {label("F2", kind) for kind in (SIZES, SWITCH, RATES)}
+    for name in IDS:
+        network, _, end = name.removeprefix("keskar-").partition("-")
+        if network.upper() in claims.VARIED and end not in ("training", *KINDS[SB]):
+            assert network.upper() in why_not(results, f"{network}-{end}"), name
+
+
+def test_too_few_configurations_are_no_correlation(stated):
+    runs = stated.runs
+    there = ~runs["arm"].isin([label("C1", SIZES), label("C1", RATES)])
+    three = runs["base_lr"].eq(0.001) & runs["batch_size"].isin([26, 64, 128])
+    untrained = runs.assign(train_accuracy=runs["train_accuracy"].where(there | three, 0.5))
+    why = why_not(changed(stated, untrained), "c1-correlation")
+    assert why == "3 trained configurations, 4 needed"
+
+
+def test_a_network_that_is_not_in_the_profile_or_not_at_hand_is_told(stated, monkeypatch):
+    p = parameters()
+    few = p.model_copy(update={"networks": {"F1": p.networks["F1"]}})
+    results = world(p=few)
+    assert why_not(results, "c2-gap") == "no C2 in this profile"
+    there = ~stated.runs["arm"].str.startswith("C3")
+    results = changed(stated, stated.runs[there])
+    monkeypatch.setattr(claims, "at_hand", lambda name: False)
+    assert why_not(results, "c3-gap") == (
+        "C3: cifar100 is not at hand, `bsg data cifar100` fetches it"
+    )
+    monkeypatch.setattr(claims, "at_hand", lambda name: True)
+    assert why_not(results, "c3-gap") == "0 of 6 runs of C3, SB and C3, LB"
+    network = p.networks["C1"].model_copy(update={"switch_epochs": []})
+    results = world(p=p.model_copy(update={"networks": {"C1": network}}))
+    assert why_not(results, "c1-switch-works") == "C1, warm start: not in this profile"
+
+
+def test_a_line_without_the_points_that_are_read_off_is_not_testable(stated):
+    few = stated.parameters.model_copy(update={"line_points": 7})
+    why = "the line has no points 0.25 from its ends"
+    assert why_not(changed(stated, p=few), "f1-line") == why
+
+
+def test_the_rate_is_chosen_by_validation_and_not_by_test_accuracy(stated):
+    runs = stated.of(label("C1", RATES))
+    better = runs["base_lr"].map({0.0003: 0.1, 0.001: 0.2, 0.003: 0.3, 0.01: 0.4})
+    large = runs["batch_size"] == 512
+    noisy = runs.assign(
+        test_accuracy=better,
+        validation_accuracy=(1 - better).where(large, -((better - 0.3) ** 2)),
+    )
+    found = claims.tuned(noisy)
+    assert set(zip(found["batch_size"], found["base_lr"], strict=True)) == {
+        (26, 0.003),
+        (512, 3e-4),
+    }
+    assert len(found) == 2 * runs["seed"].nunique()
+
+
+def test_the_rate_is_chosen_by_the_mean_over_seeds(stated):
+    runs = stated.of(label("C1", RATES))
+    lucky = (runs["seed"] == 0) & (runs["base_lr"] == 0.01)  # best of all in a single seed
+    steady = runs["base_lr"] == 0.001
+    accuracy = 0.5 + 0.3 * steady + 0.4 * lucky
+    found = claims.tuned(runs.assign(validation_accuracy=accuracy))
+    assert set(found["base_lr"]) == {0.001}
+
+
+def test_a_rate_at_which_a_run_diverged_is_never_the_best(stated):
+    runs = stated.of(label("C1", RATES))
+    runs = runs.assign(validation_accuracy=0.5 + 0.1 * (runs["base_lr"] == 0.01))
+    broken = (runs["base_lr"] == 0.01) & (runs["seed"] == 0)
+    runs = runs.assign(stopped=runs["stopped"].where(~broken, "diverged"))
+    assert 0.01 not in set(claims.tuned(runs)["base_lr"])
+
+
+def test_configurations_are_trained_complete_and_counted_once(stated):
+    runs = claims.configurations(stated, "F2")
+    assert not runs.duplicated(["batch_size", "base_lr", "seed"]).any()
+    assert runs.groupby(["batch_size", "base_lr"]).ngroups == 2 * 4 + 3
+    for column, value in (("train_accuracy", 0.5), (SHARPNESS, math.nan)):
+        broken = (stated.runs["base_lr"] == 0.003) & (stated.runs["seed"] == 0)
+        broken &= stated.runs["batch_size"] == 102
+        results = changed(stated, stated.runs.assign(**{
+            column: stated.runs[column].where(~broken, value)
+        }))  # fmt: skip
+        left = claims.configurations(results, "F2")
+        assert left.groupby(["batch_size", "base_lr"]).ngroups == 2 * 4 + 3 - 1
+        assert set(left.groupby(["batch_size", "base_lr"]).size()) == {3}
+
+
+# Design
+
+
+def by_arm(p):
+    """The entries of each arm, by its network and kind."""
+    arms = {}
+    for entry in protocol.design(p):
+        name, kind = entry.arm.split(", ")
+        arms.setdefault((name, kind), []).append(entry)
+    return arms
+
+
+def differing(one, other):
+    return {k for k, v in one.model_dump().items() if getattr(other, k) != v}
+
+
+@each_profile
+def test_small_and_large_batch_of_a_seed_share_everything_else(profile):
+    p, arms = parameters(profile), by_arm(parameters(profile))
+    for name, network in p.networks.items():
+        pairs = list(zip(arms[name, SB], arms[name, LB], strict=True))
+        assert [small.config.seed for small, _ in pairs] == network.seeds
+        for small, large in pairs:
+            assert differing(small.config, large.config) == {"batch_size"}
+            sizes = small.config.batch_size, large.config.batch_size
+            assert sizes == (network.small_batch, network.large_batch)
+
+
+@each_profile
+def test_lines_start_at_the_small_batchs_run_of_the_same_seed(profile):
+    p, arms = parameters(profile), by_arm(parameters(profile))
+    for name in p.networks:
+        for small, large in zip(arms[name, SB], arms[name, LB], strict=True):
+            lines = [m for m in large.measures if m.name == LINE]
+            assert [m.options["path"] for m in lines] == ["linear", "curvilinear"]
+            assert {m.start.canonical() for m in lines} == {small.config.canonical()}
+            assert not any(m.name == LINE for m in small.measures)
+            assert large.measures[: len(small.measures)] == small.measures
+
+
+@each_profile
+def test_every_run_is_measured_and_columns_are_told_apart(profile):
+    for entry in protocol.design(parameters(profile)):
+        columns = [m.column for m in entry.measures if m.name != LINE]
+        assert SHARPNESS in columns
+        assert len(set(columns)) == len(columns)
+
+
+@each_profile
+def test_no_arm_holds_a_run_twice(profile):
+    for arm, entries in by_arm(parameters(profile)).items():
+        assert len({e.config.canonical() for e in entries}) == len(entries), arm
+
+
+@each_profile
+def test_a_warm_start_has_small_batch_epochs_and_then_those_of_the_large_batch(profile):
+    p, arms = parameters(profile), by_arm(parameters(profile))
+    for (name, kind), entries in arms.items():
+        if kind != SWITCH:
+            continue
+        network = p.networks[name]
+        for seed in network.seeds:
+            alone, *switched = [e.config for e in entries if e.config.seed == seed]
+            assert (alone.first_epochs, alone.epochs) == (0, network.epochs)
+            assert [c.first_epochs for c in switched] == network.switch_epochs
+            for c in switched:
+                assert c.epochs == c.first_epochs + network.epochs
+                assert (c.first_batch_size, c.batch_size) == (
+                    network.small_batch,
+                    network.large_batch,
+                )
+
+
+@each_profile
+def test_equal_updates_are_equal_to_within_two_per_cent(profile):
+    for (name, kind), entries in by_arm(parameters(profile)).items():
+        if kind == UPDATES:
+            whole = {"spoken_digits": 110_653, "cifar10": 49_000}  # less the paper's fiftieth
+            updates = [
+                math.ceil((c.train_size or whole[c.dataset]) / c.batch_size) * c.epochs
+                for c in (e.config for e in entries)
+            ]
+            assert max(updates) <= 1.02 * min(updates), name
+            assert {e.config.patience for e in entries} == {None}
+            assert len({e.config.batch_size for e in entries}) == 2
+
+
+@each_profile
+def test_runs_at_an_equal_loss_stop_there_and_nowhere_before(profile):
+    p = parameters(profile)
+    for (name, kind), entries in by_arm(p).items():
+        if kind == LOSS:
+            stops = {(e.config.target_loss, e.config.patience) for e in entries}
+            assert stops == {(p.networks[name].equal_loss, None)}
+
+
+@each_profile
+def test_the_warm_starts_figure_finds_the_small_batch_at_every_switch(profile):
+    p, arms = parameters(profile), by_arm(parameters(profile))
+    for name, network in p.networks.items():
+        assert set(network.switch_epochs) <= set(network.evolution_epochs), name
+        for e in arms.get((name, EVOLUTION), []):
+            assert e.config.patience is None and e.config.epochs in network.evolution_epochs
+
+
+@each_profile
+def test_the_sources_rate_is_among_the_rates_to_choose_from(profile):
+    p, arms = parameters(profile), by_arm(parameters(profile))
+    for name, network in p.networks.items():
+        assert not network.lrs or p.lr in network.lrs, name
+        for size in (network.small_batch, network.large_batch):
+            rates = {e.config.base_lr for e in arms.get((name, RATES), [])
+                     if e.config.batch_size == size}  # fmt: skip
+            assert rates == ({p.lr} | set(network.lrs) if network.lrs else set())
+
+
+def test_batches_of_the_laptop_are_about_a_two_hundredth_and_a_tenth_of_the_data():
+    for name, network in parameters().networks.items():
+        size = network.train_size or 57_000  # 60,000 of MNIST less a twentieth for validation
+        assert size / 260 <= network.small_batch <= size / 160, name
+        assert size / 11 <= network.large_batch <= size / 9, name
+        between = sorted([network.small_batch, *network.batch_sizes, network.large_batch])
+        assert between == [network.small_batch, *network.batch_sizes, network.large_batch], name
+
+
+def test_only_networks_on_cifar100_may_be_left_out():
+    for entry in protocol.design(parameters()):
+        assert entry.optional == (entry.config.dataset == "cifar100")
+
+
+@each_profile
+def test_parts_are_one_to_four_and_the_sources_comparison_comes_first(profile):
+    entries = protocol.design(parameters(profile))
+    parts = [entry.part for entry in entries]
+    assert parts == sorted(parts)
+    assert set(parts) == {1, 2, 3, 4}
+    assert {e.arm.split(", ")[1] for e in entries if e.part == 1} == {SB, LB}
+
+
+def test_the_same_parameters_give_the_same_design():
+    one, same = (protocol.design(parameters("quick")) for _ in range(2))
+    assert [e.key for e in one] == [e.key for e in same]
+
+
+def test_the_published_tables_hold_every_network_and_a_sharper_large_batch():
+    tables = published.ACCURACY, published.FULL_SPACE, published.SUBSPACE
+    assert {tuple(table) for table in tables} == {published.NETWORKS}
+    for row in (*published.FULL_SPACE.values(), *published.SUBSPACE.values()):
+        assert row[1].mean / row[0].mean > 1 and row[3].mean / row[2].mean > 1
+        assert row[0].mean > row[2].mean and row[1].mean > row[3].mean, "boxes are nested"
+    for train_sb, train_lb, test_sb, test_lb in published.ACCURACY.values():
+        assert 100 > train_sb.mean > test_sb.mean > test_lb.mean < train_lb.mean < 100
+    assert str(published.ACCURACY["F1"][0]) == "99.66 ± 0.05"
+
+
+# Tables
+
+
+def test_the_papers_accuracies_stand_beside_ours(stated):
+    table = views.accuracy(stated)
+    assert table.index.tolist() == [(n, s) for n in published.NETWORKS for s in ("paper", "ours")]
+    assert table.loc[("F1", "paper"), "training SB"] == "99.66 ± 0.05"
+    assert table.loc[("C4", "paper"), "test LB"] == "57.81 ± 0.17"
+    assert table.loc[("F1", "ours"), "test SB"].startswith("98.0")
+    assert table["n"].tolist() == ["5", "5"] + ["5", "3"] * 5
+
+
+@pytest.mark.parametrize("subspace", [False, True])
+def test_the_papers_sharpness_stands_beside_ours_at_both_box_widths(stated, subspace):
+    table = views.sharpness(stated, subspace=subspace)
+    heads = [f"{kind}, ε = {e}" for e in ("0.001", "0.0005") for kind in ("SB", "LB")]
+    assert table.columns.tolist() == ["n", *heads]
+    for name in published.NETWORKS:
+        row = (published.SUBSPACE if subspace else published.FULL_SPACE)[name]
+        assert table.loc[(name, "paper"), heads].tolist() == [str(s) for s in row]
+        ours = [float(text.split(" ± ")[0]) for text in table.loc[(name, "ours"), heads]]
+        assert ours == pytest.approx([s.mean for s in row], rel=2e-3, abs=0.01)
+
+
+def test_the_scope_and_the_networks_say_what_is_here(monkeypatch):
+    p = parameters()
+    assert views.scope(p).loc["optimizer", "here"] == "Adam, 0.001 at every batch size"
+    assert (views.scope(p)["why"].str.len() > 0).all()
+    monkeypatch.setattr(views, "at_hand", lambda name: False)
+    table = views.networks(p)
+    assert table.index.tolist() == list(published.NETWORKS)
+    assert table.loc["F1", "data"] == "mnist", "it would be downloaded"
+    assert table.loc["C3", "data"] == "cifar100: not at hand"
+    assert views.networks(parameters("quick")).loc["F2", "data"] == "not in this profile"
+
+
+def falls_from(results, threshold, by=0.05):
+    """Test accuracy as that of the small batch, less from some batch size on."""
+    runs = results.runs
+    low = runs["batch_size"] >= threshold
+    noise = np.random.default_rng(0).normal(0, 1e-3, len(runs))
+    return changed(results, runs.assign(test_accuracy=0.8 - by * low + noise))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "found"),
+    [(512, "512 (2.5 %)"), (2048, "2048 (10.0 %)"), (4096, "none")],
+)
+def test_the_threshold_is_where_the_accuracy_falls_for_good(stated, threshold, found):
+    table = views.thresholds(falls_from(stated, threshold))
+    assert table.loc["F2", "here"] == found
+    assert table.loc["F2", "paper (share of the data)"] == "15,000 (2.1 %)"
+    assert table.loc["C1", "paper (share of the data)"] == "500 (1.0 %)"
+    assert table["n"].tolist() == ["3", "3"]
+
+
+def test_a_dip_below_a_larger_batch_that_does_well_is_no_threshold(stated):
+    results = falls_from(stated, 512)
+    good = results.runs["batch_size"] == 1024
+    accuracy = results.runs["test_accuracy"].where(~good, 0.85)
+    table = views.thresholds(changed(results, results.runs.assign(test_accuracy=accuracy)))
+    assert table.loc["F2", "here"] == "2048 (10.0 %)"
+
+
+def test_what_is_left_of_the_gap_is_a_share_of_the_gap_as_in_the_source():
+    rows = pd.DataFrame(
+        [
+            {
+                "network": name,
+                "condition": condition,
+                "seed": seed,
+                "unfit": "",
+                "gap": gap + 0.1 * (seed - 1),
+                "sharpness_ratio": 2.0 + seed,
+                **{f"{c}_{kind}": 1 for c in ("train_loss", "updates", "base_lr")
+                   for kind in (SB, LB)},
+            }
+            for name, whole in (("F2", 4.0), ("C1", -1.0))
+            for condition, gap in (("as in the source", whole), ("at equal updates", 1.0))
+            for seed in range(3)
+        ]
+    )  # fmt: skip
+    table = views.what_is_left(rows)
+    assert table["share of the gap"].tolist() == ["100 %", "25 %", "-", "-"]
+    assert table.loc[("F2", "at equal updates"), "SB - LB (points)"] == "1.00 [0.75, 1.25]"
+    assert table.loc[("F2", "at equal updates"), "phi LB / SB"] == "2.88", "the geometric mean"
+    rows["unfit"] = rows["unfit"].where(rows["condition"] == "as in the source", "not trained")
+    assert views.what_is_left(rows)["share of the gap"].tolist() == ["100 %", "-", "-", "-"]
+    assert set(table["n"]) == {"3"}
+
+
+def test_rivals_hold_a_row_per_network_condition_and_seed(stated):
+    rows = views.rivals(stated)
+    conditions = ["as in the source", *(c.words for c in claims.CONDITIONS.values())]
+    expected = [(n, c, s) for n in claims.VARIED for c in conditions for s in range(3)]
+    found = rows[["network", "condition", "seed"]].itertuples(index=False, name=None)
+    assert sorted(found) == sorted(expected)
+    equal = rows[rows["condition"] == "at equal updates"]
+    assert (equal["updates_SB"] / equal["updates_LB"] - 1).abs().max() < 0.02
+    claim = judged(stated, "c1-gap-updates").ours
+    mine = equal.loc[equal["network"] == "C1", "gap"]
+    assert claim.mean == pytest.approx(mine.mean(), rel=1e-12)
+    assert set(rows.loc[rows["condition"] == conditions[2], "base_lr_LB"]) == {0.0003}
+
+
+def test_a_shifted_test_loss_is_found_on_the_line(stated):
+    points = views.points(stated, "linear")
+    assert set(points["network"]) == set(published.NETWORKS)
+    near = points[points["alpha"].between(-0.5, 1.5)]
+    table = views.shift(near)
+    assert table.index.tolist() == [(n, end) for n in published.NETWORKS for end in (SB, LB)]
+    raised = "test - training loss (nats)"
+    assert table[raised].tolist() == pytest.approx([0.2] * 12, abs=2e-3)
+    for end, at in ((SB, 0), (LB, 1)):
+        assert set(table.xs(end, level="minimizer").iloc[:, :2].to_numpy().ravel()) == {at}
+    moved = near.assign(alpha=near["alpha"] + 0.125 * (near["set"] == "test"))
+    table = views.shift(moved[moved["alpha"].between(-0.375, 1.375)])
+    assert set(table.xs(LB, level="minimizer")["lowest test loss at alpha"]) == {1.125}
+
+
+@pytest.mark.parametrize("line_points", [4, 31])
+def test_lines_of_any_number_of_points_can_be_shown(line_points):
+    p = parameters("quick").model_copy(update={"line_points": line_points})
+    results = world(p=p)
+    near = views.points(results, "linear")
+    table = views.shift(near[near["alpha"].between(-0.5, 1.5)])
+    assert table["test - training loss (nats)"].tolist() == pytest.approx([0.2] * 4, abs=2e-3)
+
+
+def test_a_warm_start_stands_beside_the_small_batch_where_it_switched(stated):
+    table = views.warm_start(stated, "C1")
+    seeds = 3
+    counts = table.groupby(["batch_size", "small_batch_epochs"]).size()
+    assert counts.to_dict() == {(512, k): seeds for k in (0, 5, 15, 40)} | {
+        (26, k): seeds for k in (5, 15, 40)
+    }
+    assert table["percent"].tolist() == pytest.approx((100 * table["test_accuracy"]).tolist())
+
+
+def test_other_measures_solver_and_choices_have_a_row_for_small_and_large(stated):
+    pairs = [(name, kind) for name in published.NETWORKS for kind in (SB, LB)]
+    assert views.other_measures(stated).index.tolist() == pairs
+    assert views.solver(stated).index.tolist() == pairs
+    assert views.solver(stated).loc[("F1", SB), "reasons to stop"].startswith("5 x stop: total")
+    table = views.choices(stated)
+    assert set(table.index.get_level_values(0)) == {"F1"}
+    assert len(table) == 3 + len(protocol.CHOICES)
+    first = table.iloc[0]
+    assert first["LB / SB"] == pytest.approx(205.14 / 1.23, rel=1e-3)
+
+
+def test_correlations_are_those_that_are_judged(stated):
+    table = views.correlations(stated)
+    against = ("test error", "generalization gap")
+    assert table.index.tolist() == [(n, error) for n in ("F2", "C1") for error in against]
+    claim = judged(stated, "c1-correlation")
+    assert table.loc[("C1", "test error"), "tau"] == show(claim.ours)
+    assert "11 trained configurations" in claim.reason
+    grids = {name: views.grid(stated, name) for name in views.varied(stated)}
+    assert len(views.joined(grids)) == 2 * 11 * 3
+    error = 100 * (1 - grids["C1"]["test_accuracy"])
+    assert grids["C1"]["percent_error"].tolist() == pytest.approx(error.tolist())
+
+
+def every_view(results):
+    """Call all that the notebook calls, and return what it shows."""
+    p = results.parameters
+    grids = {name: views.grid(results, name) for name in views.varied(results)}
+    rows = views.rivals(results)
+    near = views.points(results, "linear")
+    tables = [
+        views.scope(p),
+        views.networks(p),
+        views.accuracy(results),
+        views.sharpness(results, subspace=False),
+        views.sharpness(results, subspace=True),
+        views.other_measures(results),
+        views.solver(results),
+        views.choices(results),
+        rows,
+        views.what_is_left(rows),
+        views.thresholds(results),
+        near,
+        views.points(results, "curvilinear"),
+        views.shift(near[near["alpha"].between(-0.5, 1.5)]),
+        *(views.warm_start(results, name) for name in views.varied(results)),
+        *grids.values(),
+        views.joined(grids),
+        views.correlations(results),
+    ]
+    return [table.to_html() for table in tables]
+
+
+@pytest.mark.parametrize("diverged", [False, True])
+@pytest.mark.parametrize("kind", [SB, LB, SIZES, SWITCH, EVOLUTION, RATES, UPDATES, LOSS])
+@pytest.mark.parametrize("profile", ["quick", "laptop"])
+def test_every_table_and_claim_works_where_nothing_but_one_run_is_there(profile, kind, diverged):
+    results, arm = stated_in(profile), label("C1", kind)
+    config = results.of(arm).iloc[-1]
+    same = ["dataset", "network", "seed", "batch_size", "base_lr", "epochs", "first_epochs"]
+    there = (results.runs[same] == config[same]).all(axis=1)
+    there &= results.runs["arm"].str.startswith("C1")
+    for column in ("patience", "target_loss"):
+        there &= (results.runs[column] == config[column]) | (
+            results.runs[column].isna() & pd.isna(config[column])
+        )
+    runs = results.runs[there]
+    lines = results.points["entry"].isin(runs["entry"])
+    if diverged:
+        columns = [c for c in runs if c.startswith(SHARPNESS)]
+        runs = runs.drop(columns=[c for c in columns if "." in c])
+        runs = runs.assign(stopped="diverged", train_loss=math.nan, **{SHARPNESS: math.nan})
+        lines &= False
+    points = results.points[lines] if lines.any() else pd.DataFrame()
+    one = changed(results, runs, points)
+    assert all(every_view(one))
+    assert {judged(one, name.removeprefix("keskar-")).verdict for name in IDS} == {NOT_TESTABLE}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"small_batch": 2048}, "'small_batch' = 2048 and 'large_batch' = 2048"),
+        ({"batch_sizes": []}, "needs 'batch_sizes'"),
+        ({"switch_epochs": [2]}, "2 is not in 'evolution_epochs'"),
+    ],
+)
+def test_networks_whose_parameters_do_not_fit_together_are_refused(change, message):
+    values = parameters().model_dump()
+    values["networks"]["F2"] |= change
+    with pytest.raises(ParameterError, match=message):
+        parse(values, protocol.KeskarParameters)
+
+
+def test_a_line_that_misses_its_ends_is_refused_before_anything_is_trained():
+    with pytest.raises(ParameterError, match="'line_points' = 24"):
+        parse(parameters().model_dump() | {"line_points": 24}, protocol.KeskarParameters)
