@@ -59,7 +59,9 @@ class RunConfig(Parameters):
     rho: float | None = Field(default=None, ge=0)  # radius of SAM; None: plain optimizer
     epochs: int = Field(gt=0)  # at most
     patience: int | None = Field(default=None, gt=0)  # epochs without a better running value of
-    patience_on: Literal["accuracy", "loss"] = "accuracy"
+    patience_on: Literal["accuracy", "loss", "validation_loss"] = "accuracy"  # first two: running
+    keep: Literal["last", "best"] = "last"  # weights; best: of the lowest validation loss
+    record_path: bool = False  # norms of updates, distances, and weights at log-spaced epochs
     target_loss: float | None = Field(default=None, gt=0)  # running loss at which training stops
     first_epochs: int = Field(default=0, ge=0)  # of all; after them the optimizer starts anew
     first_batch_size: int | None = Field(default=None, gt=0)  # in them
@@ -75,6 +77,22 @@ class RunConfig(Parameters):
                 f"parameters 'first_epochs' = {self.first_epochs} and 'first_batch_size' = "
                 f"{self.first_batch_size}: allowed are both, with fewer than 'epochs' = "
                 f"{self.epochs}, or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _validation_loss_is_known(self) -> Self:
+        if self.keep == "best" and self.patience_on != "validation_loss":
+            raise ValueError(
+                f"parameter 'keep' = 'best': needs 'patience_on' = 'validation_loss', found "
+                f"{self.patience_on!r}"
+            )
+        known = self.evaluate == "every" and self.validation_fraction > 0
+        if self.patience_on == "validation_loss" and not known:
+            raise ValueError(
+                "parameter 'patience_on' = 'validation_loss': needs 'evaluate' = 'every' and a "
+                f"'validation_fraction' above 0, found {self.evaluate!r} and "
+                f"{self.validation_fraction}"
             )
         return self
 

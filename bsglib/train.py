@@ -28,25 +28,36 @@ from bsglib.params import ParameterError, RunConfig, digest
 from bsglib.sam import SAM
 from bsglib.schedules import Schedule
 from bsglib.store import Store
-from bsglib.weights import equal_parts, reestimate_batch_norm
+from bsglib.weights import equal_parts, flatten, reestimate_batch_norm
 
 log = logging.getLogger(__name__)
 
 TRAINING_VERSION = "2"  # raise it when the numbers of the same config change
 CHUNK_SIZE = 128  # examples per forward pass on a CPU: activations stay in its cache
 CHECKPOINT_EVERY_S = 20.0
+PATH = "path.safetensors"
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its config, how it ended, a row per epoch, and the last weights."""
+    """A finished run: its config, how it ended, a row per epoch, and the weights kept.
+
+    With `record_path`, `path` holds "norms" of the updates [updates], and the weights [p] after
+    some epochs as "weights.0" (the initial ones), "weights.1", ...
+    """
 
     id: str
     config: RunConfig
     result: dict
     history: pd.DataFrame
     weights: dict[str, Tensor]
+    path: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> pd.Series:
+        """Return the row of the epoch whose weights were kept."""
+        return self.history.iloc[self.result.get("kept_epoch", len(self.history)) - 1]
 
     @property
     def diverged(self) -> bool:
@@ -129,7 +140,9 @@ def stored_run(config: RunConfig, data_checksum: str, store: Store) -> Run | Non
         return None
     folder = store.folder(identity)
     history = pd.read_csv(folder / "history.csv")
-    return Run(identity, config, result, history, load((folder / "final.safetensors").read_bytes()))
+    weights = load((folder / "final.safetensors").read_bytes())
+    path = load((folder / PATH).read_bytes()) if PATH in result["files"] else {}
+    return Run(identity, config, result, history, weights, path)
 
 
 @dataclass
@@ -138,12 +151,17 @@ class _State:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    initial: Tensor  # weights [p], drawn anew from the seed
     history: list[dict] = field(default_factory=list)
     updates: int = 0
-    best: float | None = None  # running accuracy, or minus the running loss
+    best: float | None = None  # of what patience looks at: an accuracy, or minus a loss
     stale_epochs: int = 0
     diverged_at: int | None = None
     wall_time_s: float = 0.0
+    kept_epoch: int | None = None  # of the best weights; None: the last ones are kept
+    kept: dict[str, Tensor] = field(default_factory=dict)  # those weights, and buffers
+    norms: list[Tensor] = field(default_factory=list)  # of the updates, epoch by epoch
+    path: dict[str, Tensor] = field(default_factory=dict)  # weights [p] by the number of epochs
 
 
 def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | None) -> Run:
@@ -157,15 +175,20 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
         saved_at, stopped = time.monotonic(), _stopped(state, config)
         while not stopped:
             _train_epoch(state, config, dataset)
-            stopped = _stopped(state, config)
-            if stopped or _evaluated(len(state.history), config):
+            if _evaluated(len(state.history), config):
                 state.history[-1] |= _metrics(state, dataset)
-                if stopped and not math.isfinite(state.history[-1]["train_loss"]):
-                    stopped = "diverged"  # in the very last update, which no later loss shows
-                    state.diverged_at = state.diverged_at or state.updates
+            _judge(state, config)
+            stopped = _stopped(state, config)
+            if stopped and "train_loss" not in state.history[-1]:
+                state.history[-1] |= _metrics(state, dataset)
+            if stopped and not math.isfinite(state.history[-1]["train_loss"]):
+                stopped = "diverged"  # in the very last update, which no later loss shows
+                state.diverged_at = state.diverged_at or state.updates
             if store is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
                 store.write(identity, "checkpoint.safetensors", _checkpoint(state))
                 saved_at = time.monotonic()
+    if state.kept and stopped != "diverged":
+        state.model.load_state_dict(state.kept)
     if _has_batch_norm(state.model) and stopped != "diverged":
         _reestimate(state.model, dataset)
     return _finish(config, dataset, identity, store, state, stopped)
@@ -221,7 +244,7 @@ def schedule_of(config: RunConfig, batch_size: int) -> Schedule:
 def _fresh(config: RunConfig, dataset: Dataset) -> _State:
     torch.manual_seed(config.seed)
     model = build_model(config, dataset)
-    return _State(model, build_optimizer(config, model))
+    return _State(model, build_optimizer(config, model), flatten(model.parameters()).clone())
 
 
 def train_batch(model, optimizer, x: Tensor, y: Tensor, *, autocast: bool) -> tuple[Tensor, Tensor]:
@@ -262,7 +285,9 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
         state.optimizer, state.best = build_optimizer(config, state.model), None
     shuffle = np.random.default_rng([config.seed, epoch]).permutation(len(train))
     batches = torch.from_numpy(shuffle).to(train.y.device).split(batch_size)
-    losses, correct = [], []
+    losses, correct, norms = [], [], []
+    weights = list(state.model.parameters())
+    begin = flatten(weights).clone() if config.record_path else None
     start = time.perf_counter()
     state.model.train()
     for step, index in enumerate(batches):
@@ -270,9 +295,12 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
             group["lr"] = schedule(state.updates + step)
         x, y = dataset.as_input(train.x[index], DTYPES[config.dtype]), train.y[index]
         autocast = config.dtype == "bfloat16"
+        before = [w.detach().clone() for w in weights] if config.record_path else []
         loss, hits = train_batch(state.model, state.optimizer, x, y, autocast=autocast)
         losses.append(loss)
         correct.append(hits)
+        if config.record_path:
+            norms.append(_distance(weights, before))
     losses = torch.stack(losses).double().cpu()
     sizes = torch.tensor([len(index) for index in batches], dtype=torch.float64)
     infinite = (~losses.isfinite()).nonzero()
@@ -287,11 +315,38 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
         "running_loss": float((losses * sizes).sum() / sizes.sum()),
         "running_accuracy": int(torch.stack(correct).sum()) / len(train),
     }
-    value = row["running_accuracy"] if config.patience_on == "accuracy" else -row["running_loss"]
+    if config.record_path:
+        now = flatten(weights)
+        row |= {"distance": float((now - state.initial).double().norm())}
+        row |= {"epoch_distance": float((now - begin).double().norm())}
+        state.norms.append(torch.stack(norms).cpu())
+        if epoch == 0:
+            state.path["0"] = state.initial.cpu()
+        if _log_spaced(epoch + 1):
+            state.path[str(epoch + 1)] = now.cpu()
+    state.history.append(row)
+
+
+@torch.no_grad()
+def _distance(weights: list[Tensor], before: list[Tensor]) -> Tensor:
+    """Return the Euclidean distance of weights from what they were, a scalar."""
+    return torch.stack(torch._foreach_norm(torch._foreach_sub(weights, before))).norm()
+
+
+def _judge(state: _State, config: RunConfig) -> None:
+    """See whether the last epoch was better than all before, and keep its weights if asked to."""
+    row = state.history[-1]
+    value = {
+        "accuracy": row["running_accuracy"],
+        "loss": -row["running_loss"],
+        "validation_loss": -row.get("validation_loss", math.nan),
+    }[config.patience_on]
     improved = state.best is None or value > state.best
     state.best = value if improved else state.best
     state.stale_epochs = 0 if improved else state.stale_epochs + 1
-    state.history.append(row)
+    if improved and config.keep == "best":
+        state.kept_epoch = len(state.history)
+        state.kept = {name: t.clone() for name, t in state.model.state_dict().items()}
 
 
 def _stopped(state: _State, config: RunConfig) -> str | None:
@@ -308,8 +363,10 @@ def _stopped(state: _State, config: RunConfig) -> str | None:
 
 def _evaluated(epoch: int, config: RunConfig) -> bool:
     """Every epoch, or at 1, 2, 3, 4, 6, 8, 11, 16, ...: a factor of the square root of 2."""
-    if config.evaluate == "every":
-        return True
+    return config.evaluate == "every" or _log_spaced(epoch)
+
+
+def _log_spaced(epoch: int) -> bool:
     return epoch in {round(2 ** (k / 2)) for k in range(40)}
 
 
@@ -350,12 +407,23 @@ def _reestimate(model: nn.Module, dataset: Dataset) -> None:
     reestimate_batch_norm(model, (dataset.as_input(part, dtype) for part in parts))
 
 
-PLAIN = ("history", "updates", "best", "stale_epochs", "diverged_at", "wall_time_s")
+PLAIN = (
+    "history",
+    "updates",
+    "best",
+    "stale_epochs",
+    "diverged_at",
+    "wall_time_s",
+    "kept_epoch",
+)
 
 
 def _checkpoint(state: _State) -> bytes:
     tensors = {f"model.{name}": t for name, t in state.model.state_dict().items()}
     tensors |= {f"rng.{name}": t for name, t in runtime.random_states().items()}
+    tensors |= {f"kept.{name}": t for name, t in state.kept.items()}
+    tensors |= {f"norms.{epoch}": t for epoch, t in enumerate(state.norms)}
+    tensors |= {f"path.{epoch}": t for epoch, t in state.path.items()}
     scalars = {}
     for index, slots in state.optimizer.state_dict()["state"].items():
         for name, value in slots.items():
@@ -398,6 +466,9 @@ def _restored(state: _State, path: Path) -> bool:
         state.model.load_state_dict(_below("model.", tensors))
         state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         runtime.set_random_states(_below("rng.", tensors))
+        state.kept, state.path = _below("kept.", tensors), _below("path.", tensors)
+        norms = _below("norms.", tensors)
+        state.norms = [norms[str(epoch)] for epoch in range(len(norms))]
         for name in PLAIN:
             setattr(state, name, plain[name])
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -414,11 +485,14 @@ def _finish(config, dataset, identity, store, state: _State, stopped: str) -> Ru
     weights = {
         name: t.detach().cpu().contiguous().clone() for name, t in state.model.state_dict().items()
     }
+    path = {f"weights.{epoch}": t for epoch, t in state.path.items()}
+    path |= {"norms": torch.cat(state.norms)} if state.norms else {}
     history = pd.DataFrame(state.history)
     result = {
         "run_id": identity,
         "stopped": stopped,
         "diverged_at": state.diverged_at,
+        "kept_epoch": state.kept_epoch or len(state.history),
         "epochs": len(state.history),
         "updates": state.updates,
         "wall_time_s": state.wall_time_s,
@@ -434,10 +508,14 @@ def _finish(config, dataset, identity, store, state: _State, stopped: str) -> Ru
         store.write_json(identity, "config.json", config.model_dump())
         store.write(identity, "history.csv", buffer.getvalue().encode())
         store.write(identity, "final.safetensors", save(weights))
-        store.finish(identity, result, ["config.json", "history.csv", "final.safetensors"])
+        files = ["config.json", "history.csv", "final.safetensors"]
+        if path:
+            store.write(identity, PATH, save(path))
+            files.append(PATH)
+        store.finish(identity, result, files)
         store.remove(identity, "checkpoint.safetensors")
         history = pd.read_csv(io.StringIO(buffer.getvalue()))
-    return Run(identity, config, result, history, weights)
+    return Run(identity, config, result, history, weights, path)
 
 
 def environment() -> dict[str, str | int]:

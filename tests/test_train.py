@@ -1,6 +1,7 @@
 """Tests of bsglib.train."""
 
 import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -19,9 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bsglib import train as module
 from bsglib.data import load
 from bsglib.evaluate import evaluate
-from bsglib.params import ParameterError, RunConfig
+from bsglib.params import ParameterError, RunConfig, parse
 from bsglib.store import Store
 from bsglib.train import build_model, build_optimizer, dataset_of, train, train_batch
+from bsglib.weights import flatten
 
 KILLED = """
 import json, os, signal, sys
@@ -61,6 +63,14 @@ RESUMED = {  # epochs of 4 batches, 5 of them; killed in the middle of the third
     "at the switch": {"first_batch_size": 13, "first_epochs": 2, "optimizer": "adam"},
     "after the switch": {"first_batch_size": 13, "first_epochs": 1, "momentum": 0.9},
     "target": {"patience": 2, "patience_on": "loss", "target_loss": 1e-9},
+    "best weights and the path": {
+        "validation_fraction": 0.1,
+        "patience_on": "validation_loss",
+        "keep": "best",
+        "record_path": True,
+        "base_lr": 1.0,
+        "momentum": 0.9,
+    },
     "many layers": {
         "network": "kaabachi",
         "network_options": {"width": 0.03},
@@ -142,7 +152,7 @@ def test_a_config_may_ask_for_standardised_inputs(tiny, batches):
 
 @pytest.mark.parametrize("network", ["f1", "c1", "kaabachi"])
 def test_the_papers_networks_train(tiny, network):
-    run = train(tiny(network=network, base_lr=0.02, epochs=10))
+    run = train(tiny(network=network, network_options={}, base_lr=0.05, epochs=16))
     assert run.history["train_loss"].iloc[-1] < run.history["train_loss"].iloc[0]
     assert same(run, train(run.config))
 
@@ -293,6 +303,85 @@ def test_training_stops_where_keras_would(tiny, patience):
     assert run.result["stopped"] == "patience"
     assert run.history["running_accuracy"].tolist() == free[:expected].tolist()
     assert run.history["test_loss"].notna().iloc[-1]
+
+
+# The best weights, and the way there
+
+BEST = {"patience_on": "validation_loss", "keep": "best", "validation_fraction": 0.1}
+
+
+def test_the_weights_of_the_lowest_validation_loss_are_kept(tiny):
+    config = tiny(epochs=8, base_lr=1.0, momentum=0.9, **BEST)  # a rate at which losses go up again
+    run = train(config)
+    losses = run.history["validation_loss"]
+    best = int(losses.idxmin())
+    assert best + 1 == run.result["kept_epoch"] < len(losses)
+    shorter = train(config.model_copy(update={"epochs": best + 1}))
+    assert all(torch.equal(t, run.weights[name]) for name, t in shorter.weights.items())
+    assert run.kept["validation_loss"] == losses.min()
+    dataset = load("digits", train_size=50)
+    x = dataset.as_input(dataset.validation.x, torch.float64)
+    found = evaluate(run.model(), x, dataset.validation.y).loss
+    assert found == pytest.approx(losses.min(), rel=1e-12)
+
+
+def test_patience_may_look_at_the_validation_loss(tiny):
+    config = tiny(epochs=30, base_lr=1.0, momentum=0.9, patience=3, **BEST)
+    run = train(config)
+    assert run.result["stopped"] == "patience"
+    assert len(run.history) == run.result["kept_epoch"] + 3
+
+
+def test_the_last_weights_are_kept_unless_the_best_are_asked_for(tiny):
+    run = train(tiny(epochs=3))
+    assert run.result["kept_epoch"] == 3
+    assert run.kept.equals(run.history.iloc[-1])
+    assert run.path == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keep": "best"}, "'keep' = 'best': needs 'patience_on'"),
+        ({"patience_on": "validation_loss", "evaluate": "log"}, "needs 'evaluate' = 'every'"),
+        ({"patience_on": "validation_loss", "validation_fraction": 0.0}, "above 0"),
+    ],
+)
+def test_the_validation_loss_has_to_be_known_where_it_decides(tiny, changes, message):
+    with pytest.raises(ParameterError, match=message):
+        parse(tiny().model_dump() | changes, RunConfig)
+
+
+def test_the_path_of_plain_sgd_is_made_of_its_steps(tiny, batches):
+    config = tiny(epochs=4, batch_size=20, record_path=True)
+    run = train(config)
+    names = [name for name, _ in run.model().named_parameters()]
+    ways = [flatten(batch.weights[name] for name in names) for batch in batches]
+    ways.append(flatten(run.weights[name] for name in names))
+    steps = [(b - a).norm() for a, b in itertools.pairwise(ways)]
+    assert torch.allclose(run.path["norms"], torch.stack(steps), rtol=1e-12)
+    assert run.path.keys() == {"norms", *(f"weights.{epoch}" for epoch in (0, 1, 2, 3, 4))}
+    assert torch.equal(run.path["weights.0"], ways[0])
+    assert torch.equal(run.path["weights.4"], ways[-1])
+    per_epoch = len(steps) // 4
+    for epoch, row in run.history.iterrows():
+        begin, end = ways[epoch * per_epoch], ways[(epoch + 1) * per_epoch]
+        assert row["distance"] == pytest.approx(float((end - ways[0]).norm()), rel=1e-12)
+        assert row["epoch_distance"] == pytest.approx(float((end - begin).norm()), rel=1e-12)
+
+
+def test_recording_the_path_changes_no_number(tiny):
+    plain, recorded = train(tiny()), train(tiny(record_path=True))
+    assert all(torch.equal(t, recorded.weights[name]) for name, t in plain.weights.items())
+    shared = recorded.history[plain.history.columns]
+    pd.testing.assert_frame_equal(shared, plain.history, check_exact=True)
+
+
+def test_a_stored_path_is_loaded_with_its_run(tiny, store):
+    config = tiny(record_path=True)
+    run, loaded = train(config, store=store), train(config, store=store)
+    assert loaded.path.keys() == run.path.keys()
+    assert all(torch.equal(t, loaded.path[key]) for key, t in run.path.items())
 
 
 def test_without_patience_all_epochs_are_trained(tiny):
@@ -552,7 +641,11 @@ def test_a_killed_run_goes_on_to_the_bytes_of_an_undisturbed_one(killed, store, 
     ignored = {"wall_time_s": 0, "files": 0}
     assert resumed.result | ignored == whole.result | ignored
     left = {path.name for path in interrupted.folder(whole.id).iterdir()}
-    assert left == {"config.json", "history.csv", "final.safetensors", "result.json"}
+    path = {"path.safetensors"} if config.record_path else set()
+    assert left - path == {"config.json", "history.csv", "final.safetensors", "result.json"}
+    assert left >= path
+    assert resumed.path.keys() == whole.path.keys()
+    assert all(torch.equal(t, whole.path[key]) for key, t in resumed.path.items())
 
 
 def begun(config, store, monkeypatch):

@@ -288,7 +288,7 @@ def _stored(entry: Entry, store: Store) -> Numbers | None:
     config["network_options"] = json.dumps(config["network_options"], sort_keys=True)
     row = {"entry": entry.key, "arm": entry.arm, "part": entry.part} | config
     row |= {name: value for name, value in run.result.items() if name != "files"}
-    row |= run.history.iloc[-1].drop(["epoch", "updates"]).to_dict()
+    row |= run.kept.drop(["epoch", "updates"]).to_dict()
     labels = {name: row[name] for name in ("entry", "arm", "batch_size", "seed")}
     points = []
     for measure in entry.measures:
