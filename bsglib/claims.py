@@ -152,10 +152,14 @@ def _outside(ours: Interval, bounds: tuple[float, float]) -> bool:
 
 
 def show(ours: Interval) -> str:
-    """Return an interval as text: mean [low, high], or the value alone for n = 1."""
+    """Return an interval as text: mean [low, high], or the value alone for n = 1.
+
+    What is zero but for rounding is shown as zero.
+    """
+    mean, low, high = (0.0 if abs(x) < 1e-9 else x for x in (ours.mean, ours.low, ours.high))
     if ours.n == 1:
-        return f"{ours.mean:.3g}"
-    return f"{ours.mean:.3g} [{ours.low:.3g}, {ours.high:.3g}]"
+        return f"{mean:.3g}"
+    return f"{mean:.3g} [{low:.3g}, {high:.3g}]"
 
 
 @dataclass(frozen=True)
