@@ -518,8 +518,7 @@ plots.show(
     caption=plots.caption(
         "Test error against sharpness over batch sizes and learning rates",
         rows,
-        detail="Lines join the learning rates of a batch size, its number at the largest. Runs below "
-        f"a training accuracy of {plots.PERCENT * keskar.TRAINED:.0f} % are left out.",
+        detail=views.grid_note(),
         answers="a statement of the slides",
     ),
     alt="Test error against sharpness, one path over learning rates per batch size",

@@ -11,6 +11,7 @@ from bsglib.papers.keskar import published
 from bsglib.papers.keskar.claims import (
     CONDITIONS,
     GRID,
+    TRAINED,
     absence,
     compared,
     configurations,
@@ -400,6 +401,14 @@ def grid(results: Results, name: str) -> pd.DataFrame:
     """Return the runs behind a network's rank correlation, with the test error in per cent."""
     runs = configurations(results, name)
     return runs.assign(percent_error=PERCENT * runs["test_error"]) if len(runs) else runs
+
+
+def grid_note() -> str:
+    """Return what the figure of the rank correlation shows, for its caption."""
+    return (
+        "Lines join the learning rates of a batch size, its number at the largest. Runs below a "
+        f"training accuracy of {PERCENT * TRAINED:.0f} % are left out."
+    )
 
 
 def joined(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
