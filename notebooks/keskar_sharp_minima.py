@@ -455,14 +455,9 @@ for ax, letter, name in zip(axes[0], "abcdef", varied, strict=False):
     runs = results.of(keskar.label(name, keskar.EVOLUTION))
     axis = ("training loss (nats)", views.PHI)
     plots.plot_path(
-        runs,
-        ax,
-        x="train_loss",
-        y="keskar_sharpness",
-        order="epochs",
-        labels=axis,
+        runs, ax, x="train_loss", y="keskar_sharpness", order="epochs", labels=axis,
         log=(True, True),
-    )
+    )  # fmt: skip
     plots.title(ax, letter, name)
 plots.show(
     fig,
