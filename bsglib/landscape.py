@@ -173,6 +173,42 @@ def loss_surface(
     return Surface(a=axes[0], b=b, loss=surface, n=len(y), cosine=cosine)
 
 
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """The two leading principal directions of a path of weights, through its last point."""
+
+    directions: Tensor  # [2, p], of length one
+    coordinates: np.ndarray  # [k, 2], of the path's points; the last one is (0, 0)
+    explained: tuple[float, float]  # share of the path's squared distances from its last point
+
+
+def trajectory_plane(weights: Tensor) -> Plane:
+    """Return the plane in which a path of weights moves most.
+
+    Source: Li et al. 2018, section 7: principal directions of the differences to the last weights,
+    not centred, so that the minimizer is the origin. A path in many dimensions that has no
+    directions at all, such as a random walk, is also largely explained by two of them.
+
+    Args:
+        weights: along the path [k, p], k >= 3.
+
+    Raises:
+        ValueError: if there are fewer than three, or one is not finite.
+    """
+    if weights.ndim != 2 or len(weights) < 3:
+        raise ValueError(f"weights {tuple(weights.shape)}: needed are [k, p] with k of at least 3")
+    _require_finite("weights", weights)
+    differences = (weights - weights[-1]).double()
+    values, vectors = torch.linalg.eigh(differences @ differences.T)  # ascending
+    order = [-1, -2]
+    lengths = values[order].clamp(min=0).sqrt()
+    directions = (vectors[:, order] / lengths.clamp(min=1e-300)).T @ differences
+    coordinates = (vectors[:, order] * lengths).numpy()
+    total = float(values.clamp(min=0).sum())
+    explained = tuple(float(length**2 / total) if total else 0.0 for length in lengths)
+    return Plane(directions, coordinates, explained)
+
+
 def interpolate(
     model: nn.Module,
     weights_a: Mapping[str, Tensor],

@@ -1,8 +1,10 @@
 """Many runs and measures, on the cores of this machine or on a cluster."""
 
+import contextlib
 import dataclasses
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -16,8 +18,13 @@ from tqdm import tqdm
 
 from bsglib import runtime
 from bsglib.data import at_hand, checksum
-from bsglib.landscape import interpolate
-from bsglib.params import RunConfig, digest
+from bsglib.landscape import (
+    filter_normalized_direction,
+    interpolate,
+    loss_surface,
+    trajectory_plane,
+)
+from bsglib.params import ParameterError, RunConfig, digest
 from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max, sam_sharpness
 from bsglib.store import Store, StoreError
 from bsglib.train import (
@@ -38,16 +45,24 @@ MEASURES = {
     for measure in (keskar_sharpness, lambda_max, hessian_trace, sam_sharpness)
 }
 LINE = "interpolate"  # the measure that takes a second run
+SAVE_EVERY_S = 5.0  # the points of a surface computed so far
 PRELOAD = "from bsglib import runtime\nruntime.share_memory()\n"  # before a worker's thread starts
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A function of MEASURES, applied to a run's last weights and first training examples.
+    """A function of MEASURES, applied to a run's kept weights and first training examples.
 
-    Or LINE: loss and accuracy between the last weights of another run, at alpha = 0, and this
-    one's, at alpha = 1, over the first training examples and as many test examples, drawn at
-    random because a test set may be sorted.
+    Or one of ROWS, which give rows:
+
+    - LINE: loss and accuracy between the kept weights of another run, at alpha = 0, and this one's,
+      at alpha = 1, over the first training examples and as many test examples, drawn at random
+      because a test set may be sorted.
+    - "distances": of the kept weights from the initial ones, layer by layer; "whole" for all.
+    - "update_norms": their quantiles, of a run with `record_path`.
+    - "trajectory": the recorded weights in the plane of their two leading principal directions.
+    - "loss_surface": along filter-normalized directions of the `seeds` in its options; goes on
+      where it was interrupted.
     """
 
     name: str
@@ -112,7 +127,7 @@ def compute(entry: Entry, root: str) -> str:
             store.remove_leftovers(run.id)
             if not run.diverged and stored_measure(run.id, measure, store) is None:
                 content = {"name": measure.name, "examples": measure.examples}
-                values = (_line if measure.name == LINE else _measure)(run, measure, store)
+                values = ROWS.get(measure.name, _measure)(run, measure, store)
                 content |= {"options": measure.options, "values": values}
                 store.write_json(run.id, measure.file, content)
     return run.id
@@ -136,6 +151,88 @@ def _line(run: Run, measure: Measure, store: Store) -> dict[str, list]:
     model = run.model().to(runtime.device())
     rows = interpolate(model, start.weights, run.weights, sets, alphas=alphas, **options)
     return {"rows": rows.to_dict("records")}
+
+
+def _distances(run: Run, measure: Measure, store: Store) -> dict[str, list]:
+    dataset = dataset_of(run.config)
+    with torch.random.fork_rng():
+        torch.manual_seed(run.config.seed)
+        initial = dict(build_model(run.config, dataset).named_parameters())
+    rows = {"whole": {"layer": "whole", "weights": 0, "distance": 0.0, "initial_norm": 0.0}}
+    for name, before in initial.items():
+        layer, before = name.rpartition(".")[0], before.detach().cpu().double()
+        row = rows.setdefault(layer, dict.fromkeys(rows["whole"], 0) | {"layer": layer})
+        moved = float((run.weights[name].double() - before).square().sum())
+        for r in (row, rows["whole"]):
+            r["weights"] += before.numel()
+            r["distance"] += moved
+            r["initial_norm"] += float(before.square().sum())
+    for row in rows.values():
+        row |= {name: math.sqrt(row[name]) for name in ("distance", "initial_norm")}
+    return {"rows": list(rows.values())}
+
+
+def _recorded(run: Run, measure: Measure) -> None:
+    if not run.path:
+        raise ParameterError(f"measure {measure.name!r}: needs a run with 'record_path' = true")
+
+
+def _update_norms(run: Run, measure: Measure, store: Store) -> dict[str, list]:
+    _recorded(run, measure)
+    levels = np.linspace(0, 1, 101)
+    norms = np.quantile(run.path["norms"].double().numpy(), levels)
+    return {"rows": [{"level": q, "norm": n} for q, n in zip(levels, norms.tolist(), strict=True)]}
+
+
+def _trajectory(run: Run, measure: Measure, store: Store) -> dict[str, list]:
+    _recorded(run, measure)
+    epochs = sorted(int(name.split(".")[1]) for name in run.path if name.startswith("weights."))
+    weights = torch.stack([run.path[f"weights.{epoch}"] for epoch in epochs])
+    plane = trajectory_plane(weights)
+    columns = zip(epochs, plane.coordinates.tolist(), strict=True)
+    shares = {"explained_a": plane.explained[0], "explained_b": plane.explained[1]}
+    return {"rows": [{"epoch": epoch, "a": a, "b": b} | shares for epoch, (a, b) in columns]}
+
+
+def _surface(run: Run, measure: Measure, store: Store) -> dict[str, list]:
+    dataset, options = dataset_of(run.config).to(runtime.device()), dict(measure.options)
+    x = dataset.as_input(dataset.train.x[: measure.examples], DTYPES[run.config.dtype])
+    model, partial = run.model().to(runtime.device()), f"{measure.file}.partial"
+    seeds = options.pop("seeds")
+    directions = [filter_normalized_direction(model, seed=seed) for seed in seeds]
+    done: dict[tuple[int, ...], float] = {}
+    with contextlib.suppress(StoreError):  # damaged: from the beginning
+        done = {tuple(i): v for i, v in (store.read_json(run.id, partial) or {}).get("points", [])}
+    saved_at = time.monotonic()
+
+    def keep(index: tuple[int, ...], value: float) -> None:
+        nonlocal saved_at
+        done[index] = value
+        if time.monotonic() - saved_at > SAVE_EVERY_S:
+            store.write_json(run.id, partial, {"points": [[list(i), v] for i, v in done.items()]})
+            saved_at = time.monotonic()
+
+    y = dataset.train.y[: measure.examples]
+    surface = loss_surface(model, x, y, directions=directions, done=done, on_point=keep, **options)
+    store.remove(run.id, partial)
+    b = [0.0] if surface.b is None else surface.b.tolist()
+    losses = surface.loss.reshape(len(surface.a), -1).tolist()
+    return {
+        "rows": [
+            {"a": a, "b": other, "loss": loss, "cosine": surface.cosine}
+            for a, row in zip(surface.a.tolist(), losses, strict=True)
+            for other, loss in zip(b, row, strict=True)
+        ]
+    }
+
+
+ROWS = {
+    LINE: _line,
+    "distances": _distances,
+    "update_norms": _update_norms,
+    "trajectory": _trajectory,
+    "loss_surface": _surface,
+}
 
 
 def _measure(run: Run, measure: Measure, store: Store) -> dict[str, Any]:

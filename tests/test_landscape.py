@@ -12,7 +12,12 @@ from torch import nn
 
 from bsglib import models
 from bsglib.evaluate import evaluate, mean_loss
-from bsglib.landscape import filter_normalized_direction, interpolate, loss_surface
+from bsglib.landscape import (
+    filter_normalized_direction,
+    interpolate,
+    loss_surface,
+    trajectory_plane,
+)
 from bsglib.weights import equal_parts, reestimate_batch_norm
 
 BATCH_NORM = ("stored", "batch", "reestimate")
@@ -728,3 +733,31 @@ def test_without_a_training_set_batch_norm_cannot_be_reestimated():
     with pytest.raises(ValueError, match="sets = test.*'train'"):
         interpolate(model, a, b, sets, alphas=[0, 1])
     assert len(interpolate(model, a, b, sets, alphas=[0, 1], batch_norm="stored")) == 2
+
+
+# The path of a training
+
+
+@pytest.mark.parametrize("k", [3, 7])
+def test_the_plane_of_a_path_is_that_of_a_singular_value_decomposition(k):
+    weights = torch.from_numpy(np.random.default_rng(k).standard_normal((k, 20)).cumsum(axis=0))
+    plane = trajectory_plane(weights)
+    u, s, vt = np.linalg.svd((weights - weights[-1]).numpy(), full_matrices=False)
+    np.testing.assert_allclose(np.abs(plane.coordinates), np.abs(u * s)[:, :2], atol=1e-12)
+    np.testing.assert_allclose(plane.directions.abs().numpy(), np.abs(vt[:2]), atol=1e-12)
+    np.testing.assert_allclose(plane.explained, (s**2 / (s**2).sum())[:2], rtol=1e-12)
+    back = plane.coordinates @ plane.directions.numpy()
+    rest = np.linalg.norm((weights - weights[-1]).numpy() - back) ** 2
+    assert rest == pytest.approx((s[2:] ** 2).sum(), abs=1e-12)
+
+
+def test_a_straight_path_is_explained_by_one_direction():
+    weights = torch.linspace(0, 1, 5).double()[:, None] * torch.arange(4.0).double()
+    plane = trajectory_plane(weights)
+    assert plane.explained == pytest.approx((1, 0), abs=1e-12)
+    assert np.isfinite(plane.coordinates).all() and torch.isfinite(plane.directions).all()
+
+
+def test_a_path_of_two_points_has_no_plane():
+    with pytest.raises(ValueError, match="at least 3"):
+        trajectory_plane(torch.zeros(2, 5))

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from bsglib.sharpness import keskar_sharpness
 from bsglib.store import Store
 from bsglib.sweep import Entry, Measure, SweepError, is_stored, stored_measure, sweep
 from bsglib.train import stored_run
+from bsglib.weights import flatten
 
 SHARPNESS = Measure("keskar_sharpness", 20, {"epsilon": 0.01})
 CURVATURE = Measure("lambda_max", 20)
@@ -148,6 +150,90 @@ def test_a_line_from_a_diverged_run_has_no_points(store):
     sweep([entry], store, workers=0)
     assert is_stored(entry, store)
     assert stored_measure(run_of(entry, store).id, entry.measures[0], store) == {"rows": []}
+
+
+# Measures with rows
+
+
+def rows_of(entry, store, name):
+    sweep([entry], store, workers=0)
+    run = stored_run(entry.config, load("digits").checksum, store)
+    (measure,) = (m for m in entry.measures if m.name == name)
+    return run, pd.DataFrame(stored_measure(run.id, measure, store)["rows"])
+
+
+def test_distances_from_the_initial_weights_add_up_over_layers(store):
+    run, rows = rows_of(
+        Entry(config(record_path=True), (Measure("distances", 1),)), store, "distances"
+    )
+    layers, whole = rows.set_index("layer").drop("whole"), rows.set_index("layer").loc["whole"]
+    path, names = run.path, dict(run.model().named_parameters())
+    initial, last = path["weights.0"], flatten(run.weights[name] for name in names)
+    assert whole["distance"] == pytest.approx(float((last - initial).norm()), rel=1e-12)
+    assert whole["initial_norm"] == pytest.approx(float(initial.norm()), rel=1e-12)
+    assert whole["weights"] == len(last) == layers["weights"].sum()
+    assert np.hypot.reduce(layers["distance"]) == pytest.approx(whole["distance"], rel=1e-12)
+    assert list(layers.index) == list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+
+
+def test_update_norms_are_their_quantiles(store):
+    entry = Entry(config(record_path=True), (Measure("update_norms", 1),))
+    run, rows = rows_of(entry, store, "update_norms")
+    assert rows["level"].tolist() == pytest.approx([i / 100 for i in range(101)])
+    norms = run.path["norms"].numpy()
+    for level, expected in ((0, norms.min()), (0.5, np.median(norms)), (1, norms.max())):
+        found = rows.loc[rows["level"] == level, "norm"].item()
+        assert found == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_a_trajectory_ends_in_the_origin_of_its_plane(store):
+    entry = Entry(config(record_path=True, epochs=4), (Measure("trajectory", 1),))
+    run, rows = rows_of(entry, store, "trajectory")
+    assert rows["epoch"].tolist() == [0, 1, 2, 3, 4]
+    assert rows[["a", "b"]].iloc[-1].tolist() == pytest.approx([0, 0], abs=1e-9)
+    length = float((run.path["weights.0"] - run.path["weights.4"]).norm())
+    assert np.hypot(*rows[["a", "b"]].iloc[0]) <= length * (1 + 1e-9)
+    assert 0.5 < rows["explained_a"].iloc[0] + rows["explained_b"].iloc[0] <= 1 + 1e-9
+
+
+def test_what_was_not_recorded_cannot_be_measured(store):
+    with pytest.raises(SweepError, match="update_norms.*record_path"):
+        sweep([Entry(config(), (Measure("update_norms", 1),))], store, workers=0)
+
+
+SURFACE = Measure("loss_surface", 20, {"seeds": [0, 1], "points": 3, "extent": 0.5})
+
+
+def test_the_middle_of_a_stored_surface_is_the_loss_of_the_run(store):
+    run, rows = rows_of(Entry(config(), (SURFACE,)), store, "loss_surface")
+    assert sorted(set(rows["a"])) == sorted(set(rows["b"])) == [-0.5, 0.0, 0.5]
+    dataset = load("digits", train_size=50)
+    x = dataset.as_input(dataset.train.x[:20], torch.float64)
+    middle = rows.loc[(rows["a"] == 0) & (rows["b"] == 0), "loss"].item()
+    assert middle == pytest.approx(evaluate(run.model(), x, dataset.train.y[:20]).loss, rel=1e-12)
+
+
+def test_an_interrupted_surface_goes_on_from_the_points_it_has(store, monkeypatch):
+    whole = rows_of(Entry(config(), (SURFACE,)), Store(store.root / "whole"), "loss_surface")[1]
+    monkeypatch.setattr(module, "SAVE_EVERY_S", -1)
+    original, computed = module.loss_surface, []
+
+    def interrupted(*arguments, on_point, **options):
+        def counted(index, value):
+            on_point(index, value)
+            computed.append(index)
+            if len(computed) == 4:
+                raise KeyboardInterrupt
+
+        return original(*arguments, on_point=counted, **options)
+
+    monkeypatch.setattr(module, "loss_surface", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rows_of(Entry(config(), (SURFACE,)), store, "loss_surface")
+    run, rows = rows_of(Entry(config(), (SURFACE,)), store, "loss_surface")
+    assert len(computed) == len(set(computed)) == 9
+    pd.testing.assert_frame_equal(rows, whole, check_exact=True)
+    assert not list(store.folder(run.id).rglob("*.partial"))
 
 
 def test_a_second_call_computes_nothing(store, monkeypatch):

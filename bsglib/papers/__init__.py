@@ -296,7 +296,8 @@ def _stored(entry: Entry, store: Store) -> Numbers | None:
         if values is None and not run.diverged:
             return None
         if values is not None and "rows" in values:
-            shown = {"measure": measure.name, **measure.options, **labels}
+            options = {k: str(v) if isinstance(v, list) else v for k, v in measure.options.items()}
+            shown = {"measure": measure.name, **options, **labels}
             points.append(pd.DataFrame(values["rows"]).assign(**shown))
             continue
         column = measure.column
