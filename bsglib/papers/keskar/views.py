@@ -160,7 +160,7 @@ def _beside(results: Results, stated: dict, columns: list) -> pd.DataFrame:
         rows.append({"network": name, "": "paper", "n": "5"} | paper)
         found = {kind: of(results, name, kind) for kind in (SB, LB)}
         if any(runs.empty for runs in found.values()):
-            rows.append({"network": name, "": absence(results, name, SB, LB), "n": "0"})
+            rows.append({"network": name, "": f"ours: {_missing(results, name)}", "n": "0"})
             continue
         ours = {
             head: _mean_and_deviation(scale * found[kind][column].dropna())
@@ -169,6 +169,15 @@ def _beside(results: Results, stated: dict, columns: list) -> pd.DataFrame:
         n = " and ".join(str(n) for n in dict.fromkeys(len(runs) for runs in found.values()))
         rows.append({"network": name, "": "ours", "n": n} | ours)
     return pd.DataFrame(rows).fillna("").set_index(["network", ""])
+
+
+def _missing(results: Results, name: str) -> str:
+    network = results.parameters.networks.get(name)
+    if network is None:
+        return "not in this profile"
+    if network.optional and not at_hand(network.dataset):
+        return "data not at hand"
+    return "not computed yet"
 
 
 def _mean_and_deviation(values: pd.Series) -> str:
