@@ -627,7 +627,8 @@ def test_stored_statistics_are_interpolated_linearly_and_variances_are_never_neg
     assert {row[4] for row in seen} == {-torch.inf}
 
 
-def test_the_loss_between_two_linear_models_has_its_closed_form():
+@pytest.mark.parametrize("path", ["linear", "curvilinear"])
+def test_the_loss_between_two_linear_models_has_its_closed_form(path):
     torch.manual_seed(0)
     a, b = (nn.Linear(3, 1, bias=False).double() for _ in range(2))
     x, y = torch.randn(11, 3, dtype=torch.float64), torch.randn(11, 1, dtype=torch.float64)
@@ -638,12 +639,15 @@ def test_the_loss_between_two_linear_models_has_its_closed_form():
         b.state_dict(),
         {"train": (x, y)},
         alphas=alphas,
+        path=path,
         loss=lambda outputs, y: (outputs - y).square().sum(),
         chunk_size=4,
     )
-    start, step = a(x) - y, b(x) - a(x)
-    parabola = [(t.square().mean()).item() for t in (start + alpha * step for alpha in alphas)]
-    np.testing.assert_allclose(rows["loss"], parabola, rtol=1e-12)
+    angle = alphas * np.pi / 2
+    of_a, of_b = (1 - alphas, alphas) if path == "linear" else (np.cos(angle), np.sin(angle))
+    outputs = [p * a(x) + q * b(x) for p, q in zip(of_a, of_b, strict=True)]  # linear in weights
+    expected = [(output - y).square().mean().item() for output in outputs]
+    np.testing.assert_allclose(rows["loss"], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("batch_norm", BATCH_NORM)
