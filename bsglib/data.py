@@ -218,6 +218,18 @@ def _digits(root: Path) -> _Source:
     return _Source(*_split_off_test(x, y), DIGITS, f"sha256:{digest}", 1 / 16)
 
 
+def _even_or_odd(root: Path) -> _Source:
+    """Digits, told apart as even or odd: two classes for a first look."""
+    source = _digits(root)
+    return dataclasses.replace(
+        source,
+        y=source.y % 2,
+        y_test=source.y_test % 2,
+        classes=("even", "odd"),
+        checksum=f"{source.checksum}, even or odd",
+    )
+
+
 @dataclass(frozen=True)
 class _Published:
     """A data set of fixed files, in torchvision's layout."""
@@ -534,6 +546,7 @@ DIGITS = tuple(str(digit) for digit in range(10))
 CLOTHES = "T-shirt Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Boot".split()
 SOURCES: dict[str, Callable[[Path], _Source]] = {
     "digits": _digits,
+    "even_or_odd": _even_or_odd,
     "fashion_mnist": partial(_idx, "fashion_mnist", CLOTHES),
     "mnist": partial(_idx, "mnist", DIGITS),
     "cifar10": partial(_cifar, "cifar10", "label"),

@@ -305,6 +305,17 @@ def test_the_frames_at_the_ends_repeat_themselves_as_neighbours():
         assert np.array_equal(found[i], frames[neighbours].T)
 
 
+def test_even_or_odd_are_digits_in_two_classes():
+    dataset, digits = load("even_or_odd", split_seed=4), load("digits", split_seed=4)
+    assert dataset.classes == ("even", "odd")
+    for part in ("train", "validation", "test"):
+        found, whole = getattr(dataset, part), getattr(digits, part)
+        assert torch.equal(found.x, whole.x) and torch.equal(found.y, whole.y % 2)
+    assert dataset.checksum == checksum("even_or_odd") != digits.checksum
+    inputs = dataset.as_input(dataset.train.x, torch.float64)
+    assert (inputs.min(), inputs.max()) == (0, 1)
+
+
 # Converted once
 
 
@@ -381,7 +392,7 @@ def test_the_checksum_changes_with_the_data(tmp_path):
 
 def test_the_checksum_of_fixed_files_needs_no_files(tmp_path, monkeypatch):
     monkeypatch.setenv("BSG_DATA", str(tmp_path / "none"))
-    names = set(data.SOURCES) - {"digits"}
+    names = set(data.SOURCES) - {"digits", "even_or_odd"}
     assert len({checksum(name) for name in names}) == len(names) == 5
     # part of the identity of stored runs
     assert checksum("fashion_mnist") == "md5:4472cc9bf98ecb6e389ca9544c9d9233"
