@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -138,6 +139,21 @@ def test_a_config_may_ask_for_standardised_inputs(tiny, batches):
     assert seen.std(correction=0).item() == pytest.approx(1, rel=1e-13)
     assert module.run_id(config, "md5:a") != module.run_id(tiny(train_size=48), "md5:a")
     assert tiny(standardise=False).canonical() == tiny().canonical()  # stored runs keep their ids
+
+
+def test_a_config_names_the_size_of_a_folders_images(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("BSG_DATA", str(tmp_path / "data"))
+    for name, level in (("dark", 30), ("light", 220)):
+        (folder := tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("L", (9 + i, 9), level + i).save(folder / f"{i}.png")
+    changes = {"dataset": str(tmp_path / "images"), "train_size": None, "batch_size": 7}
+    runs = {size: train(tiny(**changes, image_size=size)) for size in (8, 12)}
+    for size, run in runs.items():
+        assert run.result["input_shape"] == [3, size, size]
+    assert runs[8].id != runs[12].id
+    assert runs[8].result["data_checksum"] == runs[12].result["data_checksum"]
+    assert tiny(image_size=None).canonical() == tiny().canonical()  # stored runs keep their ids
 
 
 @pytest.mark.parametrize("network", ["f1", "c1", "kaabachi"])
