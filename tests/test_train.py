@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -161,6 +162,16 @@ def test_the_papers_networks_train(tiny, network):
     run = train(tiny(network=network, base_lr=0.02, epochs=10))
     assert run.history["train_loss"].iloc[-1] < run.history["train_loss"].iloc[0]
     assert same(run, train(run.config))
+
+
+def test_a_network_with_one_sigmoid_unit_tells_even_from_odd(tiny):
+    options = {"blocks": 3, "width": 0.5}
+    changes = {"train_size": 400, "epochs": 16, "evaluate": "log"}
+    run = train(tiny(dataset="even_or_odd", network="chang", network_options=options, **changes))
+    first, last = run.history.iloc[0], run.history.iloc[-1]
+    assert first["train_loss"] == pytest.approx(math.log(2), abs=0.02)
+    assert last["train_loss"] < 0.35 and last["test_accuracy"] > 0.8
+    assert len(run.weights) == 12 and run.result["classes"] == 2
 
 
 def test_the_id_depends_on_the_data(tiny):
