@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from bsglib.data import SOURCES, DataError, data_folder, load
+from bsglib.data import NAMES, DataError, data_folder, is_folder, load
 from bsglib.models import ModelError
 from bsglib.papers import (
     Study,
@@ -173,12 +173,17 @@ def status(studies: Names = None, store: StoreFolder = None) -> None:
 
 
 @commands.command()
-def data(names: Annotated[list[str] | None, typer.Argument(help="default: all")] = None) -> None:
+def data(
+    names: Annotated[list[str] | None, typer.Argument(help="default: all")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="side in pixels, of folders of images", min=1)
+    ] = None,
+) -> None:
     """Download and verify data sets; one that cannot be had does not keep the others away."""
     failures = []
-    for name in names or SOURCES:
+    for name in names or NAMES:
         try:
-            dataset = load(name)
+            dataset = load(name, image_size=image_size if is_folder(name) else None)
         except DataError as error:
             failures.append(str(error))
             continue

@@ -8,20 +8,22 @@ import json
 import logging
 import os
 import pickle
+import time
 import wave
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from filelock import FileLock
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from bsglib.params import nearest, resolve
+from bsglib.params import digest, nearest, resolve
 
 log = logging.getLogger(__name__)
 
@@ -83,31 +85,38 @@ def load(
     root: str | Path | None = None,
     train_size: int | None = None,
     validation_fraction: float = 0.1,
+    image_size: int | None = None,
     split_seed: int = 0,
     standardise: bool = False,
 ) -> Dataset:
     """Return a data set, its training part split and cut down by seed.
 
     Args:
-        name: one of `SOURCES`, or the path of an `.npz` with x [N, ...] and y int64 [N], and
-            optionally x_test, y_test (without them a fixed fifth is the test part).
+        name: one of `NAMES`, or the path of an `.npz` with x [N, ...] and y int64 [N], and
+            optionally x_test, y_test (without them a fixed fifth is the test part), or the path of
+            a folder with a folder of images per class (a fixed fifth is the test part).
         root: folder of the data sets; default `$BSG_DATA`, else the user's cache folder.
         train_size: number of training examples kept, None for all.
         validation_fraction: share of the training part set aside for choices, in [0, 1).
+        image_size: side in pixels to which the images of a folder are resized; None leaves them as
+            they are, if their sizes are equal. Other data sets are not resized.
         split_seed: decides which examples go where; the official test part is never touched.
         standardise: give network inputs mean 0 and standard deviation 1 per channel (per feature
             where x is [N, features]), by the statistics of the training part alone.
 
     Raises:
         DataError: if the name is unknown, a file is missing or damaged, there are fewer examples
-            than `train_size`, fewer than two classes, or values that are not finite.
+            than `train_size`, fewer than two classes, or values that are not finite; or if
+            `image_size` is given to another data set than a folder, or is needed and not given.
     """
     if (train_size is not None and train_size < 1) or not 0 <= validation_fraction < 1:
         raise DataError(
             f"train_size = {train_size}, validation_fraction = {validation_fraction}: needed are a "
             "positive size or None, and a fraction in [0, 1)"
         )
-    source = _source(name, Path(root) if root else data_folder())
+    if image_size is not None and image_size < 1:
+        raise DataError(f"image_size = {image_size}: needed is a number of pixels, or None")
+    source = _source(name, Path(root) if root else data_folder(), image_size)
     generator = np.random.default_rng([split_seed, 1])
     order = generator.permutation(len(source.y))
     held_out = round(validation_fraction * len(order))
@@ -136,6 +145,8 @@ def data_folder() -> Path:
 def checksum(name: str) -> str:
     """Return the checksum of a data set, without reading it where its files are fixed.
 
+    That of a folder of images is one of their names and contents, whatever size they are given.
+
     Raises:
         DataError: as `load`.
     """  # noqa: DOC502
@@ -143,12 +154,23 @@ def checksum(name: str) -> str:
         return PUBLISHED[name].checksum
     if name == "spoken_digits":
         return _frames_checksum()
+    if is_folder(name):
+        return _images_checksum(_listed(name, data_folder()))
     return _source(name, data_folder()).checksum
 
 
 def at_hand(name: str) -> bool:
-    """Return whether a data set needs no download."""
+    """Return whether a data set is there, so that it need not be downloaded or brought."""
+    if name in FOLDERS:
+        return (data_folder() / name).is_dir()
     return name not in PUBLISHED or not PUBLISHED[name].missing(data_folder())
+
+
+def is_folder(name: str) -> bool:
+    """Return whether a data set is a folder of images, which are resized to `image_size`."""
+    if name in SOURCES or name.endswith(".npz"):
+        return False
+    return name in FOLDERS or (bool(name) and resolve(name).is_dir())
 
 
 @dataclass(frozen=True)
@@ -180,7 +202,14 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(std > 0, std, 1.0)  # a channel that is constant becomes 0
 
 
-def _source(name: str, root: Path) -> _Source:
+def _source(name: str, root: Path, image_size: int | None = None) -> _Source:
+    if is_folder(name):
+        return _images(_listed(name, root), root, image_size)
+    if image_size is not None:
+        raise DataError(
+            f"image_size = {image_size}: {name!r} is no folder of images, and only those are "
+            "resized; leave image_size out"
+        )
     if name.endswith(".npz"):
         path = resolve(name)
         if not path.is_file():
@@ -188,7 +217,9 @@ def _source(name: str, root: Path) -> _Source:
         state = path.stat()  # a changed file is read again
         return _read(name, path, (state.st_mtime_ns, state.st_size))
     if name not in SOURCES:
-        known = [*SOURCES, "or the path of an .npz file"]
+        known = [*NAMES, "or the path of an .npz file or of a folder with a folder per class"]
+        if Path(name).name != name:
+            raise DataError(f"missing folder {resolve(name)}{nearest(name, known)}")
         raise DataError(f"unknown data set {name!r}{nearest(name, known)}")
     return _read(name, root, None)
 
@@ -216,6 +247,18 @@ def _digits(root: Path) -> _Source:
     y = bunch.target.astype(np.int64)
     digest = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
     return _Source(*_split_off_test(x, y), DIGITS, f"sha256:{digest}", 1 / 16)
+
+
+def _even_or_odd(root: Path) -> _Source:
+    """Digits, told apart as even or odd: two classes for a first look."""
+    source = _digits(root)
+    return dataclasses.replace(
+        source,
+        y=source.y % 2,
+        y_test=source.y_test % 2,
+        classes=("even", "odd"),
+        checksum=f"{source.checksum}, even or odd",
+    )
 
 
 @dataclass(frozen=True)
@@ -426,6 +469,141 @@ def _with_context(frames: np.ndarray) -> np.ndarray:
     return windows.reshape(len(frames), -1)
 
 
+IMAGES_VERSION = 1  # raise it when images are converted differently
+ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+LOOK_EVERY_S = 5.0  # at the times of a folder's files
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder of images per class; equal to another where names, sizes and times are."""
+
+    path: Path
+    version: str  # digest of them
+    key: str = field(compare=False)  # its name among the converted files
+    classes: tuple[str, ...] = field(compare=False)
+    files: tuple[tuple[str, ...], ...] = field(compare=False)  # of each class, sorted
+
+
+def _listed(name: str, root: Path) -> _Folder:
+    """Return the images of a data set that `is_folder`.
+
+    To ask every file for its time takes a tenth of a second for 25,000: a file added or removed is
+    noticed at once, by the time of its folder, one that is changed in place within seconds.
+
+    Raises:
+        DataError: if there are not at least two classes, each with images.
+    """
+    path = root / name if name in FOLDERS else resolve(name)
+    key = name if name in FOLDERS else f"{path.name}-{digest(str(path), length=8)}"
+    if not path.is_dir():
+        raise DataError(f"missing folder {path}. " + FOLDERS.get(name, "").format(path))
+    try:
+        with os.scandir(path) as entries:
+            folders = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        times = tuple((path / folder).stat().st_mtime_ns for folder in folders)
+        return _looked_up(path, key, tuple(folders), times, int(time.monotonic() / LOOK_EVERY_S))
+    except OSError as error:
+        raise DataError(f"folder {path} cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def _looked_up(path: Path, key: str, classes: tuple[str, ...], times, now: int) -> _Folder:
+    if len(classes) < 2:
+        found = f"one folder, {classes[0]!r}" if classes else "no folders"
+        raise DataError(
+            f"{path} holds {found}; needed is a folder of images for each of two or more classes"
+        )
+    states, files = [], []
+    for name in classes:
+        with os.scandir(path / name) as entries:
+            visible = sorted((e for e in entries if e.name[0] != "."), key=lambda e: e.name)
+        images = [e for e in visible if e.name.lower().endswith(ENDINGS) and not e.is_dir()]
+        if deeper := [e.name for e in visible if e.is_dir()]:
+            raise DataError(
+                f"{path / name} holds the folder {deeper[0]!r}; images lie directly in the folder "
+                "of their class"
+            )
+        if not images:
+            raise DataError(f"{path / name} holds no images; allowed are {', '.join(ENDINGS)}")
+        stats = [image.stat() for image in images]
+        files.append(tuple(image.name for image in images))
+        states.append(
+            [(f, s.st_size, s.st_mtime_ns) for f, s in zip(files[-1], stats, strict=True)]
+        )
+    return _Folder(path, digest(repr((classes, states))), key, classes, tuple(files))
+
+
+@lru_cache(maxsize=4)
+def _images_checksum(folder: _Folder) -> str:
+    total = hashlib.sha256()
+    for name, files in zip(folder.classes, folder.files, strict=True):
+        for file in files:
+            path = folder.path / name / file
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise DataError(f"image {path} cannot be read: {error}") from error
+            total.update(os.fsencode(f"{name}/{file}\0{len(content)}\0"))
+            total.update(content)
+    return f"sha256:{total.hexdigest()}, images {IMAGES_VERSION}"
+
+
+@lru_cache(maxsize=2)
+def _images(folder: _Folder, root: Path, size: int | None) -> _Source:
+    """Return the images as RGB, uint8 [N, 3, height, width], a fixed fifth as the test part."""
+
+    def convert() -> tuple[dict[str, np.ndarray], Sequence[str]]:
+        named = zip(folder.classes, folder.files, strict=True)
+        paths = [folder.path / name / file for name, files in named for file in files]
+        labels = np.repeat(np.arange(len(folder.classes)), [len(files) for files in folder.files])
+        train, y, test, y_test = _split_off_test(np.arange(len(paths)), labels.astype(np.int64))
+        x = _pixels([paths[i] for i in (*train, *test)], size)
+        return {"x": x[: len(y)], "y": y, "x_test": x[len(y) :], "y_test": y_test}, folder.classes
+
+    key = f"{folder.key}-{size or 'unchanged'}"
+    return _converted(key, root, _images_checksum(folder), 1 / 255, convert)
+
+
+def _pixels(paths: Sequence[Path], size: int | None) -> np.ndarray:
+    pixels, unreadable = None, []
+    for i, path in enumerate(paths):
+        try:
+            image = _rgb(path, size)  # [height, width, 3]
+        except Exception as error:  # Pillow raises whatever a damaged file leads to
+            unreadable.append(f"{path} ({error})")
+            continue
+        if pixels is None:
+            pixels = np.empty((len(paths), 3, *image.shape[:2]), np.uint8)
+        if image.shape[:2] != pixels.shape[2:]:
+            (height, width), (first_height, first_width) = image.shape[:2], pixels.shape[2:]
+            raise DataError(
+                f"{path} has {width} x {height} pixels, others {first_width} x {first_height}: "
+                "give image_size, the side in pixels to which all are resized"
+            )
+        pixels[i] = image.transpose(2, 0, 1)
+    if unreadable:
+        raise DataError(
+            f"unreadable images, {len(unreadable)} of {len(paths)}: {'; '.join(unreadable[:5])}; "
+            "allowed are images that Pillow opens, of 8 bits a channel: repair or delete them"
+        )
+    return pixels
+
+
+def _rgb(path: Path, size: int | None) -> np.ndarray:
+    """Return an image without its transparency, resized (bilinear, antialiased) to a square."""
+    with Image.open(path) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"values of mode {image.mode}, which have no fixed range")
+        if size is not None:
+            image.draft(None, (2 * size, 2 * size))  # large JPEGs are not decoded at full size
+        # a palette with transparent colours makes Pillow warn, were it converted at once
+        rgb = (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+        if size is not None and rgb.size != (size, size):
+            rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
+        return np.asarray(rgb)
+
+
 def _converted(
     name: str,
     root: Path,
@@ -534,9 +712,16 @@ DIGITS = tuple(str(digit) for digit in range(10))
 CLOTHES = "T-shirt Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Boot".split()
 SOURCES: dict[str, Callable[[Path], _Source]] = {
     "digits": _digits,
+    "even_or_odd": _even_or_odd,
     "fashion_mnist": partial(_idx, "fashion_mnist", CLOTHES),
     "mnist": partial(_idx, "mnist", DIGITS),
     "cifar10": partial(_cifar, "cifar10", "label"),
     "cifar100": partial(_cifar, "cifar100", "fine_label"),
     "spoken_digits": _spoken_digits,
 }
+FOLDERS = {  # below the data folder, to be brought; how, {} being the folder
+    "cats_vs_dogs": "It cannot be downloaded from here: take Microsoft's Kaggle Cats and Dogs "
+    "Dataset (https://www.microsoft.com/en-us/download/details.aspx?id=54765) and copy its images, "
+    "of any size, to {0}/cat and {0}/dog; or set BSG_DATA to a folder that has cats_vs_dogs",
+}
+NAMES = (*SOURCES, *FOLDERS)

@@ -350,6 +350,59 @@ def kaabachi(
     )
 
 
+def chang(
+    input_shape: tuple[int, ...], classes: int, *, width: float = 1.0, blocks: int = 5
+) -> nn.Module:
+    """Return the network of Chang & Pathak, with Keras' initial weights.
+
+    Blocks of a 3x3 convolution (4, 8, 16, 32 and 64 filters), ReLU and 2x2 max pooling, then two
+    dense layers of 256 units with ReLU, and for two classes a single unit z, whose sigmoid is the
+    probability of class 1. The article gives no sizes: these are those of the authors' code, as are
+    padding that keeps the size, and Keras' defaults for the rest (stride 1, biases, initial
+    weights). Pooling stands before ReLU: the same function, less work.
+
+    The two scores are (0, z). Their softmax is (1 - sigmoid(z), sigmoid(z)), so cross-entropy of
+    the scores is binary cross-entropy of sigmoid(z), and class 1 is predicted where z > 0.
+
+    Args:
+        input_shape: (channels, height, width) of an image, at least 2**blocks high and wide.
+        classes: with two, one unit as in the source; with more, a dense layer of as many scores.
+        width: factor of the numbers of filters and of dense units.
+        blocks: how many of the five there are, from the first.
+
+    Returns:
+        a module from images [n, channels, height, width] to scores [n, classes].
+
+    Raises:
+        ValueError: if an option is out of range, or input_shape is not that of an image, or of one
+            too small for the pooling.
+    """
+    if blocks not in range(1, 6):
+        raise ValueError(f"blocks = {blocks!r}: allowed are 1 to 5")
+    *filters, dense = _scaled((4, 8, 16, 32, 64, 256), width)
+    channels, height, side = input_shape
+    if min(height, side) < (least := 2 ** int(blocks)):
+        raise ValueError(
+            f"blocks = {blocks} halve an image as often: needed are images of at least "
+            f"{least} x {least} pixels, or fewer blocks"
+        )
+    layers = []
+    for size in filters[: int(blocks)]:
+        layers += [nn.Conv2d(channels, size, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
+        channels = size
+    model = nn.Sequential(
+        *layers,
+        Flatten(),
+        nn.Linear(channels * (height // least) * (side // least), dense),
+        nn.ReLU(),
+        nn.Linear(dense, dense),
+        nn.ReLU(),
+        nn.Linear(dense, classes if classes > 2 else 1),
+        *([] if classes > 2 else [nn.ConstantPad1d((1, 0), 0.0)]),  # [n, 1] -> (0, z) [n, 2]
+    )
+    return glorot_uniform(model)
+
+
 def _scaled(sizes: Sequence[int], width: float) -> list[int]:
     if width <= 0:
         raise ValueError(f"width = {width}: must be positive")
@@ -396,7 +449,7 @@ def glorot_uniform(model: nn.Module) -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    network.__name__: network for network in (surlemont, f1, f2, c1, c2, kaabachi)
+    network.__name__: network for network in (surlemont, f1, f2, c1, c2, kaabachi, chang)
 }
 
 

@@ -44,6 +44,7 @@ class RunConfig(Parameters):
     """Everything that determines the numbers of one training run."""
 
     dataset: str
+    image_size: int | None = Field(default=None, gt=0)  # side in pixels, of a folder of images
     train_size: int | None = Field(default=None, gt=0)
     validation_fraction: float = Field(default=0.1, ge=0, lt=1)
     split_seed: int = Field(default=0, ge=0)

@@ -321,7 +321,9 @@ def _by_run(entries: Sequence[Entry]) -> list[Entry]:
 def _validate(entries: Sequence[Entry]) -> None:
     """Fail before anything is computed, not once per run, where data or network do not fit."""
     kinds = {
-        (e.config.dataset, e.config.network, str(e.config.network_options)): e for e in entries
+        (c.dataset, c.image_size, c.network, str(c.network_options)): entry
+        for entry in entries
+        for c in [entry.config]
     }
     sizes = ("batch_size", "first_batch_size")
     largest = [max(entries, key=lambda e, size=s: getattr(e.config, size) or 0) for s in sizes]
@@ -386,10 +388,11 @@ def megabytes(entries: Sequence[Entry]) -> float:
     sizes: dict[str, float] = {}
     total = 0.0
     for entry in _by_run(entries):
-        kind = digest(entry.config.network, str(entry.config.network_options))
+        config = entry.config
+        kind = digest(str(config.image_size), config.network, str(config.network_options))
         if kind not in sizes:
             with torch.random.fork_rng():
-                model = build_model(entry.config, dataset_of(entry.config))
+                model = build_model(config, dataset_of(config))
             weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
             sizes[kind] = weights / 1e6 + 0.02
         total += sizes[kind]
@@ -402,9 +405,8 @@ def seconds(entries: Sequence[Entry]) -> float:
     total = 0.0
     for entry in _by_run(entries):
         config = entry.config
-        kind = digest(
-            config.network, str(config.network_options), str(config.batch_size), config.dtype
-        )
+        sizes = str(config.image_size), str(config.batch_size)
+        kind = digest(config.network, str(config.network_options), *sizes, config.dtype)
         if kind not in rates:
             rates[kind] = _seconds_per_sample(config)
         total += entry.samples * rates[kind]

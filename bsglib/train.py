@@ -88,6 +88,7 @@ def dataset_of(config: RunConfig) -> Dataset:
         config.dataset,
         train_size=config.train_size,
         validation_fraction=config.validation_fraction,
+        image_size=config.image_size,
         split_seed=config.split_seed,
         standardise=config.standardise,
     )

@@ -8,6 +8,7 @@ import sys
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from bsglib import cli, papers
 from bsglib.papers import surlemont
@@ -77,6 +78,19 @@ def test_a_data_set_that_cannot_be_had_does_not_keep_the_others_away(bsg, tmp_pa
     assert status == 1
     for part in ("0_george_0.wav", "'no_such_set'", "digits: 1438 + 359 examples"):
         assert part in printed
+
+
+def test_images_of_a_folder_are_converted_to_the_size_asked_for(bsg, tmp_path, monkeypatch):
+    monkeypatch.setenv("BSG_DATA", str(tmp_path))
+    for i, name in enumerate(("cat", "dog")):
+        (folder := tmp_path / "cats_vs_dogs" / name).mkdir(parents=True)
+        for k in range(3):
+            Image.new("RGB", (4 + i, 5), (k, k, k)).save(folder / f"{k}.png")
+    status, printed = bsg("data", "cats_vs_dogs")
+    assert status == 1 and "image_size" in printed
+    status, printed = bsg("data", "cats_vs_dogs", "digits", "--image-size", "4")
+    assert status == 0 and "cats_vs_dogs: 5 + 1 examples" in printed
+    assert (tmp_path / "converted" / "cats_vs_dogs-4.safetensors").is_file()
 
 
 @pytest.mark.parametrize(

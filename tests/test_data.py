@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import logging
+import os
 import pickle
 import struct
 import wave
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 
 from bsglib import data
 from bsglib.data import DataError, at_hand, checksum, data_folder, load
@@ -89,9 +91,58 @@ def recordings(monkeypatch, root):
     return folder
 
 
+KINDS = [("RGB", "png"), ("L", "jpg"), ("P", "png"), ("RGBA", "webp"), ("LA", "png"), ("1", "PNG")]
+
+
+def grey(i):
+    """The level of image number i, by which it is told from others; those of 1 bit are white."""
+    return 255 if KINDS[i % 6][0] == "1" else 10 + 2 * i
+
+
+def picture(i, width, height):
+    """Image number i, of a kind, and of one level throughout."""
+    mode, level = KINDS[i % 6][0], (grey(i),) * 3
+    if mode == "P":
+        image = Image.new("P", (width, height), 1)
+        image.putpalette([255, 255, 255, *level])
+        image.info["transparency"] = bytes([99, 99])
+        return image
+    image = Image.new("RGB", (width, height), level).convert(mode)
+    if "A" in mode:
+        image.putalpha(99)
+    return image
+
+
+def images(root, n=30, *, size=lambda i: (5 + i % 7, 4 + i % 5)):
+    """A folder of images of several sizes and kinds, the even ones cats, the odd ones dogs."""
+    for i in range(n):
+        (folder := root / ("cat", "dog")[i % 2]).mkdir(parents=True, exist_ok=True)
+        options = {"lossless": True} if KINDS[i % 6][1] == "webp" else {}
+        picture(i, *size(i)).save(folder / f"{i:02}.{KINDS[i % 6][1]}", **options)
+    return str(root)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A user's folder of images, below nothing in particular."""
+    monkeypatch.setenv("BSG_DATA", str(tmp_path / "data"))
+    return tmp_path / "my.pictures"
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(data, "LOOK_EVERY_S", 1e-9)
+
+
+def forget():
+    """Know as little as another process."""
+    for kept in (data._read, data._images, data._images_checksum, data._looked_up):
+        kept.cache_clear()
+
+
 def read_again(name, root, **options):
     """Load as another process would."""
-    data._read.cache_clear()
+    forget()
     return load(name, root=root, **options)
 
 
@@ -305,6 +356,172 @@ def test_the_frames_at_the_ends_repeat_themselves_as_neighbours():
         assert np.array_equal(found[i], frames[neighbours].T)
 
 
+def test_even_or_odd_are_digits_in_two_classes():
+    dataset, digits = load("even_or_odd", split_seed=4), load("digits", split_seed=4)
+    assert dataset.classes == ("even", "odd")
+    for part in ("train", "validation", "test"):
+        found, whole = getattr(dataset, part), getattr(digits, part)
+        assert torch.equal(found.x, whole.x) and torch.equal(found.y, whole.y % 2)
+    assert dataset.checksum == checksum("even_or_odd") != digits.checksum
+    inputs = dataset.as_input(dataset.train.x, torch.float64)
+    assert (inputs.min(), inputs.max()) == (0, 1)
+
+
+# Folders of images
+
+
+def greys(split):
+    return split.x[:, 0, 0, 0].tolist()
+
+
+def test_images_of_any_size_and_kind_become_squares_of_rgb(folder, recwarn):
+    dataset = load(images(folder), image_size=6, validation_fraction=0.25)
+    parts = dataset.train, dataset.validation, dataset.test
+    assert [len(p) for p in parts] == [18, 6, 6]
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.input_shape == (3, 6, 6)
+    assert not recwarn.list
+    found = {}
+    for part in parts:
+        assert part.x.dtype == torch.uint8 and part.y.dtype == torch.int64
+        assert torch.equal(part.x.amax((1, 2, 3)), part.x.amin((1, 2, 3)))
+        found |= dict(zip(greys(part), part.y.tolist(), strict=True))
+    assert found == {grey(i): i % 2 for i in range(30)}
+    assert dataset.as_input(dataset.train.x, torch.float64).max() <= 1
+
+
+def test_the_split_of_a_folder_is_that_of_arrays(folder, tmp_path):
+    one = load(images(folder), image_size=4, split_seed=2)
+    numbers = [*range(0, 30, 2), *range(1, 30, 2)]  # by class, then by name
+    x = np.array([[grey(i)] for i in numbers])
+    path = save(tmp_path / "a.npz", n=30, x=x, y=np.repeat([0, 1], 15))
+    other = load(path, split_seed=2)
+    for part in ("train", "validation", "test"):
+        found, expected = getattr(one, part), getattr(other, part)
+        assert greys(found) == expected.x[:, 0].tolist()
+        assert torch.equal(found.y, expected.y)
+
+
+def test_colours_and_places_are_kept(folder):
+    left = np.zeros((8, 8, 3), np.uint8)
+    left[:, :4] = (250, 100, 10)
+    for name, pixels in (("a", left), ("b", left[:, ::-1])):
+        (folder / name).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    for size in (None, 8, 4, 16):
+        dataset = load(str(folder), image_size=size)
+        for x, y in zip(dataset.train.x, dataset.train.y, strict=True):
+            corner = x[:, 0, 0] if y == 0 else x[:, -1, -1]
+            assert corner.tolist() == [250, 100, 10]
+            assert (x[:, 0, -1] if y == 0 else x[:, 0, 0]).tolist() == [0, 0, 0]
+
+
+def test_a_large_jpeg_is_reduced_as_a_whole_image_is(folder):
+    generator = np.random.default_rng(0)
+    coarse = Image.fromarray(generator.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    fine = coarse.resize((800, 600), Image.Resampling.BICUBIC)
+    folder.mkdir()
+    fine.save(folder / "a.jpg", quality=95)
+    fine.save(folder / "a.png")
+    jpeg, png = (data._rgb(folder / f"a.{e}", 32).astype(int) for e in ("jpg", "png"))
+    assert abs(jpeg - png).mean() < 1.5
+
+
+def test_without_image_size_images_keep_the_one_they_have(folder):
+    assert load(images(folder, size=lambda i: (7, 5))).input_shape == (3, 5, 7)
+
+
+def test_images_of_several_sizes_need_image_size(folder):
+    with pytest.raises(DataError, match=r"06\.png has 11 x 5 pixels, others.*give image_size"):
+        images(folder, size=lambda i: (11, 5) if i == 6 else (6, 5))
+        load(str(folder))
+    assert load(str(folder), image_size=5).input_shape == (3, 5, 5)
+
+
+def test_cats_vs_dogs_lies_below_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("BSG_DATA", str(tmp_path))
+    assert not data.at_hand("cats_vs_dogs")
+    images(tmp_path / "cats_vs_dogs")
+    assert data.at_hand("cats_vs_dogs")
+    dataset = load("cats_vs_dogs", image_size=4)
+    assert (dataset.name, dataset.classes) == ("cats_vs_dogs", ("cat", "dog"))
+    assert dataset.checksum == checksum("cats_vs_dogs")
+    assert (tmp_path / "converted" / "cats_vs_dogs-4.safetensors").is_file()
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    calls, rgb = [], data._rgb
+    monkeypatch.setattr(data, "_rgb", lambda *args: calls.append(args) or rgb(*args))
+    return calls
+
+
+def test_a_folder_is_converted_once_for_each_size(folder, decoded):
+    images(folder)
+    first = load(str(folder), image_size=4)
+    for size in (4, 5, 4, 5):
+        again = read_again(str(folder), None, image_size=size)
+        assert again.input_shape == (3, size, size)
+        assert again.checksum == first.checksum == checksum(str(folder))
+    assert len(decoded) == 60
+    assert torch.equal(read_again(str(folder), None, image_size=4).train.x, first.train.x)
+    assert len(decoded) == 60
+
+
+def test_folders_of_one_name_are_kept_apart(folder, tmp_path):
+    for place, n in (("a", 30), ("b", 20)):
+        images(tmp_path / place / "pictures", n)
+    for place, n in (("a", 30), ("b", 20), ("a", 30)):
+        again = read_again(str(tmp_path / place / "pictures"), None, image_size=4)
+        assert len(again.train) + len(again.validation) + len(again.test) == n
+    assert len(list((tmp_path / "data" / "converted").glob("*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: picture(36, 5, 5).save(f / "cat" / "00.png"),
+        lambda f: (f / "cat" / "00.png").unlink(),
+        lambda f: (f / "cat" / "00.png").rename(f / "cat" / "99.png"),
+        lambda f: (f / "cat" / "00.png").rename(f / "dog" / "00.png"),
+        lambda f: picture(0, 5, 5).save(f / "dog" / "new.png"),
+        lambda f: (f / "cat").rename(f / "lion"),
+    ],
+)
+def test_a_change_of_a_folder_is_noticed(folder, impatient, change):
+    before = load(images(folder), image_size=4)
+    change(folder)
+    after = load(str(folder), image_size=4)
+    assert after.checksum != before.checksum
+    assert after.checksum == checksum(str(folder))
+    total = len(after.train) + len(after.validation) + len(after.test)
+    assert total == sum(len(files) for _, _, files in os.walk(folder))
+
+
+def test_names_and_contents_alone_make_the_checksum(folder, impatient, tmp_path):
+    first = checksum(images(folder))
+    os.utime(folder / "cat" / "00.png", (1, 1))
+    assert checksum(str(folder)) == first
+    images(other := tmp_path / "elsewhere")
+    (other / "cat" / "Thumbs.db").write_bytes(b"no image")
+    (other / "cat" / ".hidden.png").write_bytes(b"no image")
+    (other / ".ipynb_checkpoints").mkdir()
+    assert checksum(str(other)) == first
+
+
+def test_files_are_read_once_for_their_checksum_as_long_as_they_stay(
+    folder, impatient, monkeypatch
+):
+    images(folder)
+    read, read_bytes = [], type(folder).read_bytes
+    monkeypatch.setattr(
+        type(folder), "read_bytes", lambda path: read.append(path) or read_bytes(path)
+    )
+    assert len({checksum(str(folder)) for _ in range(3)}) == 1
+    assert len(read) == 30
+
+
 # Converted once
 
 
@@ -381,7 +598,7 @@ def test_the_checksum_changes_with_the_data(tmp_path):
 
 def test_the_checksum_of_fixed_files_needs_no_files(tmp_path, monkeypatch):
     monkeypatch.setenv("BSG_DATA", str(tmp_path / "none"))
-    names = set(data.SOURCES) - {"digits"}
+    names = set(data.SOURCES) - {"digits", "even_or_odd"}
     assert len({checksum(name) for name in names}) == len(names) == 5
     # part of the identity of stored runs
     assert checksum("fashion_mnist") == "md5:4472cc9bf98ecb6e389ca9544c9d9233"
@@ -413,6 +630,69 @@ def test_the_folder_is_that_of_the_environment(tmp_path, monkeypatch):
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(DataError, match="'fashion_mnits'.*did you mean 'fashion_mnist'.*digits"):
         load("fashion_mnits")
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion_mnist", "spoken_digits", "my.npz"])
+def test_data_that_are_no_folder_refuse_image_size(tmp_path, name):
+    with pytest.raises(DataError, match=f"image_size = 8: '{name}' is no folder of images"):
+        load(name, root=tmp_path, image_size=8)
+
+
+@pytest.mark.parametrize("size", [0, -8])
+def test_a_size_without_pixels_is_refused(folder, size):
+    with pytest.raises(DataError, match=f"image_size = {size}"):
+        load(images(folder), image_size=size)
+
+
+def test_missing_cats_and_dogs_and_where_they_are_to_be_had_are_named(tmp_path):
+    with pytest.raises(DataError) as caught:
+        load("cats_vs_dogs", root=tmp_path, image_size=8)
+    path = tmp_path / "cats_vs_dogs"
+    for part in (f"missing folder {path}", f"{path}/cat", f"{path}/dog", "54765", "BSG_DATA"):
+        assert part in str(caught.value)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(DataError, match=f"missing folder {tmp_path}/none.*folder per class"):
+        load(str(tmp_path / "none"))
+    for name in ("", "cats_vs_dog"):
+        with pytest.raises(DataError, match=f"unknown data set '{name}'.*cats_vs_dogs"):
+            load(name)
+
+
+def emptied(folder):
+    for path in (folder / "dog").iterdir():
+        path.unlink()
+
+
+def damaged(folder, content):
+    for path in (folder / "cat").iterdir():
+        path.write_bytes(content(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: (f / "dog").rename(f / ".dog"), "my.pictures holds one folder, 'cat'"),
+        (lambda f: [(f / c).rename(f / f".{c}") for c in ("cat", "dog")], "holds no folders"),
+        (emptied, r"my.pictures.dog holds no images; allowed are .jpg, .*\.png"),
+        (lambda f: (f / "dog" / "small").mkdir(), "dog holds the folder 'small'"),
+        (lambda f: (f / "dog" / "x.png").symlink_to(f / "none"), r"cannot be read.*x\.png"),
+        (lambda f: (f / "cat" / "00.png").write_bytes(b""), r"1 of 30.*cat.00\.png \(.*Pillow"),
+        (lambda f: damaged(f, lambda c: c[: len(c) // 2]), r"unreadable images, \d+ of 30.*cat.0"),
+        (lambda f: damaged(f, lambda c: b"text"), r"unreadable images, 15 of 30.*cat.00\.png"),
+        (
+            lambda f: Image.new("I;16", (5, 5)).save(f / "cat" / "00.png"),
+            r"1 of 30.*cat.00\.png \(values of mode I;16.*8 bits",
+        ),
+    ],
+)
+def test_a_folder_that_is_not_fit_is_refused_by_name(folder, change, message):
+    images(folder)
+    change(folder)
+    with pytest.raises(DataError, match=message):
+        load(str(folder), image_size=4)
+    assert not list(folder.parent.rglob("*.safetensors")), "nothing was kept"
 
 
 def test_more_training_examples_than_there_are_is_refused():

@@ -74,6 +74,8 @@ C2 = sum(
 )
 C2 += dense(512, 512) + 2 * 512
 KAABACHI = conv(3, 3, 32) + conv(3, 32, 64) + conv(3, 64, 128) + conv(3, 128, 128)
+CHANG = sum(conv(3, a, b) for a, b in [(3, 4), (4, 8), (8, 16), (16, 32), (32, 64)])
+CHANG += dense(256, 256)
 KAABACHI += conv(3, 128, 256) + conv(3, 256, 256) + dense(4096, 1024) + dense(1024, 512)
 
 
@@ -93,6 +95,13 @@ KAABACHI += conv(3, 128, 256) + conv(3, 256, 256) + dense(4096, 1024) + dense(10
         (
             *("kaabachi", (3, 32, 32), 10, {"batch_norm": "both"}),
             KAABACHI + 2 * (32 + 64 + 128 + 128 + 256 + 256) + dense(512, 10),
+        ),
+        ("chang", (3, 128, 128), 2, {}, CHANG + dense(4 * 4 * 64, 256) + dense(256, 1)),
+        ("chang", (3, 64, 64), 2, {}, CHANG + dense(2 * 2 * 64, 256) + dense(256, 1)),
+        ("chang", (3, 64, 64), 10, {}, CHANG + dense(2 * 2 * 64, 256) + dense(256, 10)),
+        (
+            *("chang", (1, 8, 8), 2, {"blocks": 3}),
+            conv(3, 1, 4) + conv(3, 4, 8) + conv(3, 8, 16) + dense(16, 256) + dense(256, 256) + 257,
         ),
     ],
 )
@@ -195,9 +204,9 @@ def test_the_layers_of_kaabachis_network_stand_where_its_description_says():
         assert "".join(letters[type(m)] for m in model) == expected.replace(" ", "")
 
 
-@pytest.mark.parametrize("name", ["f1", "f2", "c1", "c2"])
-def test_keskars_networks_begin_as_in_keras(name):
-    model = build(name, (1, 8, 8), 10)
+@pytest.mark.parametrize("name", ["f1", "f2", "c1", "c2", "chang"])
+def test_these_networks_begin_as_in_keras(name):
+    model = build(name, (1, 32, 32), 10)
     for layer in layers(model, nn.Conv2d, nn.Linear):
         fans = sum(layer.weight.shape[:2]) * layer.weight[0, 0].numel()
         assert 0.9 * math.sqrt(6 / fans) < layer.weight.abs().max() <= math.sqrt(6 / fans)
@@ -215,6 +224,63 @@ def test_kaabachis_network_begins_as_in_pytorch():
         layer.reset_parameters()
         assert all(map(torch.equal, weights, (layer.weight, layer.bias)))
     assert {(m.eps, m.momentum) for m in layers(model, nn.BatchNorm2d)} == {(1e-5, 0.1)}
+
+
+# The network of Chang & Pathak
+
+
+def test_changs_network_has_as_many_weights_as_worked_out_by_hand():
+    counts = {size: build("chang", (3, size, size), 2) for size in (128, 64)}
+    counts = {size: sum(w.numel() for w in m.parameters()) for size, m in counts.items()}
+    assert counts == {128: 353_161, 64: 156_553}
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])  # large scores too, where a sigmoid is 0 or 1
+def test_cross_entropy_of_changs_scores_is_the_binary_one_of_its_unit(scale):
+    model = build("chang", (3, 16, 16), 2, blocks=4)
+    x = scale * torch.randn(9, 3, 16, 16, dtype=torch.float64)
+    y = torch.arange(9) % 2
+    scores, unit = model(x), model[:-1](x)
+    assert torch.equal(scores, torch.cat([torch.zeros_like(unit), unit], 1))
+    assert torch.equal(scores.argmax(1), (unit[:, 0] > 0).long())
+    torch.testing.assert_close(scores.softmax(1)[:, 1:], unit.sigmoid(), rtol=1e-13, atol=1e-300)
+    losses = (
+        nn.functional.cross_entropy(scores, y),
+        nn.functional.binary_cross_entropy_with_logits(unit[:, 0], y.double()),
+    )
+    torch.testing.assert_close(*losses, rtol=1e-13, atol=0)
+    weights = list(model.parameters())
+    slopes = [torch.autograd.grad(loss, weights, retain_graph=True) for loss in losses]
+    torch.testing.assert_close(*slopes, rtol=1e-10, atol=1e-13 * scale)
+
+
+def test_the_curvature_of_changs_loss_is_the_binary_ones():
+    model = build("chang", (1, 4, 4), 2, blocks=2, width=0.1)
+    x, y = torch.randn(6, 1, 4, 4, dtype=torch.float64), torch.arange(6) % 2
+    weights = list(model.parameters())
+    direction = [torch.randn_like(w) for w in weights]
+    products = []
+    for loss in (
+        nn.functional.cross_entropy(model(x), y),
+        nn.functional.binary_cross_entropy_with_logits(model[:-1](x)[:, 0], y.double()),
+    ):
+        slopes = torch.autograd.grad(loss, weights, create_graph=True)
+        product = sum((s * d).sum() for s, d in zip(slopes, direction, strict=True))
+        products.append(torch.autograd.grad(product, weights))
+    torch.testing.assert_close(*products, rtol=1e-10, atol=1e-12)
+
+
+def test_changs_layers_are_the_sources_though_pooling_stands_before_relu():
+    model = build("chang", (3, 40, 33), 5)
+    relu, expected = nn.ReLU(), (x := torch.randn(4, 3, 40, 33, dtype=torch.float64))
+    for convolution in layers(model, nn.Conv2d):
+        expected = nn.functional.max_pool2d(relu(convolution(expected)), 2)
+    first, second, last = layers(model, nn.Linear)
+    expected = last(relu(second(relu(first(expected.flatten(1))))))
+    assert torch.equal(model(x), expected)
+    assert [m.out_channels for m in layers(model, nn.Conv2d)] == [4, 8, 16, 32, 64]
+    half = build("chang", (3, 40, 33), 5, width=0.5, blocks=3.0)  # as read back from a config
+    assert [len(m.weight) for m in layers(half, nn.Conv2d, nn.Linear)] == [2, 4, 8, 128, 128, 5]
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():
@@ -379,6 +445,13 @@ def test_a_users_network_is_found_by_module_and_function():
         ("kaabachi", (1, 8, 8), {"batch_norm": "frist"}, "did you mean 'first'.*both"),
         ("kaabachi", (1, 8, 8), {"batch_norm": True}, "batch_norm = True; allowed: first, both"),
         ("kaabachi", (3, 7, 7), {}, r"shape \(3, 7, 7\)"),
+        ("chang", (3, 64, 31), {}, r"blocks = 5 halve.*at least 32 x 32 pixels, or fewer blocks"),
+        ("chang", (1, 8, 8), {"blocks": 4}, "at least 16 x 16"),
+        ("chang", (1, 8, 8), {"blocks": 0}, "blocks = 0: allowed are 1 to 5"),
+        ("chang", (1, 8, 8), {"blocks": 2.5}, "blocks = 2.5: allowed are 1 to 5"),
+        ("chang", (1, 8, 8), {"blocks": "all"}, "blocks = 'all': allowed are 1 to 5"),
+        ("chang", (1, 8, 8), {"dropout": 0.5}, "no option 'dropout'.*width, blocks"),
+        ("chang", (360,), {}, r"shape \(360,\)"),
         (f"{__name__}:mlp", (1, 8, 8), {"hiden": 4}, "hiden.*options: hidden"),
         ("no_such_module:f", (1, 8, 8), {}, "no_such_module.*cannot be imported"),
         ("math:no_such_function", (1, 8, 8), {}, "no_such_function"),

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -150,11 +152,36 @@ def test_a_config_may_ask_for_standardised_inputs(tiny, batches):
     assert tiny(standardise=False).canonical() == tiny().canonical()  # stored runs keep their ids
 
 
+def test_a_config_names_the_size_of_a_folders_images(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("BSG_DATA", str(tmp_path / "data"))
+    for name, level in (("dark", 30), ("light", 220)):
+        (folder := tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("L", (9 + i, 9), level + i).save(folder / f"{i}.png")
+    changes = {"dataset": str(tmp_path / "images"), "train_size": None, "batch_size": 7}
+    runs = {size: train(tiny(**changes, image_size=size)) for size in (8, 12)}
+    for size, run in runs.items():
+        assert run.result["input_shape"] == [3, size, size]
+    assert runs[8].id != runs[12].id
+    assert runs[8].result["data_checksum"] == runs[12].result["data_checksum"]
+    assert tiny(image_size=None).canonical() == tiny().canonical()  # stored runs keep their ids
+
+
 @pytest.mark.parametrize("network", ["f1", "c1", "kaabachi"])
 def test_the_papers_networks_train(tiny, network):
     run = train(tiny(network=network, network_options={}, base_lr=0.05, epochs=16))
     assert run.history["train_loss"].iloc[-1] < run.history["train_loss"].iloc[0]
     assert same(run, train(run.config))
+
+
+def test_a_network_with_one_sigmoid_unit_tells_even_from_odd(tiny):
+    options = {"blocks": 3, "width": 0.5}
+    changes = {"train_size": 400, "epochs": 16, "evaluate": "log"}
+    run = train(tiny(dataset="even_or_odd", network="chang", network_options=options, **changes))
+    first, last = run.history.iloc[0], run.history.iloc[-1]
+    assert first["train_loss"] == pytest.approx(math.log(2), abs=0.02)
+    assert last["train_loss"] < 0.35 and last["test_accuracy"] > 0.8
+    assert len(run.weights) == 12 and run.result["classes"] == 2
 
 
 def test_the_id_depends_on_the_data(tiny):
