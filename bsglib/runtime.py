@@ -73,6 +73,16 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def accelerators() -> int:
+    """Return the number of accelerators, 0 where there are none."""
+    return torch.cuda.device_count()
+
+
+def choose_accelerator(index: int) -> None:
+    """Make `device` mean one of several accelerators, for this process from now on."""
+    torch.cuda.set_device(index)
+
+
 def wait() -> None:
     """Wait until the device has done what it was given, before a clock is read."""
     if device().type == "cuda":

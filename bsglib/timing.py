@@ -1,7 +1,7 @@
 """Seconds per epoch: interleaved and repeated, while nothing else of ours runs."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bsglib import runtime
 from bsglib.params import RunConfig, digest
@@ -55,14 +55,22 @@ def stored_epoch_times(
     runtime.single_thread()  # part of the identity
     names = [config.canonical() for config in configs]
     identity = "timing-" + digest(*names, str(samples), str(repeats), str(environment()))
+
+    def measured() -> dict:
+        return {"rows": epoch_times(configs, samples=samples, repeats=repeats)} | environment()
+
+    return stored_timing(identity, store, measured if compute else None)
+
+
+def stored_timing(identity: str, store: Store, measured: Callable[[], dict] | None) -> dict | None:
+    """Return a stored timing, or what `measured` returns, which is stored; None without either."""
     with store.lock(identity):
         try:
             content = store.read_json(identity, "timing.json")
         except StoreError as error:
             store.set_aside(identity, str(error))
             content = None
-        if content is None and compute:
-            rows = epoch_times(configs, samples=samples, repeats=repeats)
-            content = {"rows": rows} | environment()
+        if content is None and measured is not None:
+            content = measured()
             store.write_json(identity, "timing.json", content)
     return content

@@ -1,5 +1,6 @@
 """Train a network, or load it from the run store, or go on where it was interrupted."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bsglib import __version__, models, runtime
-from bsglib.data import Dataset
+from bsglib.data import Dataset, Split
 from bsglib.data import load as load_data
 from bsglib.evaluate import evaluate
 from bsglib.params import ParameterError, RunConfig, digest
@@ -242,21 +243,38 @@ def schedule_of(config: RunConfig, batch_size: int) -> Schedule:
     return Schedule(config.base_lr, batch_size, config.reference_batch_size, config.scaling)
 
 
+def batches_of(config: RunConfig, train: Split, epoch: int) -> tuple[Tensor, ...]:
+    """Return the places in the training set of an epoch's batches; the last may be smaller."""
+    shuffle = np.random.default_rng([config.seed, epoch]).permutation(len(train))
+    return torch.from_numpy(shuffle).to(train.y.device).split(batch_size_at(config, epoch))
+
+
 def _fresh(config: RunConfig, dataset: Dataset) -> _State:
     torch.manual_seed(config.seed)
     model = build_model(config, dataset)
     return _State(model, build_optimizer(config, model), flatten(model.parameters()).clone())
 
 
-def train_batch(model, optimizer, x: Tensor, y: Tensor, *, autocast: bool) -> tuple[Tensor, Tensor]:
+def train_batch(
+    model, optimizer, x: Tensor, y: Tensor, *, autocast: bool, divisor: float | None = None
+) -> tuple[Tensor, Tensor]:
     """Make one update on a batch and return its mean loss and right answers before the update.
 
     The batch is worked through in chunks whose gradients add up, unless the network has batch
-    norm, which needs the batch whole.
+    norm, which needs the batch whole. Of a network on several devices (DDP), only the last chunk
+    exchanges gradients.
+
+    Args:
+        model, optimizer: the network, in training mode, and the optimizer of its weights.
+        x, y: inputs [n, ...] and labels int64 [n].
+        autocast: compute in bfloat16 where that is safe.
+        divisor: what the sum of the losses is divided by; None is n, which gives their mean.
 
     Returns:
         mean loss and number of right answers, both scalars on the device of x.
     """
+    divisor = len(y) if divisor is None else divisor
+    alone = getattr(model, "no_sync", contextlib.nullcontext)
     whole = x.device.type != "cpu" or _has_batch_norm(model)
     chunk_size = len(x) if whole else CHUNK_SIZE
     passes = []
@@ -264,11 +282,13 @@ def train_batch(model, optimizer, x: Tensor, y: Tensor, *, autocast: bool) -> tu
     def closure() -> Tensor:
         optimizer.zero_grad()
         total, correct = 0.0, 0
-        for part, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
-                outputs = model(part).to(x.dtype)
-            loss = nn.functional.cross_entropy(outputs, labels, reduction="sum") / len(y)
-            loss.backward()
+        chunks = list(zip(x.split(chunk_size), y.split(chunk_size), strict=True))
+        for place, (part, labels) in enumerate(chunks, 1):
+            with contextlib.nullcontext() if place == len(chunks) else alone():
+                with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
+                    outputs = model(part).to(x.dtype)
+                loss = nn.functional.cross_entropy(outputs, labels, reduction="sum") / divisor
+                loss.backward()
             total = total + loss.detach()
             correct = correct + (outputs.detach().argmax(1) == labels).sum()
         passes.append((total, correct))
@@ -284,8 +304,7 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
     schedule = schedule_of(config, batch_size)
     if epoch and epoch == config.first_epochs:
         state.optimizer, state.best = build_optimizer(config, state.model), None
-    shuffle = np.random.default_rng([config.seed, epoch]).permutation(len(train))
-    batches = torch.from_numpy(shuffle).to(train.y.device).split(batch_size)
+    batches = batches_of(config, train, epoch)
     losses, correct, norms = [], [], []
     weights = list(state.model.parameters())
     begin = flatten(weights).clone() if config.record_path else None
