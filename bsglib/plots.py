@@ -1,6 +1,6 @@
 """One function per kind of figure: each draws tidy rows on the axes it is given."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +11,9 @@ import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from bsglib.landscape import Surface
 from bsglib.params import resolve
 from bsglib.stats import interval
 
@@ -21,6 +22,8 @@ FULL_WIDTH = 7.2  # inches
 BAND_SEEDS = 5  # from so many seeds on the band is an interval, below it their range
 SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 PERCENT = 100.0
+PLANE = ("$a$, first direction", "$b$, second direction")  # what the axes of a surface are
+PALE, DEEP = "#fdfdfa", "#14181d"  # on a surface, whose colours are the same in both themes
 
 
 def use_style() -> None:
@@ -267,6 +270,236 @@ def plot_line(points: pd.DataFrame, ax: Axes, *, column: str, label: str, log: b
     return ax
 
 
+def plot_line_band(curves: pd.DataFrame, ax: Axes, *, column: str, label: str, log: bool) -> Axes:
+    """Draw losses along several directions through the weights of each batch size's network.
+
+    Faint lines are single directions, the full line their mean and the band their range, both
+    only where no direction's value is missing. A hairline stands at the weights themselves.
+
+    Args:
+        curves: rows with batch_size, direction, a and the column; with a column seed, a line for
+            each seed and direction.
+        ax: where to draw.
+        column: what to draw.
+        label: of the y axis, with its unit.
+        log: use a logarithmic y axis, plain numbers.
+
+    Returns:
+        the axes.
+    """
+    if curves.empty:
+        return _nothing_yet(ax)
+    lines = [name for name in ("seed", "direction") if name in curves]
+    values = curves[column].where(np.isfinite(curves[column]))
+    curves, ends = curves.assign(**{column: values, "a": curves["a"].round(9)}), []
+    for batch_size, rows in curves.groupby("batch_size"):
+        table = rows.pivot(index="a", columns=lines, values=column)
+        colour, mean = batch_colour(batch_size), table.mean(axis=1, skipna=False)
+        if table.shape[1] > 1:
+            ax.plot(table, color=colour, lw=0.6, alpha=0.5)
+            low, high = table.min(axis=1, skipna=False), table.max(axis=1, skipna=False)
+            ax.fill_between(table.index, low, high, color=colour, alpha=0.18, lw=0)
+        ax.plot(mean, color=colour)
+        if mean.notna().any():
+            last = mean.last_valid_index()
+            ends.append((float(last), float(mean[last]), batch_size))
+    ax.axvline(0, color=GREY, lw=0.6, zorder=0)
+    ax.set_xlim(curves["a"].min(), curves["a"].max())
+    _even_ticks(ax.xaxis, curves["a"])
+    if log:
+        ax.set_yscale("log")
+        _plain_log_ticks(ax.yaxis)
+    ax.set_xlabel("$a$, along a direction")
+    ax.set_ylabel(label)
+    ax.figure.draw_without_rendering()  # settles the limits
+    _label_ends(ax, ends)
+    return ax
+
+
+def surface_rows(surfaces: Mapping, names: Sequence[str]) -> pd.DataFrame:
+    """Return the points of surfaces or curves as rows.
+
+    Args:
+        surfaces: a `Surface` for each key, which is a tuple if there is more than one name.
+        names: of the columns that hold the parts of the keys.
+
+    Returns:
+        columns of those names, then a, b (of planes only) and loss, a row per point.
+    """
+    tables = {}
+    for key, surface in surfaces.items():
+        axes = {"a": surface.a} if surface.b is None else {"a": surface.a, "b": surface.b}
+        points = pd.MultiIndex.from_product(axes.values(), names=axes)
+        tables[key] = pd.DataFrame({"loss": surface.loss.ravel()}, index=points)
+    return pd.concat(tables, names=[*names]).reset_index()
+
+
+def log10_loss(surface: Surface) -> np.ndarray:
+    """Return log10 of a surface's losses, NaN where one is missing, infinite or not above 0."""
+    drawn = np.isfinite(surface.loss) & (surface.loss > 0)
+    return np.log10(surface.loss, where=drawn, out=np.full(surface.loss.shape, np.nan))
+
+
+def loss_range(surfaces: Iterable[Surface]) -> tuple[float, float]:
+    """Return the lowest and highest loss of several surfaces, the range that their figures share.
+
+    Missing points do not count. Where all losses are equal the range is 10 % around them.
+
+    Args:
+        surfaces: those shown beside each other.
+
+    Raises:
+        ValueError: if no point of any surface has a loss that can be drawn.
+    """
+    logs = np.concatenate([log10_loss(surface).ravel() for surface in surfaces] or [[np.nan]])
+    if np.isnan(logs).all():
+        raise ValueError("surfaces: no point has a finite loss above 0")
+    low, high = 10.0 ** np.nanmin(logs), 10.0 ** np.nanmax(logs)
+    return (low, high) if high > 1.001 * low else (low / 1.1, high * 1.1)
+
+
+def loss_levels(range: tuple[float, float]) -> list[float]:
+    """Return round losses within a range: the contour lines, and the ticks of colour bars.
+
+    Args:
+        range: the lowest and highest loss, both above 0.
+
+    Returns:
+        1, 2 and 5 times powers of ten; the powers alone over many decades; other round numbers
+        where the range is narrow.
+    """
+    low, high = range
+    for subs in ((1, 2, 5), (1, 3), (1,)):
+        levels = [v for v in LogLocator(subs=subs, numticks=99).tick_values(low, high)
+                  if low <= v <= high]  # fmt: skip
+        if len(levels) <= 9:
+            break
+    if len(levels) < 3:
+        levels = [v for v in MaxNLocator(5).tick_values(low, high) if low <= v <= high]
+    return [float(f"{v:.6g}") for v in levels]
+
+
+def plain(loss: float) -> str:
+    """Return a loss in four digits, without an exponent from 0.0001 to 999900."""
+    return f"{float(f'{loss:.4g}'):g}"
+
+
+def plot_contours(
+    surface: Surface | None,
+    ax: Axes,
+    *,
+    range: tuple[float, float],
+    axes: tuple[str, str] = PLANE,
+) -> Axes:
+    """Draw a surface as a contour map: colours are log10 of the loss, lines are labelled losses.
+
+    A cross stands at the weights themselves. What has a missing point as a corner is hatched, not
+    filled. A colour bar takes `ax.collections[0]`; `contour_panels` draws one for all.
+
+    Args:
+        surface: over a plane; None while it is not computed.
+        ax: where to draw.
+        range: the lowest and highest loss of the colours: `loss_range` of all surfaces shown.
+        axes: what the two axes are; the seeds of the directions belong here or in the caption.
+
+    Returns:
+        the axes.
+
+    Raises:
+        ValueError: if the surface is a curve along one direction.
+    """
+    if surface is None:
+        return _nothing_yet(ax)
+    if surface.b is None:
+        raise ValueError("surface: a curve along one direction; `plot_line_band` draws these")
+    low, high = np.log10(range)
+    z = np.ma.masked_invalid(log10_loss(surface).T)  # [b, a], as contour takes it
+    beyond = "both" if z.min() < low - 1e-6 or z.max() > high + 1e-6 else "neither"
+    fill = {"levels": np.linspace(low - 1e-6, high + 1e-6, 25), "vmin": low, "vmax": high}
+    filled = ax.contourf(
+        surface.a, surface.b, z, extend=beyond, corner_mask=False, cmap="cividis", **fill
+    )
+    filled.set(edgecolor="face", linewidth=0.3)  # else an SVG shows seams between the colours
+    levels = [v for v in np.log10(loss_levels(range)) if z.min() < v < z.max()]
+    if levels:
+        inks = [PALE if level < (low + high) / 2 else DEEP for level in levels]
+        lines = ax.contour(
+            surface.a, surface.b, z, levels, corner_mask=False, colors=inks, linewidths=0.6,
+            linestyles="solid",
+        )  # fmt: skip
+        ax.clabel(lines, fmt=lambda level: plain(10**level), fontsize=6.5, inline_spacing=2)
+    if z.mask.any():
+        ax.patch.set(facecolor="none", edgecolor=GREY, linewidth=0)
+        ax.patch.set(hatch="/////", hatch_linewidth=0.5)
+    ax.plot(0, 0, "x", color=PALE, ms=6, mew=1.6, zorder=3)
+    ax.set_aspect("equal")
+    _even_ticks(ax.xaxis, surface.a)
+    _even_ticks(ax.yaxis, surface.b)
+    ax.set(xlabel=axes[0], ylabel=axes[1])
+    ax.spines[["top", "right"]].set_visible(True)  # the edge of the map
+    return ax
+
+
+def contour_panels(
+    surfaces: Mapping[str, Surface | None],
+    *,
+    axes: tuple[str, str] = PLANE,
+    label: str = "loss (nats)",
+    columns: int = 2,
+) -> Figure:
+    """Return a figure of contour maps with one range and one colour bar.
+
+    Args:
+        surfaces: name of each panel and its surface, all over one grid; None while it is not
+            computed. Two networks side by side fill a row, so a row is a pair of directions.
+        axes: what the axes of all panels are.
+        label: of the colour bar, with its unit.
+        columns: panels in a row.
+
+    Raises:
+        ValueError: if there is one surface only, or they are over different grids.
+    """
+    known = [surface for surface in surfaces.values() if surface is not None]
+    require_one_grid(known, len(surfaces))
+    rows = -(-len(surfaces) // columns)
+    fig, grid = panels(rows, columns, height=0.9 + 2.9 * rows, sharex=True, sharey=True)
+    range = loss_range(known) if known else (1.0, 10.0)
+    for place, (name, surface) in enumerate(surfaces.items()):
+        plot_contours(surface, grid.flat[place], range=range, axes=axes)
+        title(grid.flat[place], "abcdefghijklmnop"[place], name)
+    for ax in grid.flat[len(surfaces) :]:
+        ax.set_visible(False)
+    for ax in grid.flat:
+        ax.label_outer()
+    maps = [ax.collections[0] for ax in grid.flat if ax.collections]
+    if maps:
+        missing = any(np.isnan(log10_loss(surface)).any() for surface in known)
+        bar = fig.colorbar(maps[0], ax=grid, location="bottom", shrink=0.5, aspect=40, pad=0.02)
+        _loss_ticks(bar, range)
+        bar.set_label(f"{label}; hatched: missing" if missing else label)
+    return fig
+
+
+def require_one_grid(surfaces: Sequence[Surface], panels: int) -> None:
+    """Refuse a comparison whose panels are not one grid, and a surface without its partner.
+
+    Args:
+        surfaces: those of the panels that are computed.
+        panels: their number, with those still to be computed.
+
+    Raises:
+        ValueError: if there is one panel only, a surface is a curve, or the grids differ.
+    """
+    if panels < 2:
+        raise ValueError("surfaces: a surface is shown beside another one, on the same scale")
+    if any(surface.b is None for surface in surfaces):
+        raise ValueError("surfaces: one is a curve; `plot_line_band` draws these")
+    for name in "ab":
+        grids = [getattr(surface, name) for surface in surfaces]
+        if any(len(g) != len(grids[0]) or not np.allclose(g, grids[0]) for g in grids):
+            raise ValueError(f"surfaces: their {name} differ; compared is over one grid")
+
+
 def line_panels(lines: dict[str, pd.DataFrame], *, accuracy: bool = True) -> Figure:
     """Return a figure with a column per network: loss above, accuracy below.
 
@@ -459,7 +692,7 @@ def show(
         fig.savefig(path / f"{name}.svg", metadata={"Date": None})
         fig.savefig(path / f"{name}.png", dpi=200, transparent=False)
         shown = Image(str(path / f"{name}.png"), retina=True)
-    _keep_rows(rows, name, folder)
+    keep_rows(rows, name, folder)
     display(shown, metadata={"image/png": {"alt": alt}, "figure": {"name": name}})
     display(Markdown(caption), metadata={"caption_of": name})
 
@@ -478,7 +711,7 @@ def show_table(table: pd.DataFrame | object, name: str, *, folder: str | None) -
         html = rows.to_html(index=False, border=0, classes=kind, float_format=_short)
     else:
         rows, html = table.rows, table._repr_html_()
-    _keep_rows(rows, name, folder)
+    keep_rows(rows, name, folder)
     display(HTML(html), metadata={"table": {"name": name}})
 
 
@@ -486,7 +719,14 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:
+def keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:
+    """Write the data behind a figure as CSV.
+
+    Args:
+        rows: the data.
+        name: file name without ending.
+        folder: where the file goes; None keeps none.
+    """
     if folder is not None:
         path = Path(resolve(folder))
         path.mkdir(parents=True, exist_ok=True)
@@ -545,11 +785,24 @@ def _fixed_ticks(axis, values: Sequence[float]) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
+def _even_ticks(axis, values: Sequence[float]) -> None:
+    """Set five ticks from end to end, the weights themselves in the middle."""
+    _fixed_ticks(axis, np.linspace(min(values), max(values), 5).round(9))
+
+
 def _plain_log_ticks(axis) -> None:
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _loss_ticks(bar, range: tuple[float, float]) -> None:
+    """Label a colour bar of log10 losses with the losses themselves."""
+    levels = loss_levels(range)
+    bar.set_ticks(np.log10(levels), labels=[plain(level) for level in levels])
+    bar.ax.minorticks_off()
+    bar.outline.set_visible(False)
 
 
 def _label_ends(ax: Axes, ends: list[tuple[float, float, int]]) -> None:

@@ -40,6 +40,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 PUBLISHED = ("paper", "laptop")  # the largest first
 PROFILES = (*PUBLISHED, "quick")
 PLOTLY = "application/vnd.plotly.v1+json"
+HINT = """<p class="hint">Drag it, or use the arrow keys, to turn; <kbd>+</kbd> and <kbd>−</kbd>
+come closer and go back; <kbd>0</kbd> returns to the first view. Pointing at a surface shows the
+loss there; all of them are in the data.</p>"""
 VERDICTS = {word: css_class(word) for word in claims.VERDICTS}
 INKS = {
     "#1f2328": "currentColor",
@@ -279,9 +282,11 @@ def _interactive(plot: dict, name: str | None, metadata: dict) -> str:
     alt = metadata.get(PLOTLY, {}).get("alt") or f"Interactive figure {name or ''}".strip()
     height = plot.get("layout", {}).get("height", 460)
     text = json.dumps({k: plot.get(k, {}) for k in ("data", "layout")}).replace("</", r"<\/")
+    in_space = any(t.get("type", "").endswith(("3d", "surface")) for t in plot.get("data", []))
+    hint = HINT if in_space else ""
     return (
         f'<div class="plotly-figure" role="group" aria-label="{markup.escape(alt)}">'
-        f'<div class="plot" style="height:{height}px"></div>'
+        f'<div class="plot" style="height:{height}px"></div>{hint}'
         f'<script type="application/json">{text}</script></div>'
     )
 

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 
 import matplotlib
 import nbformat
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
@@ -19,7 +20,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from bsglib import report
+from bsglib import plots, report, surface3d
+from bsglib.landscape import Surface
 
 INK, INK_2, BATCHES = "#1f2328", "#6a737d", {32: "#7ad151", 512: "#2a788e", 8192: "#440154"}
 STUDIES = [
@@ -78,6 +80,27 @@ def figure_outputs(folder, name, **options):
     ]
 
 
+def surface_outputs(folder):
+    """Return what a notebook's cell that shows two loss surfaces puts out."""
+    a, b = np.linspace(-1, 1, 5), np.linspace(-1, 1, 3)
+    loss = 0.1 + (a[:, None] + 0.1) ** 2 + b**2
+    surfaces = {"SB": Surface(a, b, loss, 9, 0.0), "LB": Surface(a, b, 3 * loss, 9, 0.0)}
+    surfaces["LB"].loss[1, 2] = np.nan
+    outputs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(surface3d, "display", lambda data, raw=False, metadata=None: outputs.append(
+            shown(data if raw else {"text/markdown": data.data}, **metadata)))  # fmt: skip
+        surface3d.show(
+            surface3d.surface_figure(surfaces),
+            "figure-2-3d",
+            rows=plots.surface_rows(surfaces, ["network"]),
+            caption="**The same in space.**",
+            alt=surface3d.surface_text(surfaces),
+            folder=str(folder),
+        )
+    return outputs
+
+
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
     """Return a folder of reports in which one study has a page in the quick profile."""
@@ -111,6 +134,7 @@ def reports(tmp_path_factory):
     arguments = {"figures": figures, "assets": folder / "assets", "command": "bsg report <x>"}
     page = report.to_html(folder / "study.ipynb", folder / "quick/surlemont_sam.html", **arguments)
     cells.append(new_code_cell("surface", outputs=[shown({report.PLOTLY: PLOT})]))
+    cells.append(new_code_cell("surfaces", outputs=surface_outputs(figures)))
     nbformat.write(new_notebook(cells=cells), folder / "plotly.ipynb")
     report.to_html(folder / "plotly.ipynb", folder / "quick/interactive.html", **arguments)
     report.write_index(folder, "quick", STUDIES)
@@ -268,6 +292,20 @@ def test_interactive_figures_share_one_script(reports):
     assert (reports / "assets" / "plotly.min.js").stat().st_size > 1e6
 
 
+def test_surfaces_come_through_with_their_numbers_words_caption_and_data(reports):
+    page = (reports / "quick" / "interactive.html").read_text(encoding="utf-8")
+    (figure,) = re.findall(r'<figure id="figure-2-3d" class="interactive">.*?</figure>', page, re.S)
+    label = next(a["aria-label"] for _, a in Elements(figure).all if "aria-label" in a)
+    assert label.startswith("Loss surfaces of SB, LB") and "1 points missing" in label
+    assert "arrow keys" in Elements(figure).prose and "The same in space." in figure
+    assert 'href="figures/surlemont_sam/figure-2-3d.csv"' in figure
+    plot = json.loads(re.search(r'<script type="application/json">(.*?)</script>', figure, re.S)[1])
+    sheets = [trace for trace in plot["data"] if trace["type"] == "surface"]
+    assert sheets[1]["z"][2][1] is None and sheets[0]["z"][2][1] is not None
+    assert sheets[0]["text"][2][1] == "a = -0.5<br>b = 1<br>loss = 1.26"
+    assert "http" not in figure.replace("</script>", "")
+
+
 def test_an_equation_that_is_none_is_named():
     with pytest.raises(ValueError, match="frac"):
         report.mathml(r"\frac{", "inline")
@@ -387,10 +425,22 @@ frame.onload = () => setTimeout(() => {
   const visible = () => [...d.querySelectorAll("tbody tr")].filter(r => r.offsetHeight > 0).length;
   const line = d.querySelector("path[style*='--b8192']"), all = visible();
   d.querySelector("#verdict-undecided")?.click();
+  const plot = [...d.querySelectorAll(".plot")].at(-1), scenes = ["scene", "scene2"], moves = [];
+  const note = () => moves.push(scenes.map(key => plot.layout[key].camera.eye));
+  if (plot) {
+    frame.contentWindow.Plotly.relayout(plot, {"scene2.camera": {eye: {x: 2, y: 0, z: 0.5}}});
+    note();
+    for (const key of ["ArrowLeft", "0"]) {
+      plot.dispatchEvent(new KeyboardEvent("keydown", {key}));
+      note();
+    }
+  }
   document.title = JSON.stringify({
     wide: d.documentElement.scrollWidth, visible: d.documentElement.clientWidth,
     page: style(d.body).backgroundColor, ink: style(d.body).color, line: style(line).stroke,
-    drawn: line.getBoundingClientRect().height, all, filtered: visible(),
+    drawn: line.getBoundingClientRect().height, all, filtered: visible(), moves,
+    domains: plot && scenes.map(key => plot.layout[key].domain),
+    buttons: [...d.querySelectorAll(".modebar-btn")].map(b => b.dataset.title),
     plots: d.querySelectorAll(".plot canvas, .plot .main-svg").length}) }, 300)</script>"""
 
 
@@ -402,7 +452,7 @@ def browse(page, theme, folder):
     scheme = f"--blink-settings=preferredColorScheme={int(theme == 'light')}"
     flags = [*FLAGS, f"--user-data-dir={folder}", "--virtual-time-budget=4000", "--dump-dom"]
     command = [BROWSER, *flags, scheme, frame.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     seen = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
     notes = ("WebGL", "Canvas2D")  # of the software renderer, about speed
     said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
@@ -430,6 +480,14 @@ def test_browser_shows_the_page_on_a_phone(reports, tmp_path, name, theme):
     assert rgb_luminance(seen["line"]) == pytest.approx(luminance(largest), abs=1e-3)
     assert seen["drawn"] > 10
     assert bool(seen["plots"]) == ("interactive" in name)
+    if "interactive" in name:
+        turned, stepped, reset = seen["moves"]
+        assert turned[0] == turned[1] == {"x": 2, "y": 0, "z": 0.5}, "turning one turns both"
+        assert stepped[0] == stepped[1] and stepped[0]["y"] < 0 and stepped[0]["x"] < 2
+        assert reset[0] == reset[1] == surface3d.CAMERA["eye"]
+        upper, lower = seen["domains"]
+        assert upper["x"] == lower["x"] == [0, 1] and upper["y"][0] >= lower["y"][1], "stacked"
+        assert not [b for b in seen["buttons"] if "share" in b.lower() or "cloud" in b.lower()]
     if name == "index.html":
         assert (seen["all"], seen["filtered"]) == (3, 1)
 
