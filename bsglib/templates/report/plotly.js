@@ -18,7 +18,10 @@ addEventListener("DOMContentLoaded", () => {
           for (const a of ["xaxis", "yaxis", "zaxis"]) themed[key][a] = axis(layout[key][a]);
         }
       }
-      Plotly.react(box.querySelector(".plot"), data, themed, {responsive: true, displaylogo: false});
+      Plotly.react(box.querySelector(".plot"), data, themed, {responsive: true, displaylogo: false}).then(() => {
+        // The box has the figure's name; the tester is where plotly measures text, out of sight.
+        for (const svg of document.querySelectorAll(".plotly-figure svg, #js-plotly-tester")) svg.ariaHidden = true;
+      });
     };
     draw();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
