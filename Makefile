@@ -9,8 +9,8 @@ INDEX := reports/quick/index.html
 # Two checksums of file contents decide whether there is anything to do: times mislead after a checkout, and a
 # deleted file has none.
 REPORT_SOURCES := bsglib notebooks params pyproject.toml requirements.lock
-TEST_SOURCES := $(REPORT_SOURCES) tests benchmarks reports/results .ci/lock.py .ci/run Makefile README.md \
-	CHANGELOG.md CITATION.cff environment.yml jupytext.toml docs/performance.md
+TEST_SOURCES := $(REPORT_SOURCES) tests benchmarks reports/results reports/index.html reports/laptop \
+	.ci/lock.py .ci/run Makefile README.md CHANGELOG.md CITATION.cff environment.yml jupytext.toml docs/performance.md
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -51,6 +51,7 @@ INKS = {
     "#ffffff": "var(--page)",
     "#d55e00": "var(--vermillion)",
 }
+LETTERS = r"color-mix(in oklab, \2 50%, var(--ink))"  # a line's label: its hue, dark enough to read
 BATCH_COLOURS = {to_hex(c): f"--b-{to_hex(c)[1:]}" for c in colormaps["viridis"].colors}
 BATCH_COLOURS |= {
     "#7ad151": "--b32",
@@ -313,6 +314,7 @@ def inline_svg(svg: str, prefix: str, alt: str) -> str:
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}--\1"', svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{prefix}--", svg)
     svg = re.sub(r"(?<![(\w])#[0-9a-fA-F]{6}\b(?!-)", _themed, svg)
+    svg = re.sub(r"(<text[^>]*fill: )(var\(--[bv][^)]*\))", rf"\1{LETTERS}", svg)
     svg = re.sub(r'(?<= d=")[^"]+', _rounded, svg)
     svg = re.sub(r"\n\s*", "\n", svg)
     width = re.search(r'width="([\d.]+pt)"', svg)

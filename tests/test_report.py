@@ -258,6 +258,7 @@ def test_themed_colours(page):
     for size, colour in BATCHES.items():
         assert f"var(--b{size}, {colour})" in figures
         assert f"--b{size}: {report.lifted(colour)};" in page
+        assert f"var(--b{size}, {colour}) 50%, var(--ink))" in figures
     for fixed in (INK, INK_2, "#d55e00", "#D55E00"):
         assert fixed not in figures
     assert "var(--vermillion)" in figures

@@ -86,7 +86,10 @@ addEventListener("DOMContentLoaded", () => {
       // a wheel scrolls the page, as everywhere else on it, and no button sends data away
       const config = {responsive: true, displaylogo: false, scrollZoom: false, showSendToCloud: false,
                       modeBarButtonsToRemove: ["orbitRotation", "tableRotation", "resetCameraLastSave3d"]};
-      return Plotly.react(plot, inked, themed, config);
+      return Plotly.react(plot, inked, themed, config).then(() => {
+        // The box has the figure's name; the tester is where plotly measures text, out of sight.
+        for (const svg of document.querySelectorAll(".plotly-figure svg, #js-plotly-tester")) svg.ariaHidden = true;
+      });
     };
     const first = Object.fromEntries(scenes.map(key => [key, structuredClone(layout[key].camera ?? {})]));
     draw();

@@ -1,0 +1,486 @@
+"""Tests of bsglib.report's pages in a browser: headless Chromium, spoken to over DevTools.
+
+Every published page, and one made here with an interactive figure.
+"""
+
+import base64
+import io
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+import websocket
+from PIL import Image
+from test_report import reports  # noqa: F401 a fixture
+
+from bsglib.params import ROOT
+from bsglib.report import PUBLISHED
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(not BROWSER, reason=f"none of {', '.join(NAMES)} is here")
+FLAGS = """--headless --no-sandbox --disable-gpu --enable-unsafe-swiftshader --disable-quic
+    --no-first-run --disable-background-networking --disable-component-update --disable-sync
+    --hide-scrollbars --remote-debugging-port=0 --remote-allow-origins=*""".split()
+MADE = "made here"
+PAGES = [ROOT / "reports" / "index.html"]
+PAGES += sorted(page for p in PUBLISHED for page in (ROOT / "reports" / p).glob("*.html"))
+IDS = [page.relative_to(ROOT / "reports").as_posix() for page in PAGES]
+KEYS = {"Enter": ("Enter", 13, "\r"), " ": ("Space", 32, " "), "Tab": ("Tab", 9, "")}
+# How fast plotly's script could be, on a machine whose graphics are computed by the processor.
+ADVICE = re.compile("willReadFrequently|GPU stall due to ReadPixels|Driver Message.*Performance")
+THEMES = pytest.mark.parametrize("theme", ["light", "dark"])
+
+# ---------------------------------------------------------------- the browser
+
+
+class Tab:
+    """The browser's one page, and the events that it reports."""
+
+    def __init__(self, socket):
+        self.socket, self.numbers, self.events, self.session = socket, itertools.count(1), [], {}
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        session = self.send("Target.attachToTarget", targetId=target, flatten=True)
+        self.session = {"sessionId": session["sessionId"]}
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.send(f"{domain}.enable")
+        self.send("Emulation.setFocusEmulationEnabled", enabled=True)
+
+    def send(self, method, **parameters):
+        """Return the browser's answer to a command."""
+        number = next(self.numbers)
+        message = {"id": number, "method": method, "params": parameters} | self.session
+        self.socket.send(json.dumps(message))
+        while (answer := self.receive()).get("id") != number:
+            pass
+        assert "error" not in answer, f"{method}: {answer['error']}"
+        return answer["result"]
+
+    def receive(self):
+        message = json.loads(self.socket.recv())
+        if "method" in message:
+            self.events.append((message["method"], message["params"]))
+        return message
+
+    def open(self, page, *, offline=False):
+        """Load a page, and wait until it is drawn."""
+        network = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self.send("Network.emulateNetworkConditions", offline=offline, **network)
+        self.send("Page.navigate", url="about:blank")
+        self.look()
+        self.events.clear()
+        assert "errorText" not in self.send("Page.navigate", url=page.as_uri())
+        while "Page.loadEventFired" not in (name for name, _ in self.events):
+            self.receive()
+        self.settle()
+
+    def settle(self):
+        """Wait until fonts and interactive figures are there, and two frames are painted."""
+        self.run(
+            """(async () => {
+            const frame = () => new Promise(requestAnimationFrame);
+            await document.fonts.ready;
+            const fits = e => e.querySelector("svg") && e.scrollWidth <= e.clientWidth;
+            for (const plot of document.querySelectorAll(".plotly-figure .plot"))
+              for (let i = 0; i < 300 && !fits(plot); i++) await frame();
+            await frame(); await frame(); })()"""
+        )
+
+    def look(self, theme="light", *, media="screen", width=1280, height=900):
+        """Show the page in a theme, a medium, and a window; below 600 pixels, a phone's."""
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        self.send("Emulation.setEmulatedMedia", media=media, features=features)
+        window = {"width": width, "height": height, "mobile": width < 600, "deviceScaleFactor": 1}
+        self.send("Emulation.setDeviceMetricsOverride", **window)
+
+    def run(self, script):
+        """Return the value of a JavaScript expression in the page."""
+        options = {"returnByValue": True, "awaitPromise": True}
+        answer = self.send("Runtime.evaluate", expression=script, **options)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def press(self, key):
+        """Press and release a key."""
+        code, number, text = KEYS[key]
+        options = {"key": key, "code": code, "windowsVirtualKeyCode": number}
+        self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **options)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **options)
+
+    def picture(self, box):
+        """Return what is painted in a box of the page, at half its size."""
+        clip = dict(zip(("x", "y", "width", "height"), box, strict=True), scale=0.5)
+        options = {"captureBeyondViewport": True, "optimizeForSpeed": True}
+        shot = self.send("Page.captureScreenshot", clip=clip, **options)
+        return Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    command = [BROWSER, *FLAGS, f"--user-data-dir={folder}"]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(command, stderr=log, start_new_session=True, **quiet)
+    socket = None
+    try:
+        port, deadline = folder / "DevToolsActivePort", time.monotonic() + 60
+        while not (port.exists() and len(port.read_text().split()) == 2):
+            assert process.poll() is None and time.monotonic() < deadline, (
+                f"{BROWSER} does not start: {(folder / 'log').read_text(errors='replace')}"
+            )
+            time.sleep(0.05)
+        number, path = port.read_text().split()
+        address = f"ws://127.0.0.1:{number}{path}"
+        options = {"timeout": 120, "http_no_proxy": ["127.0.0.1"], "skip_utf8_validation": True}
+        socket = websocket.create_connection(address, **options)
+        yield Tab(socket)
+    finally:
+        try:
+            if socket is not None:  # lets it end its processes itself
+                socket.send(json.dumps({"id": 0, "method": "Browser.close"}))
+                process.wait(10)
+        except (OSError, websocket.WebSocketException, subprocess.TimeoutExpired):
+            pass
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+        log.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", params=[*PAGES, MADE], ids=[*IDS, MADE.replace(" ", "-")])
+def page(request):
+    if request.param is not MADE:
+        return request.param
+    return request.getfixturevalue("reports") / "quick" / "interactive.html"
+
+
+@pytest.fixture(scope="module")
+def loaded(tab, page):
+    """Return the tab with the page in it, and what was reported while it came."""
+    tab.look()
+    tab.open(page)
+    return tab, list(tab.events)
+
+
+@pytest.fixture
+def shown(loaded):
+    """Return the tab with the page in it, as it looks in a wide window."""
+    tab, _ = loaded
+    tab.look()
+    yield tab
+    tab.look()
+
+
+# ---------------------------------------------------------------- quiet, and without a network
+
+
+def complaints(events):
+    """Return what should not be reported: problems, and whatever comes from elsewhere."""
+    found = []
+    for name, event in events:
+        if name == "Runtime.consoleAPICalled" and event["type"] in ("error", "warning", "assert"):
+            found.append([each.get("value", each.get("description")) for each in event["args"]])
+        elif name == "Runtime.exceptionThrown":
+            found.append(event["exceptionDetails"])
+        elif name == "Log.entryAdded" and event["entry"]["level"] in ("error", "warning"):
+            text = event["entry"]["text"]
+            found += [] if ADVICE.search(text) else [text]
+        elif name == "Network.loadingFailed":
+            found.append(event["errorText"])
+        elif name == "Network.requestWillBeSent":
+            url = event["request"]["url"]
+            found += [] if url.startswith(("file:", "data:", "blob:")) else [url]
+        elif name == "Network.webSocketCreated":
+            found.append(event["url"])
+    return found
+
+
+def test_the_page_is_quiet_and_fetches_nothing(loaded, page):
+    _, events = loaded
+    requests = [e["request"]["url"] for name, e in events if name == "Network.requestWillBeSent"]
+    assert page.as_uri() in requests
+    assert complaints(events) == []
+
+
+def test_the_page_needs_no_network(tab, page):
+    tab.look()
+    tab.open(page, offline=True)
+    assert complaints(tab.events) == []
+    assert tab.run("document.querySelectorAll('main *').length") > 10
+
+
+def test_the_checks_see_what_is_wrong(tab, tmp_path):
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        "<img src='http://127.0.0.1:9/x.png'><script>console.warn('careful'); throw 1</script>"
+    )
+    tab.open(bad)
+    text = str(complaints(tab.events))
+    assert all(each in text for each in ("127.0.0.1:9", "careful", "Uncaught"))
+
+
+# ---------------------------------------------------------------- seen, in light and in dark
+
+# How an element's colour stands out from what is behind it: contrast(colour, background, opacity).
+COLOURS = """
+  const context = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  const known = new Map();
+  const pixel = colour => {
+    if (!known.has(colour)) {
+      context.clearRect(0, 0, 1, 1);
+      context.fillStyle = colour;
+      context.fillRect(0, 0, 1, 1);
+      const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
+      known.set(colour, [r, g, b, a / 255]);
+    }
+    return known.get(colour);
+  };
+  const luminance = ([r, g, b]) => [r, g, b].map(c => c / 255)
+    .map(c => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+  const over = (top, below, alpha) => below.map((c, i) => alpha * top[i] + (1 - alpha) * c);
+  const contrast = (top, below, alpha) => {
+    const levels = [luminance(over(top, below, alpha)), luminance(below)].sort((a, b) => b - a);
+    return (levels[0] + .05) / (levels[1] + .05);
+  };
+  const opacity = element => {
+    let product = 1;
+    for (let e = element; e instanceof Element; e = e.parentElement)
+      product *= getComputedStyle(e).opacity;
+    return product;
+  };
+  const background = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = pixel(getComputedStyle(e).backgroundColor);
+      if (colour[3] == 1) return colour.slice(0, 3);
+    }
+    return [255, 255, 255];
+  };
+"""
+# Every piece of text outside figures, with its contrast.
+TEXTS = f"""(() => {{ {COLOURS}
+  const found = [];
+  for (const e of document.querySelectorAll("body *")) {{
+    const text = [...e.childNodes].filter(n => n.nodeType == 3).map(n => n.data).join("").trim();
+    if (!text || e.closest("svg, script, style, .plotly-figure") || !e.checkVisibility()) continue;
+    const alpha = opacity(e), colour = pixel(getComputedStyle(e).color);
+    if (alpha) found.push([contrast(colour, background(e), alpha * colour[3]), text.slice(0, 60)]);
+  }}
+  return found; }})()"""
+# Every mark in every drawing: what it is, contrast, opacity, luminance, share of the drawing.
+MARKS = f"""(() => {{ {COLOURS}
+  const found = [];
+  for (const svg of document.querySelectorAll(".canvas svg, .thumbnail svg")) {{
+    const behind = background(svg), size = svg.getBoundingClientRect();
+    for (const e of svg.querySelectorAll("text, use, path, rect, circle, line, polygon")) {{
+      if (e.closest("defs, clipPath") || (e.tagName == "text" && !e.textContent.trim())) continue;
+      const style = getComputedStyle(e), box = e.getBoundingClientRect(), all = opacity(e);
+      for (const kind of e.tagName == "text" ? ["fill"] : ["fill", "stroke"]) {{
+        if (style[kind] == "none") continue;
+        const colour = pixel(style[kind]), alpha = all * colour[3] * style[kind + "Opacity"];
+        const share = kind == "fill" ? box.width * box.height / (size.width * size.height) : 0;
+        found.push({{tag: e.tagName, kind, alpha, share, contrast: contrast(colour, behind, alpha),
+          luminance: luminance(colour), drawn: svg.getAttribute("aria-label").slice(0, 40),
+          what: e.tagName == "text" ? e.textContent : style[kind]}});
+      }}
+    }}
+  }}
+  return found; }})()"""
+BOXES = """[...document.querySelectorAll(".canvas, .thumbnail, .plotly-figure")].map(e => {
+  const box = e.getBoundingClientRect();
+  const interactive = e.className == "plotly-figure";
+  return [interactive, [box.x + scrollX, box.y + scrollY, box.width, box.height]]; })"""
+
+
+@THEMES
+def test_text_stands_out_from_the_page(shown, theme):
+    shown.look(theme)
+    texts = shown.run(TEXTS)
+    assert len(texts) > 20
+    assert [each for each in texts if each[0] < 4.5] == []
+
+
+@THEMES
+def test_drawings_stand_out_from_the_page(shown, theme):
+    shown.look(theme)
+    marks = shown.run(MARKS)
+    texts = [mark for mark in marks if mark["tag"] == "text"]
+    assert len(texts) > 20
+    assert [mark for mark in texts if mark["contrast"] < 4.5] == []
+    # The scale of the batch sizes begins light: its lines are wide, and labelled at their ends.
+    least = {"light": 1.7, "dark": 3}[theme]
+    lines = [mark for mark in marks if mark["kind"] == "stroke" and mark["alpha"] > 0.95]
+    assert [mark for mark in lines if mark["contrast"] < least] == []
+    if theme == "dark":
+        light = [m for m in marks if m["luminance"] > 0.5 and m["alpha"] > 0.5 and m["share"] > 0.1]
+        assert light == []
+
+
+@THEMES
+def test_figures_are_painted_on_the_page_itself(shown, theme):
+    shown.look(theme)
+    shown.settle()
+    page = tuple(
+        map(int, re.findall(r"\d+", shown.run("getComputedStyle(document.body).backgroundColor")))
+    )
+    boxes = shown.run(BOXES)
+    assert boxes and all(min(box[2:]) > 100 for _, box in boxes)
+    first = [box for interactive, box in boxes if not interactive][:1]  # what is the same in all
+    for box in first + [box for interactive, box in boxes if interactive]:
+        picture = shown.picture(box)
+        colours = picture.getcolors(picture.width * picture.height)
+        commonest, others = max(colours)[1], sum(n for n, colour in colours if colour != page)
+        assert commonest == page, box
+        assert others > 0.005 * picture.width * picture.height, f"nothing is seen in {box}"
+
+
+# ---------------------------------------------------------------- on a phone, on paper
+
+
+@pytest.mark.parametrize("width", [375, 320])
+def test_nothing_scrolls_sideways_on_a_phone(shown, width):
+    shown.look(width=width, height=700)
+    shown.run("document.querySelectorAll('details').forEach(e => e.open = true)")
+    shown.settle()
+    scrolled = """({page: document.scrollingElement.scrollWidth, window: innerWidth,
+      beyond: [...document.querySelectorAll("body *")].filter(e => !e.closest("svg, .skip")
+        && e.getBoundingClientRect().right > innerWidth + 1
+        && !e.parentElement.closest(".table, .canvas, pre, math, nav, .plotly-figure"))
+        .map(e => e.outerHTML.slice(0, 80)),
+      tables: [...document.querySelectorAll("table")].filter(e => e.checkVisibility()).map(e => {
+        const box = e.closest(".table");
+        return [box.getBoundingClientRect().right <= innerWidth, getComputedStyle(box).overflowX];
+      })})"""
+    found = shown.run(scrolled)
+    shown.run("document.querySelectorAll('details').forEach(e => e.open = false)")
+    assert found["page"] <= width and found["window"] == width
+    assert found["beyond"] == []
+    assert all(inside and overflow == "auto" for inside, overflow in found["tables"])
+
+
+# What is read and is not shown, what is cut off, and what lies over the text.
+PRINTED = """(() => {
+  const all = selector => [...document.querySelectorAll(selector)];
+  const told = e => e.outerHTML.slice(0, 80);
+  const read = "h1, h2, h3, h4, p, li, table, blockquote, figcaption, math, svg, .stream";
+  const left = ".files, .toc, .crumbs, details, fieldset, .modebar, .plotly-figure";
+  const style = getComputedStyle(document.body);
+  return {
+    hidden: all(read).filter(e => !e.closest(left) && e.textContent.trim()
+      && (!e.checkVisibility({opacityProperty: true}) || !e.getClientRects().length)).map(told),
+    cut: all("body *").filter(e => e.checkVisibility() && !e.closest("svg, math, .plotly-figure")
+      && e.clientHeight && e.scrollHeight > e.clientHeight + 2
+      && getComputedStyle(e).display != "inline"
+      && (getComputedStyle(e).overflowY != "visible"
+          || getComputedStyle(e).maxHeight != "none")).map(told),
+    wide: document.scrollingElement.scrollWidth / innerWidth,
+    over: all("body *").filter(e => e.checkVisibility()
+      && /fixed|sticky/.test(getComputedStyle(e).position)).map(told),
+    code: all("details.code, .toc").filter(e => e.checkVisibility()).length,
+    colours: [style.backgroundColor, style.color]};
+  })()"""
+
+
+def test_print_shows_all_that_is_read(shown):
+    shown.look("dark", media="print", width=718, height=1000)  # the width of A4 within its margins
+    found = shown.run(PRINTED)
+    assert found["hidden"] == []
+    assert found["cut"] == []
+    assert found["over"] == []
+    assert found["code"] == 0  # the style leaves code and contents out
+    assert found["colours"] == ["rgb(255, 254, 251)", "rgb(31, 35, 40)"]  # dark is for screens
+    assert found["wide"] <= 1.5, "Chromium shrinks a page to two thirds, and cuts off the rest"
+
+
+# ---------------------------------------------------------------- structure, links, keyboard
+
+
+def test_the_page_says_what_it_is(shown, page):
+    found = shown.run(
+        """({lang: document.documentElement.lang, title: document.title, mode: document.compatMode,
+        levels: [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].map(e => +e.tagName[1]),
+        ids: [...document.querySelectorAll("[id]")].map(e => e.id)})"""
+    )
+    assert found["lang"] == "en" and found["title"].strip() and found["mode"] == "CSS1Compat"
+    levels = found["levels"]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in itertools.pairwise(levels)), levels
+    assert len(found["ids"]) == len(set(found["ids"]))
+    assert page.stat().st_size < 2_000_000
+
+
+def test_whatever_is_operated_or_seen_has_a_name(shown):
+    root, seen, nameless = shown.send("DOM.getDocument", depth=0)["root"]["nodeId"], set(), []
+    for role in ("image", "link", "button", "radio", "region", "navigation", "DisclosureTriangle"):
+        found = shown.send("Accessibility.queryAXTree", nodeId=root, role=role)["nodes"]
+        for node in (each for each in found if not each["ignored"]):
+            seen.add(role)
+            if not node.get("name", {}).get("value", "").strip():
+                number = node["backendDOMNodeId"]
+                element = shown.send("DOM.describeNode", backendNodeId=number)["node"]
+                nameless.append((role, element["nodeName"], element.get("attributes")))
+    assert nameless == []
+    assert seen >= {"image", "link", "region"}
+    unlabelled = """[...document.querySelectorAll(
+        ".canvas > *, .thumbnail > *, .plotly-figure, img")].filter(e =>
+        !(e.ariaLabel || e.alt || "").trim()).map(e => e.outerHTML.slice(0, 80))"""
+    assert shown.run(unlabelled) == []
+
+
+def test_every_link_leads_somewhere(shown, page):
+    links = {urldefrag(link) for link in shown.run("[...document.links].map(e => e.href)")}
+    assert {Path(unquote(urlsplit(url).path)).suffix for url, _ in links} >= {".html"}
+    anchors = {}
+    for url, fragment in links:
+        assert url.startswith("file:"), url
+        path = Path(unquote(urlsplit(url).path))
+        assert path.is_file(), path
+        if fragment:
+            if path not in anchors:
+                anchors[path] = set(re.findall(r'\bid="([^"]+)"', path.read_text("utf-8")))
+            assert unquote(fragment) in anchors[path], f"{path} has no #{fragment}"
+    if page.name != "index.html":
+        suffixes = {Path(urlsplit(url).path).suffix for url, _ in links}
+        assert suffixes >= {".svg", ".png", ".csv"}
+        contents = "[...document.querySelectorAll('nav.toc a')].map(e => e.hash)"
+        assert len(shown.run(contents)) >= 2
+
+
+def test_code_is_folded_and_opens_by_keyboard(shown, page):
+    if page.name == "index.html":
+        pytest.skip("an index has no code")
+    states = "[...document.querySelectorAll('main details')].map(e => e.open)"
+    assert not any(shown.run(states))
+    focus = "document.querySelectorAll('details.code summary')[{}].focus()"
+    for number in (0, 1):
+        shown.run(focus.format(number))
+        shown.press("Enter")
+        assert shown.run(states)[number] is True
+        assert shown.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        shown.press(" ")
+        assert not any(shown.run(states))
+
+
+def test_the_first_key_skips_to_the_text(shown):
+    shown.run("document.activeElement.blur(), scrollTo(0, 0), getSelection().empty()")
+    shown.run("document.body.tabIndex = -1, document.body.focus(), document.body.blur()")
+    shown.press("Tab")
+    skip = """(e => [e.className, e.getBoundingClientRect().left >= 0, e.hash])
+        (document.activeElement)"""
+    name, visible, target = shown.run(skip)
+    assert name == "skip" and visible
+    shown.press("Enter")
+    assert shown.run("location.hash") == target
+    assert shown.run(f"!!document.querySelector('{target}')")
