@@ -423,7 +423,7 @@ plots.show(
     caption=plots.caption(
         "Test accuracy and sharpness against the small-batch epochs before the switch",
         rows,
-        detail="Dark: after the large batch that follows; light: where the small batch stopped.",
+        detail="The large batch's path: after the epochs behind the switch; the small one's: before.",
         answers="figure 5 of the paper",
     ),
     alt="Test accuracy and sharpness against the number of small-batch epochs, with and without "
