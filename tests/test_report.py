@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -460,11 +461,16 @@ def browse(page, theme, folder):
     return seen, [line for line in said if not any(note in line for note in notes)]
 
 
+scenes = pytest.mark.skipif(
+    "BSG_WEBGL" not in os.environ, reason="two scenes take minutes without a GPU; BSG_WEBGL=1 tries"
+)
+
+
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium: no chromium or google-chrome found")
 @pytest.mark.parametrize(
     ("name", "theme"),
     [
-        ("quick/interactive.html", "light"),
+        pytest.param("quick/interactive.html", "light", marks=scenes),
         ("quick/surlemont_sam.html", "dark"),
         ("index.html", "light"),
         ("index.html", "dark"),
