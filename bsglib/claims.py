@@ -66,7 +66,7 @@ class Measured:
     note: str = ""  # what the values leave out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """One statement of a source, in our words.
 
@@ -79,7 +79,7 @@ class Claim:
     locator: str  # where the source says it
     statement: str
     quantity: str  # what the statistic is, with its unit
-    value: str
+    value: str = "-"
     rule: Rule
     statistic: Callable[..., Measured] = field(compare=False)
 

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from bsglib.evaluate import SumLoss, fixed_function, mean_loss, metrics, require_fixed
 from bsglib.params import nearest
 from bsglib.runtime import one_thread, single_thread
-from bsglib.weights import equal_parts, reestimate_batch_norm
+from bsglib.weights import equal_parts, has_batch_norm, reestimate_batch_norm
 
 Direction = Mapping[str, Tensor]  # a tensor for each parameter name; one that is missing is zero
 Index = tuple[int, ...]  # of a point of a surface: (i,) on a curve, (i, j) in a plane
@@ -258,9 +258,7 @@ def interpolate(
     for name, (x, y) in sets.items():
         _require_examples(f"set {name!r}", x, y)
     _require_threads(threads)
-    reestimate = batch_norm == "reestimate" and any(
-        isinstance(layer, _BatchNorm) for layer in model.modules()
-    )
+    reestimate = batch_norm == "reestimate" and has_batch_norm(model)
     if reestimate and "train" not in sets:
         raise ValueError(
             f"sets = {', '.join(sets)}: batch_norm='reestimate' needs the one named 'train'"

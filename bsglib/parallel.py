@@ -24,7 +24,6 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from bsglib import runtime
@@ -42,6 +41,7 @@ from bsglib.train import (
     schedule_of,
     train_batch,
 )
+from bsglib.weights import has_batch_norm
 
 TIME_LIMIT_S = 3600.0
 
@@ -129,7 +129,7 @@ def _check(config: RunConfig, processes: Sequence[int]) -> None:
     dataset = dataset_of(config)
     with torch.random.fork_rng():
         model = build_model(config, dataset)
-    normed = any(isinstance(m, _BatchNorm) for m in model.modules())
+    normed = has_batch_norm(model)
     last = len(dataset.train) % config.batch_size or config.batch_size
     for count in processes:
         problem = None

@@ -19,7 +19,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from bsglib import __version__, models, runtime
 from bsglib.data import Dataset, Split
@@ -29,7 +28,7 @@ from bsglib.params import ParameterError, RunConfig, digest
 from bsglib.sam import SAM
 from bsglib.schedules import Schedule
 from bsglib.store import Store
-from bsglib.weights import equal_parts, flatten, reestimate_batch_norm
+from bsglib.weights import equal_parts, flatten, has_batch_norm, reestimate_batch_norm
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +190,7 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
                 saved_at = time.monotonic()
     if state.kept and stopped != "diverged":
         state.model.load_state_dict(state.kept)
-    if _has_batch_norm(state.model) and stopped != "diverged":
+    if has_batch_norm(state.model) and stopped != "diverged":
         _reestimate(state.model, dataset)
     return _finish(config, dataset, identity, store, state, stopped)
 
@@ -275,7 +274,7 @@ def train_batch(
     """
     divisor = len(y) if divisor is None else divisor
     alone = getattr(model, "no_sync", contextlib.nullcontext)
-    whole = x.device.type != "cpu" or _has_batch_norm(model)
+    whole = x.device.type != "cpu" or has_batch_norm(model)
     chunk_size = len(x) if whole else CHUNK_SIZE
     passes = []
 
@@ -397,7 +396,7 @@ def _metrics(state: _State, dataset: Dataset) -> dict[str, float]:
     batch: what they give stands beside, and is no generalization gap.
     """
     row = _evaluated_on_all(state.model, dataset)
-    if not _has_batch_norm(state.model):
+    if not has_batch_norm(state.model):
         return row
     model = deepcopy(state.model)
     _reestimate(model, dataset)
@@ -414,10 +413,6 @@ def _evaluated_on_all(model: nn.Module, dataset: Dataset) -> dict[str, float]:
             metrics = evaluate(model, split.x, split.y, as_input=as_input)
             row |= {f"{name}_loss": metrics.loss, f"{name}_accuracy": metrics.accuracy}
     return row
-
-
-def _has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(m, _BatchNorm) for m in model.modules())
 
 
 def _reestimate(model: nn.Module, dataset: Dataset) -> None:

@@ -68,6 +68,11 @@ def at_weights(model: nn.Module, theta: Tensor) -> Iterator[nn.Module]:
         yield model
 
 
+def has_batch_norm(model: nn.Module) -> bool:
+    """Return whether a layer of the model normalises by the statistics of a batch."""
+    return any(isinstance(layer, _BatchNorm) for layer in model.modules())
+
+
 @torch.no_grad()
 def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replace batch norm's running statistics by their averages over some batches, in place.

@@ -31,7 +31,16 @@ from bsglib.stats import Interval, interval
 
 
 def claim(rule, name="a-claim"):
-    return Claim(name, "figure-1", "section 1", "It grows.", "ratio", "2", rule, lambda: None)
+    return Claim(
+        id=name,
+        figure="figure-1",
+        locator="section 1",
+        statement="It grows.",
+        quantity="ratio",
+        value="2",
+        rule=rule,
+        statistic=lambda: None,
+    )
 
 
 def values(low, high, *, ratios=False):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import Claim, Measured, Rule, VerdictTable, above, below, verdict_table
+from bsglib.claims import Claim, Measured, VerdictTable, above, below, verdict_table
 from bsglib.data import at_hand
 from bsglib.papers import Results, per_seed
 from bsglib.papers.keskar import published
@@ -350,20 +350,6 @@ def _not_yet(what: str) -> Statistic:
 # ------------------------------------------------------------- claims
 
 
-def _claim(
-    name: str,
-    *,
-    figure: str,
-    locator: str,
-    statement: str,
-    quantity: str,
-    rule: Rule,
-    statistic: Statistic,
-    value: str = "-",
-) -> Claim:
-    return Claim(f"keskar-{name}", figure, locator, statement, quantity, value, rule, statistic)
-
-
 TABLE_2, TABLE_3, TABLE_4 = (f"table {n} of the paper" for n in (2, 3, 4))
 CONCERN = 'slide "Concern With Using Large Batches"'
 HYPOTHESIS, EVIDENCE = 'slide "The Why Hypothesis"', 'slide "Parametric Plots"'
@@ -377,8 +363,8 @@ def _of_each(name: str) -> list[Claim]:
     key, (train_sb, train_lb, test_sb, test_lb) = name.lower(), published.ACCURACY[name]
     full, subspace = published.FULL_SPACE[name], published.SUBSPACE[name]
     return [
-        _claim(
-            f"{key}-training",
+        Claim(
+            id=f"keskar-{key}-training",
             figure="accuracy",
             locator=f"{CONCERN}; {TABLE_2}",
             statement=f"{name}: the large batch trains as well as the small one.",
@@ -387,8 +373,8 @@ def _of_each(name: str) -> list[Claim]:
             rule=below(1),
             statistic=_trains(name),
         ),
-        _claim(
-            f"{key}-gap",
+        Claim(
+            id=f"keskar-{key}-gap",
             figure="accuracy",
             locator=f"{CONCERN}, and on regularization; {TABLE_2}",
             statement=f"{name}: the large batch tests worse; the same model generalizes with SB.",
@@ -397,8 +383,8 @@ def _of_each(name: str) -> list[Claim]:
             rule=above(0),
             statistic=_compare(name, _difference, "test_accuracy"),
         ),
-        _claim(
-            f"{key}-sharper",
+        Claim(
+            id=f"keskar-{key}-sharper",
             figure="sharpness",
             locator=f"{HYPOTHESIS}; {TABLE_3}",
             statement=f"{name}: the large batch converges to a sharper minimum.",
@@ -407,8 +393,8 @@ def _of_each(name: str) -> list[Claim]:
             rule=above(1, ratios=True),
             statistic=_compare(name, _ratio, SHARPNESS),
         ),
-        _claim(
-            f"{key}-sharper-subspace",
+        Claim(
+            id=f"keskar-{key}-sharper-subspace",
             figure="sharpness",
             locator=TABLE_4,
             statement=f"{name}: its minimum is sharper in a random subspace, too.",
@@ -417,8 +403,8 @@ def _of_each(name: str) -> list[Claim]:
             rule=above(1, ratios=True),
             statistic=_compare(name, _ratio, SUBSPACE),
         ),
-        _claim(
-            f"{key}-sharper-adaptive",
+        Claim(
+            id=f"keskar-{key}-sharper-adaptive",
             figure="sharpness",
             locator="ours: Dinh et al. show that the source's metric depends on scale",
             statement=f"{name}: its minimum is sharper in a box that scales with the weights.",
@@ -427,8 +413,8 @@ def _of_each(name: str) -> list[Claim]:
             rule=above(1, ratios=True),
             statistic=_compare(name, _ratio, ADAPTIVE),
         ),
-        _claim(
-            f"{key}-line",
+        Claim(
+            id=f"keskar-{key}-line",
             figure="linear",
             locator=EVIDENCE,
             statement=f"{name}: on the line between them the training loss rises faster around "
@@ -437,8 +423,8 @@ def _of_each(name: str) -> list[Claim]:
             rule=above(0),
             statistic=_line(name),
         ),
-        _claim(
-            f"{key}-agree",
+        Claim(
+            id=f"keskar-{key}-agree",
             figure="linear",
             locator=f"{HYPOTHESIS}; added when runs had begun, before a result was seen",
             statement=f"{name}: parametric plots and sharpness metric agree on which is sharper.",
@@ -454,8 +440,8 @@ def _of_varied(name: str) -> list[Claim]:
     key = name.lower()
     threshold = f"threshold B = {published.THRESHOLDS[name]:,}"
     return [
-        _claim(
-            f"{key}-sharpness-rises",
+        Claim(
+            id=f"keskar-{key}-sharpness-rises",
             figure="batch-sizes",
             locator="figure 4 of the paper",
             statement=f"{name}: sharpness rises with the batch size.",
@@ -463,8 +449,8 @@ def _of_varied(name: str) -> list[Claim]:
             rule=above(0),
             statistic=_rank_against_size(name, SHARPNESS),
         ),
-        _claim(
-            f"{key}-accuracy-falls",
+        Claim(
+            id=f"keskar-{key}-accuracy-falls",
             figure="batch-sizes",
             locator="figure 4 of the paper",
             statement=f"{name}: test accuracy falls with the batch size.",
@@ -473,8 +459,8 @@ def _of_varied(name: str) -> list[Claim]:
             rule=below(0),
             statistic=_rank_against_size(name, "test_accuracy"),
         ),
-        _claim(
-            f"{key}-switch-works",
+        Claim(
+            id=f"keskar-{key}-switch-works",
             figure="warm-start",
             locator=OTHERS,
             statement=f"{name}: enough small-batch epochs first make the large batch test better.",
@@ -482,8 +468,8 @@ def _of_varied(name: str) -> list[Claim]:
             rule=above(0),
             statistic=_switched(name, "test_accuracy", lambda t: 100 * (t.iloc[:, -1] - t[0])),
         ),
-        _claim(
-            f"{key}-switch-timing",
+        Claim(
+            id=f"keskar-{key}-switch-timing",
             figure="warm-start",
             locator=OTHERS,
             statement=f"{name}: the switch has to be timed: after few epochs it gains less.",
@@ -493,8 +479,8 @@ def _of_varied(name: str) -> list[Claim]:
                 name, "test_accuracy", lambda t: 100 * (t.iloc[:, -1] - t.iloc[:, 1])
             ),
         ),
-        _claim(
-            f"{key}-switch-flatter",
+        Claim(
+            id=f"keskar-{key}-switch-flatter",
             figure="warm-start",
             locator="figure 5 of the paper",
             statement=f"{name}: after a late switch the large batch ends in a flatter minimum.",
@@ -502,8 +488,8 @@ def _of_varied(name: str) -> list[Claim]:
             rule=above(1, ratios=True),
             statistic=_switched(name, SHARPNESS, lambda t: t[0] / t.iloc[:, -1]),
         ),
-        _claim(
-            f"{key}-evolution-small",
+        Claim(
+            id=f"keskar-{key}-evolution-small",
             figure="evolution",
             locator='slide "Evolution of Sharpness"',
             statement=f"{name}: as the loss falls, the sharpness of the small batch falls.",
@@ -511,8 +497,8 @@ def _of_varied(name: str) -> list[Claim]:
             rule=above(0),
             statistic=_evolution(name, large=False),
         ),
-        _claim(
-            f"{key}-evolution-large",
+        Claim(
+            id=f"keskar-{key}-evolution-large",
             figure="evolution",
             locator='slide "Evolution of Sharpness"',
             statement=f"{name}: as the loss falls, the sharpness of the large batch rises.",
@@ -520,8 +506,8 @@ def _of_varied(name: str) -> list[Claim]:
             rule=below(0),
             statistic=_evolution(name, large=True),
         ),
-        _claim(
-            f"{key}-correlation",
+        Claim(
+            id=f"keskar-{key}-correlation",
             figure="correlation",
             locator=HYPOTHESIS,
             statement=f"{name}: sharp minima correlate with poor generalization.",
@@ -529,8 +515,8 @@ def _of_varied(name: str) -> list[Claim]:
             rule=above(0),
             statistic=_correlation(name, "test_error"),
         ),
-        _claim(
-            f"{key}-correlation-gap",
+        Claim(
+            id=f"keskar-{key}-correlation-gap",
             figure="correlation",
             locator=HYPOTHESIS,
             statement=f"{name}: the same with test error - training error for generalization.",
@@ -549,8 +535,8 @@ def _rivals(name: str) -> list[Claim]:
     claims = []
     for key_of, condition in CONDITIONS.items():
         claims += [
-            _claim(
-                f"{key}-gap-{key_of}",
+            Claim(
+                id=f"keskar-{key}-gap-{key_of}",
                 figure="rivals",
                 locator=RIVAL,
                 statement=f"{name}: {condition.words}, the large batch still tests worse.",
@@ -559,8 +545,8 @@ def _rivals(name: str) -> list[Claim]:
                 rule=above(0),
                 statistic=_rival(name, condition, _difference, "test_accuracy"),
             ),
-            _claim(
-                f"{key}-sharper-{key_of}",
+            Claim(
+                id=f"keskar-{key}-sharper-{key_of}",
                 figure="rivals",
                 locator=noise if condition.kind in (UPDATES, LOSS) else RIVAL,
                 statement=f"{name}: {condition.words}, the large batch still ends in a sharper "
@@ -575,8 +561,8 @@ def _rivals(name: str) -> list[Claim]:
 
 
 NOT_YET = (
-    _claim(
-        "augmentation",
+    Claim(
+        id="keskar-augmentation",
         figure="verdicts",
         locator=OTHERS,
         statement="Data augmentation and conservative training close the generalization gap, "
@@ -585,8 +571,8 @@ NOT_YET = (
         rule=below(0.5),
         statistic=_not_yet("needs augmentation and conservative training"),
     ),
-    _claim(
-        "adversarial",
+    Claim(
+        id="keskar-adversarial",
         figure="verdicts",
         locator="appendix E of the paper",
         statement="Adversarial training closes the generalization gap, not the sharpness gap.",
@@ -594,8 +580,8 @@ NOT_YET = (
         rule=below(0.5),
         statistic=_not_yet("needs adversarial training"),
     ),
-    _claim(
-        "line-search",
+    Claim(
+        id="keskar-line-search",
         figure="verdicts",
         locator='slide "Not an Optimization Issue"',
         statement="Gradient descent with line search and L-BFGS train well and test badly.",
@@ -603,8 +589,8 @@ NOT_YET = (
         rule=above(0),
         statistic=_not_yet("needs full-batch training with line search"),
     ),
-    _claim(
-        "resilient",
+    Claim(
+        id="keskar-resilient",
         figure="verdicts",
         locator=OTHERS,
         statement="The finding is resilient to activation, batch norm, dropout, architecture.",

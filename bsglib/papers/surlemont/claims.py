@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import Claim, Measured, Rule, about, above, below, between
+from bsglib.claims import Claim, Measured, about, above, below, between
 from bsglib.papers import Results, per_seed
 from bsglib.papers.surlemont.protocol import (
     ADAM,
@@ -170,21 +170,6 @@ def _ratio_farthest_from_two(plain: pd.DataFrame, sam: pd.DataFrame) -> pd.Serie
 # ------------------------------------------------------------- claims
 
 
-def _claim(
-    name: str,
-    *,
-    figure: str,
-    locator: str,
-    statement: str,
-    quantity: str,
-    rule: Rule,
-    statistic: Callable[[Results], Measured],
-    value: str = "-",
-) -> Claim:
-    named = f"surlemont-{name}"
-    return Claim(named, figure, locator, statement, quantity, value, rule, statistic)
-
-
 PHI = "sharpness without SAM / with SAM"
 POINTS = "validation accuracy, percentage points"
 ENDS = "sharpness at the largest B / at the smallest"
@@ -194,8 +179,8 @@ SUMMARY, ABSTRACT = "section V, summary paragraph", "abstract"
 CITED_CODE = "ours, on the code that section IV.A cites"
 
 CLAIMS = (
-    _claim(
-        "scaling-compensates",
+    Claim(
+        id="surlemont-scaling-compensates",
         figure="figure-1",
         locator=ABSTRACT,
         statement="With scaled learning rate, the largest batch is as accurate as the smallest.",
@@ -203,8 +188,8 @@ CLAIMS = (
         rule=above(-1),
         statistic=_compare(lambda t: 100 * _last_minus_first(t), SGD, column="validation_accuracy"),
     ),
-    _claim(
-        "sam-keeps-accuracy",
+    Claim(
+        id="surlemont-sam-keeps-accuracy",
         figure="figure-1",
         locator=SUMMARY,
         statement="SAM keeps the validation accuracy at B = 32 and 64.",
@@ -212,8 +197,8 @@ CLAIMS = (
         rule=between(-1, 1),
         statistic=_compare(_gain, SGD, SGD_SAM, column="validation_accuracy", sizes=SMALL),
     ),
-    _claim(
-        "sam-lowers-accuracy-large",
+    Claim(
+        id="surlemont-sam-lowers-accuracy-large",
         figure="figure-1",
         locator=SUMMARY,
         statement="At large batches SAM lowers the final validation accuracy.",
@@ -223,8 +208,8 @@ CLAIMS = (
             _gain, SGD, SGD_SAM, column="validation_accuracy", sizes=LARGE, trained=(SGD,)
         ),
     ),
-    _claim(
-        "outlier-accuracy-1024",
+    Claim(
+        id="surlemont-outlier-accuracy-1024",
         figure="figure-1",
         locator="section V, figure 1",
         statement="With SAM, B = 1024 has a lower validation accuracy than any other batch size.",
@@ -234,8 +219,8 @@ CLAIMS = (
             _last_minus_lowest, SGD_SAM, column="validation_accuracy", sizes=ALL, trained=()
         ),
     ),
-    _claim(
-        "sam-sharpness-32",
+    Claim(
+        id="surlemont-sam-sharpness-32",
         figure="figure-2",
         locator=FIGURE_2,
         statement="SAM divides the sharpness at B = 32 by about nine.",
@@ -244,8 +229,8 @@ CLAIMS = (
         rule=about(9, factor=1.5),
         statistic=_compare(_ratio, SGD, SGD_SAM, sizes=(32,)),
     ),
-    _claim(
-        "sam-sharpness-64",
+    Claim(
+        id="surlemont-sam-sharpness-64",
         figure="figure-2",
         locator=FIGURE_2,
         statement="SAM divides the sharpness at B = 64 by about two.",
@@ -254,8 +239,8 @@ CLAIMS = (
         rule=about(2, factor=1.5),
         statistic=_compare(_ratio, SGD, SGD_SAM, sizes=(64,)),
     ),
-    _claim(
-        "sam-sharpness-128",
+    Claim(
+        id="surlemont-sam-sharpness-128",
         figure="figure-2",
         locator=FIGURE_2,
         statement="At B = 128 SAM no longer lowers the sharpness.",
@@ -263,8 +248,8 @@ CLAIMS = (
         rule=below(1.1, ratios=True),
         statistic=_compare(_ratio, SGD, SGD_SAM, sizes=(128,)),
     ),
-    _claim(
-        "sam-sharpness-256",
+    Claim(
+        id="surlemont-sam-sharpness-256",
         figure="figure-2",
         locator=FIGURE_2,
         statement="At B = 256 the sharpness is worse with SAM.",
@@ -272,8 +257,8 @@ CLAIMS = (
         rule=below(1, ratios=True),
         statistic=_compare(_ratio, SGD, SGD_SAM, sizes=(256,)),
     ),
-    _claim(
-        "sam-sharpness-512",
+    Claim(
+        id="surlemont-sam-sharpness-512",
         figure="figure-2",
         locator=FIGURE_2,
         statement="At B = 512 the sharpness is worse with SAM.",
@@ -281,8 +266,8 @@ CLAIMS = (
         rule=below(1, ratios=True),
         statistic=_compare(_ratio, SGD, SGD_SAM, sizes=(512,)),
     ),
-    _claim(
-        "outlier-sharpness-1024",
+    Claim(
+        id="surlemont-outlier-sharpness-1024",
         figure="figure-2",
         locator=FIGURE_2,
         statement="With SAM, B = 1024 has the lowest sharpness of all batch sizes.",
@@ -290,8 +275,8 @@ CLAIMS = (
         rule=below(1, ratios=True),
         statistic=_compare(_last_over_lowest, SGD_SAM, sizes=ALL),
     ),
-    _claim(
-        "sam-small-only",
+    Claim(
+        id="surlemont-sam-small-only",
         figure="figure-2",
         locator=SUMMARY,
         statement="At B = 128, 256 and 512 SAM does not lower the sharpness.",
@@ -299,8 +284,8 @@ CLAIMS = (
         rule=below(1.1, ratios=True),
         statistic=_compare(_ratio, SGD, SGD_SAM, sizes=MIDDLE),
     ),
-    _claim(
-        "scaled-equal-sharpness",
+    Claim(
+        id="surlemont-scaled-equal-sharpness",
         figure="figure-2",
         locator="section V, paragraph on figure 2",
         statement="Without SAM and with scaled learning rate, sharpness does not differ between "
@@ -310,8 +295,8 @@ CLAIMS = (
         rule=about(1, factor=1.5),
         statistic=_compare(_last_over_first, SGD),
     ),
-    _claim(
-        "scaled-sharper",
+    Claim(
+        id="surlemont-scaled-sharper",
         figure="figure-2",
         locator=ABSTRACT,
         statement="With scaled learning rate, minima of large batches stay sharper (against the "
@@ -320,8 +305,8 @@ CLAIMS = (
         rule=above(1, ratios=True),
         statistic=_compare(_last_over_first, SGD),
     ),
-    _claim(
-        "sam-lr-relation",
+    Claim(
+        id="surlemont-sam-lr-relation",
         figure="figure-2",
         locator="section I, a question there",
         statement="Asked there: scaling the learning rate keeps the sharpness equal with SAM too.",
@@ -330,8 +315,8 @@ CLAIMS = (
         rule=about(1, factor=1.5),
         statistic=_compare(_last_over_first, SGD_SAM),
     ),
-    _claim(
-        "sam-narrows-gap",
+    Claim(
+        id="surlemont-sam-narrows-gap",
         figure="figure-3",
         locator="section V, first paragraph",
         statement="SAM narrows the generalization gap at B = 32 and 64.",
@@ -341,8 +326,8 @@ CLAIMS = (
             lambda a, b: _drop(b, a), SGD, SGD_SAM, column="generalization_gap", sizes=SMALL
         ),
     ),
-    _claim(
-        "sam-error-ratio",
+    Claim(
+        id="surlemont-sam-error-ratio",
         figure="figure-3",
         locator="figure 3",
         statement="SAM brings train error / test error closer to one at B = 32 and 64.",
@@ -350,8 +335,8 @@ CLAIMS = (
         rule=above(0),
         statistic=_compare(_drop, SGD, SGD_SAM, column="ratio_off_one", sizes=SMALL),
     ),
-    _claim(
-        "adam-accuracy-scaled",
+    Claim(
+        id="surlemont-adam-accuracy-scaled",
         figure="figure-4",
         locator=ON_ADAM,
         statement="With Adam and scaled rate SAM does not improve the validation accuracy.",
@@ -366,8 +351,8 @@ CLAIMS = (
             drop_untrained=True,
         ),
     ),
-    _claim(
-        "adam-accuracy-fixed",
+    Claim(
+        id="surlemont-adam-accuracy-fixed",
         figure="figure-4",
         locator=ON_ADAM,
         statement="With Adam and fixed rate SAM does not improve the validation accuracy.",
@@ -382,8 +367,8 @@ CLAIMS = (
             drop_untrained=True,
         ),
     ),
-    _claim(
-        "adam-worse-scaled",
+    Claim(
+        id="surlemont-adam-worse-scaled",
         figure="figure-4",
         locator=LAST,
         statement="With scaled rate, Adam is less accurate than SGD.",
@@ -393,8 +378,8 @@ CLAIMS = (
             _gain, SGD, ADAM, column="validation_accuracy", trained=(SGD,), drop_untrained=True
         ),
     ),
-    _claim(
-        "adam-worse-fixed",
+    Claim(
+        id="surlemont-adam-worse-fixed",
         figure="figure-4",
         locator=LAST,
         statement="With fixed rate, Adam is less accurate than SGD.",
@@ -409,8 +394,8 @@ CLAIMS = (
             drop_untrained=True,
         ),
     ),
-    _claim(
-        "adam-sharpness-scaled",
+    Claim(
+        id="surlemont-adam-sharpness-scaled",
         figure="figure-5",
         locator=ON_ADAM,
         statement="With Adam and scaled rate SAM does not lower the sharpness.",
@@ -418,8 +403,8 @@ CLAIMS = (
         rule=below(1.1, ratios=True),
         statistic=_compare(_ratio, ADAM, ADAM_SAM, drop_untrained=True),
     ),
-    _claim(
-        "adam-sharpness-fixed",
+    Claim(
+        id="surlemont-adam-sharpness-fixed",
         figure="figure-5",
         locator=ON_ADAM,
         statement="With Adam and fixed rate SAM does not lower the sharpness.",
@@ -427,8 +412,8 @@ CLAIMS = (
         rule=below(1.1, ratios=True),
         statistic=_compare(_ratio, ADAM_FIXED, ADAM_FIXED_SAM, drop_untrained=True),
     ),
-    _claim(
-        "adam-sharper-scaled",
+    Claim(
+        id="surlemont-adam-sharper-scaled",
         figure="figure-5",
         locator=LAST,
         statement="With scaled rate, Adam's minima are sharper than those of SGD.",
@@ -436,8 +421,8 @@ CLAIMS = (
         rule=above(1, ratios=True),
         statistic=_compare(lambda a, b: _ratio(b, a), SGD, ADAM, drop_untrained=True),
     ),
-    _claim(
-        "fixed-gap",
+    Claim(
+        id="surlemont-fixed-gap",
         figure="figure-6",
         locator="section II.A",
         statement="With the learning rate fixed, the generalization gap of the largest batch is "
@@ -446,8 +431,8 @@ CLAIMS = (
         rule=above(0),
         statistic=_compare(_last_minus_first, SGD_FIXED, column="generalization_gap"),
     ),
-    _claim(
-        "fixed-sam-accuracy",
+    Claim(
+        id="surlemont-fixed-sam-accuracy",
         figure="figure-6",
         locator=SUMMARY,
         statement="With fixed learning rate, SAM keeps the validation accuracy at B = 32 and 64.",
@@ -457,8 +442,8 @@ CLAIMS = (
             _gain, SGD_FIXED, SGD_FIXED_SAM, column="validation_accuracy", sizes=SMALL
         ),
     ),
-    _claim(
-        "fixed-sam-small",
+    Claim(
+        id="surlemont-fixed-sam-small",
         figure="figure-7",
         locator=SUMMARY,
         statement="With the learning rate fixed, SAM lowers the sharpness at B = 32 and 64.",
@@ -466,8 +451,8 @@ CLAIMS = (
         rule=above(1.1, ratios=True),
         statistic=_compare(_ratio, SGD_FIXED, SGD_FIXED_SAM, sizes=SMALL),
     ),
-    _claim(
-        "fixed-sam-large",
+    Claim(
+        id="surlemont-fixed-sam-large",
         figure="figure-7",
         locator=SUMMARY,
         statement="With the learning rate fixed, SAM does not lower it at B = 128, 256 and 512.",
@@ -475,8 +460,8 @@ CLAIMS = (
         rule=below(1.1, ratios=True),
         statistic=_compare(_ratio, SGD_FIXED, SGD_FIXED_SAM, sizes=MIDDLE, drop_untrained=True),
     ),
-    _claim(
-        "dropout-explains",
+    Claim(
+        id="surlemont-dropout-explains",
         figure="dropout",
         locator=CITED_CODE,
         statement="SAM with dropout switched off, as in the cited code, divides the sharpness at "
@@ -486,8 +471,8 @@ CLAIMS = (
         rule=about(9, factor=1.5),
         statistic=_compare(_ratio, SGD, NO_DROPOUT_SAM, sizes=(32,)),
     ),
-    _claim(
-        "dropout-alone",
+    Claim(
+        id="surlemont-dropout-alone",
         figure="dropout",
         locator=CITED_CODE,
         statement="Switching dropout off lowers the sharpness at B = 32 and 64 without any SAM.",
@@ -496,8 +481,8 @@ CLAIMS = (
         rule=above(1, ratios=True),
         statistic=_compare(_ratio, SGD, NO_DROPOUT, sizes=SMALL),
     ),
-    _claim(
-        "sam-without-dropout",
+    Claim(
+        id="surlemont-sam-without-dropout",
         figure="dropout",
         locator=f"{CITED_CODE}; added after its runs were seen",
         statement="With dropout off in both, SAM divides the sharpness at B = 32 by about nine.",
@@ -506,8 +491,8 @@ CLAIMS = (
         rule=about(9, factor=1.5),
         statistic=_compare(_ratio, NO_DROPOUT, NO_DROPOUT_SAM, sizes=(32,)),
     ),
-    _claim(
-        "sam-doubles-time",
+    Claim(
+        id="surlemont-sam-doubles-time",
         figure="runtime",
         locator=RUNTIME,
         statement="SAM about doubles the time per epoch at every batch size.",
@@ -516,8 +501,8 @@ CLAIMS = (
         rule=about(2, factor=1.15),
         statistic=_timed(_ratio_farthest_from_two),
     ),
-    _claim(
-        "large-batch-faster",
+    Claim(
+        id="surlemont-large-batch-faster",
         figure="runtime",
         locator=RUNTIME,
         statement="Larger batches take less time per epoch.",
@@ -525,8 +510,8 @@ CLAIMS = (
         rule=below(1, ratios=True),
         statistic=_timed(lambda plain, sam: _last_over_first(plain)),
     ),
-    _claim(
-        "larger-rho",
+    Claim(
+        id="surlemont-larger-rho",
         figure="rho",
         locator="section V, an open question",
         statement="Asked there: a larger rho changes (here: lowers) the largest batch's sharpness.",
