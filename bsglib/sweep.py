@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from bsglib import runtime
@@ -195,9 +196,8 @@ def _trajectory(run: Run, measure: Measure, store: Store) -> dict[str, list]:
 
 
 def _surface(run: Run, measure: Measure, store: Store) -> dict[str, list]:
-    dataset, options = dataset_of(run.config).to(runtime.device()), dict(measure.options)
-    x = dataset.as_input(dataset.train.x[: measure.examples], DTYPES[run.config.dtype])
-    model, partial = run.model().to(runtime.device()), f"{measure.file}.partial"
+    model, x, y = _on_training_set(run, measure.examples)
+    options, partial = dict(measure.options), f"{measure.file}.partial"
     seeds = options.pop("seeds")
     directions = [filter_normalized_direction(model, seed=seed) for seed in seeds]
     done: dict[tuple[int, ...], float] = {}
@@ -212,7 +212,6 @@ def _surface(run: Run, measure: Measure, store: Store) -> dict[str, list]:
             store.write_json(run.id, partial, {"points": [[list(i), v] for i, v in done.items()]})
             saved_at = time.monotonic()
 
-    y = dataset.train.y[: measure.examples]
     surface = loss_surface(model, x, y, directions=directions, done=done, on_point=keep, **options)
     store.remove(run.id, partial)
     b = [0.0] if surface.b is None else surface.b.tolist()
@@ -235,11 +234,15 @@ ROWS = {
 }
 
 
-def _measure(run: Run, measure: Measure, store: Store) -> dict[str, Any]:
+def _on_training_set(run: Run, examples: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """Return a run's network and its first training examples, on the device."""
     dataset = dataset_of(run.config).to(runtime.device())
-    x = dataset.as_input(dataset.train.x[: measure.examples], DTYPES[run.config.dtype])
-    y = dataset.train.y[: measure.examples]
-    model = run.model().to(runtime.device())
+    x = dataset.as_input(dataset.train.x[:examples], DTYPES[run.config.dtype])
+    return run.model().to(runtime.device()), x, dataset.train.y[:examples]
+
+
+def _measure(run: Run, measure: Measure, store: Store) -> dict[str, Any]:
+    model, x, y = _on_training_set(run, measure.examples)
     return dataclasses.asdict(MEASURES[measure.name](model, x, y, **measure.options))
 
 

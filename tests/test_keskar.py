@@ -372,11 +372,11 @@ def test_a_network_that_is_not_in_the_profile_or_not_at_hand_is_told(stated, mon
     assert why_not(results, "c2-gap") == "no C2 in this profile"
     there = ~stated.runs["arm"].str.startswith("C3")
     results = changed(stated, stated.runs[there])
-    monkeypatch.setattr(claims, "at_hand", lambda name: False)
+    monkeypatch.setattr(protocol, "at_hand", lambda name: False)
     assert why_not(results, "c3-gap") == (
         "C3: cifar100 is not at hand, `bsg data cifar100` fetches it"
     )
-    monkeypatch.setattr(claims, "at_hand", lambda name: True)
+    monkeypatch.setattr(protocol, "at_hand", lambda name: True)
     assert why_not(results, "c3-gap") == "0 of 6 runs of C3, SB and C3, LB"
     network = p.networks["C1"].model_copy(update={"switch_epochs": []})
     results = world(p=p.model_copy(update={"networks": {"C1": network}}))
@@ -620,7 +620,7 @@ def test_the_scope_and_the_networks_say_what_is_here(monkeypatch):
     p = parameters()
     assert views.scope(p).loc["optimizer", "here"] == "Adam, 0.001 at every batch size"
     assert (views.scope(p)["why"].str.len() > 0).all()
-    monkeypatch.setattr(views, "at_hand", lambda name: False)
+    monkeypatch.setattr(protocol, "at_hand", lambda name: False)
     table = views.networks(p)
     assert table.index.tolist() == list(published.NETWORKS)
     assert table.loc["F1", "data"] == "mnist", "it would be downloaded"

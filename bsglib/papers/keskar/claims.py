@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from bsglib.claims import Claim, Measured, VerdictTable, above, below, verdict_table
-from bsglib.data import at_hand
 from bsglib.papers import Results, per_seed
 from bsglib.papers.keskar import published
 from bsglib.papers.keskar.protocol import (
@@ -52,8 +51,8 @@ def absence(results: Results, name: str, *kinds: str) -> str | None:
     if name not in networks:
         return f"no {name} in this profile"
     n = len(results.of(*(label(name, kind) for kind in kinds)))
-    dataset = networks[name].dataset
-    if not n and networks[name].optional and not at_hand(dataset):
+    if not n and not networks[name].computable:
+        dataset = networks[name].dataset
         return f"{name}: {dataset} is not at hand, `bsg data {dataset}` fetches it"
     arms = " and ".join(label(name, kind) for kind in kinds)
     planned = sum(results.planned.get(label(name, kind), 0) for kind in kinds)
@@ -62,31 +61,39 @@ def absence(results: Results, name: str, *kinds: str) -> str | None:
     return f"{n} of {planned} runs of {arms}" if n < planned else None
 
 
+def _unfit(runs: pd.DataFrame) -> str | None:
+    return _diverged(runs) or _untrained(runs)
+
+
 def _judged(
     name: str,
     kinds: tuple[str, ...],
     value: Callable[[Results, pd.DataFrame], Measured],
     *,
-    trained: bool = True,
+    unfit: Callable[[pd.DataFrame], str | None] = _unfit,
 ) -> Statistic:
-    """Return a statistic that is taken when all runs of some arms are there, and none diverged.
+    """Return a statistic that is taken when all runs of some arms are there, and fit for it.
 
     Args:
         name: of the network.
         kinds: of the arms.
         value: of the runs.
-        trained: whether all runs have to be trained, too.
+        unfit: says why runs cannot be judged, None if they can.
     """
 
     def statistic(results: Results) -> Measured:
         if why := absence(results, name, *kinds):
             return Measured(not_testable=why)
         runs = of(results, name, *kinds)
-        if why := _diverged(runs) or (_untrained(runs) if trained else None):
+        if why := unfit(runs):
             return Measured(not_testable=why)
         return value(results, runs)
 
     return statistic
+
+
+def _left_to_value(runs: pd.DataFrame) -> None:
+    """Let the statistic itself say which of the runs it takes, and whether they are fit."""
 
 
 def _diverged(runs: pd.DataFrame) -> str | None:
@@ -160,7 +167,7 @@ def _trains(name: str) -> Statistic:
             return Measured(not_testable=why)
         return Measured(tuple(_difference(small["train_accuracy"], large["train_accuracy"])))
 
-    return _judged(name, (SB, LB), value, trained=False)
+    return _judged(name, (SB, LB), value, unfit=_diverged)
 
 
 def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -195,9 +202,10 @@ CONDITIONS = {
 }
 
 
-def compared(results: Results, name: str, condition: Condition) -> tuple[pd.DataFrame, str | None]:
-    """Return the runs that a condition compares, and why that is no comparison, None if it is."""
-    everything = of(results, name, condition.kind)
+def compared(
+    results: Results, name: str, condition: Condition, everything: pd.DataFrame
+) -> tuple[pd.DataFrame, str | None]:
+    """Return the runs of an arm that a condition compares, and why that is no comparison, if so."""
     runs = condition.chosen(everything)
     why = _diverged(runs if condition.kind == RATES else everything) or _untrained(runs)
     if not why and condition.kind == LOSS:
@@ -208,10 +216,8 @@ def compared(results: Results, name: str, condition: Condition) -> tuple[pd.Data
 
 
 def _rival(name: str, condition: Condition, by: Pair, column: str) -> Statistic:
-    def statistic(results: Results) -> Measured:
-        if why := absence(results, name, condition.kind):
-            return Measured(not_testable=why)
-        runs, why = compared(results, name, condition)
+    def value(results: Results, runs: pd.DataFrame) -> Measured:
+        runs, why = compared(results, name, condition, runs)
         if why:
             return Measured(not_testable=why)
         small, large = pairs(results, name, runs)
@@ -220,7 +226,7 @@ def _rival(name: str, condition: Condition, by: Pair, column: str) -> Statistic:
             note = f"rates {small['base_lr'].iloc[0]:g}, {large['base_lr'].iloc[0]:g}; {note}"
         return Measured(tuple(by(small[column], large[column])), note=note)
 
-    return statistic
+    return _judged(name, (condition.kind,), value, unfit=_left_to_value)
 
 
 def _rank_against_size(name: str, column: str) -> Statistic:
@@ -247,16 +253,14 @@ def _switched(name: str, column: str, by: Callable[[pd.DataFrame], pd.Series]) -
 def _evolution(name: str, *, large: bool) -> Statistic:
     """Kendall's correlation of sharpness and training loss over the epochs of each seed."""
 
-    def statistic(results: Results) -> Measured:
-        if why := absence(results, name, EVOLUTION):
-            return Measured(not_testable=why)
-        runs = pairs(results, name, of(results, name, EVOLUTION))[large]
+    def value(results: Results, runs: pd.DataFrame) -> Measured:
+        runs = pairs(results, name, runs)[large]
         if why := _diverged(runs):
             return Measured(not_testable=why)
         seeds = runs.groupby(level="seed")
         return Measured(tuple(float(kendall(r["train_loss"], r[SHARPNESS])) for _, r in seeds))
 
-    return statistic
+    return _judged(name, (EVOLUTION,), value, unfit=_left_to_value)
 
 
 GRID = ("batch_size", "base_lr")  # what a configuration is
@@ -295,9 +299,7 @@ def granulated(runs: pd.DataFrame, column: str, along: tuple[str, ...] = GRID) -
 
 
 def _correlation(name: str, column: str) -> Statistic:
-    def statistic(results: Results) -> Measured:
-        if why := absence(results, name, SIZES, RATES):
-            return Measured(not_testable=why)
+    def value(results: Results, runs: pd.DataFrame) -> Measured:
         runs = configurations(results, name)
         n = runs.groupby(list(GRID)).ngroups
         if (found := granulated(runs, column)) is None:
@@ -305,7 +307,7 @@ def _correlation(name: str, column: str) -> Statistic:
             return Measured(not_testable=why)
         return Measured(interval=found, note=f"{n} trained configurations, bootstrap over starts")
 
-    return statistic
+    return _judged(name, (SIZES, RATES), value, unfit=_left_to_value)
 
 
 def rises(results: Results, name: str) -> pd.DataFrame:
@@ -331,7 +333,8 @@ def _line(name: str, *, agree: bool = False) -> Statistic:
     """Rise around LB minus that around SB; or whether its sign is that of the metric, +1 or -1."""
 
     def value(results: Results, runs: pd.DataFrame) -> Measured:
-        if results.parameters.line_points % 12 != 1:
+        steps = STEP / 3 * (results.parameters.line_points - 1)  # from a point to the next
+        if steps != round(steps):
             return Measured(not_testable=f"the line has no points {STEP:g} from its ends")
         table = rises(results, name)
         difference = table[LB] - table[SB]

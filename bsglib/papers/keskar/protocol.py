@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from bsglib.data import at_hand
 from bsglib.papers import StudyParameters
 from bsglib.papers.keskar.published import NETWORKS
 from bsglib.params import NotNegative, Parameters, Positive, PositiveFloat, RunConfig, distinct
@@ -46,6 +47,11 @@ class Network(Parameters):
     lrs: Annotated[list[PositiveFloat], AfterValidator(distinct)] = []  # to choose from per batch
     equal_updates_epochs: int | None = Field(default=None, gt=0)  # of the small batch
     equal_loss: float | None = Field(default=None, gt=0)  # training loss at which runs stop
+
+    @property
+    def computable(self) -> bool:
+        """Return whether its data are at hand, or have to be."""
+        return not self.optional or at_hand(self.dataset)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

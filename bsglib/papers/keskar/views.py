@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import pandas as pd
 
 from bsglib.claims import show
-from bsglib.data import at_hand
 from bsglib.papers import Results
 from bsglib.papers.keskar import published
 from bsglib.papers.keskar.claims import (
@@ -111,11 +110,10 @@ def networks(p: KeskarParameters) -> pd.DataFrame:
             rows.append({"network": name, "data": "not in this profile"})
             continue
         size = "all" if network.train_size is None else f"{network.train_size:,}"
-        missing = network.optional and not at_hand(network.dataset)
         rows.append(
             {
                 "network": name,
-                "data": network.dataset + ": not at hand" * missing,
+                "data": network.dataset + ": not at hand" * (not network.computable),
                 "training examples": size,
                 "width": f"{network.width:g}",
                 "dropout": "as the paper" if network.dropout is None else f"{network.dropout:g}",
@@ -172,12 +170,9 @@ def _beside(results: Results, stated: dict, columns: list) -> pd.DataFrame:
 
 
 def _missing(results: Results, name: str) -> str:
-    network = results.parameters.networks.get(name)
-    if network is None:
+    if (network := results.parameters.networks.get(name)) is None:
         return "not in this profile"
-    if network.optional and not at_hand(network.dataset):
-        return "data not at hand"
-    return "not computed yet"
+    return "not computed yet" if network.computable else "data not at hand"
 
 
 def _mean_and_deviation(values: pd.Series) -> str:
@@ -264,7 +259,8 @@ def rivals(results: Results) -> pd.DataFrame:
         reasons = {}
         for condition in CONDITIONS.values():
             if not absence(results, name, condition.kind):
-                runs, why = compared(results, name, condition)
+                arm = of(results, name, condition.kind)
+                runs, why = compared(results, name, condition, arm)
                 tables[condition.words], reasons[condition.words] = runs, why or ""
         for words, runs in tables.items():
             small, large = pairs(results, name, runs)
