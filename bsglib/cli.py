@@ -25,7 +25,7 @@ from bsglib.papers import (
 from bsglib.params import ROOT, ParameterError, RunConfig, nearest, parse, resolve
 from bsglib.runtime import cores
 from bsglib.store import Store, StoreError
-from bsglib.sweep import Entry, SweepError, is_stored, megabytes, seconds, sweep
+from bsglib.sweep import Entry, SweepError, megabytes, seconds, sweep
 
 STUDIES = {study.name: study for study in (keskar.study, surlemont.study)}
 REPORTS, README = ROOT / "reports", ROOT / "README.md"
@@ -128,12 +128,13 @@ def compute(
     part: Annotated[int | None, typer.Option(help="only this part of the design")] = None,
     time_limit: Annotated[float | None, typer.Option(help="minutes, then stop cleanly")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would take")] = False,
+    again: Annotated[bool, typer.Option("--again", help="also what is published")] = False,
 ) -> None:
-    """Train and measure what a study's profile names and the store does not have."""
+    """Train and measure what a study's profile names and is neither stored nor published."""
     (chosen,) = _studies([study])
     given = {"store": store, "workers": workers, "scheduler": scheduler}
     parameters = _parameters(chosen, profile, **given)
-    todo, entries = _missing(chosen, parameters, part)
+    todo, entries = _missing(chosen, parameters, part, again=again)
     typer.echo(f"{study}, {profile}: {len(entries)} runs, {len(todo)} to compute")
     if dry_run:
         processes = max(1, cores() if parameters.workers is None else parameters.workers)
@@ -152,7 +153,7 @@ def compute(
     )
     if left:
         typer.echo(f"time limit: {len(left)} runs left, the same command goes on")
-    elif _missing(chosen, parameters, None)[0]:
+    elif _missing(chosen, parameters, None, again=again)[0]:
         typer.echo("this part is complete, others are not")
     else:
         chosen.run(parameters)  # the times per epoch, on a quiet machine
@@ -161,7 +162,7 @@ def compute(
 
 @commands.command()
 def status(studies: Names = None, store: StoreFolder = None) -> None:
-    """Show how many runs of each study and profile are stored, part by part."""
+    """Show how many runs of each study and profile are stored or published, part by part."""
     for study in _studies(studies):
         for file in sorted((ROOT / "params" / study.name).glob("*.yaml")):
             parameters = _parameters(study, file.stem, store=store)
@@ -263,15 +264,16 @@ def _yaml(file: Path) -> dict:
         raise ParameterError(f"parameter file {file}: {error}") from error
 
 
-def _missing(study: Study, parameters: StudyParameters, part: int | None):
-    entries: list[Entry] = study.design(parameters)
+def _missing(
+    study: Study, parameters: StudyParameters, part: int | None, *, again: bool = False
+) -> tuple[list[Entry], list[Entry]]:
+    """Return the entries of a part, of all parts if None: the missing ones, and all."""
+    entries = [entry for entry in study.design(parameters) if entry.computable]
     parts = sorted({entry.part for entry in entries})
     if part is not None and part not in parts:
         raise ParameterError(f"part {part}: {study.name} has parts {parts}")
-    entries = [entry for entry in entries if part in (None, entry.part)]
-    store = store_of(parameters)
-    entries = [entry for entry in entries if entry.computable]
-    return [entry for entry in entries if not is_stored(entry, store)], entries
+    missing = study.missing(parameters, again=again)
+    return tuple([e for e in some if part in (None, e.part)] for some in (missing, entries))
 
 
 @contextlib.contextmanager

@@ -140,6 +140,10 @@ def test_a_study_from_compute_over_export_to_a_report_that_needs_no_runs(
     results = tmp_path / "reports" / "results" / "tiny" / "surlemont_sam"
     runs = pd.read_csv(results / "runs.csv")
     assert len(runs) == RUNS and runs["keskar_sharpness"].notna().all()
+    for options, todo in (([], 0), (["--again"], RUNS)):
+        empty = [*options, "--dry-run", "--store", str(tmp_path / "empty")]
+        status, printed = bsg("compute", *study, *empty)
+        assert f"{RUNS} runs, {todo} to compute" in printed, "published runs count as computed"
 
     parameters = cli._parameters(surlemont.study, tiny_profile, store=str(tmp_path / "empty"))
     rebuilt = surlemont.study.run(parameters.model_copy(update={"compute": False}))

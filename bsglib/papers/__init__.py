@@ -17,7 +17,7 @@ from bsglib.claims import Claim, Verdict, VerdictTable, verdict, verdict_table
 from bsglib.data import checksum
 from bsglib.params import ROOT, ParameterError, Parameters, RunConfig, digest, nearest, resolve
 from bsglib.store import Store
-from bsglib.sweep import Entry, stored_measure, sweep
+from bsglib.sweep import Entry, is_stored, stored_measure, sweep
 from bsglib.timing import stored_epoch_times
 from bsglib.train import stored_run
 
@@ -74,7 +74,7 @@ class Study:
         """
         runtime.single_thread()
         store = store_of(parameters)
-        exported = read_export(export_folder(parameters.profile, self.name))
+        exported = self._exported(parameters)
 
         def known(entry: Entry) -> Numbers | None:
             return _stored(entry, store) or exported.find(entry)
@@ -103,6 +103,20 @@ class Study:
             planned=Counter(entry.arm for entry in entries),
             computed=len(todo) if parameters.compute else 0,
         )
+
+    def missing(self, parameters: StudyParameters, *, again: bool = False) -> list[Entry]:
+        """Return the entries that can be computed here and are neither stored nor exported.
+
+        Args:
+            parameters: of this study.
+            again: exported ones are missing, too, if they are not stored.
+        """
+        store, exported = store_of(parameters), self._exported(parameters)
+        left = [e for e in self.design(parameters) if e.computable and not is_stored(e, store)]
+        return [entry for entry in left if again or exported.find(entry) is None]
+
+    def _exported(self, parameters: StudyParameters) -> "Export":
+        return read_export(export_folder(parameters.profile, self.name))
 
     def _timings(self, parameters, store, exported: "Export") -> pd.DataFrame:
         plan = self.timing(parameters)
