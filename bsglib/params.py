@@ -66,7 +66,9 @@ class RunConfig(Parameters):
     target_loss: float | None = Field(default=None, gt=0)  # running loss at which training stops
     first_epochs: int = Field(default=0, ge=0)  # of all; after them the optimizer starts anew
     first_batch_size: int | None = Field(default=None, gt=0)  # in them
-    evaluate: Literal["every", "log"] = "every"  # epochs at which whole sets are evaluated
+    # Epochs at which whole sets are evaluated; "validation": that set at every epoch, all of them
+    # at log-spaced ones, the last, and the one whose weights are kept.
+    evaluate: Literal["every", "log", "validation"] = "every"
     dtype: Literal["float64", "float32", "bfloat16"] = "float32"
     seed: int = Field(default=0, ge=0)
 
@@ -88,11 +90,11 @@ class RunConfig(Parameters):
                 f"parameter 'keep' = 'best': needs 'patience_on' = 'validation_loss', found "
                 f"{self.patience_on!r}"
             )
-        known = self.evaluate == "every" and self.validation_fraction > 0
+        known = self.evaluate != "log" and self.validation_fraction > 0
         if self.patience_on == "validation_loss" and not known:
             raise ValueError(
-                "parameter 'patience_on' = 'validation_loss': needs 'evaluate' = 'every' and a "
-                f"'validation_fraction' above 0, found {self.evaluate!r} and "
+                "parameter 'patience_on' = 'validation_loss': needs 'evaluate' = 'every' or "
+                f"'validation' and a 'validation_fraction' above 0, found {self.evaluate!r} and "
                 f"{self.validation_fraction}"
             )
         return self

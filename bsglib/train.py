@@ -8,6 +8,7 @@ import logging
 import math
 import platform
 import time
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +37,7 @@ TRAINING_VERSION = "2"  # raise it when the numbers of the same config change
 CHUNK_SIZE = 128  # examples per forward pass on a CPU: activations stay in its cache
 CHECKPOINT_EVERY_S = 20.0
 PATH = "path.safetensors"
+SPLITS = "train", "validation", "test"
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 
 
@@ -176,8 +178,8 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
         saved_at, stopped = time.monotonic(), _stopped(state, config)
         while not stopped:
             _train_epoch(state, config, dataset)
-            if _evaluated(len(state.history), config):
-                state.history[-1] |= _metrics(state, dataset)
+            if splits := _evaluated(len(state.history), config):
+                state.history[-1] |= _metrics(state, dataset, splits)
             _judge(state, config)
             stopped = _stopped(state, config)
             if stopped and "train_loss" not in state.history[-1]:
@@ -190,6 +192,8 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
                 saved_at = time.monotonic()
     if state.kept and stopped != "diverged":
         state.model.load_state_dict(state.kept)
+        if "train_loss" not in (kept := state.history[state.kept_epoch - 1]):
+            kept |= _metrics(state, dataset)
     if has_batch_norm(state.model) and stopped != "diverged":
         _reestimate(state.model, dataset)
     return _finish(config, dataset, identity, store, state, stopped)
@@ -380,34 +384,37 @@ def _stopped(state: _State, config: RunConfig) -> str | None:
     return "epochs" if len(state.history) >= config.epochs else None
 
 
-def _evaluated(epoch: int, config: RunConfig) -> bool:
-    """Every epoch, or at 1, 2, 3, 4, 6, 8, 11, 16, ...: a factor of the square root of 2."""
-    return config.evaluate == "every" or _log_spaced(epoch)
+def _evaluated(epoch: int, config: RunConfig) -> tuple[str, ...]:
+    """Return the sets that are evaluated after an epoch."""
+    if config.evaluate == "every" or _log_spaced(epoch):
+        return SPLITS
+    return ("validation",) if config.evaluate == "validation" else ()
 
 
 def _log_spaced(epoch: int) -> bool:
+    """Return whether an epoch is 1, 2, 3, 4, 6, 8, 11, 16, ...: factors of about 1.4."""
     return epoch in {round(2 ** (k / 2)) for k in range(40)}
 
 
-def _metrics(state: _State, dataset: Dataset) -> dict[str, float]:
-    """Return loss and accuracy on every split, batch norm on statistics of the training set.
+def _metrics(state: _State, dataset: Dataset, splits: Sequence[str] = SPLITS) -> dict[str, float]:
+    """Return loss and accuracy on some splits, batch norm on statistics of the training set.
 
     The running averages lag behind by as many updates as they are long, whole epochs of a large
     batch: what they give stands beside, and is no generalization gap.
     """
-    row = _evaluated_on_all(state.model, dataset)
+    row = _evaluated_on(splits, state.model, dataset)
     if not has_batch_norm(state.model):
         return row
     model = deepcopy(state.model)
     _reestimate(model, dataset)
     before = {f"{name}_before_reestimation": value for name, value in row.items()}
-    return _evaluated_on_all(model, dataset) | before
+    return _evaluated_on(splits, model, dataset) | before
 
 
-def _evaluated_on_all(model: nn.Module, dataset: Dataset) -> dict[str, float]:
+def _evaluated_on(splits: Sequence[str], model: nn.Module, dataset: Dataset) -> dict[str, float]:
     as_input = partial(dataset.as_input, dtype=next(model.parameters()).dtype)
     row = {}
-    for name in ("train", "validation", "test"):
+    for name in splits:
         split = getattr(dataset, name)
         if len(split):
             metrics = evaluate(model, split.x, split.y, as_input=as_input)

@@ -359,6 +359,17 @@ def test_patience_may_look_at_the_validation_loss(tiny):
     assert len(run.history) == run.result["kept_epoch"] + 3
 
 
+def test_only_the_validation_part_is_evaluated_where_it_alone_decides(tiny):
+    config = tiny(epochs=10, base_lr=1.0, momentum=0.9, **BEST)
+    run, full = (train(config.model_copy(update={"evaluate": e})) for e in ("validation", "every"))
+    assert run.kept.equals(full.kept), "all sets are evaluated where the weights are kept"
+    assert run.history["validation_loss"].equals(full.history["validation_loss"])
+    evaluated = set(run.history["epoch"][run.history["test_loss"].notna()])
+    assert evaluated == {1, 2, 3, 4, 6, 8, 10} | {run.result["kept_epoch"]}
+    there = run.history[run.history["epoch"].isin(evaluated)]
+    assert there.equals(full.history.loc[there.index])
+
+
 def test_the_last_weights_are_kept_unless_the_best_are_asked_for(tiny):
     run = train(tiny(epochs=3))
     assert run.result["kept_epoch"] == 3
