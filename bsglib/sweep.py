@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from bsglib import runtime
 from bsglib.data import at_hand, checksum
+from bsglib.gradients import gradient_agreement
 from bsglib.landscape import (
     filter_normalized_direction,
     interpolate,
@@ -62,6 +63,8 @@ class Measure:
     - "distances": of the kept weights from the initial ones, layer by layer; "whole" for all.
     - "update_norms": their quantiles, of a run with `record_path`.
     - "trajectory": the recorded weights in the plane of their two leading principal directions.
+    - "gradient_agreement": norms of the mean gradients of batches drawn from the first training
+      examples, by the `batch_sizes` in its options.
     - "loss_surface": along filter-normalized directions of the `seeds` in its options; goes on
       where it was interrupted.
     """
@@ -195,6 +198,12 @@ def _trajectory(run: Run, measure: Measure, store: Store) -> dict[str, list]:
     return {"rows": [{"epoch": epoch, "a": a, "b": b} | shares for epoch, (a, b) in columns]}
 
 
+def _agreement(run: Run, measure: Measure, store: Store) -> dict[str, list]:
+    model, x, y = _on_training_set(run, measure.examples)
+    found = gradient_agreement(model, x, y, **measure.options)
+    return {"rows": found.rows().to_dict("records")}
+
+
 def _surface(run: Run, measure: Measure, store: Store) -> dict[str, list]:
     model, x, y = _on_training_set(run, measure.examples)
     options, partial = dict(measure.options), f"{measure.file}.partial"
@@ -230,6 +239,7 @@ ROWS = {
     "distances": _distances,
     "update_norms": _update_norms,
     "trajectory": _trajectory,
+    "gradient_agreement": _agreement,
     "loss_surface": _surface,
 }
 

@@ -16,6 +16,7 @@ from bsglib import sweep as module
 from bsglib import train as train_module
 from bsglib.data import load
 from bsglib.evaluate import evaluate
+from bsglib.gradients import gradient_agreement
 from bsglib.params import RunConfig
 from bsglib.sharpness import keskar_sharpness
 from bsglib.store import Store
@@ -194,6 +195,17 @@ def test_a_trajectory_ends_in_the_origin_of_its_plane(store):
     length = float((run.path["weights.0"] - run.path["weights.4"]).norm())
     assert np.hypot(*rows[["a", "b"]].iloc[0]) <= length * (1 + 1e-9)
     assert 0.5 < rows["explained_a"].iloc[0] + rows["explained_b"].iloc[0] <= 1 + 1e-9
+
+
+def test_gradients_are_those_of_the_last_weights_and_first_training_examples(store):
+    options = {"batch_sizes": [1, 8], "draws": 3, "seed": 2}
+    measure = Measure("gradient_agreement", 20, options)
+    run, rows = rows_of(Entry(config(), (measure,)), store, "gradient_agreement")
+    dataset = load("digits", train_size=50)
+    x, y = dataset.as_input(dataset.train.x[:20], torch.float64), dataset.train.y[:20]
+    found = gradient_agreement(run.model(), x, y, **options).rows()
+    pd.testing.assert_frame_equal(rows, found, check_exact=True, check_like=True)
+    assert rows["examples"].tolist() == [1, 8] and set(rows["n"]) == {20}
 
 
 def test_what_was_not_recorded_cannot_be_measured(store):

@@ -1,0 +1,258 @@
+"""Tests of bsglib.gradients."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_same_state, state_of
+from torch import nn
+
+from bsglib import models
+from bsglib.gradients import expected_norm, gradient_agreement
+
+N = 7
+
+
+def squared(outputs, y):
+    return ((outputs[:, 0] - y) ** 2).sum() / 2
+
+
+def linear(n=N):
+    """A linear model, data, and the gradients [n, p] of its squared loss: residual times input."""
+    torch.manual_seed(5)
+    model = nn.Linear(3, 1).double()
+    x, y = torch.randn(n, 3, dtype=torch.float64), torch.randn(n, dtype=torch.float64)
+    with torch.no_grad():
+        residuals = model(x)[:, 0] - y
+    inputs = torch.cat([x, torch.ones(n, 1, dtype=torch.float64)], dim=1)
+    return model, x, y, (residuals[:, None] * inputs).numpy()
+
+
+def classifier(n=N):
+    """A network with batch norm, dropout, a frozen weight and mixed modes, and data."""
+    torch.manual_seed(4)
+    model = nn.Sequential(
+        nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 3)
+    ).double()
+    x, y = torch.randn(n, 4, dtype=torch.float64) * 2 + 1, torch.randint(3, (n,))
+    nn.functional.cross_entropy(model(x), y).backward()
+    model[0].bias.grad = None
+    model[4].bias.requires_grad_(False)
+    model[3].eval()
+    return model, x, y
+
+
+def one_by_one(model, x, y):
+    """Gradients [n, p] of cross-entropy, example by example, in evaluation mode."""
+    model.eval().requires_grad_(True)
+    rows = []
+    for i in range(len(y)):
+        model.zero_grad()
+        nn.functional.cross_entropy(model(x[i : i + 1]), y[i : i + 1]).backward()
+        rows.append(torch.cat([w.grad.reshape(-1) for w in model.parameters()]))
+    return torch.stack(rows).numpy()
+
+
+def cosines(gradients):
+    units = gradients / np.linalg.norm(gradients, axis=1, keepdims=True)
+    return [u @ v for u, v in itertools.combinations(units, 2)]
+
+
+def brute_force(gradients, size):
+    """Norms of the mean gradients of all batches of a size."""
+    batches = itertools.combinations(range(len(gradients)), size)
+    return np.array([np.linalg.norm(gradients[list(b)].mean(axis=0)) for b in batches])
+
+
+def assert_agrees(found, gradients):
+    mean = gradients.mean(axis=0)
+    assert found.full_norm == pytest.approx(np.linalg.norm(mean), rel=1e-12)
+    covariance = np.cov(gradients.T, bias=True)
+    assert found.trace == pytest.approx(np.trace(covariance), rel=1e-12)
+    assert found.cosine == pytest.approx(np.mean(cosines(gradients)), rel=1e-11)
+
+
+def test_of_a_linear_model_all_is_known_in_closed_form():
+    model, x, y, gradients = linear()
+    found = gradient_agreement(model, x, y, batch_sizes=[1, N], loss=squared)
+    assert_agrees(found, gradients)
+    np.testing.assert_allclose(found.norms[N], found.full_norm, rtol=1e-12)
+    single = np.linalg.norm(gradients, axis=1)
+    assert np.isclose(found.norms[1][:, None], single, rtol=1e-12).any(axis=1).all()
+
+
+def test_of_a_classifier_it_is_what_a_loop_over_examples_finds():
+    model, x, y = classifier()
+    found = gradient_agreement(model, x, y, batch_sizes=[2])
+    assert_agrees(found, one_by_one(model, x, y))
+
+
+def test_of_a_convolutional_network_too():
+    model = models.build("chang", (1, 8, 8), 2, width=0.25, blocks=2)
+    x, y = torch.rand(5, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 1])
+    found = gradient_agreement(model, x, y, batch_sizes=[2])
+    assert_agrees(found, one_by_one(model, x, y))
+
+
+@pytest.mark.parametrize("size", range(1, N + 1))
+def test_the_prediction_is_the_mean_square_over_all_batches(size):
+    model, x, y, gradients = linear()
+    found = gradient_agreement(model, x, y, batch_sizes=[size], draws=400, loss=squared)
+    every = brute_force(gradients, size)
+    (row,) = found.rows().to_dict("records")
+    assert row["predicted"] ** 2 == pytest.approx((every**2).mean(), rel=1e-12)
+    assert every.min() * (1 - 1e-9) <= found.norms[size].min()
+    assert found.norms[size].max() <= every.max() * (1 + 1e-9)
+    error = 4 * every.std() / math.sqrt(400) + 1e-12
+    assert abs(row["norm"] - every.mean()) <= error, "drawn evenly among all batches"
+
+
+def test_a_row_holds_mean_root_mean_square_and_spread_of_the_draws():
+    model, x, y, _ = linear()
+    found = gradient_agreement(model, x, y, batch_sizes=[1, 3], draws=11, loss=squared)
+    rows = found.rows()
+    assert rows["examples"].tolist() == [1, 3] and set(rows["draws"]) == {11}
+    assert set(rows["n"]) == {N}
+    for row in rows.to_dict("records"):
+        norms = np.sort(found.norms[row["examples"]])
+        assert row["norm"] == pytest.approx(norms.mean())
+        assert row["norm_rms"] == pytest.approx(np.sqrt((norms**2).mean()))
+        assert (row["low"], row["high"]) == pytest.approx((norms[1], norms[9]))
+        assert [row[name] for name in ("full_norm", "trace", "cosine")] == [
+            found.full_norm, found.trace, found.cosine,
+        ]  # fmt: skip
+
+
+def test_equal_gradients_agree_and_opposite_ones_cancel():
+    model = nn.Linear(2, 1, bias=False).double()
+    nn.init.zeros_(model.weight)
+    x = torch.tensor([[1.0, 2.0]], dtype=torch.float64).expand(4, 2).contiguous()
+    same = torch.ones(4, dtype=torch.float64)
+    found = gradient_agreement(model, x, same, batch_sizes=[1, 2, 4], loss=squared)
+    assert found.cosine == pytest.approx(1) and found.trace == pytest.approx(0, abs=1e-12)
+    assert np.allclose([*found.norms.values()], math.sqrt(5))
+    both = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
+    found = gradient_agreement(model, x, both, batch_sizes=[4], loss=squared)
+    assert found.cosine == pytest.approx(-1 / 3)  # two pairs of six point the same way
+    assert np.allclose(found.norms[4], 0)
+    assert expected_norm(found.full_norm, found.trace, 4, 1) == pytest.approx(math.sqrt(5))
+
+
+def test_an_example_without_a_gradient_has_no_direction():
+    model, x, y, gradients = linear()
+    with torch.no_grad():
+        y[2] = model(x[2:3])[0, 0]
+    gradients[2] = 0
+    found = gradient_agreement(model, x, y, batch_sizes=[2], loss=squared)
+    left = np.delete(gradients, 2, axis=0)
+    assert found.cosine == pytest.approx(np.mean(cosines(left)), rel=1e-11)
+    assert found.trace == pytest.approx(np.trace(np.cov(gradients.T, bias=True)), rel=1e-12)
+    with torch.no_grad():
+        y[:] = model(x)[:, 0]
+        y[0] += 1
+    alone = gradient_agreement(model, x, y, batch_sizes=[2], loss=squared)
+    assert math.isnan(alone.cosine)
+
+
+def test_draws_follow_the_seed_and_not_the_other_sizes():
+    model, x, y, _ = linear(40)
+    first, again, other = (
+        gradient_agreement(model, x, y, batch_sizes=sizes, seed=seed, draws=5, loss=squared)
+        for sizes, seed in (([3, 8], 0), ([8], 0), ([8], 1))
+    )
+    assert np.array_equal(first.norms[8], again.norms[8])
+    assert not np.isclose(first.norms[8], other.norms[8]).any()
+    assert len(set(first.norms[8])) == 5
+    assert first.trace == other.trace and first.cosine == other.cosine
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3, 512])
+def test_neither_chunks_nor_the_mode_before_matter(chunk_size):
+    model, x, y = classifier()
+    before = gradient_agreement(model.train(), x, y, batch_sizes=[4], draws=3)
+    found = gradient_agreement(model.eval(), x, y, batch_sizes=[4], draws=3, chunk_size=chunk_size)
+    np.testing.assert_allclose(found.norms[4], before.norms[4], rtol=1e-11)
+    assert found.full_norm == pytest.approx(before.full_norm, rel=1e-11)
+
+
+def test_reestimated_statistics_are_those_of_all_examples():
+    model, x, y = classifier()
+    found = gradient_agreement(model, x, y, batch_sizes=[2], batch_norm="reestimate")
+    stored = gradient_agreement(model, x, y, batch_sizes=[2])
+    model[1].momentum = 1.0
+    model.train()(x)
+    assert_agrees(found, one_by_one(model, x, y))
+    assert found.trace != pytest.approx(stored.trace, rel=1e-3)
+
+
+@pytest.mark.parametrize("batch_norm", ["stored", "reestimate"])
+def test_the_network_is_left_as_it_was_also_after_an_exception(batch_norm):
+    model, x, y = classifier()
+    before = state_of(model)
+    gradient_agreement(model, x, y, batch_sizes=[2], batch_norm=batch_norm)
+    assert_same_state(model, before)
+    calls = itertools.count()
+
+    def failing(outputs, y):
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+        return nn.functional.cross_entropy(outputs, y, reduction="sum")
+
+    with pytest.raises(KeyboardInterrupt):
+        gradient_agreement(model, x, y, batch_sizes=[2], batch_norm=batch_norm, loss=failing)
+    assert_same_state(model, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_sizes": [0]}, r"batch_sizes = \[0\]: allowed are 1 to 7"),
+        ({"batch_sizes": [2, 8]}, r"batch_sizes = \[2, 8\]: allowed are 1 to 7"),
+        ({"batch_sizes": [2.5]}, r"batch_sizes = \[2.5\]"),
+        ({"batch_sizes": []}, r"batch_sizes = \[\]"),
+        ({"draws": 1}, "draws = 1: at least 2"),
+        ({"batch_norm": "batch"}, "batch_norm = 'batch': allowed are stored, reestimate"),
+        ({"loss": "cross_entropie"}, "unknown loss 'cross_entropie'.*cross_entropy"),
+    ],
+)
+def test_options_not_allowed_are_refused(options, message):
+    model, x, y = classifier()
+    before = state_of(model)
+    with pytest.raises(ValueError, match=message):
+        gradient_agreement(model, x, y, **{"batch_sizes": [2]} | options)
+    assert_same_state(model, before)
+
+
+def test_a_single_example_is_refused():
+    model, x, y = classifier()
+    with pytest.raises(ValueError, match="y has 1 examples: at least 2"):
+        gradient_agreement(model, x[:1], y[:1], batch_sizes=[1])
+
+
+def test_what_is_not_finite_or_not_fixed_is_refused():
+    model, x, y = classifier()
+    with torch.no_grad():
+        model[4].bias[0] = float("nan")
+    with pytest.raises(ValueError, match="the loss at the weights is nan"):
+        gradient_agreement(model, x, y, batch_sizes=[2])
+
+    class Root(nn.Module):  # a finite loss with an infinite slope
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+        def forward(self, x):
+            return (x @ self.weight.abs().sqrt())[:, None]
+
+    ones = torch.ones(3, 1, dtype=torch.float64)
+    with pytest.raises(ValueError, match="gradient of example 0"):
+        gradient_agreement(Root(), ones, ones[:, 0], batch_sizes=[2], loss=squared)
+
+    class Noisy(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + torch.rand(len(x), 1)
+
+    with pytest.raises(ValueError, match="two evaluations"):
+        gradient_agreement(Noisy(1, 1).double(), ones, ones[:, 0], batch_sizes=[2], loss=squared)
