@@ -133,13 +133,14 @@ def plot_against_batch_size(
     legend: bool = True,
     average: str = "mean",
 ) -> Axes:
-    """Draw a column of the runs against batch size: SGD as discs, SAM as open diamonds.
+    """Draw a column of the runs against batch size: SAM as open diamonds, others as discs.
 
     Small marks are seeds, large ones their average, joined in grey.
 
     Args:
         arms: name of each line and its runs, with batch_size and the column. Lines whose name
-            contains "SAM" are dashed with open diamonds.
+            contains "SAM" are dashed with open diamonds; of the others the first has discs, a
+            second open squares, a third open triangles.
         ax: where to draw.
         column: what to draw.
         label: of the y axis, with its unit.
@@ -154,21 +155,24 @@ def plot_against_batch_size(
     arms = {name: runs for name, runs in arms.items() if len(runs)}
     if not arms:
         return _nothing_yet(ax)
+    plain = [name for name in arms if "SAM" not in name]
     for name, runs in arms.items():
-        sam = "SAM" in name
+        sam = name not in plain
+        marker = "D" if sam else "os^"[plain.index(name)]
+        filled, dashes = marker == "o", (4, 2) if sam else ()
         rows = runs.assign(value=runs[column] * scale).replace([np.inf, -np.inf], np.nan)
         rows = rows.dropna(subset="value")
         centre = rows.groupby("batch_size")["value"].agg(average)
-        ax.plot(centre.index, centre, color=GREY, lw=1, dashes=(4, 2) if sam else (), zorder=1)
-        shift = 1.03 if sam else 1 / 1.03  # seeds of two arms side by side
+        ax.plot(centre.index, centre, color=GREY, lw=1, dashes=dashes, zorder=1)
+        shift = 1 / 1.03 if filled else 1.03  # seeds of two arms side by side
         for batch_size, seeds in rows.groupby("batch_size")["value"]:
-            style = {"marker": "D" if sam else "o", "mec": batch_colour(batch_size), "ls": ""}
-            style["mfc"] = "none" if sam else batch_colour(batch_size)
+            style = {"marker": marker, "mec": batch_colour(batch_size), "ls": ""}
+            style["mfc"] = batch_colour(batch_size) if filled else "none"
             if len(seeds) > 1:
                 ax.plot([batch_size * shift] * len(seeds), seeds, ms=2.2, alpha=0.6, **style)
             ax.plot(batch_size, centre[batch_size], ms=6, mew=1.6, zorder=3, **style)
-        style = {"marker": "D" if sam else "o", "mec": INK, "mfc": "none" if sam else INK}
-        ax.plot([], [], color=GREY, lw=1, dashes=(4, 2) if sam else (), label=name, **style)
+        style = {"marker": marker, "mec": INK, "mfc": INK if filled else "none"}
+        ax.plot([], [], color=GREY, lw=1, dashes=dashes, label=name, **style)
     sizes = sorted({b for runs in arms.values() for b in runs["batch_size"]})
     ax.set_xscale("log", base=2)
     _fixed_ticks(ax.xaxis, sizes)
@@ -616,6 +620,64 @@ def plot_conditions(
     ax.set_yticks(range(len(conditions)), conditions)
     ax.set_ylim(len(conditions) - 0.5, -0.5)
     ax.set_xlabel(label)
+    return ax
+
+
+def plot_by_layer(rows: pd.DataFrame, ax: Axes, *, column: str, label: str) -> Axes:
+    """Draw a column layer by layer, in their order, a line per batch size, named at its end.
+
+    Small marks are seeds, large ones their means.
+
+    Args:
+        rows: with layer, batch_size, seed and the column.
+        ax: where to draw.
+        column: what to draw.
+        label: of the y axis, with its unit.
+
+    Returns:
+        the axes.
+    """
+    if rows.empty:
+        return _nothing_yet(ax)
+    layers, ends = list(rows["layer"].unique()), []
+    for batch_size, of_size in rows.groupby("batch_size"):
+        colour, values = batch_colour(batch_size), of_size.groupby("layer")[column]
+        means = values.mean()[layers]
+        if of_size["seed"].nunique() > 1:
+            places = of_size["layer"].map(layers.index)
+            ax.plot(places, of_size[column], "o", ms=2.2, alpha=0.6, color=colour)
+        ax.plot(range(len(layers)), means, "-o", ms=4.5, color=colour)
+        ends.append((len(layers) - 1, float(means.iloc[-1]), batch_size))
+    ax.set_xticks(range(len(layers)), layers)
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel(label)
+    ax.figure.draw_without_rendering()  # settles the limits
+    _label_ends(ax, ends)
+    return ax
+
+
+def plot_ratio(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
+    """Draw a ratio against epochs: faint lines are seeds, the full one their geometric mean.
+
+    Args:
+        rows: with seed, epoch and ratio.
+        ax: where to draw.
+        label: of the y axis.
+
+    Returns:
+        the axes.
+    """
+    if rows.empty:
+        return _nothing_yet(ax)
+    table = np.log(rows.pivot(index="epoch", columns="seed", values="ratio"))
+    if table.shape[1] > 1:
+        ax.plot(np.exp(table), color=INK, lw=0.6, alpha=0.35)
+    ax.plot(np.exp(table.mean(axis=1, skipna=False)), color=INK)
+    ax.axhline(1, color=GREY, lw=0.6, zorder=0)
+    ax.set_yscale("log")
+    _plain_log_ticks(ax.yaxis)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(label)
     return ax
 
 

@@ -82,6 +82,45 @@ def test_sam_is_dashed_diamonds_and_plain_is_discs():
     assert ax.get_xlabel() == "batch size" and ax.get_ylabel() == "v"
 
 
+def test_a_second_plain_line_is_open_squares():
+    fig, axes = plots.panels(1, 1, height=3)
+    arms = {"fixed": runs(1), "scaled": runs(1)}
+    ax = plots.plot_against_batch_size(arms, axes[0, 0], column="value", label="v")
+    marks = {(line.get_marker(), line.get_markerfacecolor() == "none") for line in ax.lines}
+    assert {("o", False), ("s", True)} <= marks and ("s", False) not in marks
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["fixed", "scaled"]
+
+
+def test_layers_stand_in_their_order_with_the_mean_over_seeds():
+    rows = pd.DataFrame(
+        [
+            {"layer": layer, "batch_size": b, "seed": seed, "distance": place + b / 100 + seed}
+            for place, layer in enumerate(("conv 2", "conv 1", "dense 1"))
+            for b in (32, 256)
+            for seed in (0, 1)
+        ]
+    )
+    fig, axes = plots.panels(1, 2, height=3)
+    ax = plots.plot_by_layer(rows, axes[0, 0], column="distance", label="d")
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["conv 2", "conv 1", "dense 1"]
+    joined = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "-"]
+    assert np.allclose(joined, [[0.82, 1.82, 2.82], [3.06, 4.06, 5.06]])
+    plots.plot_by_layer(rows.iloc[:0], axes[0, 1], column="distance", label="d")
+    assert axes[0, 1].texts[0].get_text() == "not computed yet"
+
+
+def test_a_ratio_is_averaged_geometrically_and_only_where_all_seeds_are():
+    rows = pd.DataFrame({"seed": [0, 0, 1], "epoch": [1, 2, 1], "ratio": [2.0, 3.0, 8.0]})
+    fig, axes = plots.panels(1, 2, height=3)
+    ax = plots.plot_ratio(rows, axes[0, 0], label="32 / 256")
+    mean = next(
+        line for line in ax.lines if line.get_alpha() is None and len(line.get_xdata()) == 2
+    )
+    assert np.allclose(mean.get_ydata(), [4.0, np.nan], equal_nan=True)
+    plots.plot_ratio(rows.iloc[:0], axes[0, 1], label="r")
+    assert axes[0, 1].texts[0].get_text() == "not computed yet"
+
+
 def test_missing_and_infinite_values_leave_gaps_instead_of_errors():
     broken = runs(1).assign(value=[np.nan, np.inf, 1.0])
     fig, axes = plots.panels(1, 1, height=3)
