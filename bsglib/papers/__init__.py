@@ -15,6 +15,7 @@ from pydantic import Field
 from bsglib import runtime
 from bsglib.claims import Claim, Verdict, VerdictTable, verdict, verdict_table
 from bsglib.data import checksum
+from bsglib.parallel import stored_parallel_times
 from bsglib.params import ROOT, ParameterError, Parameters, RunConfig, digest, nearest, resolve
 from bsglib.store import Store
 from bsglib.sweep import Entry, is_stored, stored_measure, sweep
@@ -37,11 +38,15 @@ class StudyParameters(Parameters):
 
 @dataclass(frozen=True)
 class Timing:
-    """Which epochs a study times, and how often."""
+    """Which epochs a study times, how often, and over which numbers of processes.
+
+    Epochs are timed in this process if `processes` is empty.
+    """
 
     configs: tuple[RunConfig, ...]
     samples: int
     repeats: int
+    processes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,12 +128,16 @@ class Study:
         if plan is None or not plan.repeats:
             return pd.DataFrame()
         options = {"samples": plan.samples, "repeats": plan.repeats}
+        stored_times = stored_epoch_times
+        if plan.processes:
+            stored_times = stored_parallel_times
+            options["processes"] = plan.processes
         key = digest(*(config.canonical() for config in plan.configs), str(options))
         published = exported.timings
         if not published.empty:
             published = published[published["plan"] == key]
         may_measure = parameters.compute and published.empty
-        content = stored_epoch_times(plan.configs, store, compute=may_measure, **options)
+        content = stored_times(plan.configs, store, compute=may_measure, **options)
         if content is None:
             return published
         rows = pd.DataFrame(content["rows"])
