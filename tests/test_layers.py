@@ -10,7 +10,7 @@ import bsglib
 PACKAGE = Path(bsglib.__file__).parent
 ORDER = (
     "runtime params data models schedules sam weights evaluate store train timing parallel "
-    "sharpness landscape sweep stats claims papers plots surface3d provenance report cli"
+    "sharpness landscape sweep stats claims papers plots surface3d explorer provenance report cli"
 ).split()
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
