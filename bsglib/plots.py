@@ -383,9 +383,9 @@ def loss_levels(range: tuple[float, float]) -> list[float]:
     return [float(f"{v:.6g}") for v in levels]
 
 
-def plain(loss: float) -> str:
-    """Return a loss in four digits, without an exponent from 0.0001 to 999900."""
-    return f"{float(f'{loss:.4g}'):g}"
+def plain(value: float, digits: int = 4) -> str:
+    """Return a number in four digits or fewer, without an exponent from 0.0001 to 999900."""
+    return f"{float(f'{value:.{digits}g}'):g}"
 
 
 def plot_contours(
@@ -867,6 +867,23 @@ def _loss_ticks(bar, range: tuple[float, float]) -> None:
     bar.outline.set_visible(False)
 
 
+def pushed_apart(shares: Sequence[float], gap: float) -> list[float]:
+    """Return where labels go so that none covers another: up, and back down from the top.
+
+    Args:
+        shares: where they belong, as shares of the axes, ascending.
+        gap: least distance between two of them.
+    """
+    shares = list(shares)
+    for i in range(1, len(shares)):
+        shares[i] = max(shares[i], shares[i - 1] + gap)
+    if shares and shares[-1] > 1:
+        shares[-1] = 1.0
+        for i in range(len(shares) - 2, -1, -1):
+            shares[i] = min(shares[i], shares[i + 1] - gap)
+    return shares
+
+
 def _label_ends(ax: Axes, ends: list[tuple[float, float, int]]) -> None:
     """Write each batch size behind its line's end, pushed apart where lines end together."""
     if not ends:
@@ -874,14 +891,7 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, int]]) -> None:
     gap = 9 / (ax.get_window_extent().height * 72 / ax.figure.dpi)  # 9 pt, as a share of the axes
     to_share = ax.transData + ax.transAxes.inverted()
     ends = sorted(ends, key=lambda end: end[1])
-    shares = [to_share.transform((x, y))[1] for x, y, _ in ends]
-    for i in range(1, len(shares)):
-        shares[i] = max(shares[i], shares[i - 1] + gap)
-    excess = shares[-1] - 1.0
-    if excess > 0:  # push back down from the top
-        shares[-1] -= excess
-        for i in range(len(shares) - 2, -1, -1):
-            shares[i] = min(shares[i], shares[i + 1] - gap)
+    shares = pushed_apart([to_share.transform((x, y))[1] for x, y, _ in ends], gap)
     for (_, _, batch_size), share in zip(ends, shares, strict=True):
         ax.annotate(
             f"{batch_size}", (1.02, share), xycoords="axes fraction", fontsize=7.5, va="center",

@@ -169,6 +169,7 @@ def to_html(notebook: Path, html: Path, *, figures: Path, assets: Path, command:
         "verdicts": verdict_counts(figures / "verdicts.csv"),
         "command": markup.escape(command),
         "plotly": _relative(assets / "plotly.min.js", html.parent) if interactive else None,
+        "explorer": 'class="explorer"' in shown,
         "dark": dark_colours(shown),
     }
     page, _ = exporter.from_notebook_node(cells, resources)
@@ -253,13 +254,14 @@ def _readable(output, prose: Prose, captions: dict, figures: Path, folder: Path)
     elif "figure" in metadata:
         kind, body = "drawing", _drawing(name, data, metadata, figures)
     elif "text/html" in data:
-        kind, body = "data", _boxed(data["text/html"])
+        body = re.sub(r'(?<="colour":")#[0-9a-f]{6}', _themed, _boxed(data["text/html"]))
+        kind = "data"
     else:
         return output
     if name is None and kind == "data":
         output.data = NotebookNode({"text/html": body})
         return output
-    links = _links(name, figures, folder)
+    links = _links(name, figures, folder, metadata.get("table", {}).get("files", {}))
     caption = prose.render(captions.get(name, "")) + (links and f'<p class="files">{links}</p>')
     figcaption = caption and f"<figcaption>{caption}</figcaption>"
     anchor = f' id="{markup.escape(name)}"' if name else ""
@@ -428,9 +430,10 @@ def _boxed(html: str) -> str:
     return re.sub(r"<table\b.*?</table>", lambda m: f"{box}{m[0]}</div>", html, flags=re.S)
 
 
-def _links(name: str | None, figures: Path, folder: Path) -> str:
+def _links(name: str | None, figures: Path, folder: Path, others: dict[str, str]) -> str:
     kinds = {"SVG": "svg", "PNG": "png", "data (CSV)": "csv"}
     found = {k: figures / f"{name}.{v}" for k, v in kinds.items() if name}
+    found |= {k: figures / file for k, file in others.items()}
     return " · ".join(
         f'<a href="{_relative(path, folder)}">{kind}</a>'
         for kind, path in found.items()

@@ -118,17 +118,21 @@ def surface_text(surfaces: Mapping[str, Surface], *, axes: tuple[str, str] = PLA
         f"Loss surfaces of {', '.join(surfaces)}, in space, over {spans}; height and colour are "
         f"the loss on one logarithmic scale from {low:.3g} to {high:.3g}."
     ]
-    for name, surface in surfaces.items():
-        seen = np.ma.masked_array(surface.loss, np.isnan(log10_loss(surface)))
-        centre = surface.loss[len(surface.a) // 2, len(surface.b) // 2]
-        rim = np.ma.concatenate([seen[[0, -1], :].ravel(), seen[1:-1, [0, -1]].ravel()])
-        edge = f"median {np.ma.median(rim):.3g} on the edge" if rim.count() else "edge missing"
-        missing = f", {seen.mask.sum()} points missing" if seen.mask.any() else ""
-        parts.append(
-            f"{name}: {centre:.3g} at the weights themselves, {edge}, "
-            f"{seen.min():.3g} to {seen.max():.3g} in all{missing}."
-        )
+    parts += [f"{name}: {losses_text(surface)}." for name, surface in surfaces.items()]
     return " ".join(parts)
+
+
+def losses_text(surface: Surface) -> str:
+    """Return in words the losses of a surface: in the middle, on the edge, and in all."""
+    seen = np.ma.masked_array(surface.loss, np.isnan(log10_loss(surface)))
+    centre = surface.loss[len(surface.a) // 2, len(surface.b) // 2]
+    rim = np.ma.concatenate([seen[[0, -1], :].ravel(), seen[1:-1, [0, -1]].ravel()])
+    edge = f"median {np.ma.median(rim):.3g} on the edge" if rim.count() else "edge missing"
+    missing = f", {seen.mask.sum()} points missing" if seen.mask.any() else ""
+    return (
+        f"{centre:.3g} at the weights themselves, {edge}, "
+        f"{seen.min():.3g} to {seen.max():.3g} in all{missing}"
+    )
 
 
 def show(
@@ -164,7 +168,7 @@ def _sheet(name: str, surface: Surface, scene: str) -> go.Surface:
         coloraxis="coloraxis",
         x=a,
         y=b,
-        z=[[_rounded(v) for v in row] for row in log10_loss(surface).T],  # z[b, a], and so is text
+        z=[[rounded(v) for v in row] for row in log10_loss(surface).T],  # z[b, a], and so is text
         text=np.array(hover),  # of a nested list plotly makes one string per row
         hoverinfo="text",  # plotly indexes customdata as [a, b], the other way round
         connectgaps=False,
@@ -172,7 +176,8 @@ def _sheet(name: str, surface: Surface, scene: str) -> go.Surface:
     )
 
 
-def _rounded(value: float) -> float | None:
+def rounded(value: float) -> float | None:
+    """Return a number in as many digits as one sees, None if it is not finite."""
     return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
 
 

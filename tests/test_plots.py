@@ -535,3 +535,10 @@ def test_a_line_band_shows_each_direction_their_mean_and_range_in_the_batch_s_co
     assert {text.get_text() for text in ax.texts} == {"32", "512"}
     nothing = plots.plot_line_band(rows.iloc[:0], axes[0, 0], column="loss", label="l", log=True)
     assert "not computed yet" in [text.get_text() for text in nothing.texts]
+
+
+def test_labels_are_pushed_apart_within_the_axes_and_in_order():
+    assert plots.pushed_apart([0.1, 0.5], 0.1) == [0.1, 0.5]
+    pushed = plots.pushed_apart([0.2, 0.95, 0.96, 0.99], 0.1)
+    assert pushed == pytest.approx([0.2, 0.8, 0.9, 1.0])
+    assert plots.pushed_apart([], 0.1) == []

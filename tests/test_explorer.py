@@ -1,0 +1,464 @@
+"""Tests of bsglib.explorer: its numbers and words, and the element in a browser."""
+
+import json
+import re
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from test_browser import (
+    BROWSER,
+    KEYS,
+    MARKS,
+    PRINTED,
+    TEXTS,
+    THEMES,
+    complaints,
+    tab,  # noqa: F401 a fixture
+)
+
+from bsglib import explorer, report
+from bsglib.landscape import Surface
+
+SIZES, RATES, SEEDS = (32, 64, 128, 256), (0.01, 0.02, 0.04, 0.08, 0.16), (0, 1, 2)
+DIVERGED, HALF, BARE = (32, 0.16), (64, 0.16), (256, 0.01)  # all seeds; one seed; no surface
+GRID = [(b, lr) for b in SIZES for lr in RATES]
+
+
+def curve(size, rate, seed, last=40):
+    """Losses that fall faster at a higher rate and a smaller batch, to the end or to infinity."""
+    epochs = np.arange(1, last + 1)
+    level = 0.3 + 0.05 * np.log2(256 / size) * (rate / 0.16) + 0.02 * seed
+    train = level + 0.4 * np.exp(-epochs * rate * 32 / size)
+    validation = train + 0.05 + 0.002 * epochs
+    if (size, rate) == DIVERGED or ((size, rate) == HALF and seed == 2):
+        train, validation = (np.append(v[:4], [9e9, np.inf]) for v in (train, validation))
+    names = {"batch_size": size, "base_lr": rate, "seed": seed}
+    table = {"epoch": epochs[: len(train)], "train_loss": train, "validation_loss": validation}
+    return pd.DataFrame(names | table)
+
+
+@pytest.fixture(scope="module")
+def curves():
+    return pd.concat([curve(*key, seed) for key in GRID for seed in SEEDS], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def cells(curves):
+    """A row per cell and quantity, as a notebook makes it of the runs."""
+    finite = np.isfinite(curves.groupby(["batch_size", "base_lr", "seed"])["train_loss"].max())
+    runs = curves.groupby(["batch_size", "base_lr", "seed"])["validation_loss"].min().reset_index()
+    runs["distance"] = np.sqrt(runs["base_lr"] / runs["batch_size"]) * (9 + runs["seed"])
+    runs["keskar_sharpness"] = runs["batch_size"] / 30 * 0.02 / runs["base_lr"] + runs["seed"]
+    runs["diverged"] = ~finite.to_numpy()
+    quantities = list(explorer.QUANTITIES)
+    runs[quantities] = runs[quantities].mask(runs["diverged"])
+    lost = runs.groupby(["batch_size", "base_lr"])["diverged"].sum()
+    long = runs.melt(["batch_size", "base_lr"], quantities, "quantity")
+    rows = long.groupby(["batch_size", "base_lr", "quantity"])["value"].agg(
+        mean="mean", low="min", high="max", n="count"
+    )
+    return rows.reset_index().join(lost, on=["batch_size", "base_lr"])
+
+
+@pytest.fixture(scope="module")
+def surfaces():
+    grid = np.linspace(-1, 1, 13)
+    made = {}
+    for size, rate in GRID:
+        loss = 0.3 + size / 64 * grid[:, None] ** 2 + 0.02 / rate * (grid - 0.1) ** 2
+        made[size, rate] = Surface(grid, grid, loss, 1000, 0.0)
+    made[64, 0.02].loss[0, 12] = np.nan
+    made[DIVERGED].loss[:] = np.nan
+    del made[BARE]
+    return made
+
+
+def displayed(*arguments, **options):
+    """What a notebook's cell puts out: the element, then its caption."""
+    outputs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explorer, "display", lambda data, raw=False, metadata=None: outputs.append(
+            new_output("display_data", data if raw else {"text/markdown": data.data},
+                       metadata=metadata)))  # fmt: skip
+        explorer.show(*arguments, **{"caption": "**All cells, n = 3.**", "folder": None} | options)
+    return outputs
+
+
+def drawn(outputs):
+    """The numbers that the page's script gets."""
+    (text,) = re.findall(r'<script type="application/json">(.*?)</script>',
+                         outputs[0].data["text/html"], re.S)  # fmt: skip
+    return json.loads(text)
+
+
+@pytest.fixture(scope="module")
+def given(cells, curves, surfaces):
+    return cells, curves, surfaces
+
+
+@pytest.fixture(scope="module")
+def data(given):
+    return drawn(displayed(*given, "explorer"))
+
+
+def of(data, key):
+    (cell,) = (c for c in data["cells"] if (c["batch_size"], c["base_lr"]) == key)
+    return cell
+
+
+def test_every_number_comes_through(given, data):
+    cells, curves, surfaces = given
+    assert [(c["batch_size"], c["base_lr"]) for c in data["cells"]] == sorted(
+        GRID, key=lambda key: key[::-1]
+    )
+    for row in cells[cells["n"] > 0].itertuples():
+        shown = of(data, (row.batch_size, row.base_lr))["values"][row.quantity]
+        assert shown == pytest.approx([row.mean, row.low, row.high], rel=1e-4)
+    lines = of(data, (64, 0.02))["curves"]
+    mine = curves[(curves["batch_size"] == 64) & (curves["base_lr"] == 0.02)]
+    for part in explorer.PARTS:
+        table = mine.pivot(index="epoch", columns="seed", values=part).loc[lines["epoch"]]
+        assert np.allclose(np.transpose(lines[part]["seeds"]), table, rtol=1e-4)
+        assert np.allclose(lines[part]["mean"], table.mean(axis=1), rtol=1e-4)
+    for key in ((128, 0.04), (64, 0.02)):
+        shown, loss = np.array(of(data, key)["surface"], float), surfaces[key].loss
+        assert np.allclose(shown, np.log10(loss).T, atol=1e-4, equal_nan=True)
+    assert of(data, (64, 0.02))["surface"][12][0] is None  # z[b][a], as the page reads it
+    assert data["plane"]["a"] == surfaces[64, 0.02].a.round(5).tolist()
+
+
+def test_it_begins_with_the_lowest_validation_loss(cells, data):
+    losses = cells[cells["quantity"] == "validation_loss"]
+    best = losses.loc[losses["mean"].idxmin()]
+    first = data["cells"][data["start"]]
+    assert (first["batch_size"], first["base_lr"]) == (best["batch_size"], best["base_lr"])
+
+
+def test_words_tell_numbers_ranges_and_seeds(cells, data):
+    row = cells.set_index(["batch_size", "base_lr", "quantity"]).loc[64, 0.02, "validation_loss"]
+    cell = of(data, (64, 0.02))
+    assert cell["name"] == "B = 64, learning rate 0.02"
+    loss = f"validation loss {row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}] nats"
+    assert cell["words"].startswith(loss) and cell["words"].endswith("; n = 3 seeds")
+    assert "distance from the initial weights" in cell["words"] and "] %" in cell["words"]
+    assert "1 points missing" in cell["said"]["surface"]
+
+
+def test_a_cell_may_have_diverged_in_part_or_whole_or_lack_its_surface(data):
+    assert of(data, HALF)["words"].endswith("n = 2 seeds, and 1 diverged")
+    assert not of(data, HALF)["diverged"] and of(data, HALF)["surface"]
+    lost = of(data, DIVERGED)
+    assert lost["diverged"] and lost["words"] == "n = 0: 3 seeds diverged"
+    assert lost["surface"] is None and "diverged" in lost["said"]["surface"]
+    assert set(lost["values"].values()) == {None} and "shade" not in lost
+    assert of(data, BARE)["surface"] is None and not of(data, BARE)["diverged"]
+    assert of(data, BARE)["said"]["surface"] == "not computed"
+
+
+def test_a_loss_that_explodes_is_kept_but_stretches_no_axis_and_no_mean(data, curves):
+    lines = of(data, HALF)["curves"]["train_loss"]
+    assert 9e9 in lines["seeds"][2] and max(lines["mean"]) < 1
+    low, high = data["losses"]["range"]
+    losses = curves.loc[curves["train_loss"] < 1e9, ["train_loss", "validation_loss"]]
+    assert low <= losses.min().min() and losses.max().max() <= high < 2
+
+
+def test_long_curves_are_thinned_with_both_ends_kept(cells):
+    long = pd.concat([curve(64, 0.02, seed, last=1000 - seed) for seed in SEEDS])
+    lines = of(drawn(displayed(cells, long, {}, "long")), (64, 0.02))["curves"]
+    assert len(lines["epoch"]) <= explorer.EPOCHS + len(SEEDS)
+    assert lines["epoch"][0] == 1 and {998, 999, 1000} <= set(lines["epoch"])
+    mean = dict(zip(lines["epoch"], lines["train_loss"]["mean"], strict=True))
+    assert mean[998] is not None and mean[999] is None  # as far as all seeds go
+
+
+def test_epochs_without_an_evaluation_leave_no_holes(cells):
+    sparse = curve(64, 0.02, 0)
+    sparse.loc[~sparse["epoch"].isin([1, 2, 4, 8, 40]), list(explorer.PARTS)] = np.nan
+    lines = of(drawn(displayed(cells, sparse, {}, "sparse")), (64, 0.02))["curves"]
+    assert lines["epoch"] == [1, 2, 4, 8, 40] and None not in lines["validation_loss"]["mean"]
+
+
+def test_cells_alone_are_enough_and_one_missing_quantity_is_said(cells, curves):
+    some = cells[cells["quantity"] != "keskar_sharpness"]
+    data = drawn(displayed(some, curves.iloc[:0], {}, "alone"))
+    assert data["plane"] is data["losses"] is data["epochs"] is None
+    assert data["measures"]["keskar_sharpness"]["axis"] is None
+    assert "sharpness not measured" in of(data, (64, 0.02))["words"]
+
+
+def test_before_anything_is_computed_it_says_so(cells, curves):
+    outputs = displayed(cells.iloc[:0], curves.iloc[:0], {}, "nothing")
+    assert "not computed yet" in outputs[0].data["text/html"]
+
+
+def test_rounding_hides_what_differs_between_machines(given):
+    cells, curves, surfaces = given
+    noisy = curves.assign(train_loss=curves["train_loss"] * (1 + 1e-11))
+    one, two = (displayed(cells, lines, surfaces, "same") for lines in (curves, noisy))
+    assert one[0].data == two[0].data
+
+
+def test_the_data_are_kept_as_csv(given, tmp_path):
+    outputs = displayed(*given, "explorer", folder=str(tmp_path))
+    files = outputs[0].metadata["table"]["files"].values()
+    assert {p.name for p in tmp_path.iterdir()} == {"explorer.csv", *files}
+    for name, rows in zip(("explorer", "explorer-curves"), given, strict=False):
+        kept = pd.read_csv(tmp_path / f"{name}.csv")
+        pd.testing.assert_frame_equal(kept, rows, check_dtype=False, rtol=1e-5)
+    points = pd.read_csv(tmp_path / "explorer-surfaces.csv")
+    assert len(points) == 169 * len(given[2]) and list(points)[:2] == ["batch_size", "base_lr"]
+
+
+def test_without_a_script_it_is_a_table(given):
+    shown = displayed(*given, "explorer")[0].data
+    table = shown["text/html"][shown["text/html"].index("<details open>") :]
+    assert table.count("<tr") == 1 + len(GRID)
+    assert "n = 0: 3 seeds diverged" in table and "at the weights themselves" in table
+    assert shown["text/plain"].startswith("Explorer of 20 cells, batch sizes 32, 64, 128, 256 by")
+
+
+def changed(cells, **values):
+    rows = cells.copy()
+    for name, value in values.items():
+        rows[name] = rows[name].astype(object)
+        rows.loc[0, name] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda c, v, s: (c.drop(columns="n"), v, s), r"cells: without 'n'; needed are batch_size"),
+        (lambda c, v, s: (c, v.drop(columns="seed"), s), "curves: without 'seed'; needed"),
+        (lambda c, v, s: (changed(c, base_lr=0.0), v, s), r"cells: base_lr = 0.0; .* above 0"),
+        (lambda c, v, s: (changed(c, quantity="loss"), v, s), "quantity 'loss'; allowed: valid"),
+        (lambda c, v, s: (changed(c, low=1e9), v, s), "allowed where n > 0 is low <= mean <= high"),
+        (lambda c, v, s: (pd.concat([c, c[:1]]), v, s), "cells: .*twice"),
+        (lambda c, v, s: (c, pd.concat([v, v[:1]]), s), "curves: .*twice"),
+        (lambda c, v, s: (c, changed(v, batch_size=7), s), r"curves: cell .*\(7, 0.01\)"),
+        (lambda c, v, s: (c, v, s | {(7, 0.5): s[64, 0.02]}), r"surfaces: cell .*\(7, 0.5\)"),
+        (lambda c, v, s: (c, v, s | {BARE: coarse()}), "surfaces: their a differ"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_shown_is_refused(given, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        displayed(*wrong(*given), "explorer")
+
+
+def coarse():
+    grid = np.linspace(-1, 1, 5)
+    return Surface(grid, grid, np.ones((5, 5)), 10, 0.0)
+
+
+# ---------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="module")
+def page(given, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explorer")
+    figures = folder / "laptop" / "figures" / "study"
+    outputs = displayed(*given, "explorer", folder=str(figures))
+    text = "# What does $B$ do?\n\nA page with the explorer.\n\n## Explorer\n\nChoose a cell."
+    cells = [new_markdown_cell(text), new_code_cell("show()", outputs=outputs)]
+    nbformat.write(new_notebook(cells=cells), folder / "study.ipynb")
+    return report.to_html(
+        folder / "study.ipynb", folder / "laptop" / "study.html",
+        figures=figures, assets=folder / "assets", command="bsg report study",
+    )  # fmt: skip
+
+
+def test_only_a_page_with_an_explorer_has_its_script_and_its_colours_are_the_themes(page, tmp_path):
+    text = page.read_text("utf-8")
+    assert '"colour":"var(--b64, #44bf70)"' in text and '"colour":"#' not in text
+    assert f"--b64: {report.lifted('#44bf70')};" in text
+    assert "plotly.min.js" not in text and len(text) < 200_000
+    for part in ("data", "curves", "surfaces"):
+        assert f"{part} (CSV)</a>" in text
+    cells = [new_markdown_cell("# None"), new_code_cell("1")]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "none.ipynb")
+    bare = report.to_html(tmp_path / "none.ipynb", tmp_path / "none.html", figures=page.parent,
+                          assets=tmp_path, command="x").read_text("utf-8")  # fmt: skip
+    assert "explorer" not in bare
+
+
+browser = pytest.mark.skipif(not BROWSER, reason="no Chromium is here")
+ARROWS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+CENTRE = """(e => {{ e.scrollIntoView({{block: "center"}}); const box = e.getBoundingClientRect();
+  return [box.x + box.width / 2, box.y + box.height / 2]; }})({})"""
+BUTTON = "document.querySelector('.choices input[aria-label=\"B = {}, learning rate {}\"]')"
+# What a reader sees of a choice: words, checked button, names, and what stands in front.
+STATE = """({
+  words: document.querySelector(".words").textContent,
+  checked: [...document.querySelectorAll(".choices :checked")].map(e => e.ariaLabel),
+  names: [...document.querySelectorAll(".panel > svg")].map(e => e.getAttribute("aria-label")),
+  chosen: [...document.querySelectorAll(".cell.chosen")].map(e => e.innerHTML),
+  front: [...document.querySelectorAll(".cell.chosen")].every(e => !e.nextElementSibling),
+  map: document.querySelector(".map").innerHTML,
+  axes: [...document.querySelectorAll(".panel > svg > text, .axis, .scale")].map(e => e.outerHTML)
+})"""
+
+
+@pytest.fixture(scope="module")
+def opened(tab, page):  # noqa: F811
+    tab.open(page)
+    return tab, list(tab.events)
+
+
+@pytest.fixture
+def shown(opened, data):
+    """The tab with the page in it, in a wide window, as it is at first."""
+    tab = opened[0]  # noqa: F811
+    tab.look()
+    tab.run(f"document.querySelectorAll('.choices input')[{data['start']}].click()")
+    tab.events.clear()
+    yield tab
+    assert complaints(tab.events) == []
+    tab.look()
+
+
+def click(tab, key):  # noqa: F811
+    point = dict(zip("xy", tab.run(CENTRE.format(BUTTON.format(*key))), strict=True))
+    for kind in ("mousePressed", "mouseReleased"):
+        tab.send("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **point)
+
+
+@browser
+def test_the_page_is_quiet_and_needs_no_network(tab, page):  # noqa: F811
+    tab.open(page, offline=True)
+    assert complaints(tab.events) == []
+    urls = {e["request"]["url"] for name, e in tab.events if name == "Network.requestWillBeSent"}
+    assert {url for url in urls if not url.startswith("data:")} == {page.as_uri()}
+    tab.open(page)
+
+
+@browser
+def test_the_mouse_chooses_a_cell_and_all_panels_follow(shown, data):
+    before, cell = shown.run(STATE), of(data, (128, 0.02))
+    assert before["words"].startswith(data["cells"][data["start"]]["name"])
+    click(shown, (128, 0.02))
+    after = shown.run(STATE)
+    assert after["words"] == f"{cell['name']}: {cell['words']}."
+    assert after["checked"] == [cell["name"]]
+    assert len(after["chosen"]) == len(before["chosen"]) == 4 and after["front"]
+    assert all(a != b for a, b in zip(after["chosen"], before["chosen"], strict=True))
+    assert after["map"] != before["map"]
+    assert all(cell["name"] in name for name in after["names"]) and len(after["names"]) == 5
+    assert after["axes"] == before["axes"], "axes and their labels stay where they are"
+    live = "document.querySelector('.words').getAttribute('aria-live')"
+    assert shown.run(live) == "polite"
+
+
+@browser
+def test_arrow_keys_go_where_they_point_and_stop_at_the_edge(shown):
+    shown.run(BUTTON.format(64, 0.04) + ".focus()")
+    way = ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"] + 9 * ["ArrowDown"] + ["ArrowLeft"]
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        for key in way:
+            patch.setitem(KEYS, key, (key, ARROWS[key], ""))
+            shown.press(key)
+            seen.append(shown.run(STATE)["words"].split(":")[0])
+    cells = [(128, 0.04), (128, 0.08), (64, 0.08), (64, 0.04), (64, 0.08), *8 * [(64, 0.16)]]
+    cells.append((32, 0.16))
+    assert seen == [f"B = {b}, learning rate {lr:g}" for b, lr in cells]
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert shown.run(outline) == "solid"
+    assert shown.run("document.activeElement.ariaLabel") == "B = 32, learning rate 0.16"
+
+
+@browser
+def test_tab_reaches_the_map_once_and_then_leaves_it(shown):
+    shown.run("document.querySelector('details.code summary').focus()")
+    stops = []
+    for _ in range(2):
+        shown.press("Tab")
+        stops.append(
+            shown.run("document.activeElement.ariaLabel || document.activeElement.tagName")
+        )
+    assert stops == [shown.run("document.querySelector('.choices :checked').ariaLabel"), "SUMMARY"]
+
+
+@browser
+def test_a_diverged_cell_and_a_missing_surface_say_so(shown):
+    click(shown, DIVERGED)
+    state = shown.run(STATE)
+    assert "3 seeds diverged" in state["words"] and "training diverged" in state["map"]
+    assert "<circle" not in "".join(state["chosen"])
+    click(shown, BARE)
+    assert "not computed yet" in shown.run(STATE)["map"]
+    click(shown, (64, 0.02))
+    assert shown.run("document.querySelectorAll('.map rect, .map .missing').length") == 169
+    assert shown.run("document.querySelectorAll('.map .missing').length") == 1
+
+
+@browser
+def test_pointing_at_the_surface_tells_its_loss(shown, surfaces):
+    click(shown, (64, 0.02))
+    x, y = shown.run(CENTRE.format("document.querySelector('.map .weights')"))
+    shown.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    hint = shown.run("document.querySelector('.explorer .hint').textContent")
+    loss = re.fullmatch(r"a = 0, b = 0: loss (\S+)", hint)[1]
+    assert float(loss) == pytest.approx(surfaces[64, 0.02].loss[6, 6], rel=0.01)
+
+
+@browser
+@THEMES
+@pytest.mark.parametrize("key", [(32, 0.01), (256, 0.08)])
+def test_it_stands_out_from_the_page(shown, theme, key):
+    shown.look(theme)
+    click(shown, key)
+    texts = shown.run(TEXTS)
+    assert len(texts) > 30 and [each for each in texts if each[0] < 4.5] == []
+    marks = MARKS.replace(".canvas svg, .thumbnail svg", ".panel > svg").replace(
+        '"defs, clipPath"', '"svg svg svg, .map, .scale, .cell:not(.chosen)"'
+    )
+    found = shown.run(marks)
+    texts = [mark for mark in found if mark["tag"] == "text"]
+    assert len(texts) > 40 and [mark for mark in texts if mark["contrast"] < 4.5] == []
+    least = {"light": 1.7, "dark": 3}[theme]  # a light batch colour's lines are wide, and labelled
+    lines = [mark for mark in found if mark["kind"] == "stroke" and mark["alpha"] > 0.95]
+    assert len(lines) > 10 and [mark for mark in lines if mark["contrast"] < least] == []
+
+
+@browser
+@pytest.mark.parametrize("width", [320, 375, 800, 1280, 1900])
+def test_it_fits_every_window(shown, width):
+    shown.look(width=width, height=700)
+    shown.run("document.querySelectorAll('details').forEach(e => e.open = true)")
+    shown.settle()
+    found = shown.run(
+        """({page: document.scrollingElement.scrollWidth,
+        panels: [...document.querySelectorAll(".panel")].map(e => e.getBoundingClientRect())
+          .map(box => [box.left, box.right, box.width]),
+        text: Math.min(...[...document.querySelectorAll(".panel > svg > text, .choices label")]
+          .map(e => e.getBoundingClientRect().height)),
+        cut: [...document.querySelectorAll(".choices *")].filter(e =>
+          e.scrollWidth > e.clientWidth + 1).map(e => e.outerHTML)})"""
+    )
+    shown.run("document.querySelectorAll('details').forEach(e => e.open = false)")
+    assert found["page"] <= width and found["cut"] == []
+    assert all(0 <= left and right <= width and size > 220 for left, right, size in found["panels"])
+    assert found["text"] > 9
+
+
+@browser
+def test_print_shows_it(shown):
+    shown.look("dark", media="print", width=718, height=1000)
+    found = shown.run(PRINTED)
+    assert found["hidden"] == found["cut"] == found["over"] == []
+
+
+@browser
+def test_every_button_and_picture_has_a_name(shown, data):
+    root, names = shown.send("DOM.getDocument", depth=0)["root"]["nodeId"], {}
+    for role in ("radio", "radiogroup", "image", "group"):
+        nodes = shown.send("Accessibility.queryAXTree", nodeId=root, role=role)["nodes"]
+        names[role] = [n["name"]["value"] for n in nodes if not n["ignored"]]
+    assert sorted(names["radio"]) == sorted(cell["name"] for cell in data["cells"])
+    assert names["radiogroup"] == ["Batch size and learning rate"]
+    assert len(names["image"]) == 5 and all(names["image"])
+    assert any(name.startswith("Explorer of 20 cells") for name in names["group"])
