@@ -14,8 +14,10 @@ import yaml
 from bsglib.data import NAMES, DataError, data_folder, is_folder, load
 from bsglib.models import ModelError
 from bsglib.papers import (
+    NoRuns,
     Study,
     StudyParameters,
+    chang,
     export_folder,
     keskar,
     store_of,
@@ -27,7 +29,7 @@ from bsglib.runtime import cores
 from bsglib.store import Store, StoreError
 from bsglib.sweep import Entry, SweepError, megabytes, seconds, sweep
 
-STUDIES = {study.name: study for study in (keskar.study, surlemont.study)}
+STUDIES = {study.name: study for study in (keskar.study, chang.study, surlemont.study)}
 REPORTS, README = ROOT / "reports", ROOT / "README.md"
 
 commands = typer.Typer(
@@ -72,7 +74,14 @@ def build_report(
         typer.echo(
             f"{study.name}, {parameters.profile}: {'computing' if train else 'loading'} runs"
         )
-        run = study.run(parameters.model_copy(update={"compute": train}), progress=True)
+        try:
+            run = study.run(parameters.model_copy(update={"compute": train}), progress=True)
+        except NoRuns as error:
+            if studies:
+                raise
+            typer.echo(f"{study.name}: left out, {error}")
+            complete = False
+            continue
         folder = REPORTS / parameters.profile
         figures = folder / "figures" / study.name
         values = parameters.model_dump() | {"compute": False, "figures": _shown(figures)}

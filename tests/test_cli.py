@@ -169,6 +169,18 @@ def test_a_report_without_runs_says_how_to_compute_them(bsg, tiny_profile):
     assert status == 1 and "run `bsg compute surlemont_sam --profile" in printed
 
 
+def test_a_study_without_runs_is_left_out_of_the_reports_on_all(bsg, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(papers, "RESULTS", tmp_path / "nothing")
+    monkeypatch.setattr(cli, "README", tmp_path / "README.md")
+    (tmp_path / "README.md").write_text("<!-- verdicts -->\n<!-- /verdicts -->\n")
+    status, printed = bsg("report", "--profile", "paper", "--store", str(tmp_path / "store"))
+    assert status == 0
+    for name in cli.STUDIES:
+        assert f"{name}: left out, none of the" in printed
+        assert f"run `bsg compute {name} --profile" in printed
+
+
 def test_a_time_limit_stops_cleanly_and_the_next_call_goes_on(bsg, tiny_profile, tmp_path):
     options = ["surlemont_sam", "--profile", tiny_profile, "--store", str(tmp_path / "store")]
     status, printed = bsg("compute", *options, "--time-limit", "0.005")

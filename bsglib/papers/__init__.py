@@ -25,6 +25,10 @@ from bsglib.train import stored_run
 RESULTS = ROOT / "reports" / "results"
 
 
+class NoRuns(ParameterError):
+    """Nothing of a study is stored or exported, and nothing was to be computed."""
+
+
 class StudyParameters(Parameters):
     """What every study's notebook and parameter files may set."""
 
@@ -75,7 +79,7 @@ class Study:
             without optional ones whose data are not at hand.
 
         Raises:
-            ParameterError: if there are no runs at all.
+            NoRuns: if there are none at all.
         """
         runtime.single_thread()
         store = store_of(parameters)
@@ -94,7 +98,7 @@ class Study:
             found = [known(entry) for entry in entries]
         present = [numbers for numbers in found if numbers is not None]
         if not present:
-            raise ParameterError(
+            raise NoRuns(
                 f"none of the {len(entries)} runs of {self.name}, profile {parameters.profile!r}, "
                 f"is stored; set compute to true, or run `bsg compute {self.name} --profile ...`"
             )
