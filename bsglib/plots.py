@@ -11,8 +11,10 @@ import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from bsglib.gradients import expected_norm
 from bsglib.landscape import Surface
 from bsglib.params import resolve
 from bsglib.stats import interval
@@ -681,6 +683,232 @@ def plot_ratio(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
     return ax
 
 
+def plot_distribution(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
+    """Draw how norms are distributed, one line per batch size, and mark and name the medians.
+
+    Lines are distribution functions: the share of norms up to each one. Faint lines are seeds, the
+    full one goes through the geometric means of their quantiles.
+
+    Args:
+        rows: quantiles, with batch_size, seed, level in [0, 1] and norm, as of the measure
+            "update_norms"; a norm of 0 has no place on the logarithmic axis.
+        ax: where to draw.
+        label: of the x axis, with its unit.
+
+    Returns:
+        the axes.
+    """
+    if rows.empty:
+        return _nothing_yet(ax)
+    ends, names = [], {}
+    for batch_size, quantiles in rows.groupby("batch_size"):
+        table = quantiles.pivot(index="level", columns="seed", values="norm")
+        table, colour = table.where(table > 0), batch_colour(batch_size)
+        if table.shape[1] > 1:
+            for seed in table:
+                ax.plot(table[seed], table.index, color=colour, lw=0.6, alpha=0.5)
+        mean = np.exp(np.log(table).mean(axis=1, skipna=False))
+        median = float(np.interp(0.5, mean.index, mean))
+        ax.plot(mean, mean.index, color=colour)
+        ax.plot(median, 0.5, "o", ms=6, color=colour, zorder=3)
+        ends.append((median, 1 - 1e-6 * len(ends), batch_size))  # listed from the top
+        names[batch_size] = f"{batch_size}: median {median:.2g}"
+    ax.axhline(0.5, color=GREY, lw=0.6, zorder=0)
+    ax.set_xscale("log")
+    _plain_log_ticks(ax.xaxis)
+    ax.set_ylim(0, 1)
+    ax.set_xlabel(label)
+    ax.set_ylabel("share up to that norm")
+    ax.figure.draw_without_rendering()  # settles the limits
+    _label_ends(ax, ends, names)
+    return ax
+
+
+def plot_agreement(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw norms of mean gradients against the size of the batch, and what they should be.
+
+    A line for each batch size that networks were trained with, in its colour: the exact root mean
+    square over all batches (`expected_norm`). Discs are the root mean square over the batches
+    drawn, dashes their mean, which is never above it; a tenth of the draws lies beyond each end of
+    the bars. Over seeds all are geometric means, and the line's band is the range (a 95 % interval
+    from five seeds on).
+
+    Args:
+        rows: of the measure "gradient_agreement", with batch_size and seed of the network.
+        ax: where to draw.
+
+    Returns:
+        the axes.
+    """
+    if rows.empty:
+        return _nothing_yet(ax)
+    sizes, ends = sorted(set(rows["examples"])), []
+    dense, shares = np.geomspace(sizes[0], sizes[-1], 101), ["norm", "norm_rms", "low", "high"]
+    trained = rows.groupby("batch_size")
+    for place, (batch_size, group) in enumerate(trained):
+        colour, seeds = batch_colour(batch_size), group.groupby("seed")[["full_norm", "trace", "n"]]
+        curves = {s: expected_norm(*v, dense) for s, v in seeds.first().T.items()}
+        curves = pd.DataFrame(curves, index=dense)
+        if curves.shape[1] > 1:
+            low, high = _band(curves, ratios=True)
+            ax.fill_between(dense, low, high, color=colour, alpha=0.18, lw=0)
+        line = np.exp(np.log(curves).mean(axis=1))
+        ax.plot(line, color=colour, lw=1.2)
+        ends.append((float(dense[-1]), float(line.iloc[-1]), batch_size))
+        seen = np.exp(np.log(group.set_index("examples")[shares]).groupby("examples").mean())
+        x = seen.index * 1.06 ** (place - (len(trained) - 1) / 2)  # beside each other
+        ax.vlines(x, seen["low"], seen["high"], color=colour, lw=0.8)
+        ax.plot(x, seen["norm"], "_", ms=10, mew=1.2, color=colour)
+        ax.plot(x, seen["norm_rms"], "o", ms=4.5, color=colour)
+    ax.plot([], [], color=INK, lw=1.2, label="expected root mean square")
+    ax.plot([], [], "o", ms=4.5, color=INK, label="root mean square of batches drawn")
+    ax.plot([], [], "_", ms=10, mew=1.2, color=INK, label="their mean")
+    ax.set_xscale("log", base=2)
+    _fixed_ticks(ax.xaxis, sizes)
+    ax.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
+    ax.set_yscale("log")
+    _plain_log_ticks(ax.yaxis)
+    ax.set_xlabel("examples averaged over")
+    ax.set_ylabel("norm of the mean gradient")
+    ax.legend(fontsize=7.5)
+    ax.figure.draw_without_rendering()  # settles the limits
+    _label_ends(ax, ends)
+    return ax
+
+
+def plot_against_lr(
+    runs: pd.DataFrame,
+    ax: Axes,
+    *,
+    column: str,
+    label: str,
+    log: bool = False,
+    best: Literal["lowest", "highest"] = "lowest",
+) -> Axes:
+    """Draw a column of the runs against learning rate, one line per batch size, and ring its best.
+
+    Faint lines are seeds, the full line their mean, the band their range (a 95 % interval of the
+    mean from five seeds on). The line has gaps where a seed diverged or is missing.
+
+    Args:
+        runs: rows with batch_size, seed, base_lr and the column.
+        ax: where to draw.
+        column: what to draw.
+        label: of the y axis, with its unit.
+        log: use a logarithmic y axis, plain numbers.
+        best: which mean is ringed.
+
+    Returns:
+        the axes.
+
+    Raises:
+        ValueError: if `best` is neither of the two.
+    """
+    if runs.empty:
+        return _nothing_yet(ax)
+    ends = []
+    for batch_size, rows in runs.groupby("batch_size"):
+        table = rows.pivot(index="base_lr", columns="seed", values=column)
+        table, colour = table.where(np.isfinite(table)), batch_colour(batch_size)
+        mean = table.mean(axis=1, skipna=False)
+        if table.shape[1] > 1:
+            ax.plot(table, color=colour, lw=0.6, alpha=0.5)
+            whole = table.dropna()
+            low, high = _band(whole)
+            band = pd.DataFrame({"low": low, "high": high}, index=whole.index).reindex(table.index)
+            ax.fill_between(band.index, band["low"], band["high"], color=colour, alpha=0.18, lw=0)
+        ax.plot(mean, "-o", ms=3.5, color=colour)
+        if mean.notna().any():
+            found, last = _best(mean, best), mean.last_valid_index()
+            ax.plot(found, mean[found], "o", ms=9, mfc="none", mec=colour, mew=1.4)
+            ends.append((float(last), float(mean[last]), batch_size))
+    ax.set_xscale("log")
+    _fixed_ticks(ax.xaxis, sorted(set(runs["base_lr"])))
+    if log:
+        ax.set_yscale("log")
+        _plain_log_ticks(ax.yaxis)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel(label)
+    ax.figure.draw_without_rendering()  # settles the limits
+    _label_ends(ax, ends)
+    return ax
+
+
+def plot_heatmap(
+    table: pd.DataFrame, ax: Axes, *, label: str, best: Literal["lowest", "highest"] = "lowest"
+) -> Axes:
+    """Draw a table of learning rate by batch size as a map, its values written in the cells.
+
+    The best of each batch size has a frame.
+
+    Args:
+        table: a row per learning rate, a column per batch size; NaN where nothing was run, infinite
+            where a run diverged.
+        ax: where to draw; a colour bar takes its room from it.
+        label: of the colour bar, with its unit.
+        best: which value of a column is framed.
+
+    Returns:
+        the axes.
+
+    Raises:
+        ValueError: if `best` is neither of the two.
+    """
+    if table.empty:
+        return _nothing_yet(ax)
+    table = table.sort_index().sort_index(axis=1)
+    values = table.to_numpy(dtype=float)
+    known = np.ma.masked_invalid(values)
+    edges = [np.arange(size + 1) - 0.5 for size in values.shape[::-1]]
+    cells = ax.pcolormesh(*edges, known, cmap="cividis", edgecolors="#ffffff", linewidth=1.5)
+    for (row, column), value in np.ndenumerate(values):
+        place = {"x": column, "y": row, "ha": "center", "va": "center", "fontsize": 7.5}
+        if np.isfinite(value):
+            ax.text(s=_cell(value), color=_ink_on(cells.to_rgba(value)), **place)
+        elif np.isnan(value):
+            ax.text(s="not run", color=GREY, **place)
+        else:
+            hatch = {"hatch": "/////", "hatch_linewidth": 0.5, "lw": 0, "zorder": 0}
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc="none", ec=GREY, **hatch))
+            behind = {"fc": "#ffffff", "ec": "none", "pad": 1.5}
+            ax.text(s="diverged", color=GREY, bbox=behind, **place)
+    for column, size in enumerate(table):
+        if known[:, column].count():
+            row = table.index.get_loc(_best(table[size].where(np.isfinite(table[size])), best))
+            ink = _ink_on(cells.to_rgba(values[row, column]))
+            corner = column - 0.42, row - 0.42
+            ax.add_patch(Rectangle(corner, 0.84, 0.84, fc="none", ec=ink, lw=1.4))
+    ax.set_xticks(range(values.shape[1]), [f"{size:g}" for size in table])
+    ax.set_yticks(range(values.shape[0]), [f"{lr:g}" for lr in table.index])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("batch size")
+    ax.set_ylabel("learning rate")
+    if known.count():
+        bar = ax.figure.colorbar(cells, ax=ax, shrink=0.8, aspect=30)
+        bar.outline.set_visible(False)
+        bar.set_label(label)
+    return ax
+
+
+def _cell(value: float) -> str:
+    """Three digits, also where the last one is 0."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+
+
+def _best(values: pd.Series, best: str):
+    """The label of the lowest or highest value."""
+    if best not in (allowed := ("lowest", "highest")):
+        raise ValueError(f"best = {best!r}: allowed are {', '.join(allowed)}")
+    return values.idxmin() if best == "lowest" else values.idxmax()
+
+
+def _ink_on(colour: tuple[float, ...]) -> str:
+    """Whichever of PALE and DEEP has the higher contrast (WCAG) on an sRGB colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return DEEP if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.18 else PALE
+
+
 def mark_paper(ax: Axes, value: float, text: str = "paper") -> None:
     """Draw the paper's number as a dotted vermillion line, labelled at its end."""
     ax.axhline(value, color=PAPER, ls=":", lw=1.2)
@@ -884,7 +1112,9 @@ def pushed_apart(shares: Sequence[float], gap: float) -> list[float]:
     return shares
 
 
-def _label_ends(ax: Axes, ends: list[tuple[float, float, int]]) -> None:
+def _label_ends(
+    ax: Axes, ends: list[tuple[float, float, int]], names: Mapping[int, str] | None = None
+) -> None:
     """Write each batch size behind its line's end, pushed apart where lines end together."""
     if not ends:
         return
@@ -894,6 +1124,7 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, int]]) -> None:
     shares = pushed_apart([to_share.transform((x, y))[1] for x, y, _ in ends], gap)
     for (_, _, batch_size), share in zip(ends, shares, strict=True):
         ax.annotate(
-            f"{batch_size}", (1.02, share), xycoords="axes fraction", fontsize=7.5, va="center",
-            color=batch_colour(batch_size), annotation_clip=False,
+            (names or {}).get(batch_size, f"{batch_size}"), (1.02, share), va="center",
+            xycoords="axes fraction", fontsize=7.5, color=batch_colour(batch_size),
+            annotation_clip=False,
         )  # fmt: skip

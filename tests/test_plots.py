@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from bsglib import plots
+from bsglib.gradients import expected_norm
 from bsglib.landscape import Surface
 
 BATCHES = (32, 128, 512)
@@ -542,3 +543,208 @@ def test_labels_are_pushed_apart_within_the_axes_and_in_order():
     pushed = plots.pushed_apart([0.2, 0.95, 0.96, 0.99], 0.1)
     assert pushed == pytest.approx([0.2, 0.8, 0.9, 1.0])
     assert plots.pushed_apart([], 0.1) == []
+
+
+# ---------------------------------------------------------------- updates and their gradients
+
+
+def drawn(plot, rows, **options):
+    fig, axes = plots.panels(1, 1, height=3)
+    return plot(rows, axes[0, 0], **options)
+
+
+def quantiles(seeds=2):
+    """Norms spread evenly over logarithms: the median of a seed is that of its batch size times."""
+    rows = [
+        {"batch_size": b, "seed": s, "level": q, "norm": 10 ** (q - 0.5) * 4.0**s / b}
+        for b in (32, 256)
+        for s in range(seeds)
+        for q in np.linspace(0, 1, 101)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_distribution_is_the_share_up_to_each_norm_with_its_median_named():
+    ax = drawn(plots.plot_distribution, quantiles(), label="norm of an update")
+    assert ax.get_xlabel() == "norm of an update" and ax.get_ylabel()
+    assert ax.get_xscale() == "log" and ax.get_ylim() == (0, 1)
+    for batch_size in (32, 256):
+        colour = plots.batch_colour(batch_size)
+        *seeds, mean, median = [line for line in ax.lines if line.get_color() == colour]
+        assert len(seeds) == 2 and seeds[0].get_linewidth() < mean.get_linewidth()
+        levels = np.linspace(0, 1, 101)
+        np.testing.assert_allclose(mean.get_ydata(), levels)
+        np.testing.assert_allclose(mean.get_xdata(), 10 ** (levels - 0.5) * 2 / batch_size)
+        assert median.get_xydata().ravel() == pytest.approx([2 / batch_size, 0.5])
+    assert [text.get_text() for text in ax.texts] == ["256: median 0.0078", "32: median 0.062"]
+    heights = [text.get_position()[1] for text in ax.texts]
+    assert heights == sorted(heights), "small batches on top"
+
+
+def test_a_norm_of_zero_leaves_a_gap_and_one_seed_is_its_own_mean():
+    rows = quantiles(1)
+    rows.loc[rows["level"] < 0.1, "norm"] = 0.0
+    ax = drawn(plots.plot_distribution, rows, label="norm")
+    mean, median = ax.lines[:2]
+    assert np.isnan(mean.get_xdata()[:10]).all() and np.isfinite(mean.get_xdata()[10:]).all()
+    assert median.get_xdata()[0] == pytest.approx(1 / 32)
+
+
+def agreement(seeds=2):
+    """Measured norms that are the expected ones, times 1.25 for one seed and less for the other."""
+    rows = []
+    for b in (32, 256):
+        for s in range(seeds):
+            for examples in (1, 4, 16):
+                norm = expected_norm(1.0 + s, 100.0 / b, 16, examples)
+                rms, mean = (1.25, 0.8)[s] * norm, 0.5 * norm
+                rows.append(
+                    {"batch_size": b, "seed": s, "examples": examples, "norm": mean}
+                    | {"norm_rms": rms, "low": 0.2 * norm, "high": 2 * norm, "n": 16}
+                    | {"full_norm": 1.0 + s, "trace": 100.0 / b, "predicted": norm}
+                )
+    return pd.DataFrame(rows)
+
+
+def test_agreement_shows_what_was_drawn_beside_what_is_expected():
+    ax = drawn(plots.plot_agreement, agreement())
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "4", "16"]
+    assert ax.get_xlabel() and ax.get_ylabel() and ax.get_yscale() == "log"
+    rows = np.log(agreement().set_index(["batch_size", "examples", "seed"]))
+    means = np.exp(rows.groupby(["batch_size", "examples"]).mean())
+    for batch_size in (32, 256):
+        colour = plots.batch_colour(batch_size)
+        line, dashes, discs = [li for li in ax.lines if li.get_color() == colour]
+        assert (dashes.get_marker(), discs.get_marker()) == ("_", "o")
+        seen = means.loc[batch_size]
+        curve = np.interp([1, 4, 16], *line.get_data())
+        np.testing.assert_allclose(curve, seen["predicted"], rtol=1e-3)
+        np.testing.assert_allclose(discs.get_ydata(), seen["norm_rms"])
+        np.testing.assert_allclose(dashes.get_ydata(), seen["norm"])
+        assert np.allclose(np.log2(discs.get_xdata()), [0, 2, 4], atol=0.1)
+    bands = [c for c in ax.collections if c.get_alpha()]
+    assert len(bands) == 2 and len(drawn(plots.plot_agreement, agreement(1)).collections) == 2
+    assert {text.get_text() for text in ax.texts} == {"32", "256"}
+    assert len(ax.get_legend().get_texts()) == 3
+
+
+# ---------------------------------------------------------------- learning rates
+
+
+def rates(seeds=3):
+    """A loss that is lowest at .01 for 32, .04 for 128; one seed of 32 diverges at .08."""
+    rows = [
+        {"batch_size": b, "seed": s, "base_lr": lr, "loss": 1 + s / 10 + np.log2(lr / at) ** 2}
+        for b, at in ((32, 0.01), (128, 0.04))
+        for s in range(seeds)
+        for lr in (0.08, 0.01, 0.02, 0.04)
+    ]
+    rows = pd.DataFrame(rows)
+    rows.loc[rows.query("batch_size == 32 and seed == 0 and base_lr == .08").index, "loss"] = np.inf
+    return rows
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_the_best_learning_rate_of_each_batch_size_is_ringed(seeds):
+    ax = drawn(plots.plot_against_lr, rates(seeds), column="loss", label="loss (nats)")
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.01", "0.02", "0.04", "0.08"]
+    assert ax.get_xlabel() == "learning rate" and ax.get_ylabel() == "loss (nats)"
+    for batch_size, best in ((32, 0.01), (128, 0.04)):
+        colour = plots.batch_colour(batch_size)
+        lines = [line for line in ax.lines if colour in (line.get_color(), line.get_mec())]
+        *faint, mean, ring = lines
+        assert len(faint) == (seeds if seeds > 1 else 0)
+        offset = np.arange(seeds).mean() / 10
+        assert ring.get_xydata().ravel() == pytest.approx([best, 1 + offset])
+        assert ring.get_markerfacecolor() == "none"
+        expected = 1 + offset + np.log2(np.array([0.01, 0.02, 0.04, 0.08]) / best) ** 2
+        if batch_size == 32:
+            expected[-1] = np.nan  # no mean of the seeds that are left
+        np.testing.assert_allclose(mean.get_ydata(), expected)
+    assert len(ax.collections) == (2 if seeds > 1 else 0)
+    if seeds == 3:
+        edges = ax.collections[1].get_paths()[0].vertices
+        at_best = edges[np.isclose(edges[:, 0], 0.04), 1]
+        assert at_best.min() == pytest.approx(1.0) and at_best.max() == pytest.approx(1.2)
+    assert {text.get_text() for text in ax.texts} == {"32", "128"}
+
+
+def test_the_highest_may_be_the_best_and_nothing_else():
+    ax = drawn(plots.plot_against_lr, rates(1), column="loss", label="l", best="highest", log=True)
+    rings = [line for line in ax.lines if line.get_markerfacecolor() == "none"]
+    assert [ring.get_xdata()[0] for ring in rings] == [0.04, 0.01]
+    for plot, rows, options in (
+        (plots.plot_against_lr, rates(), {"column": "loss", "label": "l"}),
+        (plots.plot_heatmap, heat(), {"label": "l"}),
+    ):
+        with pytest.raises(ValueError, match="best = 'least': allowed are lowest, highest"):
+            drawn(plot, rows, best="least", **options)
+
+
+def test_a_batch_size_that_always_diverged_has_no_best():
+    rows = rates().assign(loss=np.nan)
+    ax = drawn(plots.plot_against_lr, rows, column="loss", label="l")
+    assert not ax.texts
+    assert not [line for line in ax.lines if line.get_markerfacecolor() == "none"]
+
+
+def heat():
+    """Out of order, with a missing cell, a diverged one, and a column of nothing else."""
+    table = {256: [0.37, 0.5, 1234.0], 32: [0.3, np.inf, np.nan], 64: [np.nan, np.inf, np.inf]}
+    return pd.DataFrame(table, index=[0.01, 0.16, 0.04])
+
+
+def test_a_heat_map_writes_each_value_into_its_cell_and_frames_the_best_of_each_column():
+    ax = drawn(plots.plot_heatmap, heat(), label="loss (nats)")
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["32", "64", "256"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0.01", "0.04", "0.16"]
+    found = {text.get_position(): text.get_text() for text in ax.texts}
+    assert found == {
+        (0, 0): "0.300", (0, 1): "not run", (0, 2): "diverged",
+        (1, 0): "not run", (1, 1): "diverged", (1, 2): "diverged",
+        (2, 0): "0.370", (2, 1): "1,234", (2, 2): "0.500",
+    }  # fmt: skip
+    cells = ax.collections[0].get_array()
+    assert cells.mask.tolist() == [[False, True, False], [True, True, False], [True, True, False]]
+    frames = [p for p in ax.patches if not p.get_hatch()]
+    assert [(round(p.get_x() + 0.42), round(p.get_y() + 0.42)) for p in frames] == [(0, 0), (2, 0)]
+    hatched = [p for p in ax.patches if p.get_hatch()]
+    assert [(p.get_x() + 0.5, p.get_y() + 0.5) for p in hatched] == [(1, 1), (0, 2), (1, 2)]
+    assert ax.figure.axes[-1].get_ylabel() == "loss (nats)"
+    assert ax.get_xlabel() == "batch size" and ax.get_ylabel() == "learning rate"
+
+
+def test_every_value_can_be_read_on_its_cell():
+    def luminance(colour):
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+            for c in mpl.colors.to_rgb(colour)
+        ]
+        return np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05
+
+    table = pd.DataFrame(np.linspace(0, 1, 30).reshape(5, 6), columns=[2**k for k in range(6)])
+    ax = drawn(plots.plot_heatmap, table, label="l")
+    cells = ax.collections[0]
+    inks = set()
+    for text in ax.texts:
+        column, row = text.get_position()
+        cell = luminance(cells.to_rgba(cells.get_array()[row, column]))
+        light, dark = sorted((luminance(text.get_color()), cell), reverse=True)
+        assert light / dark > 4, text
+        inks.add(text.get_color())
+    assert inks == {plots.PALE, plots.DEEP}
+
+
+def test_a_heat_map_without_any_value_is_only_marks():
+    ax = drawn(plots.plot_heatmap, heat()[[64]], label="l")
+    assert len(ax.figure.axes) == 1 and len(ax.texts) == 3
+
+
+def test_distributions_agreement_and_rates_not_computed_yet_say_so():
+    empty = [
+        drawn(plots.plot_distribution, quantiles().iloc[:0], label="l"),
+        drawn(plots.plot_agreement, agreement().iloc[:0]),
+        drawn(plots.plot_against_lr, rates().iloc[:0], column="loss", label="l"),
+        drawn(plots.plot_heatmap, heat().iloc[:0], label="l"),
+    ]
+    assert [ax.texts[0].get_text() for ax in empty] == ["not computed yet"] * 4
