@@ -258,9 +258,10 @@ def _summary(data: dict | None) -> str:
         return "Explorer: not computed yet."
     sizes, rates = (", ".join(map(plain, data[name])) for name in ("sizes", "rates"))
     best = data["cells"][data["start"]]
+    lowest = f" The lowest validation loss has {best['name']}: {best['words']}."
     return (
-        f"Explorer of {len(data['cells'])} cells, batch sizes {sizes} by learning rates {rates}. "
-        f"Lowest validation loss: {best['name']}: {best['words']}."
+        f"Explorer of {len(data['cells'])} cells, batch sizes {sizes} by learning rates {rates}."
+        f"{lowest if best['values'][CHOSEN_BY] else ''}"
     )
 
 

@@ -10,7 +10,6 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_browser import (
     BROWSER,
-    KEYS,
     MARKS,
     PRINTED,
     TEXTS,
@@ -24,7 +23,8 @@ from bsglib.landscape import Surface
 
 SIZES, RATES, SEEDS = (32, 64, 128, 256), (0.01, 0.02, 0.04, 0.08, 0.16), (0, 1, 2)
 DIVERGED, HALF, BARE = (32, 0.16), (64, 0.16), (256, 0.01)  # all seeds; one seed; no surface
-GRID = [(b, lr) for b in SIZES for lr in RATES]
+LACKING = (256, 0.02)
+GRID = [(b, lr) for b in SIZES for lr in RATES if (b, lr) != LACKING]
 
 
 def curve(size, rate, seed, last=40):
@@ -218,7 +218,7 @@ def test_without_a_script_it_is_a_table(given):
     table = shown["text/html"][shown["text/html"].index("<details open>") :]
     assert table.count("<tr") == 1 + len(GRID)
     assert "n = 0: 3 seeds diverged" in table and "at the weights themselves" in table
-    assert shown["text/plain"].startswith("Explorer of 20 cells, batch sizes 32, 64, 128, 256 by")
+    assert shown["text/plain"].startswith("Explorer of 19 cells, batch sizes 32, 64, 128, 256 by")
 
 
 def changed(cells, **values):
@@ -286,7 +286,7 @@ def test_only_a_page_with_an_explorer_has_its_script_and_its_colours_are_the_the
 
 
 browser = pytest.mark.skipif(not BROWSER, reason="no Chromium is here")
-ARROWS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+ARROWS = {"Left": 37, "Up": 38, "Right": 39, "Down": 40}
 CENTRE = """(e => {{ e.scrollIntoView({{block: "center"}}); const box = e.getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2]; }})({})"""
 BUTTON = "document.querySelector('.choices input[aria-label=\"B = {}, learning rate {}\"]')"
@@ -353,21 +353,26 @@ def test_the_mouse_chooses_a_cell_and_all_panels_follow(shown, data):
 
 
 @browser
-def test_arrow_keys_go_where_they_point_and_stop_at_the_edge(shown):
-    shown.run(BUTTON.format(64, 0.04) + ".focus()")
-    way = ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"] + 9 * ["ArrowDown"] + ["ArrowLeft"]
+@pytest.mark.parametrize(
+    ("start", "way", "passed"),
+    [
+        ((64, 0.04), "Right Down Left Up", [(128, 0.04), (128, 0.08), (64, 0.08), (64, 0.04)]),
+        ((64, 0.08), "Down Down Left Left", [(64, 0.16), (64, 0.16), (32, 0.16), (32, 0.16)]),
+        ((256, 0.01), "Right Up Down", [(256, 0.01), (256, 0.01), (256, 0.04)]),
+    ],
+    ids=["there and back", "to the edge", "over what is not in the grid"],
+)
+def test_arrow_keys_go_where_they_point(shown, start, way, passed):
+    click(shown, start)
     seen = []
-    with pytest.MonkeyPatch.context() as patch:
-        for key in way:
-            patch.setitem(KEYS, key, (key, ARROWS[key], ""))
-            shown.press(key)
-            seen.append(shown.run(STATE)["words"].split(":")[0])
-    cells = [(128, 0.04), (128, 0.08), (64, 0.08), (64, 0.04), (64, 0.08), *8 * [(64, 0.16)]]
-    cells.append((32, 0.16))
-    assert seen == [f"B = {b}, learning rate {lr:g}" for b, lr in cells]
-    outline = "getComputedStyle(document.activeElement).outlineStyle"
-    assert shown.run(outline) == "solid"
-    assert shown.run("document.activeElement.ariaLabel") == "B = 32, learning rate 0.16"
+    for key in way.split():
+        options = {"key": f"Arrow{key}", "windowsVirtualKeyCode": ARROWS[key]}
+        for kind in ("keyDown", "keyUp"):
+            shown.send("Input.dispatchKeyEvent", type=kind, **options)
+        seen.append(shown.run(STATE)["words"].split(":")[0])
+    assert seen == [f"B = {b}, learning rate {lr:g}" for b, lr in passed]
+    assert shown.run("document.activeElement.ariaLabel") == seen[-1]
+    assert shown.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
 @browser
@@ -461,4 +466,4 @@ def test_every_button_and_picture_has_a_name(shown, data):
     assert sorted(names["radio"]) == sorted(cell["name"] for cell in data["cells"])
     assert names["radiogroup"] == ["Batch size and learning rate"]
     assert len(names["image"]) == 5 and all(names["image"])
-    assert any(name.startswith("Explorer of 20 cells") for name in names["group"])
+    assert any(name.startswith("Explorer of 19 cells") for name in names["group"])

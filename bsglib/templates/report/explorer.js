@@ -54,7 +54,9 @@ addEventListener("DOMContentLoaded", () => {
       for (const seed of lines?.seeds ?? []) add(group, "path", {class: "seed", d: path(x, y, epoch, seed)});
       const mean = lines?.mean ?? [], end = mean.findLastIndex(v => v > 0);
       add(group, "path", {class: "line", d: path(x, y, epoch, mean)});
-      if (end >= 0) add(group, "text", {class: "end", x: fixed(x(epoch[end]) + 6), y: fixed(y(mean[end]) + 3.5)}, cell.batch_size);
+      if (end < 0) return group;
+      const place = {x: fixed(x(epoch[end]) + 6), y: fixed(y(mean[end]) + 3.5)};
+      add(group, "text", {class: "end", ...place}, cell.batch_size);
       return group;
     });
   };
@@ -76,13 +78,14 @@ addEventListener("DOMContentLoaded", () => {
       const group = add(clip, "g", {class: "cell", style: `--batch: ${cell.colour}`});
       const [mean, low, high] = cell.values[name] ?? [];
       if (!(mean > 0)) return group;
-      if (low > 0 && high > low) add(group, "path", {class: "bar", d: `M${fixed(x(cell.base_lr))} ${fixed(y(low))}V${fixed(y(high))}`});
-      add(group, "circle", {cx: fixed(x(cell.base_lr)), cy: fixed(y(mean)), r: 3});
+      const cx = fixed(x(cell.base_lr));
+      if (low > 0 && high > low) add(group, "path", {class: "bar", d: `M${cx} ${fixed(y(low))}V${fixed(y(high))}`});
+      add(group, "circle", {cx, cy: fixed(y(mean)), r: 3});
       return group;
     });
   };
 
-  // where a level crosses the squares of a grid (marching squares); squares with a missing corner have none
+  // where a level crosses the squares of a grid (marching squares), but those with a missing corner
   const contour = (x, y, a, b, z, level) => {
     let d = "";
     for (let j = 0; j + 1 < b.length; j++) for (let i = 0; i + 1 < a.length; i++) {
@@ -99,22 +102,20 @@ addEventListener("DOMContentLoaded", () => {
     return d;
   };
 
-  const surface = (svg, hint, {plane, cells}) => {
+  const surface = (svg, hint, plane) => {
     if (!plane) return nothing(svg) && (() => {});
     const {a, b, range: [low, high], ramp} = plane, side = H - BOTTOM - TOP, bar = LEFT + side + 16;
     const x = linear(a, LEFT, LEFT + side), y = linear(b, H - BOTTOM, TOP), middle = (low + high) / 2;
-    const colour = v => ramp[Math.max(0, Math.min(ramp.length - 1, Math.floor((v - low) / (high - low) * ramp.length)))];
+    const place = v => Math.floor((v - low) / (high - low) * ramp.length);
+    const colour = v => ramp[Math.max(0, Math.min(ramp.length - 1, place(v)))];
     const edges = (values, scale) => values.map((v, i) => [
       scale(i ? (v + values[i - 1]) / 2 : v), scale(i + 1 < values.length ? (v + values[i + 1]) / 2 : v)]);
     const columns = edges(a, x), rows = edges(b, y), map = add(svg, "g", {class: "map"});
-    for (const [name, values, at] of [["a", a, v => [x(v), H - BOTTOM + 14]], ["b", b, v => [LEFT - 6, y(v) + 3.5]]]) {
-      for (const v of [values[0], 0, values.at(-1)]) {
-        const [left, top] = at(v);
-        add(svg, "text", {x: fixed(left), y: fixed(top), "text-anchor": name === "a" ? "middle" : "end"}, v);
-      }
-    }
-    add(svg, "text", {x: LEFT + side / 2, y: H - 4, "text-anchor": "middle"}, "a, first direction");
-    add(svg, "text", {x: 8, y: TOP + side / 2, "text-anchor": "middle", transform: `rotate(-90 8 ${TOP + side / 2})`}, "b, second");
+    const centre = {"text-anchor": "middle"}, half = {x: LEFT + side / 2, y: TOP + side / 2};
+    for (const v of [a[0], 0, a.at(-1)]) add(svg, "text", {x: fixed(x(v)), y: H - BOTTOM + 14, ...centre}, v);
+    for (const v of [b[0], 0, b.at(-1)]) add(svg, "text", {x: LEFT - 6, y: fixed(y(v) + 3.5), "text-anchor": "end"}, v);
+    add(svg, "text", {x: half.x, y: H - 4, ...centre}, "a, first direction");
+    add(svg, "text", {x: 8, y: half.y, ...centre, transform: `rotate(-90 8 ${half.y})`}, "b, second direction");
     const height = v => H - BOTTOM - side * (v - low) / (high - low), step = (high - low) / ramp.length;
     const scale = add(svg, "g", {class: "scale"});
     ramp.forEach((fill, i) => add(scale, "rect", {x: bar, y: fixed(height(low + (i + 1) * step)), width: 9,
@@ -129,26 +130,29 @@ addEventListener("DOMContentLoaded", () => {
     const rest = "Point at the surface for its loss; a cross marks the weights themselves.";
     const nearest = (values, scale, at) => values.reduce((best, v, i) =>
       Math.abs(scale(v) - at) < Math.abs(scale(values[best]) - at) ? i : best, 0);
+    const say = () => { hint.textContent = shown ? rest : ""; };
     map.addEventListener("pointermove", event => {
-      const {x: left, y: top} = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-      const i = nearest(a, x, left), j = nearest(b, y, top), v = shown?.[j][i];
-      hint.textContent = `a = ${a[i]}, b = ${b[j]}: ${v == null ? "missing" : `loss ${+(10 ** v).toPrecision(3)}`}`;
+      if (!shown) return;
+      const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      const i = nearest(a, x, at.x), j = nearest(b, y, at.y), v = shown[j][i], short = n => +n.toPrecision(3);
+      const loss = v === null ? "missing" : `loss ${short(10 ** v)}`;
+      hint.textContent = `a = ${short(a[i])}, b = ${short(b[j])}: ${loss}`;
     });
-    map.addEventListener("pointerleave", () => { hint.textContent = rest; });
+    map.addEventListener("pointerleave", say);
 
     return cell => {
       map.replaceChildren();
       shown = cell.surface;
-      hint.textContent = shown ? rest : "";
+      say();
       if (!shown) {
         add(map, "rect", {class: "empty", x: LEFT, y: TOP, width: side, height: side});
-        add(map, "text", {x: LEFT + side / 2, y: TOP + side / 2, "text-anchor": "middle"}, cell.diverged ? "training diverged" : "not computed yet");
+        add(map, "text", {...half, ...centre}, cell.diverged ? "training diverged" : "not computed yet");
         return;
       }
       rows.forEach(([bottom, top], j) => columns.forEach(([left, right], i) => {
-        const v = shown[j][i], size = {x: fixed(left), y: fixed(top), width: fixed(right - left), height: fixed(bottom - top)};
-        if (v !== null) add(map, "rect", {...size, fill: colour(v), stroke: colour(v)});
-        else add(map, "path", {class: "missing", d: `M${fixed(left)} ${fixed(bottom)}L${fixed(right)} ${fixed(top)}`});
+        const v = shown[j][i], box = {width: fixed(right - left), height: fixed(bottom - top)};
+        if (v !== null) add(map, "rect", {x: fixed(left), y: fixed(top), ...box, fill: colour(v), stroke: colour(v)});
+        else add(map, "path", {class: "missing", d: `M${fixed(left)} ${fixed(bottom)}l${box.width} -${box.height}`});
       }));
       for (const [level] of plane.ticks) line(map, level, contour(x, y, a, b, shown, level));
       add(map, "path", {class: "weights", d: `M${x(0) - 4} ${y(0) - 4}l8 8m0 -8l-8 8`});
@@ -163,12 +167,15 @@ addEventListener("DOMContentLoaded", () => {
                                   style: `--columns: ${data.sizes.length}`});
     add(grid, "span", {class: "corner", "aria-hidden": true}, "rate \\ B");
     const colours = new Map(data.cells.map(cell => [cell.batch_size, cell.colour]));
-    for (const size of data.sizes) add(grid, "span", {class: "size", "aria-hidden": true, style: `--batch: ${colours.get(size)}`}, size);
+    for (const size of data.sizes) {
+      add(grid, "span", {class: "size", "aria-hidden": true, style: `--batch: ${colours.get(size)}`}, size);
+    }
     const buttons = data.rates.map(rate => {
       add(grid, "span", {class: "rate", "aria-hidden": true}, rate);
       return data.sizes.map(size => {
-        const i = data.cells.findIndex(cell => cell.batch_size === size && cell.base_lr === rate), cell = data.cells[i];
-        if (!cell) return add(grid, "span") && null;
+        const i = data.cells.findIndex(cell => cell.batch_size === size && cell.base_lr === rate);
+        if (i < 0) return add(grid, "span") && null;
+        const cell = data.cells[i];
         const [fill, ink] = cell.shade ?? [], value = cell.values.validation_loss?.[0];
         const text = cell.diverged ? "div." : value == null ? "–" : value.toPrecision(3);
         const button = add(grid, "label", fill ? {style: `background: ${fill}; color: ${ink}`} : {}, text);
@@ -183,7 +190,8 @@ addEventListener("DOMContentLoaded", () => {
       const step = steps[event.key];
       if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault(); // else the browser goes on in one long row
-      let row = buttons.findIndex(inputs => inputs.includes(event.target)), column = buttons[row].indexOf(event.target);
+      let row = buttons.findIndex(inputs => inputs.includes(event.target));
+      let column = buttons[row].indexOf(event.target);
       do { row += step[0]; column += step[1]; } while (buttons[row]?.[column] === null);
       const next = buttons[row]?.[column];
       if (next) next.focus(), next.click();
@@ -207,7 +215,7 @@ addEventListener("DOMContentLoaded", () => {
       drawn.push({svg, title, name, groups: points(svg, data, name)});
     }
     const title = "loss surface (nats)", svg = panel(panels, letters.shift(), title);
-    const paint = surface(svg, add(svg.parentElement, "div", {class: "hint"}), data);
+    const paint = surface(svg, add(svg.parentElement, "div", {class: "hint"}), data.plane);
 
     const choose = i => {
       const cell = data.cells[i];
