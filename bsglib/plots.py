@@ -154,7 +154,7 @@ def plot_against_batch_size(
     Returns:
         the axes.
     """
-    arms = {name: runs for name, runs in arms.items() if len(runs)}
+    arms = {name: runs for name, runs in arms.items() if runs[column].notna().any()}
     if not arms:
         return _nothing_yet(ax)
     plain = [name for name in arms if "SAM" not in name]
@@ -522,7 +522,7 @@ def line_panels(lines: dict[str, pd.DataFrame], *, accuracy: bool = True) -> Fig
         if accuracy:
             points = points.assign(percent=PERCENT * points["accuracy"])
             plot_line(points, column[1], column="percent", label="accuracy (%)", log=False)
-            title(column[1], "ghijkl"[place], f"{name}: accuracy")
+            title(column[1], "abcdefghijkl"[len(lines) + place], f"{name}: accuracy")
             column[0].set_xlabel("")
         if place:
             for ax in column:

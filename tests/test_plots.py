@@ -230,7 +230,7 @@ def test_a_line_is_the_mean_over_seeds_and_the_band_holds_it(seeds):
 def test_line_panels_have_a_column_per_network_with_loss_above_accuracy():
     fig = plots.line_panels({"F1": points(), "C1": points(1)})
     titles = [ax.get_title(loc="left") for ax in fig.axes]
-    assert titles == ["a  F1: loss", "b  C1: loss", "g  F1: accuracy", "h  C1: accuracy"]
+    assert titles == ["a  F1: loss", "b  C1: loss", "c  F1: accuracy", "d  C1: accuracy"]
     accuracies = fig.axes[2].lines[0].get_ydata()
     np.testing.assert_allclose(accuracies, 50)
     assert fig.axes[0].get_legend() is not None

@@ -1,0 +1,839 @@
+"""What Chang & Pathak state, the statistic that tests it, and the rule that judges it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from bsglib.claims import Claim, Measured, about, above, below, between
+from bsglib.papers import Results, per_seed
+from bsglib.papers.chang.protocol import (
+    AGREEMENT,
+    FIXED,
+    LOSS,
+    OTHER,
+    PLANES,
+    SCALED,
+    SHARPNESS,
+    SURFACE,
+)
+from bsglib.stats import kendall
+from bsglib.sweep import LINE
+
+Statistic = Callable[[Results], Measured]
+Table = pd.DataFrame  # [seed, batch size] of one quantity
+GRID = (FIXED, SCALED, OTHER)
+TIMING_REPEATS = 5  # from which times are judged
+DEVICES = 4  # of the source
+STEP = 0.25  # of alpha, and
+RADIUS = 0.5  # of the filter-normalized plane, at which the growth of the loss is read
+
+
+# ------------------------------------------------------------- runs
+
+
+def fixed(results: Results) -> pd.DataFrame:
+    """Return the runs at the source's rate, every batch size."""
+    return results.of(FIXED)
+
+
+def scaled(results: Results) -> pd.DataFrame:
+    """Return the runs at the linearly scaled rate; at the smallest batch size it is the fixed."""
+    runs = results.of(FIXED, SCALED)
+    smallest = runs["batch_size"] == results.parameters.smallest
+    return runs[smallest | (runs["arm"] == SCALED)]
+
+
+def grid(results: Results) -> pd.DataFrame:
+    """Return the runs of all batch sizes and rates."""
+    return results.of(*GRID)
+
+
+def equal_loss(results: Results) -> pd.DataFrame:
+    """Return the runs at the source's rate that stopped at one training loss."""
+    return results.of(LOSS)
+
+
+ARMS = {fixed: (FIXED,), scaled: (FIXED, SCALED), grid: GRID, equal_loss: (LOSS,)}  # of each set
+
+
+def absence(results: Results, *arms: str) -> str | None:
+    """Return why the runs of some arms are not all there, None if they are."""
+    n, planned = len(results.of(*arms)), sum(results.planned.get(arm, 0) for arm in arms)
+    return f"{n} of {planned} runs of {', '.join(arms)}" if n < planned else None
+
+
+def unsettled(runs: pd.DataFrame) -> str | None:
+    """Return which run has no lowest validation loss yet, or none at all; None if all have one."""
+    for stopped, why in (("diverged", "diverged"), ("epochs", "still improving when it ended")):
+        if len(failed := runs[runs["stopped"] == stopped]):
+            return f"{_where(failed.iloc[0])}: {why}"
+    return None
+
+
+def off_target(runs: pd.DataFrame) -> str | None:
+    """Return which run did not reach the training loss at which all were to stop, None if all."""
+    failed = runs[runs["stopped"] != "target_loss"]
+    if failed.empty:
+        return None
+    run = failed.loc[failed["running_loss"].idxmax()]
+    return f"{_where(run)}: training loss {run['running_loss']:.2g}, not {run['target_loss']:g}"
+
+
+def _where(run: pd.Series) -> str:
+    return f"B = {run['batch_size']}, learning rate {run['base_lr']:g}"
+
+
+# ------------------------------------------------------------- statistics: one value per seed
+
+
+def _judged(
+    value: Callable[[Results], Measured | pd.Series],
+    *sets: Callable[[Results], pd.DataFrame],
+    unfit: Callable[[pd.DataFrame], str | None] = unsettled,
+    timed: bool = False,
+) -> Statistic:
+    """Return a statistic, taken when all runs that it needs are there and fit for it.
+
+    Args:
+        value: of the results, by seed.
+        *sets: of runs, that it needs.
+        unfit: says why runs cannot be judged, None if they can.
+        timed: whether it needs seconds per epoch, too.
+    """
+
+    def statistic(results: Results) -> Measured:
+        arms = dict.fromkeys(arm for of in sets for arm in ARMS[of])
+        why = absence(results, *arms) or next(
+            filter(None, (unfit(of(results)) for of in sets)), None
+        )
+        if why := why or (_untimed(results) if timed else None):
+            return Measured(not_testable=why)
+        try:
+            found = value(results)
+        except KeyError as missing:
+            return Measured(not_testable=f"no B = {missing} in this profile")
+        return found if isinstance(found, Measured) else Measured(tuple(found))
+
+    return statistic
+
+
+def _taken(
+    *sets: Callable[[Results], pd.DataFrame],
+    by: Callable[..., pd.Series],
+    column: str = SHARPNESS,
+    unfit: Callable[[pd.DataFrame], str | None] = unsettled,
+) -> Statistic:
+    """Return a statistic of a column of the runs, or of "gap", validation minus training loss.
+
+    Args:
+        *sets: of runs, a batch size and a seed each once.
+        by: from a table [seed, batch size] per set to a value per seed.
+        column: of the runs.
+        unfit: says why runs cannot be judged, None if they can.
+    """
+
+    def value(results: Results) -> pd.Series:
+        return by(*(per_seed(with_gap(of(results)), column) for of in sets))
+
+    return _judged(value, *sets, unfit=unfit)
+
+
+def with_gap(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs with a column "gap": validation minus training loss, nats."""
+    return runs.assign(gap=runs["validation_loss"] - runs["train_loss"])
+
+
+def _difference(table: Table) -> pd.Series:
+    return table[max(table.columns)] - table[min(table.columns)]
+
+
+def _ratio(table: Table) -> pd.Series:
+    return table[max(table.columns)] / table[min(table.columns)]
+
+
+def _at_end(table: Table, end: Callable) -> pd.Series:
+    return table[end(table.columns)]
+
+
+def _over_others(table: Table) -> pd.Series:
+    """Return the geometric mean over all batch sizes but the smallest."""
+    return np.exp(np.log(table.drop(columns=min(table.columns))).mean(axis=1))
+
+
+def _rank(table: Table) -> pd.Series:
+    """Return the rank correlation with the batch size."""
+    return pd.Series(kendall(table.to_numpy(), np.array(table.columns)), table.index)
+
+
+def _at(batch_size: int, over: int) -> Callable[[Table], pd.Series]:
+    return lambda table: table[batch_size] / table[over]
+
+
+def _slower(results: Results) -> pd.Series:
+    """Training loss where the smallest batch has its lowest validation loss: largest - smallest."""
+    runs = fixed(results)
+    ends = runs[runs["batch_size"] == results.parameters.smallest].set_index("seed")["kept_epoch"]
+    history = results.history_of(FIXED)
+    history = history[history["epoch"] <= history["seed"].map(ends)]
+    rows = history.groupby(["seed", "batch_size"], as_index=False).last()
+    return _difference(per_seed(rows, "running_loss"))
+
+
+def at_equal_updates(results: Results) -> pd.DataFrame:
+    """Return the lowest validation loss up to the updates of the shortest run of each seed."""
+    history = results.history_of(FIXED)
+    ends = history.groupby(["seed", "batch_size"])["updates"].max().groupby("seed").min()
+    history = history[history["updates"] <= history["seed"].map(ends)]
+    rows = history.groupby(["seed", "batch_size"], as_index=False)["validation_loss"].min()
+    return rows.assign(updates=rows["seed"].map(ends))
+
+
+def _equal_updates(results: Results) -> Measured:
+    rows = at_equal_updates(results)
+    note = f"{rows['updates'].min():,} to {rows['updates'].max():,} updates"
+    return Measured(tuple(_difference(per_seed(rows, "validation_loss"))), note=note)
+
+
+def median_norms(results: Results) -> pd.DataFrame:
+    """Return the median norm of the updates of each run at the source's rate."""
+    norms = _points(results, "update_norms")
+    return norms[norms["level"].round(9) == 0.5]
+
+
+def layers(results: Results) -> pd.DataFrame:
+    """Return the distances from the initial weights layer by layer, at the source's rate."""
+    rows = _points(results, "distances")
+    return rows[rows["layer"] != "whole"]
+
+
+def _points(results: Results, measure: str) -> pd.DataFrame:
+    points = results.points
+    return points[(points["measure"] == measure) & (points["arm"] == FIXED)]
+
+
+def _every_layer(results: Results) -> pd.Series:
+    """The layer in which the largest batch comes nearest to the smallest, or farther still."""
+    table = layers(results).pivot(index=["seed", "layer"], columns="batch_size", values="distance")
+    return _ratio(table).groupby("seed").max()
+
+
+def epoch_distances(results: Results) -> pd.DataFrame:
+    """Return distance per epoch [(seed, epoch), batch size], epochs that both ends have."""
+    p, history = results.parameters, results.history_of(FIXED)
+    table = history.pivot(index=["seed", "epoch"], columns="batch_size", values="epoch_distance")
+    return table[[p.smallest, p.largest]].dropna()
+
+
+def _epoch_ratio(results: Results) -> pd.Series:
+    return _ratio(epoch_distances(results).groupby("seed").mean())
+
+
+def _ratio_grows(results: Results) -> pd.Series:
+    """Return the rank correlation of smallest over largest with the epoch."""
+    ratios = 1 / _ratio(epoch_distances(results))
+    return ratios.groupby("seed").agg(lambda r: kendall(r, r.index.get_level_values("epoch")))
+
+
+def agreement(results: Results) -> pd.DataFrame:
+    """Return the rows on how gradients agree, on the trained networks of the smallest batch."""
+    return _points(results, AGREEMENT)
+
+
+def _agreeing(results: Results, column: str) -> Table:
+    return agreement(results).pivot(index="seed", columns="examples", values=column)
+
+
+def rises(results: Results) -> pd.DataFrame:
+    """Return by how much log(training loss) rises STEP away from each end, by seed."""
+    line = _points(results, LINE)
+    line = line[line["set"] == "train"].assign(alpha=line["alpha"].round(9))
+    table = np.log(line.pivot(index="seed", columns="alpha", values="loss"))
+    p, ends = results.parameters, {}
+    for batch_size, end in ((p.smallest, 0.0), (p.largest, 1.0)):
+        ends[batch_size] = (table[end - STEP] + table[end + STEP]) / 2 - table[end]
+    return pd.DataFrame(ends)
+
+
+def growth(results: Results) -> pd.DataFrame:
+    """Return the mean growth of the loss within RADIUS of the filter-normalized plane, by seed."""
+    p, planes = results.parameters, _points(results, SURFACE)
+    planes = planes[planes["seeds"] == str(list(PLANES[0]))]
+    planes = planes[planes["points"] == p.explorer_points]
+    inside = planes[np.hypot(planes["a"], planes["b"]) <= RADIUS + 1e-9]
+    cells = ["seed", "batch_size"]
+    middle = inside[(inside["a"] == 0) & (inside["b"] == 0)].set_index(cells)["loss"]
+    table = (inside.groupby(cells)["loss"].mean() - middle).unstack()
+    return table[[p.smallest, p.largest]].dropna()
+
+
+def seconds(results: Results, processes: int = 1) -> pd.DataFrame:
+    """Return seconds per epoch [repeat, batch size] over some processes."""
+    times = results.timings
+    if times.empty:
+        return pd.DataFrame()
+    times = times[times["processes"] == processes]
+    return times.pivot(index="repeat", columns="batch_size", values="seconds")
+
+
+def _untimed(results: Results) -> str | None:
+    n = len(seconds(results))
+    return f"{n} timings, {TIMING_REPEATS} needed" if n < TIMING_REPEATS else None
+
+
+def _timed(results: Results) -> Measured:
+    return Measured(tuple(_ratio(seconds(results))), note="n counts repeats")
+
+
+def total_seconds(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return epochs to the lowest validation loss times the median seconds of an epoch."""
+    return per_seed(runs, "kept_epoch") * seconds(results).median()
+
+
+def _total(of: Callable[[Results], pd.DataFrame]) -> Statistic:
+    return _judged(lambda results: _ratio(total_seconds(results, of(results))), of, timed=True)
+
+
+def most_processes(results: Results) -> int:
+    """Return the largest number of processes that each had a core of its own."""
+    times = results.timings
+    return int(times.loc[times["processes"] <= times["cores"], "processes"].max())
+
+
+def _parallel(by: Callable[[Table, Table], pd.Series], *, devices: int | None = None) -> Statistic:
+    """Return a statistic of seconds per epoch on one process and on several.
+
+    Args:
+        by: takes tables [repeat, batch size], of one process and of several.
+        devices: how many; None: as many as there are cores.
+    """
+
+    def value(results: Results) -> Measured:
+        cores, most = int(results.timings["cores"].max()), most_processes(results)
+        if most < (devices or 2):
+            why = f"{devices or 2} devices asked for, {cores} core{'s' * (cores > 1)} here"
+            return Measured(not_testable=why)
+        several = seconds(results, devices or most)
+        note = f"{devices or most} processes; n counts repeats"
+        return Measured(tuple(by(seconds(results), several)), note=note)
+
+    return _judged(value, timed=True)
+
+
+def _parallel_total(results: Results) -> Measured:
+    """Total seconds of the largest batch on several processes over those of the smallest on one."""
+    if (most := most_processes(results)) < 2:
+        return Measured(not_testable="one core here")
+    p, epochs = results.parameters, per_seed(fixed(results), "kept_epoch")
+    large = epochs[p.largest] * seconds(results, most)[p.largest].median()
+    small = epochs[p.smallest] * seconds(results)[p.smallest].median()
+    return Measured(tuple(large / small), note=f"{most} processes")
+
+
+def best_lrs(results: Results) -> pd.DataFrame:
+    """Return the rate of the lowest validation loss [seed, batch size]; diverged runs have none."""
+    runs = grid(results)
+    runs = runs[runs["stopped"] != "diverged"]
+    best = runs.loc[runs.groupby(["seed", "batch_size"])["validation_loss"].idxmin()]
+    return best.pivot(index="seed", columns="batch_size", values="base_lr")
+
+
+def tuned(results: Results) -> pd.DataFrame:
+    """Return the runs at each batch size's rate of lowest mean validation loss over seeds."""
+    runs = grid(results)
+    cells = runs.assign(loss=runs["validation_loss"].where(runs["stopped"] != "diverged", np.inf))
+    means = cells.groupby(["batch_size", "base_lr"])["loss"].mean().unstack()
+    return runs[runs["base_lr"] == runs["batch_size"].map(means.idxmin(axis=1))]
+
+
+def _on_grid(by: Callable[[Results], pd.Series]) -> Statistic:
+    def unfit(runs: pd.DataFrame) -> str | None:  # a rate at which training diverges is no best one
+        return unsettled(runs[runs["stopped"] != "diverged"])
+
+    return _judged(by, grid, unfit=unfit)
+
+
+def _slope(results: Results) -> pd.Series:
+    """Return the slope of log(best rate) over log(batch size), by seed."""
+    rates = np.log2(best_lrs(results))
+    x = np.log2(np.array(rates.columns, dtype=float))
+    x -= x.mean()
+    return rates.sub(rates.mean(axis=1), axis=0) @ x / (x @ x)  # least squares
+
+
+def _off_small(results: Results) -> pd.Series:
+    """Return how many doublings the smallest batch's best rate lies above the source's."""
+    p = results.parameters
+    return np.log2(best_lrs(results)[p.smallest] / p.lr)
+
+
+def _off_others(results: Results) -> pd.Series:
+    """Return how many doublings the others' best rates lie above the largest batch's scaled one."""
+    p = results.parameters
+    others = best_lrs(results).drop(columns=p.smallest)
+    return np.log2(others / p.scaled_lr(p.largest)).mean(axis=1)
+
+
+def _tuned_gap(results: Results) -> pd.Series:
+    """Return the test loss at the tuned rates: largest - smallest batch."""
+    return _difference(per_seed(tuned(results), "test_loss"))
+
+
+def _at_large_lr(results: Results) -> pd.Series:
+    """Return the validation loss at the largest batch's scaled rate: second - smallest batch."""
+    p = results.parameters
+    second = sorted(p.batch_sizes)[1]
+    table = per_seed(grid(results), "validation_loss", base_lr=p.scaled_lr(p.largest))
+    return table[second] - table[p.smallest]
+
+
+# ------------------------------------------------------------- claims
+
+NATS = "nats: largest - smallest B"
+ENDS = "largest B / smallest"
+TAU = "rank correlation with B"
+SCALING = "section on the learning rate"
+SPEED, DISTANCE, FLAT = "figure 7", "hypothesis 1", "hypothesis 2"
+
+CLAIMS = (
+    Claim(
+        id="chang-training-slower",
+        figure="losses",
+        locator="figure 5",
+        statement="The larger the batch, the slower the training loss falls.",
+        quantity=f"running training loss where the smallest B is at its best, {NATS}",
+        rule=above(0),
+        statistic=_judged(_slower, fixed),
+    ),
+    Claim(
+        id="chang-best-validation",
+        figure="best-losses",
+        locator="figure 6",
+        statement="The largest batch's lowest validation loss is higher than the smallest's.",
+        quantity=f"lowest validation loss, {ENDS}",
+        value=".395 / .344 = 1.15",
+        rule=about(1.15, factor=1.08),
+        statistic=_taken(fixed, by=_ratio, column="validation_loss"),
+    ),
+    Claim(
+        id="chang-best-validation-order",
+        figure="best-losses",
+        locator="figure 6",
+        statement="The larger the batch, the higher the lowest validation loss.",
+        quantity=f"lowest validation loss: {TAU}",
+        rule=above(0),
+        statistic=_taken(fixed, by=_rank, column="validation_loss"),
+    ),
+    Claim(
+        id="chang-premise-training",
+        figure="best-losses",
+        locator="section on why batch size matters, after Keskar",
+        statement="Larger batches reach a similar training loss (against the source's own "
+        "figure 6).",
+        quantity=f"training loss at the lowest validation loss, {NATS}",
+        rule=between(-0.02, 0.02),
+        statistic=_taken(fixed, by=_difference, column="train_loss"),
+    ),
+    Claim(
+        id="chang-premise-gap",
+        figure="best-losses",
+        locator="section on why batch size matters, after Keskar",
+        statement="Larger batches have the wider gap between training and validation loss.",
+        quantity=f"validation - training loss, {NATS}",
+        rule=above(0),
+        statistic=_taken(fixed, by=_difference, column="gap"),
+    ),
+    Claim(
+        id="chang-gap-equal-updates",
+        figure="best-losses",
+        locator="ours",
+        statement="The largest batch's validation loss is higher after as many updates, too.",
+        quantity=f"lowest validation loss up to equal updates, {NATS}",
+        value="ours",
+        rule=above(0),
+        statistic=_judged(_equal_updates, fixed),
+    ),
+    Claim(
+        id="chang-gap-equal-loss",
+        figure="equal-loss",
+        locator="ours",
+        statement="At an equal training loss the largest batch's validation loss is higher.",
+        quantity=f"validation loss, {NATS}",
+        value="ours",
+        rule=above(0),
+        statistic=_taken(equal_loss, by=_difference, column="validation_loss", unfit=off_target),
+    ),
+    Claim(
+        id="chang-time-per-epoch",
+        figure="times",
+        locator=SPEED,
+        statement="An epoch of the largest batch takes less time.",
+        quantity=f"seconds per epoch, {ENDS}",
+        value="7.7 / 12.4 = 0.62",
+        rule=about(0.62, factor=1.25),
+        statistic=_judged(_timed, timed=True),
+    ),
+    Claim(
+        id="chang-epochs",
+        figure="times",
+        locator=SPEED,
+        statement="The largest batch needs more epochs to its lowest validation loss.",
+        quantity=f"epochs, {ENDS}",
+        value="958 / 158 = 6.1",
+        rule=about(6.1, factor=1.5),
+        statistic=_taken(fixed, by=_ratio, column="kept_epoch"),
+    ),
+    Claim(
+        id="chang-total-time",
+        figure="times",
+        locator=SPEED,
+        statement="So the largest batch takes almost four times as long overall.",
+        quantity=f"epochs x seconds per epoch, {ENDS}",
+        value="4",
+        rule=about(4, factor=1.5),
+        statistic=_total(fixed),
+    ),
+    Claim(
+        id="chang-parallel-large",
+        figure="parallel",
+        locator="figure 8",
+        statement="Four devices about halve the time of an epoch of the largest batch.",
+        quantity="seconds per epoch, four devices / one",
+        value="3.97 / 7.70 = 0.52",
+        rule=about(0.52, factor=1.25),
+        statistic=_parallel(
+            lambda one, four: _at_end(four, max) / _at_end(one, max), devices=DEVICES
+        ),
+    ),
+    Claim(
+        id="chang-parallel-small",
+        figure="parallel",
+        locator="figure 8",
+        statement="Four devices make the smallest batch slightly slower.",
+        quantity="seconds per epoch, four devices / one",
+        rule=above(1, ratios=True),
+        statistic=_parallel(
+            lambda one, four: _at_end(four, min) / _at_end(one, min), devices=DEVICES
+        ),
+    ),
+    Claim(
+        id="chang-parallel-here",
+        figure="parallel",
+        locator="ours, after figure 8",
+        statement="With a process on each core, the largest batch's epoch takes less time.",
+        quantity="seconds per epoch of the largest B, processes / one",
+        value="ours",
+        rule=below(1, ratios=True),
+        statistic=_parallel(lambda one, more: _at_end(more, max) / _at_end(one, max)),
+    ),
+    Claim(
+        id="chang-parallel-gains",
+        figure="parallel",
+        locator="ours, after figure 8",
+        statement="Splitting a batch gains more for the largest batch than for the smallest.",
+        quantity="time saved: largest B's seconds, processes / one, over the smallest's",
+        value="ours",
+        rule=below(1, ratios=True),
+        statistic=_parallel(lambda one, more: _ratio(more) / _ratio(one)),
+    ),
+    Claim(
+        id="chang-parallel-total",
+        figure="parallel",
+        locator="figure 8",
+        statement="Even so the largest batch takes longer overall than the smallest on one device.",
+        quantity="total seconds, largest B on several / smallest on one",
+        value="3,700 / 1,915 = 1.9",
+        rule=above(1, ratios=True),
+        statistic=_judged(_parallel_total, fixed, timed=True),
+    ),
+    Claim(
+        id="chang-nearer",
+        figure="distance",
+        locator="figure 10",
+        statement="The largest batch's minimizer lies nearer the initial weights.",
+        quantity=f"distance, {ENDS}",
+        rule=below(1, ratios=True),
+        statistic=_taken(fixed, by=_ratio, column="distance"),
+    ),
+    Claim(
+        id="chang-nearer-order",
+        figure="distance",
+        locator="figure 10",
+        statement="Generally, the larger the batch, the nearer.",
+        quantity=f"distance: {TAU}",
+        rule=below(0),
+        statistic=_taken(fixed, by=_rank, column="distance"),
+    ),
+    Claim(
+        id="chang-nearer-128",
+        figure="distance",
+        locator="figure 10, an exception there",
+        statement="B = 128 ends farther from the initial weights than B = 64.",
+        quantity="distance, B = 128 / B = 64",
+        rule=above(1, ratios=True),
+        statistic=_taken(fixed, by=_at(128, over=64), column="distance"),
+    ),
+    Claim(
+        id="chang-nearer-layers",
+        figure="layers",
+        locator="figure 11",
+        statement="It is nearer in every layer.",
+        quantity=f"distance, {ENDS}, in the layer where that is largest",
+        rule=below(1, ratios=True),
+        statistic=_judged(_every_layer, fixed),
+    ),
+    Claim(
+        id="chang-epoch-distance",
+        figure="epoch-distance",
+        locator="figure 12",
+        statement="The largest batch covers a tenth of the distance in an epoch.",
+        quantity=f"distance per epoch, mean over common epochs, {ENDS}",
+        value=".02 to .04 / .15 to .4",
+        rule=about(0.11, factor=2),
+        statistic=_judged(_epoch_ratio, fixed),
+    ),
+    Claim(
+        id="chang-epoch-distance-grows",
+        figure="epoch-distance",
+        locator="figure 12",
+        statement="The ratio of the distances per epoch grows as training goes on.",
+        quantity="smallest B / largest: rank correlation with the epoch",
+        rule=above(0),
+        statistic=_judged(_ratio_grows, fixed),
+    ),
+    Claim(
+        id="chang-update-norm",
+        figure="update-norms",
+        locator="figure 13",
+        statement="Each update is smaller when the batch is larger.",
+        quantity=f"median norm of the updates, {ENDS}",
+        value="1.5e-3 / 3.3e-3 = 0.45",
+        rule=about(0.45, factor=1.25),
+        statistic=_judged(lambda r: _ratio(per_seed(median_norms(r), "norm")), fixed),
+    ),
+    Claim(
+        id="chang-mean-gradient",
+        figure="agreement",
+        locator="figures 14 to 16",
+        statement="The mean gradient of a larger batch is shorter.",
+        quantity=f"norm of the mean gradient, one trained network, {ENDS}",
+        rule=below(1, ratios=True),
+        statistic=_judged(lambda r: _ratio(_agreeing(r, "norm")), fixed),
+    ),
+    Claim(
+        id="chang-cosine",
+        figure="agreement",
+        locator="figures 14 to 16",
+        statement="Gradients of single examples hardly ever point the same way.",
+        quantity="mean cosine between the gradients of two examples",
+        rule=below(0.5),
+        statistic=_judged(lambda r: _agreeing(r, "cosine").mean(axis=1), fixed),
+    ),
+    Claim(
+        id="chang-sharper-line",
+        figure="line",
+        locator="figure 18",
+        statement="On the line between them, the largest batch's minimizer is much the sharper.",
+        quantity=f"rise of log(training loss) {STEP:g} off the end: largest - smallest B",
+        rule=above(0),
+        statistic=_judged(lambda r: _difference(rises(r)), fixed),
+    ),
+    Claim(
+        id="chang-sharper",
+        figure="sharpness",
+        locator="figure 21",
+        statement="The largest batch's minimizer is the sharper.",
+        quantity=f"sharpness, {ENDS}",
+        rule=above(1, ratios=True),
+        statistic=_taken(fixed, by=_ratio),
+    ),
+    Claim(
+        id="chang-sharper-order",
+        figure="sharpness",
+        locator="figure 21",
+        statement="The larger the batch, the sharper.",
+        quantity=f"sharpness: {TAU}",
+        rule=above(0),
+        statistic=_taken(fixed, by=_rank),
+    ),
+    Claim(
+        id="chang-sharper-equal-loss",
+        figure="equal-loss",
+        locator="ours",
+        statement="At an equal training loss the largest batch's weights are the sharper.",
+        quantity=f"sharpness, {ENDS}",
+        value="ours",
+        rule=above(1, ratios=True),
+        statistic=_taken(equal_loss, by=_ratio, unfit=off_target),
+    ),
+    Claim(
+        id="chang-sharper-surface",
+        figure="surfaces",
+        locator="figure 22",
+        statement="The filter-normalized loss varies more around the largest batch's minimizer.",
+        quantity=f"mean growth of the loss within {RADIUS:g}, {ENDS}",
+        rule=above(1, ratios=True),
+        statistic=_judged(lambda r: _ratio(growth(r)), fixed),
+    ),
+    Claim(
+        id="chang-scaling-helps",
+        figure="scaled-losses",
+        locator="figure 24",
+        statement="A linearly scaled rate lowers the largest batch's lowest validation loss.",
+        quantity="nats: scaled - fixed rate",
+        value=".352 - .395 = -.043",
+        rule=below(0),
+        statistic=_taken(
+            fixed,
+            scaled,
+            column="validation_loss",
+            by=lambda f, s: _at_end(s, max) - _at_end(f, max),
+        ),
+    ),
+    Claim(
+        id="chang-scaling-closes",
+        figure="scaled-losses",
+        locator="figure 24",
+        statement="It closes most of the gap between the batch sizes.",
+        quantity=f"gap left - half of the gap at the fixed rate, {NATS}",
+        value=".007 - .051 / 2 = -.019",
+        rule=below(0),
+        statistic=_taken(
+            fixed,
+            scaled,
+            column="validation_loss",
+            by=lambda f, s: _difference(s) - _difference(f) / 2,
+        ),
+    ),
+    Claim(
+        id="chang-scaling-remains",
+        figure="scaled-losses",
+        locator="conclusion",
+        statement="A small gap remains.",
+        quantity=f"lowest validation loss at scaled rates, {NATS}",
+        value=".352 - .345 = .007",
+        rule=above(0),
+        statistic=_taken(scaled, by=_difference, column="validation_loss"),
+    ),
+    Claim(
+        id="chang-scaled-epochs",
+        figure="scaled-times",
+        locator="figure 25",
+        statement="With scaled rates the batch sizes need about as many epochs.",
+        quantity=f"epochs to the lowest validation loss, {ENDS}",
+        value="1",
+        rule=about(1, factor=1.5),
+        statistic=_taken(scaled, by=_ratio, column="kept_epoch"),
+    ),
+    Claim(
+        id="chang-scaled-time",
+        figure="scaled-times",
+        locator="figure 25",
+        statement="So the largest batch becomes the faster one overall.",
+        quantity=f"epochs x seconds per epoch, {ENDS}",
+        value="2,197 / 3,156 = 0.70",
+        rule=about(0.7, factor=1.25),
+        statistic=_total(scaled),
+    ),
+    Claim(
+        id="chang-scaled-flatter",
+        figure="scaled-sharpness",
+        locator="figure 26",
+        statement="Scaled rates make the larger batches' minimizers flatter.",
+        quantity="sharpness, scaled / fixed rate, mean over all B but the smallest",
+        rule=below(1, ratios=True),
+        statistic=_taken(fixed, scaled, by=lambda f, s: _over_others(s / f)),
+    ),
+    Claim(
+        id="chang-scaled-still-sharper",
+        figure="scaled-sharpness",
+        locator="figure 26",
+        statement="They stay sharper than the smallest batch's.",
+        quantity="sharpness at scaled rates, mean over all B but the smallest / the smallest",
+        value="4 to 7 / 1.14",
+        rule=above(1, ratios=True),
+        statistic=_taken(scaled, by=lambda s: _over_others(s.div(_at_end(s, min), axis=0))),
+    ),
+    Claim(
+        id="chang-scaled-distance",
+        figure="scaled-distance",
+        locator="figure 27",
+        statement="Scaled rates close the gap in the distance from the initial weights.",
+        quantity=f"|ln(distance, {ENDS})|: scaled - fixed",
+        rule=below(0),
+        statistic=_taken(
+            fixed,
+            scaled,
+            column="distance",
+            by=lambda f, s: np.log(_ratio(s)).abs() - np.log(_ratio(f)).abs(),
+        ),
+    ),
+    Claim(
+        id="chang-scaled-distance-128",
+        figure="scaled-distance",
+        locator="figure 27, an exception there",
+        statement="At B = 128 the scaled rate shortens the distance.",
+        quantity="distance at B = 128, scaled / fixed rate",
+        rule=below(1, ratios=True),
+        statistic=_taken(fixed, scaled, column="distance", by=lambda f, s: s[128] / f[128]),
+    ),
+    Claim(
+        id="chang-large-lr",
+        figure="large-lr",
+        locator="figure 28",
+        statement="At a rate eight times as high the second smallest batch beats the smallest.",
+        quantity="lowest validation loss, nats: second smallest - smallest B",
+        rule=below(0),
+        statistic=_on_grid(_at_large_lr),
+    ),
+    Claim(
+        id="chang-best-lr-rises",
+        figure="rates",
+        locator="figure 29",
+        statement="Small batches do best with small rates, large ones with large rates.",
+        quantity="slope of log(best rate) over log(B)",
+        rule=above(0),
+        statistic=_on_grid(_slope),
+    ),
+    Claim(
+        id="chang-best-lr-linear",
+        figure="rates",
+        locator="conclusion, the linear rule",
+        statement="The best rate grows in proportion to the batch size (against the source's own "
+        "figure 29, where it is the same for all but the smallest).",
+        quantity="slope of log(best rate) over log(B)",
+        value="1",
+        rule=between(0.5, 1.5),
+        statistic=_on_grid(_slope),
+    ),
+    Claim(
+        id="chang-best-lr-small",
+        figure="rates",
+        locator="figure 29",
+        statement="The smallest batch does best at the lowest rate of the grid.",
+        quantity="doublings from that rate to the best one",
+        value="0",
+        rule=between(-0.5, 0.5),
+        statistic=_on_grid(_off_small),
+    ),
+    Claim(
+        id="chang-best-lr-others",
+        figure="rates",
+        locator="figure 29",
+        statement="All other batch sizes do best at a rate eight times as high.",
+        quantity="doublings from that rate to the best one, mean over B",
+        value="0",
+        rule=between(-0.5, 0.5),
+        statistic=_on_grid(_off_others),
+    ),
+    Claim(
+        id="chang-worse-in-general",
+        figure="heat-map",
+        locator="conclusion, a question there",
+        statement="Asked there: at its own best rate the largest batch still does worse.",
+        quantity=f"test loss, rates chosen by validation loss, {NATS}",
+        value="asked",
+        rule=above(0),
+        statistic=_on_grid(_tuned_gap),
+    ),
+)

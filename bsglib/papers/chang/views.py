@@ -1,0 +1,521 @@
+"""Tables, rows and notes that the notebook on Chang & Pathak shows."""
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from bsglib.claims import show
+from bsglib.data import Dataset
+from bsglib.landscape import Surface
+from bsglib.papers import Results, per_seed
+from bsglib.papers.chang import published
+from bsglib.papers.chang.claims import (
+    at_equal_updates,
+    best_lrs,
+    fixed,
+    grid,
+    layers,
+    median_norms,
+    most_processes,
+    scaled,
+    seconds,
+    total_seconds,
+    tuned,
+    with_gap,
+)
+from bsglib.papers.chang.protocol import (
+    FIXED,
+    LINES,
+    PLANES,
+    SCALED,
+    SHARPNESS,
+    SURFACE,
+    ChangParameters,
+    design,
+)
+from bsglib.stats import interval
+from bsglib.sweep import LINE
+from bsglib.train import SPLITS, build_model, dataset_of
+
+PERCENT = 100.0
+PHI = r"sharpness $\phi$ (%)"
+LOSSES = {"running_loss": "training", "validation_loss": "validation"}
+KEPT = {"train_loss": "training", "validation_loss": "validation", "test_loss": "test"}
+EQUAL = {"validation_loss": "validation loss (nats)", SHARPNESS: PHI}
+TIMES = {"seconds": "per epoch", "kept_epoch": "epochs", "total_seconds": "in all"}
+TIME_LABELS = {
+    "seconds": "seconds per epoch",
+    "kept_epoch": "epochs to the lowest loss",
+    "total_seconds": "seconds to the lowest loss",
+}
+RATES = {FIXED: fixed, SCALED: scaled}  # the runs of each
+
+
+def scope(p: ChangParameters) -> pd.DataFrame:
+    """Return what differs from the source: quantity, paper, here, why."""
+    size = "all" if p.train_size is None else f"{p.train_size:,}"
+    side = "as they are" if p.image_size is None else f"{p.image_size} x {p.image_size} pixels"
+    grid_here = ", ".join(f"{lr:g}" for lr in p.lrs)
+    rows = [
+        ("data", "Cats vs Dogs, 18,610 to train on", f"{p.dataset}, {size}", "time"),
+        ("images", "128 x 128 pixels (code)", side, "time"),
+        ("validation part", "20 %", f"{p.validation_fraction:.0%} of what is not test", "time"),
+        ("test part", "none", "held out", "the validation part chooses weights and rates"),
+        ("network", "five blocks (sizes from the code)", f"chang {p.network_options}", "time"),
+        ("learning rate at the smallest B", "0.01", f"{p.lr:g}", "fewer updates"),
+        ("learning rates", ".01 to .08", grid_here, "one more than the best one there"),
+        ("stop after epochs without gain", "100 (code)", f"{p.patience}", "time"),
+        ("epochs, at most", "no limit", f"{p.epochs:,}", "time"),
+        ("order of the examples", "one for all epochs (code)", "new in every epoch", "usual"),
+        ("initial weights", "one set", "one per seed, for all batch sizes", "an interval"),
+        ("seeds", "1", f"{len(p.seeds)}", "an interval needs three"),
+        ("sharpness", "largest loss in a box", "Keskar's ratio, per cent", "their figure 20"),
+        ("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
+        ("arithmetic", "not stated (float32)", p.dtype, _why(p.dtype)),
+    ]
+    table = pd.DataFrame(rows, columns=["quantity", "paper", "here", "why"])
+    same = table["paper"] == table["here"]
+    return table.assign(why=table["why"].mask(same, "as the paper")).set_index("quantity")
+
+
+def _why(dtype: str) -> str:
+    return "the same digits on every machine" if dtype == "float64" else "as the paper"
+
+
+def data(p: ChangParameters):
+    """Return the data set that the runs train on."""
+    return dataset_of(design(p)[0].config)
+
+
+def network(p: ChangParameters) -> nn.Module:
+    """Return the network with fresh weights."""
+    return build_model(design(p)[0].config, data(p))
+
+
+def class_counts(dataset: Dataset) -> pd.DataFrame:
+    """Return how many examples of each class each part has."""
+    counts = {}
+    for name in SPLITS:
+        split = getattr(dataset, name)
+        counts[name] = np.bincount(split.y.numpy(), minlength=len(dataset.classes))
+    return pd.DataFrame(counts, index=pd.Index(dataset.classes, name="class")).reset_index()
+
+
+def samples_note(dataset: Dataset, p: ChangParameters) -> str:
+    """Return the caption of the sample images."""
+    sizes = ", ".join(f"{len(getattr(dataset, name)):,} {name}" for name in SPLITS)
+    _, height, width = dataset.input_shape
+    return (
+        f"**Training images drawn at random from {p.dataset}, {height} x {width} pixels (n = "
+        f"{len(dataset.train):,}).** Examples: {sizes}. Answers figure 3 of the article."
+    )
+
+
+def network_note(p: ChangParameters) -> str:
+    """Return the caption of the drawing of the network."""
+    count = sum(w.numel() for w in network(p).parameters())
+    return (
+        f"**The network, drawn from itself: chang {p.network_options}, {count:,} parameters.** "
+        "Answers figure 4 of the article."
+    )
+
+
+def cells(results: Results, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the runs and the history of the fixed or the scaled rate, for curves.
+
+    Args:
+        results: of the study.
+        name: FIXED or SCALED.
+    """
+    runs = RATES[name](results)
+    return runs, results.history[results.history["entry"].isin(runs["entry"])].merge(
+        runs[["entry", "arm"]], on=["entry", "arm"]
+    )
+
+
+def best_losses(results: Results, name: str) -> pd.DataFrame:
+    """Return losses at the lowest validation loss by batch size, beside the source's.
+
+    Args:
+        results: of the study.
+        name: FIXED or SCALED.
+    """
+    runs = with_gap(RATES[name](results))
+    losses = published.VALIDATION if name == FIXED else published.SCALED_VALIDATION
+    columns = {
+        "train_loss": "training",
+        "validation_loss": "validation",
+        "gap": "validation - training",
+        "test_loss": "test",
+    }
+    rows = {}
+    for batch_size, of_size in runs.groupby("batch_size"):
+        rows[batch_size] = {title: _mean(of_size[c]) for c, title in columns.items()}
+        rows[batch_size]["validation, paper"] = losses.get(batch_size, "-")
+        rows[batch_size]["n"] = len(of_size)
+    return pd.DataFrame(rows).T.rename_axis("batch size")
+
+
+def _mean(values: pd.Series) -> str:
+    """Return the mean over seeds and its interval."""
+    values = values[np.isfinite(values)]
+    return show(interval(tuple(values))) if len(values) else "-"
+
+
+def equal_updates(results: Results) -> pd.DataFrame:
+    """Return the lowest validation loss up to equal updates, by batch size."""
+    rows = at_equal_updates(results)
+    columns = {"updates": ("updates", "median"), "validation_loss": ("validation_loss", "mean")}
+    return rows.groupby("batch_size").agg(**columns, n=("seed", "size"))
+
+
+def times(results: Results, name: str) -> pd.DataFrame:
+    """Return seconds per epoch, epochs and total time by batch size, beside the source's.
+
+    Args:
+        results: of the study.
+        name: FIXED or SCALED.
+    """
+    runs = RATES[name](results)
+    totals = published.TOTAL_SECONDS if name == FIXED else published.SCALED_TOTAL_SECONDS
+    table = pd.DataFrame({"epochs to the lowest loss": per_seed(runs, "kept_epoch").mean()})
+    if len(per_epoch := seconds(results)):
+        table["seconds per epoch"] = per_epoch.median()
+        table["seconds in all"] = total_seconds(results, runs).mean()
+    if name == FIXED:
+        table["epochs, paper"] = pd.Series(published.EPOCHS)
+        table["seconds per epoch, paper"] = pd.Series(published.SECONDS_PER_EPOCH)
+    table["seconds in all, paper"] = pd.Series(totals)
+    return _dashed(table).rename_axis("batch size")
+
+
+def _dashed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with a dash where the source gives no number."""
+    return table.astype(object).where(table.notna(), "-")
+
+
+def total_rows(results: Results, name: str) -> pd.DataFrame:
+    """Return the runs of the fixed or scaled rate with a column "total_seconds", NaN if untimed."""
+    runs = RATES[name](results)
+    per_epoch = seconds(results)
+    median = per_epoch.median() if len(per_epoch) else pd.Series(dtype=float)
+    return runs.assign(total_seconds=runs["kept_epoch"] * runs["batch_size"].map(median))
+
+
+def timing_note(results: Results) -> str:
+    """Return how the times were taken, for captions."""
+    rows, p = results.timings, results.parameters
+    if rows.empty:
+        return "Not timed yet."
+    first = rows.iloc[0]
+    return (
+        f"{first['processor']}, {first['cores']} cores, {first['threads']} thread per process; "
+        f"{rows['repeat'].nunique()} interleaved repeats, scaled to an epoch from "
+        f"{p.timing_samples:,} examples, evaluation excluded."
+    )
+
+
+def parallel_note(results: Results) -> str:
+    """Return what the timed processes can and cannot show, for a caption."""
+    rows = results.timings
+    if rows.empty:
+        return timing_note(results)
+    crowded = sorted({n for n in rows["processes"] if n > rows["cores"].max()})
+    note = f"Up to {most_processes(results)} processes have a core each."
+    if crowded:
+        listed = ", ".join(map(str, crowded))
+        note += f" With {listed} they take turns on the cores: a lower bound of the speed-up."
+    return f"{timing_note(results)} {note}"
+
+
+def time_panels(results: Results, totals: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
+    """Return rows and column of each panel on times."""
+    return [(epochs_over(results, 1), "seconds"), (totals, "kept_epoch"), (totals, "total_seconds")]
+
+
+def epochs_over(results: Results, processes: int) -> pd.DataFrame:
+    """Return the timed epochs over some processes: batch_size, repeat, seconds."""
+    table = seconds(results, processes)
+    if table.empty:
+        return pd.DataFrame(columns=["batch_size", "repeat", "seconds"], dtype=float)
+    return table.melt(value_name="seconds", ignore_index=False).reset_index()
+
+
+def stated(p: ChangParameters, name: str, column: str) -> dict[str, float]:
+    """Return the source's losses and what they are, where our data are the source's.
+
+    Args:
+        p: of the study.
+        name: FIXED or SCALED.
+        column: of the runs; the source gives validation losses alone.
+    """
+    if column != "validation_loss" or p.dataset != "cats_vs_dogs":
+        return {}
+    losses = {FIXED: published.VALIDATION, SCALED: published.SCALED_VALIDATION}[name]
+    return {f"paper, {batch_size}": loss for batch_size, loss in losses.items()}
+
+
+def layer_rows(results: Results) -> pd.DataFrame:
+    """Return distances by layer of the smallest and the largest batch: layer, seed, distance."""
+    p, rows = results.parameters, layers(results)
+    names: dict[str, str] = {}
+    for layer in rows["layer"].unique():
+        kind = "conv" if isinstance(network(p).get_submodule(layer), nn.Conv2d) else "dense"
+        count = sum(name.startswith(kind) for name in names.values())
+        names[layer] = f"{kind} {count + 1}"
+    ends_only = rows[rows["batch_size"].isin((p.smallest, p.largest))]
+    return ends_only.assign(layer=ends_only["layer"].map(names))
+
+
+def epoch_ratio(results: Results) -> pd.DataFrame:
+    """Return rows seed, epoch and ratio: distance per epoch, smallest over largest batch."""
+    p, history = results.parameters, results.history_of(FIXED)
+    table = history.pivot(index=["seed", "epoch"], columns="batch_size", values="epoch_distance")
+    ends_only = table.reindex(columns=[p.smallest, p.largest])
+    ratio = (ends_only[p.smallest] / ends_only[p.largest]).dropna().rename("ratio")
+    return ratio.reset_index()
+
+
+def norms(results: Results) -> pd.DataFrame:
+    """Return the quantiles of the norms of the updates: batch_size, seed, level, norm."""
+    points = results.points
+    return points[(points["measure"] == "update_norms") & (points["arm"] == FIXED)]
+
+
+def norm_table(results: Results) -> pd.DataFrame:
+    """Return the median norm of an update by batch size, beside the source's."""
+    table = median_norms(results).groupby("batch_size")["norm"].agg(["mean", "size"])
+    table = table.rename(columns={"mean": "median norm", "size": "n"})
+    table = table.assign(paper=pd.Series(published.UPDATE_NORM))
+    return _dashed(table).rename_axis("batch size")
+
+
+def agreement_note(rows: pd.DataFrame) -> str:
+    """Return how the gradients were drawn, for a caption."""
+    if rows.empty:
+        return ""
+    first = rows.iloc[0]
+    return (
+        f"{first['draws']:.0f} batches of each size, drawn from {first['n']:,.0f} training "
+        f"examples; mean cosine between two examples' gradients {rows['cosine'].mean():.2g}."
+    )
+
+
+def sharpness_note(p: ChangParameters, runs: pd.DataFrame) -> str:
+    """Return how the sharpness of some runs was measured, for captions."""
+    limited = (runs[f"{SHARPNESS}.iterations"] >= p.max_iter).sum()
+    return (
+        f"Box half-width {p.epsilon:g}, full space, mean cross-entropy of {p.sharpness_examples:,} "
+        f"training examples; L-BFGS-B reached its limit of {p.max_iter} iterations in {limited} of "
+        f"{len(runs)} runs."
+    )
+
+
+def sharpness(results: Results) -> pd.DataFrame:
+    """Return sharpness, loss there and largest loss in the box, by batch size and rate."""
+    columns = {
+        SHARPNESS: "sharpness (%)",
+        f"{SHARPNESS}.loss": "loss",
+        f"{SHARPNESS}.max_loss": "largest",
+    }
+    tables = {}
+    for name, chosen in RATES.items():
+        means = chosen(results).groupby("batch_size")[list(columns)].mean()
+        tables[name] = means.rename(columns=columns)
+    table = pd.concat(tables, axis=1)
+    table.columns = [f"{name}: {column}" for name, column in table.columns]
+    return table.rename_axis("batch size")
+
+
+def line(results: Results) -> pd.DataFrame:
+    """Return the points on the line from the smallest batch's weights to the largest one's."""
+    points = results.points
+    rows = points[points["measure"] == LINE]
+    return rows.reindex(columns=list(dict.fromkeys([*rows, "alpha", "set", "loss", "accuracy"])))
+
+
+def line_note(p: ChangParameters) -> str:
+    """Return what the line is, for a caption."""
+    return (
+        f"SB: B = {p.smallest}, LB: B = {p.largest}; {p.line_examples:,} training and as many test "
+        "examples, which stand in for the validation part that chose the weights."
+    )
+
+
+def surfaces(results: Results, seeds: tuple[int, ...], points: int) -> dict[tuple, Surface]:
+    """Return the computed surfaces along directions of some seeds: (batch size, rate, seed).
+
+    Args:
+        results: of the study.
+        seeds: of the directions, one for curves or two for planes.
+        points: of the grid, in a direction.
+    """
+    rows = results.points
+    chosen = rows[(rows["measure"] == SURFACE) & (rows["seeds"] == str(list(seeds)))]
+    chosen = chosen[chosen["points"] == points]
+    if chosen.empty:
+        return {}
+    labels = ["batch_size", "base_lr", "seed"]
+    runs = results.runs[["entry", "arm", "base_lr"]]
+    return {
+        cell: _surface(of_cell, results.parameters.surface_examples, plane=len(seeds) == 2)
+        for cell, of_cell in chosen.merge(runs, on=["entry", "arm"]).groupby(labels)
+    }
+
+
+def _surface(rows: pd.DataFrame, n: int, *, plane: bool) -> Surface:
+    if not plane:
+        rows = rows.sort_values("a")
+        return Surface(rows["a"].to_numpy(), None, rows["loss"].to_numpy(), n, None)
+    table = rows.pivot(index="a", columns="b", values="loss")
+    a, b = table.index.to_numpy(), table.columns.to_numpy()
+    return Surface(a, b, table.to_numpy(), n, float(rows["cosine"].iloc[0]))
+
+
+def planes(results: Results) -> dict[str, Surface | None]:
+    """Return a panel for each plane of directions and each end: its name, and its surface."""
+    p = results.parameters
+    found = {}
+    for seeds in PLANES:
+        computed = surfaces(results, seeds, p.surface_points)
+        for batch_size in (p.smallest, p.largest):
+            name = f"B = {batch_size}, seeds {seeds[0]}, {seeds[1]}"
+            found[name] = computed.get((batch_size, p.lr, p.seeds[0]))
+    return found
+
+
+def known(panels: dict[str, Surface | None]) -> dict[str, Surface]:
+    """Return the panels that are computed."""
+    return {name: surface for name, surface in panels.items() if surface is not None}
+
+
+def surface_note(p: ChangParameters) -> str:
+    """Return how the surfaces were measured, for a caption."""
+    return (
+        f"Filter-normalized directions, biases left alone; {p.surface_points} x {p.surface_points} "
+        f"points, {p.surface_examples:,} training examples, first seed; cross: the minimizer."
+    )
+
+
+def direction_note() -> str:
+    """Return what the lines are, for a caption."""
+    return f"{len(LINES)} directions of each run: faint lines, their mean and their range."
+
+
+def ends(runs: pd.DataFrame, p: ChangParameters, *, first_seed: bool = False) -> pd.DataFrame:
+    """Return the runs of the smallest and the largest batch.
+
+    Args:
+        runs: to choose from.
+        p: of the study.
+        first_seed: only.
+    """
+    runs = runs[runs["batch_size"].isin((p.smallest, p.largest))]
+    return runs[runs["seed"] == p.seeds[0]] if first_seed else runs
+
+
+def directions(results: Results) -> pd.DataFrame:
+    """Return losses along single directions: batch_size, seed, direction, a, loss."""
+    tables = []
+    for direction in LINES:
+        computed = surfaces(results, (direction,), results.parameters.surface_points)
+        for (batch_size, _, seed), curve in computed.items():
+            rows = {"a": curve.a, "loss": curve.loss, "batch_size": batch_size, "seed": seed}
+            tables.append(pd.DataFrame(rows).assign(direction=direction))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def trajectories(results: Results) -> pd.DataFrame:
+    """Return the way of the first seed's runs at both ends: batch_size, epoch, a, b, shares."""
+    points = results.points
+    rows = points[(points["measure"] == "trajectory")]
+    return rows[rows["seed"] == results.parameters.seeds[0]]
+
+
+def shares(way: pd.DataFrame) -> tuple[str, str]:
+    """Return the labels of a plane's axes: the shares of the variance that they explain."""
+    first = way.iloc[0]
+    named = zip(("first", "second"), (first["explained_a"], first["explained_b"]), strict=True)
+    one, two = (f"{name} direction, {PERCENT * share:.0f} %" for name, share in named)
+    return one, two
+
+
+def joined(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all tables, those in several of them once."""
+    return pd.concat(tables.values()).drop_duplicates(["entry", "arm"])
+
+
+def compared(results: Results) -> dict[str, pd.DataFrame]:
+    """Return the runs of both rates under the names of the lines of a figure."""
+    return {"fixed learning rate": fixed(results), "scaled learning rate": scaled(results)}
+
+
+def rates(results: Results) -> pd.DataFrame:
+    """Return the runs of the grid; a diverged run has an infinite loss."""
+    runs = grid(results)
+    loss = runs["validation_loss"].where(runs["stopped"] != "diverged", np.inf)
+    return runs.assign(validation_loss=loss)
+
+
+def heat_map(results: Results) -> pd.DataFrame:
+    """Return the mean lowest validation loss over seeds [learning rate, batch size]."""
+    return rates(results).pivot_table("validation_loss", "base_lr", "batch_size", "mean")
+
+
+def best_rates(results: Results) -> pd.DataFrame:
+    """Return the best rate by batch size: of each seed, of the mean, and the source's."""
+    best = best_lrs(results)
+    of_mean = tuned(results).groupby("batch_size")["base_lr"].first()
+    test = tuned(results).groupby("batch_size")["test_loss"]
+    table = {
+        "of each seed": best.agg(lambda column: ", ".join(f"{v:g}" for v in column)),
+        "of the mean": of_mean,
+        "paper": pd.Series(published.BEST_LR),
+        "test loss there": test.agg(_mean),
+        "n": test.size(),
+    }
+    return pd.DataFrame(table).reindex(best.columns).rename_axis("batch size")
+
+
+def explorer_cells(results: Results) -> pd.DataFrame:
+    """Return mean, low, high and n over seeds of what the explorer shows: a row per quantity."""
+    runs = grid(results)
+    points = results.points
+    whole = points[(points["measure"] == "distances") & (points["layer"] == "whole")]
+    distance = whole.set_index(["entry", "arm"])["distance"]
+    keys = pd.MultiIndex.from_frame(runs[["entry", "arm"]])
+    runs = runs.assign(distance=distance.reindex(keys).to_numpy())
+    rows = []
+    for (batch_size, lr), of_cell in runs.groupby(["batch_size", "base_lr"]):
+        gone = of_cell["stopped"] == "diverged"
+        for quantity in ("validation_loss", "distance", SHARPNESS):
+            values = of_cell.loc[~gone, quantity].dropna()
+            row = {"batch_size": batch_size, "base_lr": lr, "quantity": quantity}
+            numbers = {"mean": values.mean(), "low": values.min(), "high": values.max()}
+            rows.append(row | numbers | {"n": len(values), "diverged": int(gone.sum())})
+    return pd.DataFrame(rows)
+
+
+def explorer_curves(results: Results) -> pd.DataFrame:
+    """Return the loss curves of all cells: batch_size, base_lr, seed, epoch and both losses."""
+    runs = grid(results)[["entry", "arm", "base_lr"]]
+    history = results.history.drop(columns="train_loss").merge(runs, on=["entry", "arm"])
+    history = history.rename(columns={"running_loss": "train_loss"})
+    return history[["batch_size", "base_lr", "seed", "epoch", "train_loss", "validation_loss"]]
+
+
+def explorer_surfaces(results: Results) -> dict[tuple[int, float], Surface]:
+    """Return the surfaces of the grid's cells, first seed."""
+    p = results.parameters
+    computed = surfaces(results, PLANES[0], p.explorer_points)
+    return {(b, lr): surface for (b, lr, seed), surface in computed.items() if seed == p.seeds[0]}
+
+
+def explorer_note(p: ChangParameters) -> str:
+    """Return the caption of the explorer."""
+    return (
+        f"**Every cell of the grid (n = {len(p.seeds)} seed{'s' * (len(p.seeds) > 1)}): loss, "
+        "distance from the initial weights, sharpness, loss surface.** Map: lowest validation "
+        f"loss. Surface: {p.surface_examples:,} training examples, first seed. Bars: range over "
+        "seeds."
+    )

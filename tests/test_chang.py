@@ -1,0 +1,394 @@
+"""Tests of bsglib.papers.chang: design, claims and tables of the study of batch size."""
+
+import json
+import math
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bsglib import cli
+from bsglib.claims import NOT_TESTABLE, REPRODUCED
+from bsglib.papers import Results, chang
+from bsglib.papers.chang import claims, protocol, published, views
+from bsglib.papers.chang.protocol import FIXED, LINES, LOSS, OTHER, PLANES, SCALED, SHARPNESS
+from bsglib.params import ROOT, ParameterError, parse
+from bsglib.sweep import LINE
+
+PROFILES = sorted(f.stem for f in (ROOT / "params" / chang.study.name).glob("*.yaml"))
+LAYERS = {"0": 0.6, "3": 0.5, "6": 0.4, "17": 0.3}  # part of the distance in each
+EPOCHS = (1, 2, 4, 8, 16, 32, 64, 120)  # of the made-up histories
+
+
+def parameters(profile="laptop", **changes):
+    p = cli._parameters(chang.study, profile)
+    return parse(p.model_dump() | changes, chang.ChangParameters)
+
+
+# A made-up world
+
+
+def as_stated(p, b, lr, arm):
+    """What the article says about a run, and where it is silent, its hypotheses."""
+    x, r = math.log2(b / 32) / 3, math.log2(lr / p.lr)  # from 0 to 1; doublings of the rate
+    place = round(3 * x)
+    distance = {FIXED: (3.0, 2.0, 2.2, 1.2), SCALED: (3.0, 2.8, 2.1, 2.7)}.get(arm, (2.0,) * 4)
+    sharpness = {FIXED: (1.14, 8.0, 12.0, 20.0), SCALED: (1.14, 4.0, 5.5, 7.0)}.get(arm, (3.0,) * 4)
+    loss = 0.344 + (0.051 * x - 0.0143 * min(r, 3) + 0.02 * max(r - 3, 0) if b > 32 else 0.02 * r)
+    small, large = published.EPOCHS[32], published.EPOCHS[256]
+    return {
+        "validation_loss": loss + 0.05 * (arm == LOSS),
+        "train_loss": 0.2,
+        "test_loss": loss,
+        "kept_epoch": small * (large / small) ** x if arm == FIXED else small,
+        "distance": distance[place],
+        SHARPNESS: sharpness[place] if arm != LOSS else 1 + x,
+        "slowness": 1 + 7 * x,
+        "norm": published.UPDATE_NORM[32] * (published.UPDATE_NORM[256] / 3.3e-3) ** x,
+        "gradient": 2.0**-place,
+        "cosine": 0.02,
+        "steepness": 1 + 5 * x,
+        "epoch_distance": 0.275 * (0.03 / 0.275) ** x,
+        "growing": 0.01 * (1 - x),
+    }
+
+
+def without_effect(p, b, lr, arm):
+    """A world in which neither batch size nor rate does anything."""
+    same = dict.fromkeys(("validation_loss", "train_loss", "test_loss", "distance", SHARPNESS), 1.0)
+    same |= dict.fromkeys(("slowness", "norm", "gradient", "cosine", "steepness"), 1.0)
+    return same | {"kept_epoch": 100.0, "epoch_distance": 1.0, "growing": 0.0}
+
+
+def seconds_as_stated(b, n):
+    along = math.log(b / 32) / math.log(256 / 32)
+    one = 12.4 * (7.7 / 12.4) ** along
+    return one if n == 1 else 13.0 * (3.97 / 13.0) ** along
+
+
+def world(rule=as_stated, seconds=seconds_as_stated, p=None, cores=4):
+    """Results in which each run is what `rule` says, with a little noise from its seed."""
+    p = p or parameters()
+    rows, history, points = [], [], []
+    for entry in protocol.design(p):
+        c = entry.config
+        values = rule(p, c.batch_size, c.base_lr, entry.arm)
+        generator = np.random.default_rng([c.seed, *c.canonical().encode()])
+        noise = 1 + (0 if rule is without_effect else 1e-5) * generator.standard_normal(len(values))
+        values = dict(zip(values, noise * list(values.values()), strict=True))
+        labels = {"entry": entry.key, "arm": entry.arm, "batch_size": c.batch_size, "seed": c.seed}
+        row = c.model_dump() | labels | {"network_options": json.dumps(c.network_options)}
+        row |= {"part": entry.part, "run_id": entry.key, "updates": 10_000, "running_loss": 0.5}
+        row |= {"stopped": "patience" if c.target_loss is None else "target_loss"}
+        row |= {f"{SHARPNESS}.{name}": 1.0 for name in ("loss", "max_loss", "iterations")}
+        rows.append(row | values | {"kept_epoch": round(values["kept_epoch"])})
+        history.append(course(p, c, values).assign(**labels))
+        points += [rows_of(m, values, c, p).assign(**labels) for m in entry.measures[1:]]
+    timings = pd.DataFrame(
+        {"batch_size": b, "processes": n, "repeat": i, "seconds": seconds(b, n) * (1 + i / 1e4)}
+        for b in p.batch_sizes
+        for n in p.processes
+        for i in range(7)
+    ).assign(processor="a chip", threads=1, cores=cores)
+    runs = pd.DataFrame(rows)
+    tables = (pd.concat(table, ignore_index=True) for table in (history, points))
+    return Results(chang.study, p, runs, *tables, timings, Counter(runs["arm"]), 0)
+
+
+def course(p, c, values):
+    """Losses that fall the slower the larger `slowness` is, to the run's own lowest one."""
+    epoch = np.array(sorted({*EPOCHS, round(values["kept_epoch"])}))
+    left = np.exp(-epoch / (50 * values["slowness"]))
+    distance = values["epoch_distance"] * (1 + values["growing"] * epoch)
+    table = {"epoch": epoch, "updates": epoch * math.ceil(4000 / c.batch_size)}
+    table |= {"running_loss": 0.2 + 0.5 * left, "epoch_distance": distance, "train_loss": np.nan}
+    return pd.DataFrame(table | {"validation_loss": values["validation_loss"] + 0.3 * left})
+
+
+def rows_of(measure, values, c, p):
+    """The rows of a measure in the made-up world."""
+    shown = {k: str(v) if isinstance(v, list) else v for k, v in measure.options.items()}
+    steep, name = values["steepness"], measure.name
+    if name == "distances":
+        parts = {"whole": 1.0} | LAYERS
+        rows = [{"layer": k, "distance": part * values["distance"]} for k, part in parts.items()]
+    elif name == "update_norms":
+        rows = [{"level": q, "norm": values["norm"] * 2 * q} for q in (0.0, 0.5, 1.0)]
+    elif name == "gradient_agreement":
+        sizes = {b: as_stated(p, b, p.lr, FIXED)["gradient"] for b in p.batch_sizes}
+        flat = values["gradient"] == values["steepness"]
+        rows = [{"examples": b, "norm": 1.0 if flat else g} for b, g in sizes.items()]
+        rows = [row | {"cosine": values["cosine"], "draws": 32, "n": 1000} for row in rows]
+    elif name == "trajectory":
+        rows = [
+            {"epoch": e, "a": e, "b": -e, "explained_a": 0.9, "explained_b": 0.05} for e in (0, 1)
+        ]
+    elif name == LINE:
+        small = as_stated(p, p.smallest, p.lr, FIXED)["steepness"] if steep > 1 else steep
+        alpha = np.linspace(-1, 2, measure.options["points"])
+        rise = np.where(alpha < 0.5, small * alpha**2, steep * (alpha - 1) ** 2)
+        rows = [
+            {"alpha": a, "loss": math.exp(v), "accuracy": 0.9}
+            for a, v in zip(alpha, rise, strict=True)
+        ]
+        rows = [row | {"set": part} for row in rows for part in ("train", "test")]
+    else:
+        axis = np.linspace(-1, 1, measure.options["points"])
+        others = axis if len(measure.options["seeds"]) == 2 else [0.0]
+        rows = [
+            {"a": a, "b": b, "loss": 0.2 + steep * (a * a + b * b)} for a in axis for b in others
+        ]
+        rows = [row | {"cosine": 0.01} for row in rows]
+    return pd.DataFrame(rows).assign(measure=name, **shown)
+
+
+@pytest.fixture(scope="module")
+def stated():
+    return world()
+
+
+def verdicts(results):
+    return results.verdicts().rows.set_index("claim")["verdict"]
+
+
+def why_not(results, claim):
+    row = results.verdicts().rows.set_index("claim").loc[f"chang-{claim}"]
+    assert row["verdict"] == NOT_TESTABLE
+    return row["reason"]
+
+
+def test_a_world_as_the_article_states_it_reproduces_every_claim(stated):
+    found = verdicts(stated)
+    assert found[found != REPRODUCED].to_dict() == {}
+
+
+def test_a_world_without_effect_reproduces_only_what_claims_none():
+    found = verdicts(world(without_effect, lambda b, n: 1.0))
+    assert set(found.index[found == REPRODUCED]) == {
+        "chang-premise-training",
+        "chang-scaled-epochs",
+        "chang-best-lr-small",  # every rate is as good, the lowest comes first
+    }
+
+
+# The design
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_grid_is_whole_and_every_arm_is_a_slice_of_it(profile):
+    p = parameters(profile)
+    entries = protocol.design(p)
+    cells = Counter((e.config.seed, e.config.batch_size, e.config.base_lr) for e in entries
+                    if e.arm != LOSS)  # fmt: skip
+    assert set(cells.values()) == {1}
+    assert len(cells) == len(p.seeds) * len(p.batch_sizes) * len(p.lrs)
+    arms = Counter(e.arm for e in entries)
+    assert arms[FIXED] == arms[LOSS] == len(p.seeds) * len(p.batch_sizes)
+    assert arms[SCALED] == len(p.seeds) * (len(p.batch_sizes) - 1)
+    for e in entries:
+        if e.arm == SCALED:
+            assert e.config.base_lr == pytest.approx(p.lr * e.config.batch_size / p.smallest)
+    assert {e.part for e in entries} == {1, 2, 3, 4}
+    assert all(len({m.file for m in e.measures}) == len(e.measures) for e in entries)
+
+
+def test_a_run_stops_keeps_and_records_as_the_article_does():
+    for entry in protocol.design(parameters()):
+        c = entry.config
+        if entry.arm == LOSS:
+            assert (c.target_loss, c.patience, c.keep) == (0.56, None, "last")
+            continue
+        assert (c.keep, c.patience_on, c.patience) == ("best", "validation_loss", 50)
+        assert c.record_path == (entry.arm != OTHER)
+        assert c.momentum == 0 and c.optimizer == "sgd"
+
+
+def test_batch_sizes_of_a_seed_share_everything_but_batch_and_rate():
+    p = parameters()
+    first, *others = (
+        e.config for e in protocol.design(p) if e.arm in (FIXED, SCALED) and e.config.seed == 0
+    )
+    for config in others:
+        changed = {"batch_size": config.batch_size, "base_lr": config.base_lr}
+        assert first.model_copy(update=changed) == config
+
+
+def test_every_seed_has_the_plane_its_claim_reads_and_the_first_has_all_planes():
+    p = parameters()
+    for entry in protocol.design(p):
+        planes = [m.options for m in entry.measures if m.name == "loss_surface"]
+        ends = entry.config.batch_size in (p.smallest, p.largest) and entry.arm == FIXED
+        read = {"seeds": list(PLANES[0]), "points": p.explorer_points}
+        assert (read in planes) == (ends or (entry.arm != LOSS and entry.config.seed == 0))
+        shown = [o for o in planes if o["points"] == p.surface_points]
+        lines = [o for o in shown if len(o["seeds"]) == 1]
+        assert len(lines) == len(LINES) * ends
+        assert len(shown) - len(lines) == len(PLANES) * (ends and entry.config.seed == 0)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"lrs": [0.01, 0.02, 0.08]}, "0.04 is missing, the linearly scaled rate of B = 128"),
+        ({"surface_points": 24}, "'surface_points' = 24"),
+        ({"explorer_points": 12}, "'explorer_points' = 12"),
+        ({"line_points": 19}, "'line_points' = 19"),
+        ({"processes": [2, 4]}, "'processes' = [2, 4]: 1 is missing"),
+        ({"batch_sizes": [32]}, "batch_sizes"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ParameterError) as error:
+        parameters(**changes)
+    assert message in str(error.value)
+
+
+# Why a claim is not judged
+
+
+def changed(results, **tables):
+    fields = {name: getattr(results, name) for name in ("history", "points", "timings", "planned")}
+    fields |= {"runs": results.runs} | tables
+    return Results(chang.study, results.parameters, computed=0, **fields)
+
+
+def test_a_claim_waits_for_all_runs_of_its_arms(stated):
+    runs = stated.runs
+    half = changed(stated, runs=runs[~((runs["arm"] == SCALED) & (runs["seed"] == 2))])
+    assert why_not(half, "scaling-helps") == "18 of 21 runs of fixed lr, scaled lr"
+    assert verdicts(half)["chang-sharper"] == REPRODUCED, "which needs the fixed rate alone"
+    assert why_not(half, "best-lr-rises") == "57 of 60 runs of fixed lr, scaled lr, other lrs"
+
+
+def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
+    large = (stated.runs["batch_size"] == 256) & (stated.runs["arm"] == FIXED)
+    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(large, "epochs"))
+    reason = "B = 256, learning rate 0.01: still improving when it ended"
+    assert why_not(changed(stated, runs=runs), "best-validation") == reason
+    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(large, "diverged"))
+    reason = "B = 256, learning rate 0.01: diverged"
+    assert why_not(changed(stated, runs=runs), "sharper") == reason
+
+
+def test_a_rate_at_which_training_diverges_is_no_best_rate(stated):
+    gone = (stated.runs["batch_size"] == 32) & (stated.runs["base_lr"] > 0.1)
+    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(gone, "diverged"))
+    runs.loc[gone, "validation_loss"] = 0.0  # as if it were the lowest
+    results = changed(stated, runs=runs)
+    assert verdicts(results)["chang-best-lr-small"] == REPRODUCED
+    assert np.isinf(views.heat_map(results).loc[0.16, 32])
+    assert (claims.tuned(results).query("batch_size == 32")["base_lr"] == 0.01).all()
+
+
+def test_runs_that_missed_the_loss_they_were_to_stop_at_are_not_compared(stated):
+    one = (stated.runs["arm"] == LOSS) & (stated.runs["batch_size"] == 128)
+    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(one, "epochs"))
+    runs.loc[one, "running_loss"] = 0.61
+    reason = "B = 128, learning rate 0.01: training loss 0.61, not 0.56"
+    assert why_not(changed(stated, runs=runs), "sharper-equal-loss") == reason
+
+
+def test_four_devices_are_not_judged_on_two_cores(stated):
+    two = changed(stated, timings=stated.timings.assign(cores=2))
+    assert why_not(two, "parallel-large") == "4 devices asked for, 2 cores here"
+    assert verdicts(two)["chang-parallel-here"] == REPRODUCED
+    assert "With 4 they take turns" in views.parallel_note(two)
+    one = changed(stated, timings=stated.timings.assign(cores=1))
+    assert why_not(one, "parallel-here") == "2 devices asked for, 1 core here"
+    none = changed(stated, timings=stated.timings.query("repeat < 3"))
+    assert why_not(none, "time-per-epoch") == "3 timings, 5 needed"
+    assert why_not(changed(stated, timings=pd.DataFrame()), "total-time") == "0 timings, 5 needed"
+
+
+def test_another_profile_s_batch_sizes_are_told():
+    p = parameters(batch_sizes=[32, 64, 256], lrs=[0.01, 0.02, 0.08])
+    assert why_not(world(p=p), "nearer-128") == "no B = 128 in this profile"
+
+
+# Statistics in closed form
+
+
+def test_equal_updates_end_where_the_shortest_run_of_a_seed_ends(stated):
+    rows = claims.at_equal_updates(stated)
+    updates = stated.history_of(FIXED).groupby(["seed", "batch_size"])["updates"].max()
+    assert (rows["updates"] == updates.min()).all()
+    history = stated.history_of(FIXED).query("batch_size == 32 and seed == 0")
+    within = history[history["updates"] <= updates.min()]
+    found = rows.query("batch_size == 32 and seed == 0")["validation_loss"].item()
+    assert found == within["validation_loss"].min()
+
+
+def test_the_growth_around_a_paraboloid_is_its_mean_over_the_disc(stated):
+    found = claims.growth(stated)
+    axis = np.linspace(-1, 1, stated.parameters.explorer_points)
+    a, b = np.meshgrid(axis, axis)
+    squares = (a**2 + b**2)[np.hypot(a, b) <= claims.RADIUS + 1e-9]
+    assert found[32].to_numpy() == pytest.approx(squares.mean(), rel=1e-3)
+    assert found[256].to_numpy() == pytest.approx(6 * squares.mean(), rel=1e-3)
+
+
+def test_the_rise_on_the_line_is_that_of_the_log_loss(stated):
+    found = claims.rises(stated)
+    assert found[32].to_numpy() == pytest.approx(claims.STEP**2, rel=1e-3)
+    assert found[256].to_numpy() == pytest.approx(6 * claims.STEP**2, rel=1e-3)
+
+
+def test_the_slope_of_the_best_rates_is_that_of_a_least_squares_line(stated):
+    best = claims.best_lrs(stated)
+    assert best.iloc[0].to_dict() == published.BEST_LR
+    assert claims._slope(stated).to_numpy() == pytest.approx(0.9)
+
+
+# What the notebook shows
+
+
+def test_tables_put_the_article_s_numbers_beside_ours(stated):
+    table = views.best_losses(stated, FIXED)
+    assert table.loc[32, "validation, paper"] == 0.344 and table.loc[64, "validation, paper"] == "-"
+    assert table.loc[256, "validation"].startswith("0.395")
+    times = views.times(stated, FIXED)
+    assert times.loc[256, "seconds in all"] == pytest.approx(958 * 7.7, rel=1e-3)
+    assert views.norm_table(stated).loc[32, "paper"] == 3.3e-3
+    assert views.best_rates(stated).loc[64, "of each seed"] == "0.08, 0.08, 0.08"
+    assert views.scope(parameters()).loc["learning rate at the smallest B", "why"] == "as the paper"
+
+
+def test_surfaces_come_back_as_they_were_measured(stated):
+    p = stated.parameters
+    panels = views.planes(stated)
+    assert [name.split(",")[0] for name in panels] == ["B = 32", "B = 256"] * 2
+    surface = panels["B = 256, seeds 2, 3"]
+    assert surface.loss.shape == (p.surface_points, p.surface_points)
+    assert surface.loss[0, 0] == pytest.approx(0.2 + 6 * 2, rel=1e-3)
+    assert surface.loss[p.surface_points // 2, p.surface_points // 2] == pytest.approx(0.2)
+    cells = views.explorer_surfaces(stated)
+    assert set(cells) == {(b, lr) for b in p.batch_sizes for lr in p.lrs}
+    lines = views.directions(stated)
+    assert len(lines) == 2 * len(p.seeds) * len(LINES) * p.surface_points
+
+
+def test_the_explorer_counts_diverged_runs_and_leaves_them_out_of_means(stated):
+    gone = (stated.runs["batch_size"] == 32) & (stated.runs["base_lr"] == 0.16)
+    gone &= stated.runs["seed"] == 1
+    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(gone, "diverged"))
+    cells = views.explorer_cells(changed(stated, runs=runs))
+    one = cells.query("batch_size == 32 and base_lr == 0.16").set_index("quantity")
+    assert (one["n"] == 2).all() and (one["diverged"] == 1).all()
+    assert len(cells) == 3 * 4 * 5
+    curves = views.explorer_curves(stated)
+    assert set(curves.groupby(["batch_size", "base_lr"]).groups) == set(
+        views.explorer_surfaces(stated)
+    )
+
+
+def test_layers_are_named_in_the_order_of_the_network():
+    p = parameters("quick")
+    names = [n for n, m in views.network(p).named_modules() if list(m.parameters(recurse=False))]
+    rows = pd.DataFrame({"layer": names, "distance": 1.0}).assign(
+        measure="distances", arm=FIXED, batch_size=p.smallest, seed=0
+    )
+    nothing = pd.DataFrame()
+    results = Results(chang.study, p, nothing, nothing, rows, nothing, Counter(), 0)
+    shown = views.layer_rows(results)["layer"].tolist()
+    assert shown == ["conv 1", "conv 2", "conv 3", "dense 1", "dense 2", "dense 3"]
