@@ -56,7 +56,7 @@ def as_stated(p, b, lr, arm):
 
 def without_effect(p, b, lr, arm):
     """A world in which neither batch size nor rate does anything."""
-    same = dict.fromkeys(("validation_loss", "train_loss", "test_loss", "distance", SHARPNESS), 1.0)
+    same = dict.fromkeys(("validation_loss", "train_loss", "test_loss", "distance", SHARPNESS), 0.4)
     same |= dict.fromkeys(("slowness", "norm", "gradient", "cosine", "steepness"), 1.0)
     return same | {"kept_epoch": 100.0, "epoch_distance": 1.0, "growing": 0.0}
 
@@ -269,6 +269,15 @@ def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
     runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(large, "diverged"))
     reason = "B = 256, learning rate 0.01: diverged"
     assert why_not(changed(stated, runs=runs), "sharper") == reason
+
+
+def test_a_run_that_never_left_the_loss_of_guessing_is_no_minimizer_but_a_bad_rate(stated):
+    stuck = (stated.runs["batch_size"] == 256) & (stated.runs["base_lr"] == 0.01)
+    runs = stated.runs.assign(validation_loss=stated.runs["validation_loss"].mask(stuck, 0.69))
+    reason = "B = 256, learning rate 0.01: validation loss 0.69, as good as chance"
+    results = changed(stated, runs=runs)
+    assert why_not(results, "sharper") == reason
+    assert verdicts(results)["chang-best-lr-others"] == REPRODUCED
 
 
 def test_a_rate_at_which_training_diverges_is_no_best_rate(stated):

@@ -1,5 +1,6 @@
 """What Chang & Pathak state, the statistic that tests it, and the rule that judges it."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -23,6 +24,7 @@ from bsglib.sweep import LINE
 Statistic = Callable[[Results], Measured]
 Table = pd.DataFrame  # [seed, batch size] of one quantity
 GRID = (FIXED, SCALED, OTHER)
+TRAINED = 0.95  # of the loss of guessing; above it a run counts as not trained
 TIMING_REPEATS = 5  # from which times are judged
 DEVICES = 4  # of the source
 STEP = 0.25  # of alpha, and
@@ -64,11 +66,21 @@ def absence(results: Results, *arms: str) -> str | None:
 
 
 def unsettled(runs: pd.DataFrame) -> str | None:
-    """Return which run has no lowest validation loss yet, or none at all; None if all have one."""
-    for stopped, why in (("diverged", "diverged"), ("epochs", "still improving when it ended")):
-        if len(failed := runs[runs["stopped"] == stopped]):
-            return f"{_where(failed.iloc[0])}: {why}"
-    return None
+    """Return which run has no lowest validation loss yet, or none to speak of; None if all have."""
+    diverged = runs[runs["stopped"] == "diverged"]
+    if len(diverged):
+        return f"{_where(diverged.iloc[0])}: diverged"
+    chance = runs[runs["validation_loss"] > TRAINED * math.log(2)]
+    if len(chance):
+        run = chance.iloc[0]
+        return f"{_where(run)}: validation loss {run['validation_loss']:.2f}, as good as chance"
+    return cut_off(runs)
+
+
+def cut_off(runs: pd.DataFrame) -> str | None:
+    """Return which run still improved when it was ended, None if none did."""
+    improving = runs[runs["stopped"] == "epochs"]
+    return f"{_where(improving.iloc[0])}: still improving when it ended" if len(improving) else None
 
 
 def off_target(runs: pd.DataFrame) -> str | None:
@@ -347,10 +359,7 @@ def tuned(results: Results) -> pd.DataFrame:
 
 
 def _on_grid(by: Callable[[Results], pd.Series]) -> Statistic:
-    def unfit(runs: pd.DataFrame) -> str | None:  # a rate at which training diverges is no best one
-        return unsettled(runs[runs["stopped"] != "diverged"])
-
-    return _judged(by, grid, unfit=unfit)
+    return _judged(by, grid, unfit=cut_off)  # a rate at which training fails is no best one
 
 
 def _slope(results: Results) -> pd.Series:
