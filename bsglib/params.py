@@ -57,6 +57,10 @@ class RunConfig(Parameters):
     batch_size: int = Field(gt=0)
     reference_batch_size: int = Field(default=32, gt=0)
     scaling: Literal["none", "linear", "sqrt"] = "none"
+    warmup: Literal["none", "constant", "linear", "exponential"] = "none"  # starts at base_lr
+    warmup_epochs: float = Field(default=0.0, ge=0)  # rounded to whole updates
+    local_workers: int = Field(default=1, gt=0)  # each takes batch_size examples per step
+    local_steps: int = Field(default=1, gt=0)  # of each worker, until weights are averaged
     rho: float | None = Field(default=None, ge=0)  # radius of SAM; None: plain optimizer
     epochs: int = Field(gt=0)  # at most
     patience: int | None = Field(default=None, gt=0)  # epochs without a better running value of
@@ -66,7 +70,7 @@ class RunConfig(Parameters):
     target_loss: float | None = Field(default=None, gt=0)  # running loss at which training stops
     first_epochs: int = Field(default=0, ge=0)  # of all; after them the optimizer starts anew
     first_batch_size: int | None = Field(default=None, gt=0)  # in them
-    evaluate: Literal["every", "log"] = "every"  # epochs at which whole sets are evaluated
+    evaluate: Literal["every", "log", "test", "last"] = "every"  # whole sets: see `train`
     dtype: Literal["float64", "float32", "bfloat16"] = "float32"
     seed: int = Field(default=0, ge=0)
 
@@ -78,6 +82,26 @@ class RunConfig(Parameters):
                 f"parameters 'first_epochs' = {self.first_epochs} and 'first_batch_size' = "
                 f"{self.first_batch_size}: allowed are both, with fewer than 'epochs' = "
                 f"{self.epochs}, or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_has_a_length(self) -> Self:
+        given = self.warmup != "none", self.warmup_epochs > 0
+        if any(given) and (not all(given) or self.first_epochs):
+            raise ValueError(
+                f"parameters 'warmup' = {self.warmup!r} and 'warmup_epochs' = "
+                f"{self.warmup_epochs}: allowed are both, without 'first_epochs', or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _workers_have_no_state(self) -> Self:
+        plain = self.optimizer == "sgd" and not self.momentum and self.rho is None
+        if self.local_workers > 1 and (not plain or self.record_path or self.first_epochs):
+            raise ValueError(
+                f"parameter 'local_workers' = {self.local_workers}: needs plain SGD without "
+                "'momentum', 'rho', 'record_path' and 'first_epochs'"
             )
         return self
 

@@ -9,7 +9,7 @@ import bsglib
 
 PACKAGE = Path(bsglib.__file__).parent
 ORDER = (
-    "runtime params data models schedules sam weights evaluate store train timing parallel "
+    "runtime params data models schedules sam weights evaluate store local train timing parallel "
     "sharpness landscape sweep stats claims papers plots surface3d provenance report cli"
 ).split()
 FILES = sorted(PACKAGE.rglob("*.py"))
