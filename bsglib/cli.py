@@ -17,6 +17,7 @@ from bsglib.papers import (
     Study,
     StudyParameters,
     export_folder,
+    kaabachi,
     keskar,
     store_of,
     surlemont,
@@ -27,7 +28,7 @@ from bsglib.runtime import cores
 from bsglib.store import Store, StoreError
 from bsglib.sweep import Entry, SweepError, megabytes, seconds, sweep
 
-STUDIES = {study.name: study for study in (keskar.study, surlemont.study)}
+STUDIES = {study.name: study for study in (keskar.study, kaabachi.study, surlemont.study)}
 REPORTS, README = ROOT / "reports", ROOT / "README.md"
 
 commands = typer.Typer(
