@@ -376,7 +376,9 @@ def test_a_run_that_was_never_evaluated_never_gets_there():
         ([2.0, 0.1, 9.0, 0.5], math.log(10), False),
         ([2.0, 1.0, math.nan], math.log(10), True),
         ([2.0, 1.0, math.inf], math.log(10), True),
-        ([2.4, 2.303, 2.302], math.log(10), True),
+        ([2.0, 1.0, 2.302], math.log(10), True),
+        ([9.0, 2.303, 2.302], math.log(10), True),  # blown up at once, and never recovered
+        ([2.31, 2.303, 2.302], 0.0, False),  # too slow to have anything to lose
     ],
 )
 def test_jumps_and_divergence_of_a_made_up_history(loss, rise, gone):

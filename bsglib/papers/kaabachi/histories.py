@@ -10,7 +10,8 @@ from bsglib.papers import Results
 from bsglib.papers.kaabachi.protocol import SMALL
 
 WITHIN = 0.005  # of the final accuracy, from which on it counts as reached
-CHANCE = 0.02  # nats below ln(classes): a loss above that has nothing learned
+JUMP = 0.1  # nats by which a training loss has to move to count as a jump
+CHANCE = 0.02  # nats below ln(classes): a loss above that is no better than chance
 
 
 def epochs_to(history: pd.DataFrame, target: float) -> float | None:
@@ -39,14 +40,18 @@ def epochs_to(history: pd.DataFrame, target: float) -> float | None:
 
 
 def lost(history: pd.DataFrame, classes: int) -> bool:
-    """Return whether a run diverged, or ended with a training loss no better than chance.
+    """Return whether a run diverged, or ended no better than chance after its loss had moved.
+
+    A loss that has hardly moved is that of a rate too low, and nothing that was lost.
 
     Args:
         history: rows of one run with epoch and running_loss, the mean over the epoch as it went.
         classes: of the data.
     """
     _, loss = _by_epoch(history, "running_loss")
-    return not (np.isfinite(loss).all() and loss[-1] < math.log(classes) - CHANCE)
+    if not np.isfinite(loss).all():
+        return True
+    return bool(loss[-1] > math.log(classes) - CHANCE and np.ptp(loss) > JUMP)
 
 
 def largest_rise(history: pd.DataFrame, classes: int) -> float:
