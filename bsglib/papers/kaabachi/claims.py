@@ -378,7 +378,7 @@ def _of_size(size: int) -> list[Claim]:
     claims = [
         Claim(
             id=f"kaabachi-scaling-{size}",
-            figure=f"figure-{2 + published.LARGE.index(size)}",
+            figure="figures-2-6",
             locator=FIGURES,
             statement=f"B = {size}: the linear rule improves the test accuracy.",
             quantity=f"{PEAK}: linear rule - unscaled",
@@ -387,7 +387,7 @@ def _of_size(size: int) -> list[Claim]:
         ),
         Claim(
             id=f"kaabachi-warmup-{size}",
-            figure=f"figure-{2 + published.LARGE.index(size)}",
+            figure="figures-2-6",
             locator=FIGURES,
             statement=f"B = {size}: warm-up has no clear advantage."
             if semi
@@ -407,7 +407,7 @@ def _of_size(size: int) -> list[Claim]:
         ),
         Claim(
             id=f"kaabachi-similar-{size}",
-            figure=f"figure-{2 + published.LARGE.index(size)}",
+            figure="figures-2-6",
             locator=CONCLUSION,
             statement=f"B = {size}: scaled and warmed up, it is as accurate as small batches.",
             quantity=f"{PEAK}: linear rule, warm-up - mean of small batches",
@@ -449,7 +449,7 @@ def _of_size(size: int) -> list[Claim]:
             ),
             Claim(
                 id=f"kaabachi-sqrt-{size}",
-                figure="rules",
+                figure="rates",
                 locator="section IV, last paragraph, a conjecture there",
                 statement=f"Asked there: at B = {size} another rule (here: the square root) serves "
                 "better than the linear one.",
@@ -485,7 +485,7 @@ def _of_reference(batch_size: int) -> list[Claim]:
     return [
         Claim(
             id=f"kaabachi-reference-{batch_size}-steady",
-            figure="rules",
+            figure="rates",
             locator="section IV: the divergence might come from rates of about 1 and 2",
             statement=f"With the rule started from B = {batch_size} (rates {batch_size} times "
             "smaller) the training loss of batches from 512 on no longer jumps.",
@@ -500,7 +500,7 @@ def _of_reference(batch_size: int) -> list[Claim]:
         ),
         Claim(
             id=f"kaabachi-reference-{batch_size}-accuracy",
-            figure="rules",
+            figure="rates",
             locator="ours: the rule as the source quotes it, from a batch that had the rate",
             statement=f"The rule started from B = {batch_size} serves the largest batch better.",
             quantity=f"{FINAL}: from B = {batch_size} - from B = 1",
@@ -544,7 +544,7 @@ CLAIMS = (
     *(claim for size in published.LARGE for claim in _of_size(size)),
     Claim(
         id="kaabachi-scaling-semi-large",
-        figure="figure-2",
+        figure="figures-2-6",
         locator="abstract; semi-large is not defined there, here 128 to 512",
         statement="The linear rule improves the test accuracy of semi-large batches significantly.",
         quantity=f"{PEAK}: linear rule - unscaled, mean over B",
@@ -558,7 +558,7 @@ CLAIMS = (
     ),
     Claim(
         id="kaabachi-warmup-sooner",
-        figure="figure-6",
+        figure="figures-2-6",
         locator=FIGURES,
         statement="At 1024 and 2048 warm-up reaches an accuracy sooner.",
         quantity=f"{TO_TARGET}: none / exponential warm-up",
@@ -679,7 +679,7 @@ CLAIMS = (
     ),
     Claim(
         id="kaabachi-tuned-beats-warmup",
-        figure="tuned",
+        figure="rates",
         locator="ours: does warm-up help, or was the rate too high?",
         statement="A tuned rate without warm-up serves the largest batch better than the linear "
         "rule with warm-up.",
@@ -690,7 +690,7 @@ CLAIMS = (
     ),
     Claim(
         id="kaabachi-tuned-similar",
-        figure="tuned",
+        figure="rates",
         locator="ours: is there a gap left?",
         statement="With its rate tuned, the largest batch is as accurate as the small ones.",
         quantity=f"{FINAL}: tuned rate - mean of small batches",
