@@ -675,7 +675,7 @@ def plot_conditions(
         ax: where to draw.
         column: what to draw.
         label: of the x axis, with its unit.
-        none: the value that means no effect, a hairline.
+        none: the value that means no effect, a hairline; NaN for none.
         log: use a logarithmic x axis, plain numbers.
 
     Returns:
@@ -686,13 +686,15 @@ def plot_conditions(
     if rows.empty:
         return _nothing_yet(ax)
     ax.axvline(none, color=GREY, lw=0.6)
-    low, high = min(none, rows[column].min()), max(none, rows[column].max())
+    values = [v for v in (none, *rows[column]) if np.isfinite(v)]
+    low, high = min(values), max(values)
     if log:
         ax.set_xscale("log")
         _plain_log_ticks(ax.xaxis)
         ax.set_xlim(low / (high / low) ** 0.25, high * (high / low) ** 0.25)
     else:
-        ax.set_xlim(low - 0.3 * (high - low), high + 0.3 * (high - low))
+        margin = 0.3 * (high - low) or 1.0  # where all are equal, such as chance
+        ax.set_xlim(low - margin, high + margin)
     for place, condition in enumerate(conditions):
         values = rows.loc[rows["condition"] == condition, column]
         if values.empty:

@@ -121,7 +121,7 @@ results
 # %%
 unscaled = (kaabachi.SMALL, kaabachi.LARGE)
 rows = results.of(*unscaled)
-plots.show_table(views.accuracy(results).round(1), "accuracy", folder=figures)
+plots.show_table(views.accuracy(results), "accuracy", folder=figures)
 
 # %%
 fig, axes = plots.panels(1, 2, height=3.0, sharey=True)
@@ -164,7 +164,7 @@ results.verdicts(
 # at equal updates, what they lack is updates.
 
 # %%
-plots.show_table(views.equal_footing(results).round(1), "equal-footing", folder=figures)
+plots.show_table(views.equal_footing(results), "equal-footing", folder=figures)
 
 # %% [markdown]
 # ## Table I: epochs and time to an accuracy
@@ -417,7 +417,7 @@ results.verdicts(
 
 # %%
 rows = views.by_rate(results)
-plots.show_table(views.rules(results).round(1), "rules", folder=figures)
+plots.show_table(views.rules(results), "rules", folder=figures)
 
 # %%
 fig, axes = plots.panels(1, 2, height=2.9)

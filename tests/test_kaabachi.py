@@ -15,7 +15,7 @@ from bsglib import cli
 from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, verdict
 from bsglib.data import Split
 from bsglib.papers import Results, kaabachi
-from bsglib.papers.kaabachi import claims, protocol, published
+from bsglib.papers.kaabachi import claims, protocol, published, views
 from bsglib.papers.kaabachi.histories import WITHIN, epochs_to, largest_rise, lost, read_off
 from bsglib.papers.kaabachi.protocol import (
     COLD,
@@ -166,8 +166,9 @@ def changed(results, **tables):
 
 def without(results, rows):
     """The same results without some runs."""
-    gone = set(results.runs.loc[rows, "entry"])
-    history = results.history[~results.history["entry"].isin(gone)]
+    keys = [list(table["arm"] + table["entry"]) for table in (results.runs, results.history)]
+    gone = {key for key, out in zip(keys[0], rows, strict=True) if out}
+    history = results.history[[key not in gone for key in keys[1]]]
     return changed(results, runs=results.runs[~rows], history=history)
 
 
@@ -417,6 +418,100 @@ def test_the_rate_is_chosen_by_validation_over_seeds_and_never_one_that_diverged
     assert 0.5 not in set(claims.tuned(other)["lr"])
     lucky = better.assign(validation_accuracy=0.5 + 0.4 * broken + 0.3 * found.eq("0.256"))
     assert set(claims.tuned(lucky)["rate"]) == {"0.256"}
+
+
+# Tables
+
+
+def every_view(results):
+    """Call all that the notebook calls, and return what it shows."""
+    tables = [
+        views.scope(results.parameters),
+        views.accuracy(results),
+        views.equal_footing(results),
+        views.table_1(results),
+        views.table_1_seconds(results),
+        views.divergence(results),
+        *(views.warm_ups(results, size) for size in results.parameters.large_batches),
+        views.by_rate(results),
+        views.rules(results),
+        views.by_length(results),
+        views.local(results),
+    ]
+    return [table.to_html() for table in tables]
+
+
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_table_works_where_nothing_but_one_run_is_there(profile, timed):
+    results = stated_in(profile)
+    if not timed:
+        results = changed(results, timings=pd.DataFrame())
+    assert all(every_view(results)) and views.timing_note(results).startswith("**Time per epoch")
+    for arm in results.runs["arm"].unique():
+        others = pd.Series(results.runs.index != results.of(arm).index[-1], results.runs.index)
+        assert all(every_view(without(results, others))), arm
+
+
+def test_table_1_stands_beside_the_papers_and_keeps_what_was_censored(stated):
+    table = views.table_1(stated)
+    assert table.index.tolist() == [str(b) for b in (*published.SMALL, *published.LARGE)]
+    assert table["paper: epochs to final accuracy"].tolist()[-3:] == ["200", "-", "-"]
+    assert table.loc["4", "epochs to final accuracy"].startswith("34.")
+    assert table.loc["1024", "epochs to common target"] == "none of 3"
+    assert table.loc["4", "final accuracy (%)"] == "82.0"
+    assert set(table["target (%)"]) == {"72.5"}, "nine tenths of what B = 32 ends with"
+    arm = stated.history["arm"] == SMALL
+    late = arm & (stated.history["batch_size"] == 4) & (stated.history["seed"] == 0)
+    low = stated.history["test_accuracy"].where(~late, 0.3)
+    shown = views.table_1(changed(stated, history=stated.history.assign(test_accuracy=low)))
+    assert shown.loc["4", "epochs to common target"].endswith(", never]")
+    times = views.table_1_seconds(stated)
+    assert times.loc["32", "paper: s to final accuracy"] == "631"
+    assert float(times.loc["32", "s per epoch"]) == pytest.approx(18.02, rel=0.01)
+
+
+def test_divergence_is_counted_with_its_interval(stated):
+    table = views.divergence(stated)
+    assert table.loc[LINEAR, "B = 1024"] == "3 of 3 (44–100 %)"
+    assert table.loc[LINEAR, "B = 128"] == "0 of 3 (0–56 %)"
+    assert table.loc[SMALL, "B = 1024"] == ""
+
+
+def test_at_equal_updates_a_small_batch_has_few_epochs(stated):
+    table = views.equal_footing(stated)
+    epochs, updates = table.columns
+    assert epochs == "at 50 epochs (%)"
+    assert updates == "at 9,600 updates (%)"  # 400 epochs of 24 updates
+    history = stated.history
+    small = history[(history["arm"] == SMALL) & (history["batch_size"] == 32)]
+    at = small[small["epoch"].isin([6, 7])].groupby("epoch")["test_accuracy"].mean()
+    found = float(table.loc[(SMALL, 32), updates])  # 9,600 of 1,532 per epoch are 6.3 epochs
+    assert 100 * at[6] < found < 100 * at[7]
+    assert table.index.get_level_values(0).unique().tolist() == [SMALL, LARGE, LINEAR]
+
+
+def test_warm_ups_rates_lengths_and_workers_are_those_of_the_runs(stated):
+    assert views.warm_ups(stated, 1024)["condition"].unique().tolist() == ["none", *WARMUPS]
+    rates = views.by_rate(stated)
+    at = rates.loc[rates["batch_size"] == 1024, "lr"].unique()
+    assert sorted(at) == [0.032, 0.1, 0.256, 0.5, 1.024]
+    assert views.rules(stated).loc[SQRT, "B = 2048"] == "79.0"
+    lengths = views.by_length(stated)
+    assert lengths["length"].unique().tolist() == pytest.approx([0, 1, 5, 10, 25])
+    names = views.local(stated)["condition"].unique().tolist()
+    assert names == ["B = 2048", "B = 2048, warm-up"] + [
+        f"16 workers, {steps}" for steps in ("1 step", "4 steps", "16 steps")
+    ]
+
+
+def test_the_scope_says_where_the_paper_is_followed():
+    table = views.scope(parameters())
+    same = {"small batches", "rate that is not scaled", "scaled rate", "epochs, linear rule"}
+    assert {table.loc[name, "why"] for name in same} == {"as the paper"}
+    reduced = views.scope(parameters("laptop"))
+    assert reduced.loc["rate that is not scaled", "why"] == "fewer updates per epoch"
+    assert reduced.loc["scaled rate", "why"] == "as the paper"
 
 
 # Design

@@ -211,6 +211,15 @@ def test_times_that_were_not_reached_are_open_triangles_at_the_last_epoch():
     assert empty.texts[0].get_text() == "not computed yet"
 
 
+@pytest.mark.parametrize("none", [10.0, np.nan])
+def test_conditions_that_are_all_equal_have_a_span_around_them(none):
+    rows = pd.DataFrame({"condition": ["a", "b"], "seed": [0, 0], "value": [10.0, 10.0]})
+    fig, axes = plots.panels(1, 1, height=2)
+    ax = plots.plot_conditions(rows, axes[0, 0], column="value", label="accuracy (%)", none=none)
+    low, high = ax.get_xlim()
+    assert low < 10 < high
+
+
 def test_batch_sizes_beyond_the_light_end_read_on_white_and_on_dark_and_differ():
     def luminance(colour):
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]

@@ -470,7 +470,7 @@ def _of_size(size: int) -> list[Claim]:
                 f"batches need {published.TABLE[32].epochs}.",
                 quantity=f"{TO_OWN}: B = {size} / small batches",
                 value=f"{stated:.2f}",
-                rule=about(stated, factor=1.5),
+                rule=about(round(stated, 2), factor=1.5),
                 statistic=_compare(
                     _ratio, Need(LARGE, at), Need(SMALL, all_small), column="own_epochs"
                 ),

@@ -117,13 +117,13 @@ def read_off(results: Results, *arms: str, columns: Iterable[str] = READINGS) ->
         and those columns; NaN where a run never got there.
     """
     runs = results.of(*arms) if arms else results.runs
+    wanted = [name for name in columns if name in READINGS]
     if runs.empty:
-        return runs
+        return runs.reindex(columns=[*runs, "final", "target", *wanted])
     chance, whole = 1 / runs["classes"], runs["stopped"] != "diverged"
     runs = runs.assign(final=runs["test_accuracy"].where(whole, chance), target=_targets(results))
     history = results.history[results.history["arm"].isin(runs["arm"])]
     histories = dict(iter(history.groupby(["entry", "arm"])))
-    wanted = [name for name in columns if name in READINGS]
     readings = {
         name: [READINGS[name](run, histories[run.entry, run.arm]) for run in runs.itertuples()]
         for name in wanted

@@ -86,10 +86,11 @@ def equal_footing(results: Results) -> pd.DataFrame:
     Epochs are those of the small batches. Updates are those that the largest batch made, or as many
     as a run made if it made fewer. Between epochs that were evaluated, accuracy is interpolated.
     """
-    p, runs = results.parameters, results.of(SMALL, LARGE, LINEAR)
+    p, arms_shown = results.parameters, (SMALL, LARGE, LINEAR)
+    runs = results.of(*arms_shown)
     largest = runs[(runs["arm"] == LARGE) & (runs["batch_size"] == max(p.large_batches))]
     limits = {"epoch": p.small_epochs, "updates": largest["updates"].max()}
-    history = results.history[results.history["arm"].isin([SMALL, LARGE, LINEAR])]
+    history = results.history[results.history["arm"].isin(arms_shown)]
     history = history.dropna(subset="test_accuracy").sort_values("epoch")
     rows = []
     for (arm, b, _, _), one in history.groupby(["arm", "batch_size", "seed", "entry"], sort=False):
@@ -100,14 +101,17 @@ def equal_footing(results: Results) -> pd.DataFrame:
         rows.append(row)
     if not rows:
         return _not_yet()
-    return pd.DataFrame(rows).groupby(["arm", "batch_size"], sort=False).mean()
+    table = pd.DataFrame(rows).groupby(["arm", "batch_size"]).mean()
+    there = [arm for arm in arms_shown if arm in table.index.get_level_values("arm")]
+    return table.loc[there].map("{:.1f}".format).rename_axis(["arm", "B"])
 
 
 def _means(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     if runs.empty:
         return _not_yet()
     table = runs.pivot_table(column, "arm", "batch_size", sort=False)
-    return table[sorted(table.columns)].rename(columns="B = {}".format)
+    table = table[sorted(table.columns)].rename(columns="B = {}".format).rename_axis(columns=None)
+    return table.map(lambda value: "" if np.isnan(value) else f"{value:.1f}")
 
 
 def _not_yet() -> pd.DataFrame:
@@ -181,7 +185,7 @@ def timing_note(results: Results) -> str:
 def divergence(results: Results) -> pd.DataFrame:
     """Return how many runs diverged or fell back to chance, by arm and batch size.
 
-    With Wilson's interval of their share, per cent.
+    With Wilson's 95 % interval of their share.
     """
     runs = read_off(results, columns=("lost",))
     if runs.empty:
@@ -191,7 +195,7 @@ def divergence(results: Results) -> pd.DataFrame:
         hits, n = int(mine["lost"].sum()), len(mine)
         found = share(hits, n)
         low, high = (PERCENT * end for end in (found.low, found.high))
-        rows.setdefault(arm, {})[f"B = {size}"] = f"{hits} of {n} [{low:.0f}, {high:.0f} %]"
+        rows.setdefault(arm, {})[f"B = {size}"] = f"{hits} of {n} ({low:.0f}–{high:.0f} %)"
     return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("arm")
 
 
@@ -204,15 +208,18 @@ def warm_ups(results: Results, batch_size: int) -> pd.DataFrame:
 
 def _by_condition(runs: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     if runs.empty:
-        return pd.DataFrame(columns=["condition", "seed", "percent"])
-    order = pd.Categorical(runs["arm"].map(names), dict.fromkeys(names.values()))
-    return runs.assign(condition=order.astype(str), percent=PERCENT * runs["final"])
+        return pd.DataFrame(columns=["condition", "seed", "percent", "train_loss"])
+    runs = runs.assign(condition=runs["arm"].map(names), percent=PERCENT * runs["final"])
+    return pd.concat([runs[runs["arm"] == arm] for arm in names])
 
 
 def by_rate(results: Results) -> pd.DataFrame:
     """Return the runs that differ in their rate alone, with `lr` and `percent`."""
     runs = read_off(results, *rate_arms(results.parameters), columns=())
-    return runs.assign(percent=PERCENT * runs["final"]) if len(runs) else runs
+    if runs.empty:
+        return runs
+    lr = runs["lr"].map(lambda lr: float(f"{lr:.4g}"))  # two rules may give one rate
+    return runs.assign(lr=lr, percent=PERCENT * runs["final"])
 
 
 def rules(results: Results) -> pd.DataFrame:
