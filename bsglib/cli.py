@@ -19,6 +19,7 @@ from bsglib.papers import (
     StudyParameters,
     chang,
     export_folder,
+    kaabachi,
     keskar,
     store_of,
     surlemont,
@@ -29,7 +30,9 @@ from bsglib.runtime import cores
 from bsglib.store import Store, StoreError
 from bsglib.sweep import Entry, SweepError, megabytes, seconds, sweep
 
-STUDIES = {study.name: study for study in (keskar.study, chang.study, surlemont.study)}
+STUDIES = {
+    study.name: study for study in (keskar.study, chang.study, kaabachi.study, surlemont.study)
+}
 REPORTS, README = ROOT / "reports", ROOT / "README.md"
 
 commands = typer.Typer(

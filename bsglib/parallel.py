@@ -126,6 +126,11 @@ def _check(config: RunConfig, processes: Sequence[int]) -> None:
             f"parameter 'first_epochs' = {config.first_epochs}: a parallel run has one batch size, "
             "allowed is 0"
         )
+    if config.local_workers > 1:
+        raise ParameterError(
+            f"parameter 'local_workers' = {config.local_workers}: the processes of a parallel run "
+            "exchange gradients at every update, allowed is 1"
+        )
     dataset = dataset_of(config)
     with torch.random.fork_rng():
         model = build_model(config, dataset)
@@ -291,7 +296,8 @@ class _Replica:
     def train(self, batches: Sequence[Tensor]) -> Tensor:
         """Make an update on each batch and return what this process's parts add to their losses."""
         train, dtype = self.dataset.train, DTYPES[self.config.dtype]
-        schedule = schedule_of(self.config, self.config.batch_size)
+        size = self.config.batch_size
+        schedule = schedule_of(self.config, size, -(-len(train) // size))
         runtime.set_random_states(self.random)
         losses = []
         for batch in batches:

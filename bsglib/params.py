@@ -57,6 +57,10 @@ class RunConfig(Parameters):
     batch_size: int = Field(gt=0)
     reference_batch_size: int = Field(default=32, gt=0)
     scaling: Literal["none", "linear", "sqrt"] = "none"
+    warmup: Literal["none", "constant", "linear", "exponential"] = "none"  # starts at base_lr
+    warmup_epochs: float = Field(default=0.0, ge=0)  # rounded to whole updates
+    local_workers: int = Field(default=1, gt=0)  # each takes batch_size examples per step
+    local_steps: int = Field(default=1, gt=0)  # of each worker, until weights are averaged
     rho: float | None = Field(default=None, ge=0)  # radius of SAM; None: plain optimizer
     epochs: int = Field(gt=0)  # at most
     patience: int | None = Field(default=None, gt=0)  # epochs without a better running value of
@@ -66,9 +70,8 @@ class RunConfig(Parameters):
     target_loss: float | None = Field(default=None, gt=0)  # running loss at which training stops
     first_epochs: int = Field(default=0, ge=0)  # of all; after them the optimizer starts anew
     first_batch_size: int | None = Field(default=None, gt=0)  # in them
-    # Epochs at which whole sets are evaluated; "validation": that set at every epoch, all of them
-    # at log-spaced ones, the last, and the one whose weights are kept.
-    evaluate: Literal["every", "log", "validation"] = "every"
+    # Epochs after which sets are evaluated, and which: see `train`.
+    evaluate: Literal["every", "log", "validation", "test", "last"] = "every"
     dtype: Literal["float64", "float32", "bfloat16"] = "float32"
     seed: int = Field(default=0, ge=0)
 
@@ -84,13 +87,33 @@ class RunConfig(Parameters):
         return self
 
     @model_validator(mode="after")
+    def _warmup_has_a_length(self) -> Self:
+        given = self.warmup != "none", self.warmup_epochs > 0
+        if any(given) and (not all(given) or self.first_epochs):
+            raise ValueError(
+                f"parameters 'warmup' = {self.warmup!r} and 'warmup_epochs' = "
+                f"{self.warmup_epochs}: allowed are both, without 'first_epochs', or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _workers_have_no_state(self) -> Self:
+        plain = self.optimizer == "sgd" and not self.momentum and self.rho is None
+        if self.local_workers > 1 and (not plain or self.record_path or self.first_epochs):
+            raise ValueError(
+                f"parameter 'local_workers' = {self.local_workers}: needs plain SGD without "
+                "'momentum', 'rho', 'record_path' and 'first_epochs'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _validation_loss_is_known(self) -> Self:
         if self.keep == "best" and self.patience_on != "validation_loss":
             raise ValueError(
                 f"parameter 'keep' = 'best': needs 'patience_on' = 'validation_loss', found "
                 f"{self.patience_on!r}"
             )
-        known = self.evaluate != "log" and self.validation_fraction > 0
+        known = self.evaluate in ("every", "validation") and self.validation_fraction > 0
         if self.patience_on == "validation_loss" and not known:
             raise ValueError(
                 "parameter 'patience_on' = 'validation_loss': needs 'evaluate' = 'every' or "

@@ -17,12 +17,14 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from bsglib.gradients import expected_norm
 from bsglib.landscape import Surface
 from bsglib.params import resolve
-from bsglib.stats import interval
+from bsglib.stats import censored_median, interval
 
 INK, GREY, PAPER = "#1f2328", "#6a737d", "#D55E00"
 FULL_WIDTH = 7.2  # inches
 BAND_SEEDS = 5  # from so many seeds on the band is an interval, below it their range
 SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+BELOW = {4: "#c48a1c", 8: "#b5a01b", 16: "#94b02a"}  # beyond the light end, for panels of their own
+DASHES = ((), (6, 1.5), (2, 1.2), (6, 1.5, 1.5, 1.5))
 PERCENT = 100.0
 PLANE = ("$a$, first direction", "$b$, second direction")  # what the axes of a surface are
 PALE, DEEP = "#fdfdfa", "#14181d"  # on a surface, whose colours are the same in both themes
@@ -56,7 +58,12 @@ def use_style() -> None:
 
 
 def batch_colour(batch_size: int) -> str:
-    """Return the colour of a batch size: light for small, dark for large, on one fixed scale."""
+    """Return the colour of a batch size: light for small, dark for large, on one fixed scale.
+
+    4, 8 and 16, which would be too light for a line on white, have hues of their own instead.
+    """
+    if batch_size in BELOW:
+        return BELOW[batch_size]
     position = 0.2 + 0.8 * np.log2(batch_size / 32) / np.log2(8192 / 32)
     return mpl.colors.to_hex(mpl.colormaps["viridis_r"](float(np.clip(position, 0.05, 1))))
 
@@ -83,10 +90,10 @@ def plot_curves(
     """Draw a column of the history against epochs, one line per batch size, and label its end.
 
     Faint lines are seeds, the full line their mean, the band their range (a 95 % interval of the
-    mean from five seeds on).
+    mean from five seeds on). A run that diverged ends in a cross.
 
     Args:
-        history: rows with batch_size, seed, epoch and the column.
+        history: rows with batch_size, seed, epoch, running_loss and the column.
         ax: where to draw.
         column: what to draw.
         label: of the y axis, with its unit.
@@ -98,6 +105,88 @@ def plot_curves(
     ends = _draw_curves(history, ax, column=column, label=label, log=log)
     ax.figure.draw_without_rendering()  # settles the limits
     _label_ends(ax, ends)
+    return ax
+
+
+def plot_arms(
+    histories: Mapping[str, pd.DataFrame], ax: Axes, *, column: str, label: str, legend: bool
+) -> Axes:
+    """Draw a column against epochs for several arms of one batch size.
+
+    The first arm is grey, the others have the colour of the batch size and dashes of their own.
+    Thin lines are seeds, thick ones their mean as far as all of them got. A run that diverged ends
+    in a cross.
+
+    Args:
+        histories: name of each arm and its rows, with batch_size, seed, epoch, running_loss and
+            the column; at most five.
+        ax: where to draw.
+        column: what to draw.
+        label: of the y axis, with its unit.
+        legend: name the arms.
+
+    Returns:
+        the axes.
+    """
+    histories = {name: rows for name, rows in histories.items() if len(rows)}
+    if not histories:
+        return _nothing_yet(ax)
+    for place, (name, rows) in enumerate(histories.items()):
+        colour = batch_colour(int(rows["batch_size"].iloc[0])) if place else GREY
+        table = _by_seed(rows, column)
+        style = {"color": colour, "dashes": DASHES[max(place - 1, 0)]}
+        if table.shape[1] > 1:
+            for seed in table:
+                ax.plot(table[seed].dropna(), lw=0.5, alpha=0.5, **style)
+        ax.plot(table.dropna().mean(axis=1), label=name, **style)
+        _mark_divergence(ax, rows, column, colour)
+    _epoch_axis(ax, max(int(rows["epoch"].max()) for rows in histories.values()))
+    ax.set_ylabel(label)
+    if legend:
+        ax.legend(fontsize=7.5, handlelength=3.5)
+    return ax
+
+
+def plot_epochs_to(
+    runs: pd.DataFrame, ax: Axes, *, column: str, label: str, paper: Mapping[int, float] = {}
+) -> Axes:
+    """Draw the epochs that runs needed to an accuracy against their batch size.
+
+    Discs are runs that got there, joined at their medians; open triangles, at the last epoch they
+    were trained for, are runs that did not: their time is longer than that.
+
+    Args:
+        runs: rows with batch_size, epochs and the column, NaN where a run never got there.
+        ax: where to draw.
+        column: what to draw.
+        label: of the y axis.
+        paper: what the source states, by batch size.
+
+    Returns:
+        the axes.
+    """
+    if runs.empty:
+        return _nothing_yet(ax)
+    medians = {}
+    for batch_size, rows in runs.groupby("batch_size"):
+        colour, there = batch_colour(batch_size), rows[column].notna()
+        ax.plot([batch_size] * there.sum(), rows.loc[there, column], "o", ms=4.5, color=colour)
+        ax.plot([batch_size] * (~there).sum(), rows.loc[~there, "epochs"], "^", ms=5.5, mfc="none",
+                mec=colour, mew=1.4)  # fmt: skip
+        median = censored_median(rows[column].where(there, np.inf).tolist())
+        if np.isfinite(median.median):
+            medians[batch_size] = median.median
+    ax.plot(list(medians), list(medians.values()), color=GREY, lw=1, zorder=1)
+    sizes = sorted({*runs["batch_size"], *paper})
+    if paper:
+        mark_paper_curve(ax, paper)
+    ax.set_xscale("log", base=2)
+    _fixed_ticks(ax.xaxis, sizes)
+    ax.tick_params(axis="x", labelrotation=45)
+    ax.set_yscale("log")
+    _plain_log_ticks(ax.yaxis)
+    ax.set_xlabel("batch size")
+    ax.set_ylabel(label)
     return ax
 
 
@@ -592,7 +681,7 @@ def plot_conditions(
         ax: where to draw.
         column: what to draw.
         label: of the x axis, with its unit.
-        none: the value that means no effect, a hairline.
+        none: the value that means no effect, a hairline; NaN for none.
         log: use a logarithmic x axis, plain numbers.
 
     Returns:
@@ -603,13 +692,15 @@ def plot_conditions(
     if rows.empty:
         return _nothing_yet(ax)
     ax.axvline(none, color=GREY, lw=0.6)
-    low, high = min(none, rows[column].min()), max(none, rows[column].max())
+    values = [v for v in (none, *rows[column]) if np.isfinite(v)]
+    low, high = min(values), max(values)
     if log:
         ax.set_xscale("log")
         _plain_log_ticks(ax.xaxis)
         ax.set_xlim(low / (high / low) ** 0.25, high * (high / low) ** 0.25)
     else:
-        ax.set_xlim(low - 0.3 * (high - low), high + 0.3 * (high - low))
+        margin = 0.3 * (high - low) or 1.0  # where all are equal, such as chance
+        ax.set_xlim(low - margin, high + margin)
     for place, condition in enumerate(conditions):
         values = rows.loc[rows["condition"] == condition, column]
         if values.empty:
@@ -916,6 +1007,14 @@ def mark_paper(ax: Axes, value: float, text: str = "paper") -> None:
                 ha="right", va="bottom")  # fmt: skip
 
 
+def mark_paper_curve(ax: Axes, stated: Mapping[int, float]) -> None:
+    """Draw the paper's numbers by batch size in dotted vermillion, labelled at the last one."""
+    sizes = sorted(stated)
+    ax.plot(sizes, [stated[b] for b in sizes], ls=":", lw=1.2, marker=".", color=PAPER)
+    ax.annotate("paper", (sizes[-1], stated[sizes[-1]]), xytext=(0, 4), color=PAPER, fontsize=7.5,
+                textcoords="offset points", ha="center")  # fmt: skip
+
+
 def title(ax: Axes, letter: str, words: str) -> None:
     """Set a panel's title: its letter and about three words."""
     ax.set_title(f"{letter}  {words}", loc="left")
@@ -1029,9 +1128,9 @@ def _draw_curves(history: pd.DataFrame, ax: Axes, *, column: str, label: str, lo
         _nothing_yet(ax)
         return []
     ends = []
-    for batch_size, rows in history.dropna(subset=column).groupby("batch_size"):
-        table = rows.pivot(index="epoch", columns="seed", values=column)
-        colour = batch_colour(batch_size)
+    for batch_size, rows in history.groupby("batch_size"):
+        table, colour = _by_seed(rows, column), batch_colour(batch_size)
+        _mark_divergence(ax, rows, column, colour)
         if table.shape[1] > 1:
             for seed in table:  # each to its own end: seeds stop at different epochs
                 ax.plot(table[seed].dropna(), color=colour, lw=0.6, alpha=0.5)
@@ -1045,13 +1144,36 @@ def _draw_curves(history: pd.DataFrame, ax: Axes, *, column: str, label: str, lo
     if log:
         ax.set_yscale("log")
         _plain_log_ticks(ax.yaxis)
-    ax.set_xscale("log", base=2)
-    last = int(history["epoch"].max())
-    ticks = [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if t <= last]
-    _fixed_ticks(ax.xaxis, ticks)
-    ax.set_xlabel("epoch")
+    _epoch_axis(ax, int(history["epoch"].max()))
     ax.set_ylabel(label)
     return ends
+
+
+def _by_seed(history: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a column as a table [epoch, seed], missing where it or the loss is not finite."""
+    rows = history[np.isfinite(history[column]) & _going_on(history)]
+    return rows.pivot(index="epoch", columns="seed", values=column)
+
+
+def _mark_divergence(ax: Axes, history: pd.DataFrame, column: str, colour: str) -> None:
+    """Put a cross where a run's curve ends, if its training loss stopped being finite."""
+    table = _by_seed(history, column)
+    for seed in history.loc[~_going_on(history), "seed"].unique():
+        if seed in table and len(seen := table[seed].dropna()):
+            end = seen.index[-1], seen.iloc[-1]
+            ax.plot(*end, "x", ms=6, mew=1.6, color=colour, zorder=4)
+
+
+def _going_on(history: pd.DataFrame) -> pd.Series:
+    """Return which epochs a run went through without diverging."""
+    loss = history.get("running_loss", pd.Series(0.0, index=history.index))
+    return np.isfinite(loss)
+
+
+def _epoch_axis(ax: Axes, last: int) -> None:
+    ax.set_xscale("log", base=2)
+    _fixed_ticks(ax.xaxis, [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if t <= last])
+    ax.set_xlabel("epoch")
 
 
 def _nothing_yet(ax: Axes) -> Axes:

@@ -1,4 +1,4 @@
-"""Means over seeds with their uncertainty, and rank correlation."""
+"""Means, shares and censored times over seeds with their uncertainty, and rank correlation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +41,47 @@ def interval(values: Sequence[float], *, level: float = 0.95, ratios: bool = Fal
         half = stdtrit(n - 1, (1 + level) / 2) * x.std(ddof=1) / np.sqrt(n)
     ends = np.array([mean, mean - half, mean + half])
     return Interval(*map(float, np.exp(ends) if ratios else ends), n)
+
+
+def share(hits: int, n: int, *, level: float = 0.95) -> Interval:
+    """Return the share of hits among n independent trials with Wilson's interval.
+
+    Raises:
+        ValueError: if there is no trial, or hits are not between 0 and n.
+    """
+    if not 0 <= hits <= n or n < 1:
+        raise ValueError(f"hits = {hits}, n = {n}: needed are trials, and at most as many hits")
+    from scipy.stats import binomtest  # here, because of its second
+
+    bounds = binomtest(hits, n).proportion_ci(level, method="wilson")
+    return Interval(hits / n, float(bounds.low), float(bounds.high), n)
+
+
+@dataclass(frozen=True)
+class Median:
+    """The median of times some of which were not seen to end, and the range of all of them."""
+
+    median: float  # infinite where half or more never ended
+    low: float
+    high: float  # infinite where one never ended
+    n: int
+    reached: int  # how many ended
+
+
+def censored_median(times: Sequence[float | None]) -> Median:
+    """Return the median and range of times, None being one that was not reached before its end.
+
+    A censored time counts as longer than all others: dropping it would make slow look fast. Of an
+    even number the larger of the two middle times is taken.
+
+    Raises:
+        ValueError: if there are no times.
+    """
+    if not len(times):
+        raise ValueError("times = []: needed is at least one")
+    ordered = sorted(np.inf if t is None else float(t) for t in times)
+    reached = sum(np.isfinite(t) for t in ordered)
+    return Median(ordered[len(ordered) // 2], ordered[0], ordered[-1], len(ordered), int(reached))
 
 
 def kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:

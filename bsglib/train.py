@@ -25,6 +25,7 @@ from bsglib import __version__, models, runtime
 from bsglib.data import Dataset, Split
 from bsglib.data import load as load_data
 from bsglib.evaluate import evaluate
+from bsglib.local import train_apart
 from bsglib.params import ParameterError, RunConfig, digest
 from bsglib.sam import SAM
 from bsglib.schedules import Schedule
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 TRAINING_VERSION = "2"  # raise it when the numbers of the same config change
 CHUNK_SIZE = 128  # examples per forward pass on a CPU: activations stay in its cache
+CURVE_EXAMPLES = 1024  # on which batch norm is re-estimated where the test set alone is evaluated
 CHECKPOINT_EVERY_S = 20.0
 PATH = "path.safetensors"
 SPLITS = "train", "validation", "test"
@@ -95,9 +97,11 @@ def dataset_of(config: RunConfig) -> Dataset:
         standardise=config.standardise,
     )
     for name, size in _batch_sizes(config).items():
-        if size > len(dataset.train):
+        workers = config.local_workers
+        if size * workers > len(dataset.train):
+            each = f" for each of {workers} 'local_workers'" * (workers > 1)
             raise ParameterError(
-                f"parameter {name!r} = {size}: the training set has {len(dataset.train)} "
+                f"parameter {name!r} = {size}{each}: the training set has {len(dataset.train)} "
                 "examples, a batch cannot be larger"
             )
     return dataset
@@ -114,6 +118,15 @@ def train(config: RunConfig, *, store: Store | None = None, resume: bool = True)
     The initial weights depend on the seed alone, so batch sizes share them; every epoch is
     shuffled anew and uses every example. A loss that stops being finite ends the run and is
     recorded. In float64 on a CPU the same config gives the same numbers, interrupted or not.
+
+    Whole sets are evaluated after the last epoch, and after "every" one or "log"-spaced ones: 1, 2,
+    3, 4, 6, 8, 11, 16, ...; with "validation" also at those and at the one whose weights are kept,
+    and at all others that set alone; with "test" at the spaced ones the test set alone, batch norm
+    re-estimated on the first CURVE_EXAMPLES training examples; with "last" at no other.
+
+    With several local workers (local SGD, Lin et al. 2018, arXiv 1808.07217) each makes
+    `local_steps` updates on batches of its own, at the learning rate of its own batch size; then
+    their weights are averaged, as they are at the end of an epoch. An update is then one of each.
 
     Args:
         config: what to train.
@@ -178,8 +191,7 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
         saved_at, stopped = time.monotonic(), _stopped(state, config)
         while not stopped:
             _train_epoch(state, config, dataset)
-            if splits := _evaluated(len(state.history), config):
-                state.history[-1] |= _metrics(state, dataset, splits)
+            state.history[-1] |= _curve_point(state, config, dataset)
             _judge(state, config)
             stopped = _stopped(state, config)
             if stopped and "train_loss" not in state.history[-1]:
@@ -209,7 +221,9 @@ def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
     model = models.build(config.network, shape, classes, **config.network_options)
     normed = any(isinstance(m, nn.BatchNorm1d) for m in model.modules())
     for name, size in _batch_sizes(config).items():
-        if normed and (len(dataset.train) % size or size) == 1:
+        whole = size * config.local_workers
+        last = len(dataset.train) % whole or whole
+        if normed and last // config.local_workers < 2:
             raise ParameterError(
                 f"parameter {name!r} = {size}: the last batch of the {len(dataset.train)} "
                 f"training examples has one, and batch norm in {config.network!r} needs two; "
@@ -241,15 +255,26 @@ def batch_size_at(config: RunConfig, epoch: int) -> int:
     return config.first_batch_size if epoch < config.first_epochs else config.batch_size
 
 
-def schedule_of(config: RunConfig, batch_size: int) -> Schedule:
-    """Return the config's learning-rate schedule at a batch size."""
-    return Schedule(config.base_lr, batch_size, config.reference_batch_size, config.scaling)
+def schedule_of(config: RunConfig, batch_size: int, updates: int) -> Schedule:
+    """Return the config's learning-rate schedule at a batch size and so many updates per epoch."""
+    return Schedule(
+        config.base_lr,
+        batch_size,
+        config.reference_batch_size,
+        config.scaling,
+        config.warmup,
+        warmup_updates=round(config.warmup_epochs * updates),
+    )
 
 
 def batches_of(config: RunConfig, train: Split, epoch: int) -> tuple[Tensor, ...]:
-    """Return the places in the training set of an epoch's batches; the last may be smaller."""
+    """Return the places in the training set of an epoch's batches; the last may be smaller.
+
+    With local workers a batch holds those of all.
+    """
     shuffle = np.random.default_rng([config.seed, epoch]).permutation(len(train))
-    return torch.from_numpy(shuffle).to(train.y.device).split(batch_size_at(config, epoch))
+    size = batch_size_at(config, epoch) * config.local_workers
+    return torch.from_numpy(shuffle).to(train.y.device).split(size)
 
 
 def _fresh(config: RunConfig, dataset: Dataset) -> _State:
@@ -303,27 +328,37 @@ def train_batch(
 
 def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
     epoch, train = len(state.history), dataset.train
-    batch_size = batch_size_at(config, epoch)
-    schedule = schedule_of(config, batch_size)
     if epoch and epoch == config.first_epochs:
         state.optimizer, state.best = build_optimizer(config, state.model), None
     batches = batches_of(config, train, epoch)
+    schedule = schedule_of(config, batch_size_at(config, epoch), len(batches))
     losses, correct, norms = [], [], []
     weights = list(state.model.parameters())
     begin = flatten(weights).clone() if config.record_path else None
     start = time.perf_counter()
     state.model.train()
-    for step, index in enumerate(batches):
+
+    def update(step: int, index: Tensor) -> tuple[Tensor, Tensor]:
         for group in state.optimizer.param_groups:
             group["lr"] = schedule(state.updates + step)
         x, y = dataset.as_input(train.x[index], DTYPES[config.dtype]), train.y[index]
         autocast = config.dtype == "bfloat16"
-        before = [w.detach().clone() for w in weights] if config.record_path else []
-        loss, hits = train_batch(state.model, state.optimizer, x, y, autocast=autocast)
-        losses.append(loss)
-        correct.append(hits)
-        if config.record_path:
-            norms.append(_distance(weights, before))
+        return train_batch(state.model, state.optimizer, x, y, autocast=autocast)
+
+    if config.local_workers == 1:
+        for step, index in enumerate(batches):
+            before = [w.detach().clone() for w in weights] if config.record_path else []
+            loss, hits = update(step, index)
+            losses.append(loss)
+            correct.append(hits)
+            if config.record_path:
+                norms.append(_distance(weights, before))
+    else:
+        for first in range(0, len(batches), config.local_steps):
+            steps = list(enumerate(batches))[first : first + config.local_steps]
+            found = train_apart(state.model, steps, config.local_workers, update)
+            losses += [loss for loss, _ in found]
+            correct += [hits for _, hits in found]
     losses = torch.stack(losses).double().cpu()
     sizes = torch.tensor([len(index) for index in batches], dtype=torch.float64)
     infinite = (~losses.isfinite()).nonzero()
@@ -384,11 +419,20 @@ def _stopped(state: _State, config: RunConfig) -> str | None:
     return "epochs" if len(state.history) >= config.epochs else None
 
 
-def _evaluated(epoch: int, config: RunConfig) -> tuple[str, ...]:
-    """Return the sets that are evaluated after an epoch."""
-    if config.evaluate == "every" or _log_spaced(epoch):
-        return SPLITS
-    return ("validation",) if config.evaluate == "validation" else ()
+def _curve_point(state: _State, config: RunConfig, dataset: Dataset) -> dict[str, float]:
+    """Return what is evaluated after an epoch that is not the last one: see `train`."""
+    mode, spaced = config.evaluate, _log_spaced(len(state.history))
+    if mode == "every" or (spaced and mode in ("log", "validation")):
+        return _metrics(state, dataset)
+    if mode == "validation":
+        return _metrics(state, dataset, ("validation",))
+    if mode != "test" or not spaced:
+        return {}
+    model = state.model
+    if has_batch_norm(model):
+        model = deepcopy(model)
+        _reestimate(model, dataset, CURVE_EXAMPLES)
+    return _evaluated_on(("test",), model, dataset)
 
 
 def _log_spaced(epoch: int) -> bool:
@@ -422,10 +466,10 @@ def _evaluated_on(splits: Sequence[str], model: nn.Module, dataset: Dataset) -> 
     return row
 
 
-def _reestimate(model: nn.Module, dataset: Dataset) -> None:
-    """Average the batch statistics over the training set."""
+def _reestimate(model: nn.Module, dataset: Dataset, examples: int | None = None) -> None:
+    """Average the batch statistics over the training set, or over its first examples."""
     dtype = next(model.parameters()).dtype
-    parts = equal_parts(dataset.train.x, 1024)
+    parts = equal_parts(dataset.train.x[:examples], 1024)
     reestimate_batch_norm(model, (dataset.as_input(part, dtype) for part in parts))
 
 

@@ -9,7 +9,7 @@ import bsglib
 
 PACKAGE = Path(bsglib.__file__).parent
 ORDER = (
-    "runtime params data models schedules sam weights evaluate store train timing parallel "
+    "runtime params data models schedules sam weights evaluate store local train timing parallel "
     "sharpness gradients landscape sweep stats claims papers plots drawings surface3d explorer "
     "provenance report cli"
 ).split()

@@ -212,6 +212,7 @@ def no_launch(monkeypatch):
         ({}, [0], "'processes' = 0: allowed are values from 1"),
         ({"batch_size": 51}, [1], "'batch_size' = 51: the training set has 50"),
         ({"first_epochs": 1, "first_batch_size": 8}, [1], "'first_epochs' = 1: a parallel run"),
+        ({"local_workers": 2}, [1], "'local_workers' = 2: the processes of a parallel run"),
         (
             {"network": "f1", "network_options": {}, "train_size": 51},
             [2],

@@ -172,6 +172,106 @@ def test_show_keeps_svg_png_and_the_data(tmp_path):
     assert len(pd.read_csv(tmp_path / "figure-9.csv")) == len(runs())
 
 
+# Divergence and times without end
+
+
+def diverging(seeds=3):
+    """Curves of two batch sizes, of which one seed of the larger ends after the third epoch."""
+    rows = history(seeds).assign(running_loss=1.0, percent=lambda t: 10.0 * t["epoch"])
+    rows = rows[rows["batch_size"] < 512]
+    gone = (rows["batch_size"] == 128) & (rows["seed"] == 1)
+    return pd.concat(
+        [
+            rows[~gone],
+            rows[gone & (rows["epoch"] <= 4)],
+            rows[gone & (rows["epoch"] == 8)].assign(running_loss=np.nan, percent=9.0),
+        ]
+    )
+
+
+def crosses(ax):
+    return [line for line in ax.lines if line.get_marker() == "x"]
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_diverged_run_ends_in_a_cross_of_its_batch_sizes_colour(loss):
+    rows = diverging().replace({"running_loss": {np.nan: loss}})
+    fig, axes = plots.panels(1, 2, height=3)
+    plots.plot_curves(rows, axes[0, 0], column="percent", label="accuracy (%)", log=False)
+    (mark,) = crosses(axes[0, 0])
+    assert (mark.get_xdata().item(), mark.get_ydata().item()) == (4, 40), "before it diverged"
+    assert mark.get_color() == plots.batch_colour(128)
+    plots.plot_curves(rows, axes[0, 1], column="running_loss", label="loss (nats)")
+    assert all(np.isfinite(line.get_ydata()).all() for line in axes[0, 1].lines)
+    assert len(crosses(axes[0, 1])) == 1
+
+
+def test_a_run_that_never_had_a_finite_loss_leaves_no_mark_and_no_error():
+    rows = diverging(1).assign(running_loss=np.nan)
+    fig, axes = plots.panels(1, 1, height=3)
+    plots.plot_curves(rows, axes[0, 0], column="running_loss", label="loss (nats)")
+    assert crosses(axes[0, 0]) == []
+
+
+def test_arms_of_one_batch_size_differ_in_dashes_and_the_first_is_grey():
+    rows = diverging()[lambda t: t["batch_size"] == 128]
+    fig, axes = plots.panels(1, 2, height=3)
+    arms = {"unscaled": rows, "linear": rows, "warm-up": rows, "nothing": rows.iloc[:0]}
+    ax = plots.plot_arms(arms, axes[0, 0], column="percent", label="accuracy (%)", legend=True)
+    named = [line for line in ax.lines if not line.get_label().startswith("_")]
+    assert [line.get_label() for line in named] == ["unscaled", "linear", "warm-up"]
+    colour = plots.batch_colour(128)
+    assert [line.get_color() for line in named] == [plots.GREY, colour, colour]
+    assert named[1].is_dashed() is False and named[2].is_dashed() is True
+    assert len(crosses(ax)) == 3
+    assert max(named[0].get_xdata()) == 4, "the mean ends where a seed does"
+    assert ax.get_xlabel() == "epoch" and ax.get_ylabel() == "accuracy (%)"
+    nothing = plots.plot_arms({}, axes[0, 1], column="percent", label="", legend=True)
+    assert nothing.texts[0].get_text() == "not computed yet"
+
+
+def test_times_that_were_not_reached_are_open_triangles_at_the_last_epoch():
+    rows = runs().assign(epochs=50, value=lambda t: 2.0 + t["seed"])
+    never = (rows["batch_size"] == 512) | ((rows["batch_size"] == 128) & (rows["seed"] == 0))
+    rows["value"] = rows["value"].where(~never)
+    fig, axes = plots.panels(1, 2, height=3)
+    ax = plots.plot_epochs_to(rows, axes[0, 0], column="value", label="epochs", paper={32: 35})
+    triangles = [line for line in ax.lines if line.get_marker() == "^" and len(line.get_xdata())]
+    assert {(x, y) for t in triangles for x, y in zip(*t.get_data(), strict=True)} == {
+        (512, 50),
+        (128, 50),
+    }
+    joined = next(line for line in ax.lines if line.get_color() == plots.GREY)
+    assert joined.get_xdata().tolist() == [32, 128], "half of 512 and more never got there"
+    assert joined.get_ydata().tolist() == [3, 4], "a time without end counts as the longest"
+    paper = next(line for line in ax.lines if line.get_color() == plots.PAPER)
+    assert paper.get_data()[0].tolist() == [32] and paper.get_data()[1].tolist() == [35]
+    assert [text.get_text() for text in ax.texts] == ["paper"]
+    empty = plots.plot_epochs_to(rows.iloc[:0], axes[0, 1], column="value", label="epochs")
+    assert empty.texts[0].get_text() == "not computed yet"
+
+
+@pytest.mark.parametrize("none", [10.0, np.nan])
+def test_conditions_that_are_all_equal_have_a_span_around_them(none):
+    rows = pd.DataFrame({"condition": ["a", "b"], "seed": [0, 0], "value": [10.0, 10.0]})
+    fig, axes = plots.panels(1, 1, height=2)
+    ax = plots.plot_conditions(rows, axes[0, 0], column="value", label="accuracy (%)", none=none)
+    low, high = ax.get_xlim()
+    assert low < 10 < high
+
+
+def test_batch_sizes_beyond_the_light_end_read_on_white_and_on_dark_and_differ():
+    def luminance(colour):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+        return np.dot(linear, (0.2126, 0.7152, 0.0722))
+
+    colours = [mpl.colors.to_rgb(plots.batch_colour(b)) for b in (4, 8, 16, 32)]
+    for colour in colours:
+        assert 1.05 / (luminance(colour) + 0.05) > 1.89  # the contrast of 32 on white
+        assert (luminance(colour) + 0.05) / 0.058 > 3
+    assert len(set(colours)) == 4
+
+
 # The line between two minimizers
 
 

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from bsglib.stats import Interval, bootstrap, granulated_kendall, interval, kendall
+from bsglib.stats import (
+    Interval,
+    Median,
+    bootstrap,
+    censored_median,
+    granulated_kendall,
+    interval,
+    kendall,
+    share,
+)
 
 T_975 = {1: 12.706204736, 2: 4.302652730, 4: 2.776445105}  # printed tables of Student's t
 
@@ -59,6 +68,55 @@ def test_the_interval_covers_the_true_mean_as_often_as_it_says():
 def test_values_that_have_no_mean_are_refused(values, ratios):
     with pytest.raises(ValueError, match="needed one finite"):
         interval(values, ratios=ratios)
+
+
+# Shares and censored times
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 6), (1, 3), (3, 6), (6, 6), (81, 263)])
+def test_the_interval_of_a_share_solves_wilsons_equation(hits, n):
+    """Its ends are the p whose distance from hits / n is z of p's own standard errors."""
+    found, z = share(hits, n), 1.959963985
+    assert (found.mean, found.n) == (hits / n, n)
+    for p in (found.low, found.high):
+        assert abs(hits / n - p) == pytest.approx(z * math.sqrt(p * (1 - p) / n), abs=1e-8)
+    assert 0 <= found.low <= found.mean <= found.high <= 1
+
+
+def test_hits_and_misses_count_alike():
+    hits, misses = share(2, 7), share(5, 7)
+    assert (hits.low, hits.high) == pytest.approx((1 - misses.high, 1 - misses.low), rel=1e-12)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 0), (-1, 3), (4, 3)])
+def test_shares_of_nothing_are_refused(hits, n):
+    with pytest.raises(ValueError, match=f"hits = {hits}, n = {n}"):
+        share(hits, n)
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([3, 1, 2], Median(2, 1, 3, 3, 3)),
+        ([3, None, 2], Median(3, 2, math.inf, 3, 2)),
+        ([None, 1, None], Median(math.inf, 1, math.inf, 3, 1)),
+        ([None], Median(math.inf, math.inf, math.inf, 1, 0)),
+        ([4, 1, 2, 3], Median(3, 1, 4, 4, 4)),
+        ([1, None], Median(math.inf, 1, math.inf, 2, 1)),
+    ],
+)
+def test_a_time_that_was_not_reached_counts_as_the_longest(times, expected):
+    assert censored_median(times) == expected
+
+
+def test_leaving_out_censored_times_would_give_a_shorter_median():
+    times = [2.0, 9.0, 4.0, None, None]
+    assert censored_median(times).median == 9 > censored_median([2.0, 9.0, 4.0]).median
+
+
+def test_a_median_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        censored_median([])
 
 
 # Rank correlation

@@ -244,6 +244,46 @@ def test_the_history_counts_epochs_and_updates_and_says_the_learning_rate(tiny):
     assert history["lr"].tolist() == pytest.approx([0.04] * 3, rel=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("warmup", "rates"),
+    [
+        ("constant", [0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.04, 0.04]),
+        ("linear", [0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.04]),
+        ("exponential", [*(0.01 * 4 ** (k / 6) for k in range(6)), 0.04, 0.04]),
+    ],
+)
+def test_a_warm_up_counts_updates_and_starts_at_the_base_rate(tiny, monkeypatch, warmup, rates):
+    seen = []
+    monkeypatch.setattr(
+        module,
+        "train_batch",
+        lambda model, optimizer, *args, **kwargs: (
+            seen.append(optimizer.param_groups[0]["lr"])
+            or train_batch(model, optimizer, *args, **kwargs)
+        ),
+    )
+    options = {"base_lr": 0.01, "scaling": "linear", "reference_batch_size": 4}
+    train(tiny(warmup=warmup, warmup_epochs=1.5, **options))  # four updates in each of two epochs
+    assert seen == pytest.approx(rates, rel=1e-14)
+
+
+def test_without_warm_up_stored_runs_keep_their_identity(tiny):
+    assert tiny(warmup="none", warmup_epochs=0.0).canonical() == tiny().canonical()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"warmup": "linear"},
+        {"warmup_epochs": 1.0},
+        {"warmup": "linear", "warmup_epochs": 1.0, "first_epochs": 1, "first_batch_size": 4},
+    ],
+)
+def test_a_warm_up_has_a_kind_and_a_length_and_no_warm_start(tiny, changes):
+    with pytest.raises(ParameterError, match="'warmup' = .* and 'warmup_epochs' = "):
+        parse(tiny().model_dump() | changes, RunConfig)
+
+
 @pytest.mark.parametrize("rho", [None, 0.1])
 def test_a_batch_in_chunks_gives_the_update_of_the_whole_batch(tiny, monkeypatch, rho):
     updated = []
@@ -299,10 +339,34 @@ def test_whole_sets_are_evaluated_at_log_spaced_epochs_and_the_last(tiny):
     assert train(tiny(epochs=5)).history["test_loss"].notna().all()
 
 
+def test_the_test_set_alone_may_be_evaluated_at_these_epochs_or_nothing_before_the_last(tiny):
+    runs = {e: train(tiny(epochs=10, evaluate=e)) for e in ("log", "test", "last")}
+    histories = {e: run.history.set_index("epoch") for e, run in runs.items()}
+    log, test, last = histories.values()
+    assert test["test_loss"].equals(log["test_loss"])
+    for history in (test, last):
+        assert history.index[history["train_loss"].notna()].tolist() == [10]
+    assert last.index[last["test_loss"].notna()].tolist() == [10]
+    assert test.iloc[-1].equals(log.iloc[-1][test.columns])
+
+
+def test_batch_norm_is_re_estimated_for_the_test_set_alone_too(tiny, monkeypatch):
+    options = {"network": "test_train:normed", "network_options": {}, "epochs": 3}
+    log, test = (train(tiny(evaluate=e, **options)).history for e in ("log", "test"))
+    assert test["test_loss"].equals(log["test_loss"]), "fewer examples than are taken for it"
+    assert test["test_loss_before_reestimation"].notna().tolist() == [False, False, True]
+    monkeypatch.setattr(module, "CURVE_EXAMPLES", 10)
+    few = train(tiny(evaluate="test", **options)).history
+    assert few["test_loss"].iloc[0] == pytest.approx(log["test_loss"].iloc[0], rel=0.2)
+    assert few["test_loss"].iloc[0] != log["test_loss"].iloc[0]
+    assert few["test_loss"].iloc[-1] == log["test_loss"].iloc[-1]
+
+
 def test_evaluating_more_often_does_not_change_the_training(tiny):
-    often, seldom = (train(tiny(epochs=6, evaluate=e)) for e in ("every", "log"))
-    assert often.history["running_loss"].equals(seldom.history["running_loss"])
-    assert torch.equal(often.weights["9.weight"], seldom.weights["9.weight"])
+    often, *others = (train(tiny(epochs=6, evaluate=e)) for e in ("every", "log", "test", "last"))
+    for seldom in others:
+        assert often.history["running_loss"].equals(seldom.history["running_loss"])
+        assert torch.equal(often.weights["9.weight"], seldom.weights["9.weight"])
 
 
 # How a run ends

@@ -1,0 +1,64 @@
+"""Kaabachi, Ødum and Knöpfel, "Effects of batch size scaled learning rates and gradual warm up".
+
+Do scaled learning rates and warm-up make up for large batches? CIFAR-10, plain SGD, batch sizes
+from 4 to 2048, the rate fixed, scaled with the batch, or scaled and warmed up.
+"""
+
+from bsglib.papers import Study
+from bsglib.papers.kaabachi.claims import CLAIMS
+from bsglib.papers.kaabachi.protocol import (
+    COLD,
+    LARGE,
+    LENGTHS,
+    LINEAR,
+    LOCAL,
+    RATES,
+    SMALL,
+    SQRT,
+    WARM,
+    KaabachiParameters,
+    design,
+    reference,
+    timing,
+)
+
+__all__ = [
+    "CLAIMS",
+    "COLD",
+    "LARGE",
+    "LENGTHS",
+    "LINEAR",
+    "LOCAL",
+    "RATES",
+    "SMALL",
+    "SQRT",
+    "WARM",
+    "KaabachiParameters",
+    "design",
+    "reference",
+    "study",
+    "timing",
+]
+
+study = Study(
+    name="kaabachi_warmup",
+    title="Do scaled learning rates and warm-up make up for large batches?",
+    source="Kaabachi et al., Effects of batch size scaled learning rates and gradual warm up",
+    headline="figure-7",
+    main_claims=(
+        "kaabachi-best-at-4",
+        "kaabachi-scaling-semi-large",
+        "kaabachi-warmup-512",
+        "kaabachi-warmup-1024",
+        "kaabachi-diverges",
+        "kaabachi-warmup-steadies-1024",
+        "kaabachi-similar-512",
+        "kaabachi-fastest-at-32",
+        "kaabachi-tuned-beats-warmup",
+        "kaabachi-local-linear",
+    ),
+    parameters=KaabachiParameters,
+    design=design,
+    timing=timing,
+    claims=CLAIMS,
+)

@@ -1,0 +1,727 @@
+"""What Kaabachi et al. state, the statistic that tests it, and the rule that judges it."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bsglib.claims import Claim, Measured, about, above, below, between
+from bsglib.papers import Results
+from bsglib.papers.kaabachi import published
+from bsglib.papers.kaabachi.histories import JUMP, read_off
+from bsglib.papers.kaabachi.protocol import (
+    COLD,
+    LARGE,
+    LENGTHS,
+    LINEAR,
+    LOCAL,
+    RATES,
+    SMALL,
+    SQRT,
+    WARM,
+    KaabachiParameters,
+    reference,
+)
+from bsglib.stats import kendall, share
+
+MIN_UPDATES = 50  # from which a run says something about a rate
+LEARNED = 2.0  # times chance: an accuracy that shows that something was learned
+SIMILAR = 2.0  # percentage points
+TIMING_REPEATS = 5  # from which times are judged
+EXPONENTIAL = WARM["exponential"]
+
+# ------------------------------------------------------------- statistics: one value per seed
+
+Statistic = Callable[[Results], Measured]
+Table = pd.DataFrame  # [seed, batch size]
+Sizes = Callable[[KaabachiParameters], Sequence[int]]
+
+
+def exactly(*sizes: int) -> Sizes:
+    """Return the batch sizes themselves, whatever the profile has."""
+    return lambda p: sizes
+
+
+def those_of(*sizes: int) -> Sizes:
+    """Return the batch sizes that the profile has of some."""
+    return lambda p: [b for b in sizes if b in (*p.small_batches, *p.large_batches)]
+
+
+def all_small(p: KaabachiParameters) -> Sequence[int]:
+    """Return the profile's small batch sizes."""
+    return p.small_batches
+
+
+def all_large(p: KaabachiParameters) -> Sequence[int]:
+    """Return the profile's large batch sizes."""
+    return p.large_batches
+
+
+def largest(p: KaabachiParameters) -> Sequence[int]:
+    """Return the profile's largest batch size."""
+    return (max(p.large_batches),)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Runs that a claim compares: an arm at some batch sizes."""
+
+    arm: str
+    sizes: Sizes
+
+
+def sizes_of(p: KaabachiParameters, arm: str) -> Sequence[int]:
+    """Return the batch sizes of an arm."""
+    if arm == SMALL:
+        return p.small_batches
+    if arm == LENGTHS:
+        return largest(p)
+    if arm == LOCAL:
+        return (max(p.large_batches) // p.local_workers,)
+    return p.large_batches
+
+
+def _absence(results: Results, *needs: Need) -> str | None:
+    """Return why some runs cannot be judged, None if all are there and were trained enough."""
+    p, runs = results.parameters, results.runs
+    for need in needs:
+        sizes = need.sizes(p)
+        if not len(sizes):
+            return f"{need.arm}: none of its batch sizes is in this profile"
+        for size in sizes:
+            where = f"{need.arm}, B = {size}"
+            if size not in sizes_of(p, need.arm):
+                return f"{where}: not in this profile"
+            mine = runs[(runs["arm"] == need.arm) & (runs["batch_size"] == size)]
+            if (n := mine["seed"].nunique()) < len(p.seeds):
+                return f"{where}: {n} of {len(p.seeds)} seeds"
+            updates = mine.loc[mine["stopped"] != "diverged", "updates"].min()
+            if updates < MIN_UPDATES:
+                return f"{where}: {updates:.0f} updates, {MIN_UPDATES} needed"
+    return None
+
+
+def _compare(
+    by: Callable[..., pd.Series], *needs: Need, column: str, learned: bool = True
+) -> Statistic:
+    """Return a statistic made of a column of some runs.
+
+    Args:
+        by: takes a table [seed, batch size] per need and returns a value per seed.
+        *needs: what is compared.
+        column: of the runs, or one that `read_off` adds.
+        learned: not testable unless at least one of the needs learned something.
+    """
+
+    def statistic(results: Results) -> Measured:
+        if why := _absence(results, *needs) or (_unlearned(results, *needs) if learned else None):
+            return Measured(not_testable=why)
+        tables = [_table(results, need, column) for need in needs]
+        sizes = dict.fromkeys(size for need in needs for size in need.sizes(results.parameters))
+        values = by(*tables)
+        if values.isna().any():
+            return Measured(not_testable=f"{values.isna().sum()} runs never got there")
+        return Measured(tuple(values), note=f"B = {', '.join(map(str, sizes))}")
+
+    return statistic
+
+
+def _table(results: Results, need: Need, column: str) -> Table:
+    runs = read_off(results, need.arm, columns=(column,))
+    table = runs.pivot(index="seed", columns="batch_size", values=column)
+    return table[list(need.sizes(results.parameters))].sort_index()
+
+
+def _unlearned(results: Results, *needs: Need) -> str | None:
+    """Return what the best of the runs reached, None if one of the needs has learned."""
+    best = 0.0
+    for need in needs:
+        runs = read_off(results, need.arm, columns=("peak",))
+        runs = runs[runs["batch_size"].isin(need.sizes(results.parameters))]
+        best, chance = max(best, runs["peak"].mean()), 1 / runs["classes"].iloc[0]
+    if best >= LEARNED * chance:
+        return None
+    return f"accuracy {100 * best:.0f} % at best, {100 * LEARNED * chance:.0f} % needed"
+
+
+def _points(a: Table, b: Table) -> pd.Series:
+    """Return a - b in percentage points, each a mean over its batch sizes."""
+    return 100 * (a.mean(axis=1) - b.mean(axis=1))
+
+
+def _first_minus_best_other(table: Table) -> pd.Series:
+    first = min(table.columns)
+    return 100 * (table[first] - table.drop(columns=first).max(axis=1))
+
+
+def _ratio(a: Table, b: Table) -> pd.Series:
+    """Return a / b, each a geometric mean over its batch sizes."""
+    return np.exp(np.log(a).mean(axis=1, skipna=False) - np.log(b).mean(axis=1, skipna=False))
+
+
+def _ratio_at_least(a: Need, b: Need) -> Statistic:
+    """Epochs to the common target of a / of b; a run of a that is censored counts its last."""
+
+    def statistic(results: Results) -> Measured:
+        if why := _absence(results, a, b) or _unlearned(results, b):
+            return Measured(not_testable=why)
+        found, epochs = (_table(results, a, c) for c in ("target_epochs", "epochs"))
+        censored = int(found.isna().sum().sum())
+        values = _ratio(found.fillna(epochs), _table(results, b, "target_epochs"))
+        if values.isna().any():
+            return Measured(not_testable=f"{b.arm}: {values.isna().sum()} seeds never got there")
+        note = f"{censored} runs never got there, their last epoch is taken: a lower bound"
+        return Measured(tuple(values), note=note * bool(censored))
+
+    return statistic
+
+
+def _best_accuracy() -> Statistic:
+    inner = _compare(lambda t: 100 * t[4], Need(SMALL, exactly(4)), column="peak")
+
+    def statistic(results: Results) -> Measured:
+        size = results.parameters.train_size
+        if size is not None and size < 0.9 * published.EXAMPLES:
+            why = f"{size:,} training examples, about {published.EXAMPLES:,} needed"
+            return Measured(not_testable=why)
+        return inner(results)
+
+    return statistic
+
+
+def _small_epochs() -> Statistic:
+    inner = _compare(lambda t: np.exp(np.log(t).mean(axis=1)), Need(SMALL, all_small),
+                     column="own_epochs")  # fmt: skip
+
+    def statistic(results: Results) -> Measured:
+        epochs = results.parameters.small_epochs
+        if epochs != published.SMALL_EPOCHS:
+            why = f"{epochs} epochs, {published.SMALL_EPOCHS} needed to compare their number"
+            return Measured(not_testable=why)
+        return inner(results)
+
+    return statistic
+
+
+def _failed(arm: str, sizes: Sizes, column: str) -> Statistic:
+    """Share of all runs of an arm at some batch sizes, with Wilson's interval."""
+
+    def statistic(results: Results) -> Measured:
+        need = Need(arm, sizes)
+        if why := _absence(results, need):
+            return Measured(not_testable=why)
+        table = _table(results, need, column)
+        found = share(int(table.to_numpy().sum()), table.size)
+        if len(table) < 3:  # an interval over runs would hide that there are too few seeds
+            return Measured(tuple(table.mean(axis=1)), note="share of each seed's runs")
+        return Measured(interval=found, note="n counts runs; Wilson's interval")
+
+    return statistic
+
+
+def seconds(results: Results) -> pd.Series | str:
+    """Return the median time per epoch by batch size, or why there is none to judge."""
+    times = results.timings
+    repeats = 0 if times.empty else times["repeat"].nunique()
+    if repeats < TIMING_REPEATS:
+        return f"{repeats} timings, {TIMING_REPEATS} needed"
+    return times.groupby("batch_size")["seconds"].median()
+
+
+def _timed(size: int, other: int) -> Statistic:
+    """Time per epoch at a batch size over that at another, one value per repeat."""
+
+    def statistic(results: Results) -> Measured:
+        if isinstance(why := seconds(results), str):
+            return Measured(not_testable=why)
+        table = results.timings.pivot(index="repeat", columns="batch_size", values="seconds")
+        if missing := [b for b in (size, other) if b not in table]:
+            return Measured(not_testable=f"B = {missing[0]}: not in this profile")
+        return Measured(tuple(table[size] / table[other]), note="n counts repeats")
+
+    return statistic
+
+
+def _times(by: Callable[..., pd.Series], *needs: Need, column: str) -> Statistic:
+    """A statistic of tables [seed, batch size] of seconds to an accuracy; infinite if censored."""
+
+    def statistic(results: Results) -> Measured:
+        median = seconds(results)
+        if isinstance(median, str):
+            return Measured(not_testable=median)
+        if why := _absence(results, *needs):
+            return Measured(not_testable=why)
+        tables = []
+        for need in needs:
+            epochs = _table(results, need, column)
+            tables.append((epochs * median[epochs.columns]).fillna(np.inf))
+        values = by(*tables)
+        if not np.isfinite(values).all():
+            return Measured(not_testable=f"{(~np.isfinite(values)).sum()} seeds never got there")
+        return Measured(tuple(values), note="median time per epoch")
+
+    return statistic
+
+
+def _first_over_fastest(first: Table, *others: Table) -> pd.Series:
+    """Return the shortest time of the first table over the shortest of all others."""
+    return first.min(axis=1) / pd.concat(others, axis=1).min(axis=1)
+
+
+def tuned(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs at each batch size's best rate, by mean validation accuracy over seeds.
+
+    A rate at which a run diverged is never the best; two rules that give one rate are one.
+
+    Args:
+        runs: of several rules, all without warm-up and for as many epochs.
+    """
+    runs = runs.assign(rate=runs["lr"].map("{:.4g}".format))
+    runs = runs.drop_duplicates(["batch_size", "rate", "seed"])
+    accuracy = runs["validation_accuracy"].where(runs["stopped"] != "diverged", -1.0)
+    means = runs.assign(accuracy=accuracy).groupby(["batch_size", "rate"])["accuracy"].mean()
+    best = set(means.groupby(level="batch_size").idxmax())  # (batch size, rate)
+    return runs[[pair in best for pair in zip(runs["batch_size"], runs["rate"], strict=True)]]
+
+
+def rate_arms(p: KaabachiParameters) -> tuple[str, ...]:
+    """Return the arms that differ in their rate alone, those of one length without warm-up."""
+    rules = COLD, SQRT, *(reference(b) for b in p.references)
+    return (*rules, RATES) if p.other_lrs else rules
+
+
+def _tuned(other: Need) -> Statistic:
+    """Accuracy of the largest batch at its best rate, minus that of others, in points."""
+
+    def statistic(results: Results) -> Measured:
+        arms = rate_arms(results.parameters)
+        if why := _absence(results, *(Need(arm, largest) for arm in arms), other):
+            return Measured(not_testable=why)
+        (size,) = largest(results.parameters)
+        runs = read_off(results, *arms, columns=())
+        best = tuned(runs[runs["batch_size"] == size]).set_index("seed")
+        values = 100 * (best["final"] - _table(results, other, "final").mean(axis=1))
+        return Measured(tuple(values.sort_index()), note=f"B = {size}, rate {best['rate'].iloc[0]}")
+
+    return statistic
+
+
+def lengths(results: Results) -> pd.DataFrame:
+    """Return the runs of the largest batch with the linear rule by the length of their warm-up."""
+    (size,) = largest(results.parameters)
+    runs = read_off(results, COLD, EXPONENTIAL, LENGTHS, columns=())
+    runs = runs[runs["batch_size"] == size] if len(runs) else runs
+    planned = results.parameters.warmup_epochs
+    return runs.assign(share=runs["warmup_epochs"] / planned).sort_values(["share", "seed"])
+
+
+def _length(results: Results) -> Measured:
+    needs = [Need(arm, largest) for arm in (COLD, EXPONENTIAL, LENGTHS)]
+    if why := _absence(results, *needs) or _unlearned(results, *needs):
+        return Measured(not_testable=why)
+    table = lengths(results).pivot_table(index="seed", columns="share", values="final")
+    shares = np.broadcast_to(table.columns.to_numpy(), table.shape)
+    return Measured(tuple(kendall(shares, table.to_numpy())))
+
+
+def _local(against: str) -> Statistic:
+    """Accuracy of local SGD with the most steps minus that of the largest batch, in points."""
+
+    def statistic(results: Results) -> Measured:
+        p = results.parameters
+        if not p.local_steps:
+            return Measured(not_testable="no local SGD in this profile")
+        mine, other = Need(LOCAL, lambda p: sizes_of(p, LOCAL)), Need(against, largest)
+        if why := _absence(results, mine, other) or _unlearned(results, mine, other):
+            return Measured(not_testable=why)
+        runs, steps = read_off(results, LOCAL, columns=()), max(p.local_steps)
+        runs = runs[runs["local_steps"] == steps].set_index("seed")
+        if len(runs) < len(p.seeds):
+            return Measured(not_testable=f"{steps} steps: {len(runs)} of {len(p.seeds)} seeds")
+        values = 100 * (runs["final"] - _table(results, other, "final").mean(axis=1))
+        return Measured(tuple(values), note=f"{p.local_workers} workers, {steps} steps")
+
+    return statistic
+
+
+# ------------------------------------------------------------- claims
+
+
+RESULTS, DISCUSSION, CONCLUSION = "section III", "section IV", "section V"
+FIGURE_1, TABLE, FIGURES = "section III, figure 1", "table I", "section IV, figures 2 to 6"
+FIGURE_7 = "section IV, figure 7"
+PEAK = "highest test accuracy, percentage points"
+FINAL = "final test accuracy, percentage points"
+RISE = "largest rise of the training loss, nats"
+TO_OWN = "epochs to the final accuracy"
+TO_TARGET = "epochs to the common target"
+
+
+AT_32, AT_512 = Need(SMALL, exactly(32)), Need(LARGE, exactly(512))
+SMALLER = Need(SMALL, lambda p: [b for b in p.small_batches if b != 32])
+ALL_LARGE = Need(LARGE, all_large)
+
+
+def _seconds_stated(size: int) -> float:
+    return published.TABLE[size].seconds_per_epoch
+
+
+def _updates_stated(size: int) -> int:
+    return published.TABLE[size].epochs * math.ceil(published.EXAMPLES / size)
+
+
+def _of_size(size: int) -> list[Claim]:
+    """Claims that figures 2 to 7 make for every large batch."""
+    at, semi = exactly(size), size in published.SEMI_LARGE
+    claims = [
+        Claim(
+            id=f"kaabachi-scaling-{size}",
+            figure="figures-2-6",
+            locator=FIGURES,
+            statement=f"B = {size}: the linear rule improves the test accuracy.",
+            quantity=f"{PEAK}: linear rule - unscaled",
+            rule=above(0),
+            statistic=_compare(_points, Need(LINEAR, at), Need(LARGE, at), column="peak"),
+        ),
+        Claim(
+            id=f"kaabachi-warmup-{size}",
+            figure="figures-2-6",
+            locator=FIGURES,
+            statement=f"B = {size}: warm-up has no clear advantage."
+            if semi
+            else f"B = {size}: with warm-up the accuracy is higher.",
+            quantity=f"{PEAK}: exponential warm-up - none, equal epochs",
+            rule=between(-1, 1) if semi else above(0),
+            statistic=_compare(_points, Need(EXPONENTIAL, at), Need(COLD, at), column="peak"),
+        ),
+        Claim(
+            id=f"kaabachi-unscaled-lower-{size}",
+            figure="figure-1",
+            locator=DISCUSSION,
+            statement=f"B = {size}, unscaled: the accuracy ends lower by a significant amount.",
+            quantity=f"{FINAL}: B = 32 - B = {size}",
+            rule=above(0),
+            statistic=_compare(_points, Need(SMALL, exactly(32)), Need(LARGE, at), column="final"),
+        ),
+        Claim(
+            id=f"kaabachi-similar-{size}",
+            figure="figures-2-6",
+            locator=CONCLUSION,
+            statement=f"B = {size}: scaled and warmed up, it is as accurate as small batches.",
+            quantity=f"{PEAK}: linear rule, warm-up - mean of small batches",
+            rule=above(-SIMILAR),
+            statistic=_compare(
+                _points, Need(EXPONENTIAL, at), Need(SMALL, all_small), column="peak"
+            ),
+        ),
+        Claim(
+            id=f"kaabachi-{'jumps' if size in published.UNSTEADY else 'steady'}-{size}",
+            figure="figure-7",
+            locator=FIGURE_7,
+            statement=f"B = {size}, linear rule: the training loss jumps."
+            if size in published.UNSTEADY
+            else f"B = {size}, linear rule: the training loss falls without jumps.",
+            quantity=RISE,
+            rule=above(JUMP) if size in published.UNSTEADY else below(JUMP),
+            statistic=_compare(
+                lambda t: t.mean(axis=1), Need(LINEAR, at), column="rise", learned=False
+            ),
+        ),
+    ]
+    if size in published.LARGEST:
+        claims += [
+            Claim(
+                id=f"kaabachi-warmup-steadies-{size}",
+                figure="figure-7",
+                locator="section IV, last paragraph",
+                statement=f"B = {size}: warm-up steadies the training loss.",
+                quantity=f"{RISE}: none - exponential warm-up, equal epochs",
+                rule=above(0),
+                statistic=_compare(
+                    lambda a, b: (a - b).mean(axis=1),
+                    Need(COLD, at),
+                    Need(EXPONENTIAL, at),
+                    column="rise",
+                    learned=False,
+                ),
+            ),
+            Claim(
+                id=f"kaabachi-sqrt-{size}",
+                figure="rates",
+                locator="section IV, last paragraph, a conjecture there",
+                statement=f"Asked there: at B = {size} another rule (here: the square root) serves "
+                "better than the linear one.",
+                quantity=f"{FINAL}: square-root rule - linear rule",
+                value="asked",
+                rule=above(0),
+                statistic=_compare(_points, Need(SQRT, at), Need(COLD, at), column="final"),
+            ),
+        ]
+    if size in published.TABLE:
+        stated = published.TABLE[size].epochs / published.TABLE[32].epochs
+        claims.append(
+            Claim(
+                id=f"kaabachi-epochs-{size}",
+                figure="table-1",
+                locator=TABLE,
+                statement=f"B = {size} needs {published.TABLE[size].epochs} epochs where small "
+                f"batches need {published.TABLE[32].epochs}.",
+                quantity=f"{TO_OWN}: B = {size} / small batches",
+                value=f"{stated:.2f}",
+                rule=about(round(stated, 2), factor=1.5),
+                statistic=_compare(
+                    _ratio, Need(LARGE, at), Need(SMALL, all_small), column="own_epochs"
+                ),
+            )
+        )
+    return claims
+
+
+def _of_reference(batch_size: int) -> list[Claim]:
+    """Whether the divergence goes when the rule starts from the batch sizes that had the rate."""
+    arm = reference(batch_size)
+    return [
+        Claim(
+            id=f"kaabachi-reference-{batch_size}-steady",
+            figure="rates",
+            locator="section IV: the divergence might come from rates of about 1 and 2",
+            statement=f"With the rule started from B = {batch_size} (rates {batch_size} times "
+            "smaller) the training loss of batches from 512 on no longer jumps.",
+            quantity=f"{RISE}, mean over B",
+            rule=below(JUMP),
+            statistic=_compare(
+                lambda t: t.mean(axis=1),
+                Need(arm, those_of(*published.UNSTEADY)),
+                column="rise",
+                learned=False,
+            ),
+        ),
+        Claim(
+            id=f"kaabachi-reference-{batch_size}-accuracy",
+            figure="rates",
+            locator="ours: the rule as the source quotes it, from a batch that had the rate",
+            statement=f"The rule started from B = {batch_size} serves the largest batch better.",
+            quantity=f"{FINAL}: from B = {batch_size} - from B = 1",
+            value="ours",
+            rule=above(0),
+            statistic=_compare(_points, Need(arm, largest), Need(COLD, largest), column="final"),
+        ),
+    ]
+
+
+CLAIMS = (
+    Claim(
+        id="kaabachi-best-at-4",
+        figure="figure-1",
+        locator=FIGURE_1,
+        statement="The highest accuracy of all batch sizes, unscaled, is that of B = 4.",
+        quantity=f"{PEAK}: B = 4 - highest of the other small ones",
+        rule=above(0),
+        statistic=_compare(_first_minus_best_other, Need(SMALL, all_small), column="peak"),
+    ),
+    Claim(
+        id="kaabachi-best-82",
+        figure="figure-1",
+        locator=FIGURE_1,
+        statement="B = 4 reaches a test accuracy of about 82 %.",
+        quantity="highest test accuracy, per cent",
+        value=f"{published.BEST_ACCURACY:g}",
+        rule=between(published.BEST_ACCURACY - SIMILAR, published.BEST_ACCURACY + SIMILAR),
+        statistic=_best_accuracy(),
+    ),
+    Claim(
+        id="kaabachi-epochs-small",
+        figure="table-1",
+        locator=TABLE,
+        statement="Small batches need about 35 epochs to their final accuracy.",
+        quantity=f"{TO_OWN}, mean over small batches",
+        value=f"{published.TABLE[32].epochs}",
+        rule=about(published.TABLE[32].epochs, factor=1.25),
+        statistic=_small_epochs(),
+    ),
+    *(claim for size in published.LARGE for claim in _of_size(size)),
+    Claim(
+        id="kaabachi-scaling-semi-large",
+        figure="figures-2-6",
+        locator="abstract; semi-large is not defined there, here 128 to 512",
+        statement="The linear rule improves the test accuracy of semi-large batches significantly.",
+        quantity=f"{PEAK}: linear rule - unscaled, mean over B",
+        rule=above(0),
+        statistic=_compare(
+            _points,
+            Need(LINEAR, those_of(*published.SEMI_LARGE)),
+            Need(LARGE, those_of(*published.SEMI_LARGE)),
+            column="peak",
+        ),
+    ),
+    Claim(
+        id="kaabachi-warmup-sooner",
+        figure="figures-2-6",
+        locator=FIGURES,
+        statement="At 1024 and 2048 warm-up reaches an accuracy sooner.",
+        quantity=f"{TO_TARGET}: none / exponential warm-up",
+        rule=above(1, ratios=True),
+        statistic=_ratio_at_least(
+            Need(LINEAR, those_of(*published.LARGEST)),
+            Need(EXPONENTIAL, those_of(*published.LARGEST)),
+        ),
+    ),
+    *(
+        Claim(
+            id=f"kaabachi-{kind}-warmup",
+            figure="warm-ups",
+            locator="experiment 4, not shown there",
+            statement=f"The {kind} warm-up raises the accuracy of the largest batch.",
+            quantity=f"{PEAK}: {kind} warm-up - none, equal epochs",
+            value="not shown",
+            rule=above(0),
+            statistic=_compare(
+                _points, Need(WARM[kind], largest), Need(COLD, largest), column="peak"
+            ),
+        )
+        for kind in ("linear", "constant")
+    ),
+    Claim(
+        id="kaabachi-diverges",
+        figure="divergence",
+        locator=FIGURE_7,
+        statement="With the linear rule runs with batches from 512 on diverge or fall back to "
+        "chance.",
+        quantity="share of runs that do",
+        rule=above(0.5),
+        statistic=_failed(LINEAR, those_of(*published.UNSTEADY), "lost"),
+    ),
+    *(claim for batch_size in (4, 32) for claim in _of_reference(batch_size)),
+    Claim(
+        id="kaabachi-unscaled-slower",
+        figure="figure-1",
+        locator=DISCUSSION,
+        statement="Unscaled large batches take much longer to an accuracy, in epochs.",
+        quantity=f"{TO_TARGET}: large / B = 32, mean over B",
+        rule=above(1, ratios=True),
+        statistic=_ratio_at_least(Need(LARGE, all_large), Need(SMALL, exactly(32))),
+    ),
+    Claim(
+        id="kaabachi-time-falls",
+        figure="table-1",
+        locator=TABLE,
+        statement="Time per epoch falls with the batch size.",
+        quantity="seconds per epoch: B = 4 / B = 32",
+        value=f"{_seconds_stated(4) / _seconds_stated(32):.2f}",
+        rule=above(1, ratios=True),
+        statistic=_timed(4, 32),
+    ),
+    Claim(
+        id="kaabachi-time-levels",
+        figure="table-1",
+        locator=TABLE,
+        statement="It levels off: from 128 to 512 it hardly changes.",
+        quantity="seconds per epoch: B = 128 / B = 512",
+        value=f"{_seconds_stated(128) / _seconds_stated(512):.2f}",
+        rule=between(0.8, 1.25, ratios=True),
+        statistic=_timed(128, 512),
+    ),
+    Claim(
+        id="kaabachi-fastest-at-32",
+        figure="table-1",
+        locator=TABLE,
+        statement="Time to the final accuracy is smallest at B = 32.",
+        quantity="seconds to the final accuracy: B = 32 / smallest of the others",
+        value=f"{published.TABLE[32].seconds / published.TABLE[16].seconds:.2f}",
+        rule=below(1, ratios=True),
+        statistic=_times(_first_over_fastest, AT_32, SMALLER, ALL_LARGE, column="own_epochs"),
+    ),
+    Claim(
+        id="kaabachi-fastest-at-32-target",
+        figure="table-1",
+        locator="ours: the final accuracies of the table are not one accuracy",
+        statement="Time to a common accuracy is smallest at B = 32, too.",
+        quantity="seconds to the common target: B = 32 / smallest of the others",
+        value="ours",
+        rule=below(1, ratios=True),
+        statistic=_times(_first_over_fastest, AT_32, SMALLER, ALL_LARGE, column="target_epochs"),
+    ),
+    Claim(
+        id="kaabachi-offset-time",
+        figure="table-1",
+        locator=CONCLUSION,
+        statement="Faster epochs are offset: B = 512 takes longer to its final accuracy.",
+        quantity="seconds to the final accuracy: B = 512 / B = 32",
+        value=f"{published.TABLE[512].seconds / published.TABLE[32].seconds:.2f}",
+        rule=above(1, ratios=True),
+        statistic=_times(_first_over_fastest, AT_512, AT_32, column="own_epochs"),
+    ),
+    Claim(
+        id="kaabachi-offset-updates",
+        figure="table-1",
+        locator=f"{CONCLUSION} (against the source's own table)",
+        statement="Larger batches require more gradient updates to their final accuracy.",
+        quantity="updates to the final accuracy: B = 512 / B = 32",
+        value=f"{_updates_stated(512) / _updates_stated(32):.2f}",
+        rule=above(1, ratios=True),
+        statistic=_compare(_ratio, AT_512, AT_32, column="own_updates"),
+    ),
+    Claim(
+        id="kaabachi-similar-time",
+        figure="table-1",
+        locator=CONCLUSION,
+        statement="Scaled and warmed up, large batches reach the accuracy of small ones as fast.",
+        quantity="seconds to the common target: fastest large batch / fastest small one",
+        rule=below(1.1, ratios=True),
+        statistic=_times(
+            _first_over_fastest,
+            Need(EXPONENTIAL, all_large),
+            Need(SMALL, all_small),
+            column="target_epochs",
+        ),
+    ),
+    Claim(
+        id="kaabachi-tuned-beats-warmup",
+        figure="rates",
+        locator="ours: does warm-up help, or was the rate too high?",
+        statement="A tuned rate without warm-up serves the largest batch better than the linear "
+        "rule with warm-up.",
+        quantity=f"{FINAL}: tuned rate - exponential warm-up",
+        value="ours",
+        rule=above(0),
+        statistic=_tuned(Need(EXPONENTIAL, largest)),
+    ),
+    Claim(
+        id="kaabachi-tuned-similar",
+        figure="rates",
+        locator="ours: is there a gap left?",
+        statement="With its rate tuned, the largest batch is as accurate as the small ones.",
+        quantity=f"{FINAL}: tuned rate - mean of small batches",
+        value="ours",
+        rule=above(-SIMILAR),
+        statistic=_tuned(Need(SMALL, all_small)),
+    ),
+    Claim(
+        id="kaabachi-warmup-length",
+        figure="lengths",
+        locator="ours: the source has one length",
+        statement="The longer the warm-up, the more accurate the largest batch.",
+        quantity="rank correlation of length and final test accuracy",
+        value="ours",
+        rule=above(0),
+        statistic=_length,
+    ),
+    *(
+        Claim(
+            id=f"kaabachi-local-{name}",
+            figure="local",
+            locator="ours: local SGD, the source's reference 2",
+            statement=f"Local SGD serves better than the large batch of all its workers {words}.",
+            quantity=f"{FINAL}: local SGD - {arm}",
+            value="ours",
+            rule=above(0),
+            statistic=_local(arm),
+        )
+        for name, words, arm in (
+            ("linear", "with the linear rule", COLD),
+            ("warmup", "with warm-up", EXPONENTIAL),
+        )
+    ),
+)

@@ -1,0 +1,139 @@
+"""What is read off a run's history: its peak, the time to an accuracy, how its loss jumps."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from bsglib.papers import Results
+from bsglib.papers.kaabachi.protocol import SMALL
+
+WITHIN = 0.005  # of the final accuracy, from which on it counts as reached
+JUMP = 0.1  # nats by which a training loss has to move to count as a jump
+CHANCE = 0.02  # nats below ln(classes): a loss above that is no better than chance
+
+
+def epochs_to(history: pd.DataFrame, target: float) -> float | None:
+    """Return after how many epochs a run's test accuracy first reaches a target.
+
+    Between two epochs at which it was evaluated, accuracy is taken to rise in proportion to the
+    logarithm of the epoch, so that sparse evaluation does not round up.
+
+    Args:
+        history: rows of one run with epoch and test_accuracy, some of them missing.
+        target: a fraction.
+
+    Returns:
+        the epochs, None if it never got there: a censored time.
+    """
+    epochs, accuracy = _by_epoch(history, "test_accuracy")
+    epochs, accuracy = epochs[~np.isnan(accuracy)], accuracy[~np.isnan(accuracy)]
+    there = np.flatnonzero(accuracy >= target)
+    if not len(there):
+        return None
+    if (place := there[0]) == 0:
+        return float(epochs[0])
+    before, after = accuracy[place - 1 : place + 1]
+    factor = epochs[place] / epochs[place - 1]
+    return float(epochs[place - 1] * factor ** ((target - before) / (after - before)))
+
+
+def lost(history: pd.DataFrame, classes: int) -> bool:
+    """Return whether a run diverged, or ended no better than chance after its loss had moved.
+
+    A loss that has hardly moved is that of a rate too low, and nothing that was lost.
+
+    Args:
+        history: rows of one run with epoch and running_loss, the mean over the epoch as it went.
+        classes: of the data.
+    """
+    _, loss = _by_epoch(history, "running_loss")
+    if not np.isfinite(loss).all():
+        return True
+    return bool(loss[-1] > math.log(classes) - CHANCE and np.ptp(loss) > JUMP)
+
+
+def largest_rise(history: pd.DataFrame, classes: int) -> float:
+    """Return how far a run's training loss rises above its lowest value before, in nats.
+
+    At most ln(classes), what there is to lose, and that much of a run that is `lost`.
+
+    Args:
+        history: as in `lost`.
+        classes: of the data.
+    """
+    (_, loss), most = _by_epoch(history, "running_loss"), math.log(classes)
+    if lost(history, classes):
+        return most
+    return float(min(np.max(loss - np.minimum.accumulate(loss)), most))
+
+
+def _by_epoch(history: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+    epochs = history["epoch"].to_numpy(float)
+    order = np.argsort(epochs)
+    return epochs[order], history[column].to_numpy(float)[order]
+
+
+def _peak(run, history: pd.DataFrame) -> float:
+    seen = history.loc[np.isfinite(history["running_loss"]), "test_accuracy"]
+    return float(np.nanmax([1 / run.classes, run.final, *seen]))
+
+
+def _own_epochs(run, history: pd.DataFrame) -> float:
+    target = math.nan if run.stopped == "diverged" else run.final - WITHIN
+    return _number(epochs_to(history, target))
+
+
+def _number(epochs: float | None) -> float:
+    return math.nan if epochs is None else epochs
+
+
+def _own_updates(run, history: pd.DataFrame) -> float:
+    return _own_epochs(run, history) * run.updates / run.epochs
+
+
+READINGS = {  # of a run and its history
+    "peak": _peak,  # highest test accuracy along the run
+    "lost": lambda run, history: lost(history, run.classes),
+    "rise": lambda run, history: largest_rise(history, run.classes),
+    "own_epochs": _own_epochs,  # to within half a point of its final accuracy
+    "own_updates": _own_updates,
+    "target_epochs": lambda run, history: _number(epochs_to(history, run.target)),
+}
+
+
+def read_off(results: Results, *arms: str, columns: Iterable[str] = READINGS) -> pd.DataFrame:
+    """Return the runs of some arms with what is read off their histories.
+
+    Args:
+        results: of the study.
+        arms: which; none: all.
+        columns: what to read off, of READINGS.
+
+    Returns:
+        the runs with `final` (test accuracy, chance if the run diverged), `target` (the share
+        that the parameters name of the final accuracy of the largest small batch with that seed)
+        and those columns; NaN where a run never got there.
+    """
+    runs = results.of(*arms) if arms else results.runs
+    wanted = [name for name in columns if name in READINGS]
+    if runs.empty:
+        return runs.reindex(columns=[*runs, "final", "target", *wanted])
+    chance, whole = 1 / runs["classes"], runs["stopped"] != "diverged"
+    runs = runs.assign(final=runs["test_accuracy"].where(whole, chance), target=_targets(results))
+    history = results.history[results.history["arm"].isin(runs["arm"])]
+    histories = dict(iter(history.groupby(["entry", "arm"])))
+    readings = {
+        name: [READINGS[name](run, histories[run.entry, run.arm]) for run in runs.itertuples()]
+        for name in wanted
+    }
+    return runs.assign(**readings)
+
+
+def _targets(results: Results) -> pd.Series:
+    largest = max(results.parameters.small_batches)
+    small = results.of(SMALL)
+    small = small[(small["batch_size"] == largest) & (small["stopped"] != "diverged")]
+    targets = small.set_index("seed")["test_accuracy"] * results.parameters.target_share
+    return results.runs["seed"].map(targets)

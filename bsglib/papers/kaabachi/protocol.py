@@ -1,0 +1,178 @@
+"""The protocol of Kaabachi et al.: parameters, arms, which runs, which times."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from bsglib.papers import StudyParameters, Timing
+from bsglib.params import NotNegative, Option, Positive, PositiveFloat, RunConfig, distinct
+from bsglib.sweep import Entry
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+WARMUPS = ("exponential", "linear", "constant")  # the source shows the first alone
+SMALL, LARGE = "small batches", "large batches"  # experiments 1 and 2, rate not scaled
+LINEAR = "linear rule"  # experiment 3
+WARM = {kind: f"linear rule, {kind} warm-up" for kind in WARMUPS}  # experiment 4
+COLD = "linear rule, fewer epochs"  # its control: as long, without warm-up
+SQRT, RATES = "square-root rule", "other rates"
+LENGTHS, LOCAL = "warm-up lengths", "local SGD"
+
+
+def reference(batch_size: int) -> str:
+    """Return the name of the linear rule that starts from a batch size."""
+    return f"linear rule from B = {batch_size}"
+
+
+class KaabachiParameters(StudyParameters):
+    """What the notebook and the parameter files set; comments stand in the notebook."""
+
+    dataset: str
+    train_size: int | None = Field(gt=0)
+    validation_fraction: float = Field(gt=0, lt=1)
+    network: str
+    network_options: dict[str, Option]
+    dtype: Literal["float64", "float32", "bfloat16"]
+    small_batches: Annotated[list[Positive], Field(min_length=2), AfterValidator(distinct)]
+    large_batches: Annotated[list[Positive], Field(min_length=2), AfterValidator(distinct)]
+    seeds: Annotated[list[NotNegative], Field(min_length=1), AfterValidator(distinct)]
+    lr: float = Field(gt=0)
+    unscaled_lr: float = Field(gt=0)
+    references: Annotated[list[Positive], AfterValidator(distinct)]
+    other_lrs: Annotated[list[PositiveFloat], AfterValidator(distinct)]
+    small_epochs: int = Field(gt=0)
+    large_epochs: list[Positive]
+    scaled_epochs: int = Field(gt=0)
+    warmup_epochs: int = Field(gt=0)
+    warmup_share: Share
+    other_shares: Annotated[list[Share], AfterValidator(distinct)]
+    local_workers: int = Field(gt=1)
+    local_steps: Annotated[list[Positive], AfterValidator(distinct)]
+    evaluate: Literal["every", "log", "test"]
+    target_share: Share
+    timing_samples: int = Field(gt=0)
+    timing_repeats: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if len(self.large_epochs) != len(self.large_batches):
+            raise ValueError(
+                f"parameter 'large_epochs' = {self.large_epochs}: needed is one number for each of "
+                f"'large_batches' = {self.large_batches}"
+            )
+        if max(self.small_batches) >= min(self.large_batches):
+            raise ValueError(
+                f"parameters 'small_batches' = {self.small_batches} and 'large_batches' = "
+                f"{self.large_batches}: the first have to be smaller"
+            )
+        if self.warmup_epochs > self.scaled_epochs:
+            raise ValueError(
+                f"parameter 'warmup_epochs' = {self.warmup_epochs}: allowed are at most "
+                f"'scaled_epochs' = {self.scaled_epochs}, where runs with and without are compared"
+            )
+        if max(self.large_batches) % self.local_workers:
+            raise ValueError(
+                f"parameter 'local_workers' = {self.local_workers}: the largest batch, "
+                f"{max(self.large_batches)}, is to be divided among them"
+            )
+        return self
+
+
+def design(p: KaabachiParameters) -> list[Entry]:
+    """Return the runs: without scaling, with the linear rule, its rivals, other remedies."""
+    parts = (_unscaled,), (_linear, _warm), (_rules,), (_lengths, _local)
+    return [
+        Entry(config, (), arm, part)
+        for part, kinds in enumerate(parts, start=1)
+        for seed in p.seeds
+        for of_kind in kinds
+        for arm, config in of_kind(p, seed)
+    ]
+
+
+Planned = list[tuple[str, RunConfig]]  # arm, run
+
+
+def _unscaled(p: KaabachiParameters, seed: int) -> Planned:
+    """Experiments 1 and 2: one rate for all, more epochs for larger batches."""
+    sizes = zip(p.large_batches, p.large_epochs, strict=True)
+    small = [(SMALL, b, p.small_epochs) for b in p.small_batches]
+    large = [(LARGE, b, epochs) for b, epochs in sizes]
+    return [
+        (arm, _config(p, seed, b, epochs, base_lr=p.unscaled_lr, scaling="none"))
+        for arm, b, epochs in small + large
+    ]
+
+
+def _linear(p: KaabachiParameters, seed: int) -> Planned:
+    return [(LINEAR, _config(p, seed, b, p.scaled_epochs)) for b in p.large_batches]
+
+
+def _warm(p: KaabachiParameters, seed: int) -> Planned:
+    return [
+        (WARM[kind], _config(p, seed, b, p.warmup_epochs, **_warmup(p, kind, p.warmup_share)))
+        for kind in WARMUPS
+        for b in p.large_batches
+    ]
+
+
+def _rules(p: KaabachiParameters, seed: int) -> Planned:
+    """As long as those with warm-up: the linear rule without, other references, rules and rates."""
+    changes = [(COLD, {"evaluate": p.evaluate}), (SQRT, {"scaling": "sqrt"})]
+    changes += [(reference(b), {"reference_batch_size": b}) for b in p.references]
+    changes += [(RATES, {"base_lr": lr, "scaling": "none"}) for lr in p.other_lrs]
+    return [
+        (arm, _config(p, seed, b, p.warmup_epochs, **{"evaluate": "last"} | change))
+        for arm, change in changes
+        for b in p.large_batches
+    ]
+
+
+def _lengths(p: KaabachiParameters, seed: int) -> Planned:
+    largest = max(p.large_batches)
+    return [
+        (LENGTHS, _config(p, seed, largest, p.warmup_epochs, evaluate="last", **warmup))
+        for warmup in (_warmup(p, WARMUPS[0], share) for share in p.other_shares)
+    ]
+
+
+def _local(p: KaabachiParameters, seed: int) -> Planned:
+    """Workers that together take the largest batch, each at the rate of its own."""
+    own = max(p.large_batches) // p.local_workers
+    several = {"local_workers": p.local_workers, "evaluate": "last"}
+    return [
+        (LOCAL, _config(p, seed, own, p.warmup_epochs, local_steps=steps, **several))
+        for steps in p.local_steps
+    ]
+
+
+def _warmup(p: KaabachiParameters, kind: str, share: float) -> dict[str, Any]:
+    return {"warmup": kind, "warmup_epochs": share * p.warmup_epochs}
+
+
+def _config(
+    p: KaabachiParameters, seed: int, batch_size: int, epochs: int, **changes: Any
+) -> RunConfig:
+    values = {
+        "dataset": p.dataset,
+        "train_size": p.train_size,
+        "validation_fraction": p.validation_fraction,
+        "standardise": True,
+        "network": p.network,
+        "network_options": p.network_options,
+        "base_lr": p.lr,
+        "batch_size": batch_size,
+        "reference_batch_size": 1,
+        "scaling": "linear",
+        "epochs": epochs,
+        "evaluate": p.evaluate,
+        "dtype": p.dtype,
+        "seed": seed,
+    }
+    return RunConfig(**values | changes)
+
+
+def timing(p: KaabachiParameters) -> Timing:
+    """Return the epochs to time: every batch size once, as in the source's table I."""
+    configs = [config for _, config in _unscaled(p, p.seeds[0])]
+    return Timing(tuple(configs), p.timing_samples, p.timing_repeats)

@@ -1,0 +1,249 @@
+"""Tables, rows and notes that the notebook on Kaabachi et al. shows."""
+
+import numpy as np
+import pandas as pd
+
+from bsglib.papers import Results
+from bsglib.papers.kaabachi import published
+from bsglib.papers.kaabachi.claims import lengths, rate_arms
+from bsglib.papers.kaabachi.histories import read_off
+from bsglib.papers.kaabachi.protocol import (
+    COLD,
+    LARGE,
+    LINEAR,
+    LOCAL,
+    SMALL,
+    WARM,
+    KaabachiParameters,
+)
+from bsglib.stats import censored_median, share
+
+PERCENT = 100.0
+ARMS = {LARGE: "rate not scaled", LINEAR: LINEAR} | {a: f"{k} warm-up" for k, a in WARM.items()}
+
+
+def scope(p: KaabachiParameters) -> pd.DataFrame:
+    """Return what differs from the source: quantity, paper, here, why."""
+    size = "all" if p.train_size is None else f"{p.train_size:,}"
+    epochs = [p.small_epochs, *p.large_epochs, p.scaled_epochs, p.warmup_epochs]
+    exact = p.dtype == "float64"
+    rows = [
+        _row("data", "cifar10, 50,000", f"{p.dataset}, {size}", "time"),
+        _row("preprocessing", "a normalization", "mean 0, deviation 1 per channel", "not stated"),
+        _row("network", "channels 32 to 256", f"{p.network}, {p.network_options}", "time"),
+        _row(
+            "batch norm, dense layers, dropout",
+            "place, widths and kind not stated",
+            "after a block's first convolution; 1024, 512; whole channels",
+            "public networks of the same description",
+        ),
+        _row("small batches", list(published.SMALL), p.small_batches, "time"),
+        _row("large batches", list(published.LARGE), p.large_batches, "enough updates"),
+        _row("rate that is not scaled", 0.001, p.unscaled_lr, "fewer updates per epoch"),
+        _row("scaled rate", "0.001 B", f"{p.lr:g} B", "time"),
+        _row("epochs, small batches", 50, p.small_epochs, "time"),
+        _row("epochs, large, not scaled", [100, 150, 200, 300, 400], p.large_epochs, "time"),
+        _row("epochs, linear rule", 100, p.scaled_epochs, "time"),
+        _row("epochs, warm-up", 70, p.warmup_epochs, "time"),
+        _row("share of warm-up", 0.05, p.warmup_share, "chosen here"),
+        _row("warm-up", "per epoch or update, not stated", f"per update, from {p.lr:g}", "exact"),
+        _row("seeds", "not stated", len(p.seeds), "an interval needs three"),
+        _row("test accuracy", "per epoch", _evaluated(p, max(epochs)), "time"),
+        _row(
+            "batch norm there",
+            "not stated (running averages)",
+            "re-estimated on training examples",
+            "large batches lag behind",
+        ),
+        _row(
+            "arithmetic",
+            "not stated (float32)",
+            p.dtype,
+            "the same digits on every machine" if exact else "PyTorch's default",
+        ),
+    ]
+    return pd.DataFrame(rows, columns=["quantity", "paper", "here", "why"]).set_index("quantity")
+
+
+def _row(quantity: str, paper, here, why: str) -> tuple[str, str, str, str]:
+    shown = [", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in (paper, here)]
+    return quantity, *shown, "as the paper" if shown[0] == shown[1] else why
+
+
+def _evaluated(p: KaabachiParameters, last: int) -> str:
+    return "per epoch" if p.evaluate == "every" else f"at log-spaced epochs up to {last}"
+
+
+def accuracy(results: Results) -> pd.DataFrame:
+    """Return the highest test accuracy along the runs, per cent, mean over seeds."""
+    runs = read_off(results, SMALL, *ARMS, columns=("peak",))
+    return _means(runs.assign(percent=PERCENT * runs["peak"]), "percent")
+
+
+def equal_footing(results: Results) -> pd.DataFrame:
+    """Return test accuracy in per cent at equal epochs and at equal updates, mean over seeds.
+
+    Epochs are those of the small batches. Updates are those that the largest batch made, or as many
+    as a run made if it made fewer. Between epochs that were evaluated, accuracy is interpolated.
+    """
+    p, arms_shown = results.parameters, (SMALL, LARGE, LINEAR)
+    runs = results.of(*arms_shown)
+    largest = runs[(runs["arm"] == LARGE) & (runs["batch_size"] == max(p.large_batches))]
+    limits = {"epoch": p.small_epochs, "updates": largest["updates"].max()}
+    history = results.history[results.history["arm"].isin(arms_shown)]
+    history = history.dropna(subset="test_accuracy").sort_values("epoch")
+    rows = []
+    for (arm, b, _, _), one in history.groupby(["arm", "batch_size", "seed", "entry"], sort=False):
+        row = {"arm": arm, "batch_size": b}
+        for column, limit in limits.items():
+            at = np.interp(np.log(limit), np.log(one[column]), one["test_accuracy"])
+            row[f"at {limit:,.0f} {'epochs' if column == 'epoch' else column} (%)"] = PERCENT * at
+        rows.append(row)
+    if not rows:
+        return _not_yet()
+    table = pd.DataFrame(rows).groupby(["arm", "batch_size"]).mean()
+    there = [arm for arm in arms_shown if arm in table.index.get_level_values("arm")]
+    return table.loc[there].map("{:.1f}".format).rename_axis(["arm", "B"])
+
+
+def _means(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    if runs.empty:
+        return _not_yet()
+    table = runs.pivot_table(column, "arm", "batch_size", sort=False)
+    table = table[sorted(table.columns)].rename(columns="B = {}".format).rename_axis(columns=None)
+    return table.map(lambda value: "" if np.isnan(value) else f"{value:.1f}")
+
+
+def _not_yet() -> pd.DataFrame:
+    return pd.DataFrame({"": ["not computed yet"]}).set_index("")
+
+
+def table_1(results: Results) -> pd.DataFrame:
+    """Return the epochs of table I beside ours, as medians with the range over seeds.
+
+    To the run's own final accuracy, as in the source, and to the common target. A run that never
+    got there counts as longer than all others.
+    """
+    runs = read_off(results, SMALL, LARGE, columns=("own_epochs", "target_epochs"))
+    rows = {}
+    for size, mine in runs.groupby("batch_size"):
+        stated = published.TABLE.get(size)
+        rows[str(size)] = {
+            "paper: epochs to final accuracy": f"{stated.epochs}" if stated else "-",
+            "epochs to final accuracy": _median(mine["own_epochs"]),
+            "final accuracy (%)": f"{PERCENT * mine['final'].mean():.1f}",
+            "epochs to common target": _median(mine["target_epochs"]),
+            "target (%)": f"{PERCENT * mine['target'].mean():.1f}",
+            "n": f"{len(mine)}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("B") if rows else _not_yet()
+
+
+def _median(times: pd.Series) -> str:
+    found = censored_median([None if np.isnan(t) else t for t in times])
+    if not found.reached:
+        return f"none of {found.n}"
+    ends = [
+        f"{t:.3g}" if np.isfinite(t) else "never" for t in (found.median, found.low, found.high)
+    ]
+    return ends[0] if found.n == 1 else f"{ends[0]} [{ends[1]}, {ends[2]}]"
+
+
+def table_1_seconds(results: Results) -> pd.DataFrame:
+    """Return the seconds of table I, on the source's device and on ours, as medians."""
+    if results.timings.empty:
+        return _not_yet()
+    median = results.timings.groupby("batch_size")["seconds"].median()
+    runs = read_off(results, SMALL, LARGE, columns=("own_epochs", "target_epochs"))
+    rows = {}
+    for size, mine in runs.groupby("batch_size"):
+        stated = published.TABLE.get(size)
+        rows[str(size)] = {
+            "paper: s per epoch": f"{stated.seconds_per_epoch:g}" if stated else "-",
+            "s per epoch": f"{median[size]:.3g}",
+            "paper: s to final accuracy": f"{stated.seconds:,.0f}" if stated else "-",
+            "s to final accuracy": _median(mine["own_epochs"] * median[size]),
+            "s to common target": _median(mine["target_epochs"] * median[size]),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("B")
+
+
+def timing_note(results: Results) -> str:
+    """Return the caption of the figure of times: machine, repeats, samples."""
+    times, p = results.timings, results.parameters
+    if times.empty:
+        return "**Time per epoch against batch size.** Not measured yet."
+    machine = f"{times['processor'].iloc[0]}, {times['threads'].iloc[0]} thread"
+    return (
+        f"**Time per epoch against batch size (n = {times['repeat'].nunique()} interleaved "
+        f"repeats).** Here: {machine}, scaled to an epoch from {p.timing_samples:,} training "
+        "examples, evaluation excluded; small marks: repeats, large: their median. Paper: one "
+        "Tesla T4, all of CIFAR-10. Answers table I of the paper."
+    )
+
+
+def divergence(results: Results) -> pd.DataFrame:
+    """Return how many runs diverged or fell back to chance, by arm and batch size.
+
+    With Wilson's 95 % interval of their share.
+    """
+    runs = read_off(results, columns=("lost",))
+    if runs.empty:
+        return _not_yet()
+    rows = {}
+    for (arm, size), mine in runs.groupby(["arm", "batch_size"], sort=False):
+        hits, n = int(mine["lost"].sum()), len(mine)
+        found = share(hits, n)
+        low, high = (PERCENT * end for end in (found.low, found.high))
+        rows.setdefault(arm, {})[f"B = {size}"] = f"{hits} of {n} ({low:.0f}–{high:.0f} %)"
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("arm")
+
+
+def warm_ups(results: Results, batch_size: int) -> pd.DataFrame:
+    """Return the runs of one large batch with the linear rule, by warm-up, all equally long."""
+    names = {COLD: "none"} | {arm: kind for kind, arm in WARM.items()}
+    runs = read_off(results, *names, columns=())
+    return _by_condition(runs[runs["batch_size"] == batch_size] if len(runs) else runs, names)
+
+
+def _by_condition(runs: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+    if runs.empty:
+        return pd.DataFrame(columns=["condition", "seed", "percent", "train_loss"])
+    runs = runs.assign(condition=runs["arm"].map(names), percent=PERCENT * runs["final"])
+    return pd.concat([runs[runs["arm"] == arm] for arm in names])
+
+
+def by_rate(results: Results) -> pd.DataFrame:
+    """Return the runs that differ in their rate alone, with `lr` and `percent`."""
+    runs = read_off(results, *rate_arms(results.parameters), columns=())
+    if runs.empty:
+        return runs
+    lr = runs["lr"].map(lambda lr: float(f"{lr:.4g}"))  # two rules may give one rate
+    return runs.assign(lr=lr, percent=PERCENT * runs["final"])
+
+
+def rules(results: Results) -> pd.DataFrame:
+    """Return the final test accuracy of every rule in per cent, mean over seeds."""
+    return _means(by_rate(results), "percent")
+
+
+def by_length(results: Results) -> pd.DataFrame:
+    """Return the runs of the largest batch by length of warm-up, both in per cent."""
+    runs = lengths(results)
+    if runs.empty:
+        return runs
+    return runs.assign(length=PERCENT * runs["share"], percent=PERCENT * runs["final"])
+
+
+def local(results: Results) -> pd.DataFrame:
+    """Return the runs of local SGD beside those of the batch of all its workers."""
+    largest = max(results.parameters.large_batches)
+    names = {COLD: f"B = {largest}", WARM["exponential"]: f"B = {largest}, warm-up"}
+    large = read_off(results, *names, columns=())
+    large = large[large["batch_size"] == largest] if len(large) else large
+    workers = read_off(results, LOCAL, columns=())
+    tables = [_by_condition(large, names)]
+    for steps, mine in workers.groupby("local_steps") if len(workers) else ():
+        name = f"{mine['local_workers'].iloc[0]} workers, {steps} step{'s' * (steps > 1)}"
+        tables.append(_by_condition(mine, {LOCAL: name}))
+    return pd.concat([table for table in tables if len(table)] or tables[:1])
