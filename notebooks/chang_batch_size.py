@@ -756,7 +756,7 @@ plots.show_table(views.best_losses(results, chang.SCALED), "scaled-losses-table"
 results.verdicts("chang-scaling-helps", "chang-scaling-closes", "chang-scaling-remains")
 
 # %% [markdown]
-# The article's best loss at 32 is a third number in its conclusion; intervals over seeds say what
+# The article's lowest loss of the smallest batch is another number in its conclusion; intervals over seeds say what
 # differences of that size are worth.
 
 # %% [markdown]
@@ -793,7 +793,7 @@ plots.show_table(views.times(results, chang.SCALED), "scaled-times-table", folde
 results.verdicts("chang-scaled-epochs", "chang-scaled-time")
 
 # %% [markdown]
-# Times of the article do not multiply out, and its total at 32 has two values; ratios are compared.
+# Times of the article do not multiply out, and its total for the smallest batch has two values; ratios are compared.
 
 # %% [markdown]
 # ## Figure 26: sharpness with scaled rates
@@ -858,7 +858,7 @@ plots.show(
 results.verdicts("chang-scaled-distance", "chang-scaled-distance-128")
 
 # %% [markdown]
-# The exception at 128 rests on one run there. Seeds tell whether it is one.
+# The exception rests on one run there. Seeds tell whether it is one.
 
 # %% [markdown]
 # ## Figure 28: a rate too high for the smallest batch
