@@ -13,18 +13,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
+from bsglib.contours import log10_loss, loss_levels, loss_range, require_one_grid, surface_rows
 from bsglib.landscape import Surface
-from bsglib.plots import (
-    batch_colour,
-    keep_rows,
-    log10_loss,
-    loss_levels,
-    loss_range,
-    plain,
-    pushed_apart,
-    require_one_grid,
-    surface_rows,
-)
+from bsglib.plots import batch_colour, keep_rows, plain, pushed_apart
 from bsglib.surface3d import losses_text, rounded
 
 Cell = tuple[int, float]  # batch size, learning rate

@@ -1,6 +1,6 @@
 """One function per kind of figure: each draws tidy rows on the axes it is given."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +12,9 @@ from IPython.display import HTML, Image, Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from bsglib.gradients import expected_norm
-from bsglib.landscape import Surface
 from bsglib.params import resolve
 from bsglib.stats import censored_median, interval
 
@@ -26,7 +25,6 @@ SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 BELOW = {4: "#c48a1c", 8: "#b5a01b", 16: "#94b02a"}  # beyond the light end, for panels of their own
 DASHES = ((), (6, 1.5), (2, 1.2), (6, 1.5, 1.5, 1.5))
 PERCENT = 100.0
-PLANE = ("$a$, first direction", "$b$, second direction")  # what the axes of a surface are
 PALE, DEEP = "#fdfdfa", "#14181d"  # on a surface, whose colours are the same in both themes
 
 
@@ -130,7 +128,7 @@ def plot_arms(
     """
     histories = {name: rows for name, rows in histories.items() if len(rows)}
     if not histories:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     for place, (name, rows) in enumerate(histories.items()):
         colour = batch_colour(int(rows["batch_size"].iloc[0])) if place else GREY
         table = _by_seed(rows, column)
@@ -166,7 +164,7 @@ def plot_epochs_to(
         the axes.
     """
     if runs.empty:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     medians = {}
     for batch_size, rows in runs.groupby("batch_size"):
         colour, there = batch_colour(batch_size), rows[column].notna()
@@ -245,7 +243,7 @@ def plot_against_batch_size(
     """
     arms = {name: runs for name, runs in arms.items() if runs[column].notna().any()}
     if not arms:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     plain = [name for name in arms if "SAM" not in name]
     for name, runs in arms.items():
         sam = name not in plain
@@ -295,7 +293,7 @@ def plot_against_rho(
         the axes.
     """
     if runs.empty:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     colour = batch_colour(int(runs["batch_size"].iloc[0]))
     values = (runs[column] * scale).groupby(runs["rho"])
     ax.plot(runs["rho"], runs[column] * scale, "D", ms=2.2, mfc="none", mec=colour, alpha=0.6)
@@ -339,7 +337,7 @@ def plot_line(points: pd.DataFrame, ax: Axes, *, column: str, label: str, log: b
         the axes.
     """
     if points.empty:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     for name, rows in points.groupby("set", sort=False):
         table = rows.assign(alpha=rows["alpha"].round(9)).pivot(
             index="alpha", columns="seed", values=column
@@ -383,7 +381,7 @@ def plot_line_band(curves: pd.DataFrame, ax: Axes, *, column: str, label: str, l
         the axes.
     """
     if curves.empty:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     lines = [name for name in ("seed", "direction") if name in curves]
     values = curves[column].where(np.isfinite(curves[column]))
     curves, ends = curves.assign(**{column: values, "a": curves["a"].round(9)}), []
@@ -400,7 +398,7 @@ def plot_line_band(curves: pd.DataFrame, ax: Axes, *, column: str, label: str, l
             ends.append((float(last), float(mean[last]), batch_size))
     ax.axvline(0, color=GREY, lw=0.6, zorder=0)
     ax.set_xlim(curves["a"].min(), curves["a"].max())
-    _even_ticks(ax.xaxis, curves["a"])
+    even_ticks(ax.xaxis, curves["a"])
     if log:
         ax.set_yscale("log")
         _plain_log_ticks(ax.yaxis)
@@ -411,188 +409,9 @@ def plot_line_band(curves: pd.DataFrame, ax: Axes, *, column: str, label: str, l
     return ax
 
 
-def surface_rows(surfaces: Mapping, names: Sequence[str]) -> pd.DataFrame:
-    """Return the points of surfaces or curves as rows.
-
-    Args:
-        surfaces: a `Surface` for each key, which is a tuple if there is more than one name.
-        names: of the columns that hold the parts of the keys.
-
-    Returns:
-        columns of those names, then a, b (of planes only) and loss, a row per point.
-    """
-    tables = {}
-    for key, surface in surfaces.items():
-        axes = {"a": surface.a} if surface.b is None else {"a": surface.a, "b": surface.b}
-        points = pd.MultiIndex.from_product(axes.values(), names=axes)
-        tables[key] = pd.DataFrame({"loss": surface.loss.ravel()}, index=points)
-    return pd.concat(tables, names=[*names]).reset_index()
-
-
-def log10_loss(surface: Surface) -> np.ndarray:
-    """Return log10 of a surface's losses, NaN where one is missing, infinite or not above 0."""
-    drawn = np.isfinite(surface.loss) & (surface.loss > 0)
-    return np.log10(surface.loss, where=drawn, out=np.full(surface.loss.shape, np.nan))
-
-
-def loss_range(surfaces: Iterable[Surface]) -> tuple[float, float]:
-    """Return the lowest and highest loss of several surfaces, the range that their figures share.
-
-    Missing points do not count. Where all losses are equal the range is 10 % around them.
-
-    Args:
-        surfaces: those shown beside each other.
-
-    Raises:
-        ValueError: if no point of any surface has a loss that can be drawn.
-    """
-    logs = np.concatenate([log10_loss(surface).ravel() for surface in surfaces] or [[np.nan]])
-    if np.isnan(logs).all():
-        raise ValueError("surfaces: no point has a finite loss above 0")
-    low, high = 10.0 ** np.nanmin(logs), 10.0 ** np.nanmax(logs)
-    return (low, high) if high > 1.001 * low else (low / 1.1, high * 1.1)
-
-
-def loss_levels(range: tuple[float, float]) -> list[float]:
-    """Return round losses within a range: the contour lines, and the ticks of colour bars.
-
-    Args:
-        range: the lowest and highest loss, both above 0.
-
-    Returns:
-        1, 2 and 5 times powers of ten; the powers alone over many decades; other round numbers
-        where the range is narrow.
-    """
-    low, high = range
-    for subs in ((1, 2, 5), (1, 3), (1,)):
-        levels = [v for v in LogLocator(subs=subs, numticks=99).tick_values(low, high)
-                  if low <= v <= high]  # fmt: skip
-        if len(levels) <= 9:
-            break
-    if len(levels) < 3:
-        levels = [v for v in MaxNLocator(5).tick_values(low, high) if low <= v <= high]
-    return [float(f"{v:.6g}") for v in levels]
-
-
 def plain(value: float, digits: int = 4) -> str:
     """Return a number in four digits or fewer, without an exponent from 0.0001 to 999900."""
     return f"{float(f'{value:.{digits}g}'):g}"
-
-
-def plot_contours(
-    surface: Surface | None,
-    ax: Axes,
-    *,
-    range: tuple[float, float],
-    axes: tuple[str, str] = PLANE,
-) -> Axes:
-    """Draw a surface as a contour map: colours are log10 of the loss, lines are labelled losses.
-
-    A cross stands at the weights themselves. What has a missing point as a corner is hatched, not
-    filled. A colour bar takes `ax.collections[0]`; `contour_panels` draws one for all.
-
-    Args:
-        surface: over a plane; None while it is not computed.
-        ax: where to draw.
-        range: the lowest and highest loss of the colours: `loss_range` of all surfaces shown.
-        axes: what the two axes are; the seeds of the directions belong here or in the caption.
-
-    Returns:
-        the axes.
-
-    Raises:
-        ValueError: if the surface is a curve along one direction.
-    """
-    if surface is None:
-        return _nothing_yet(ax)
-    if surface.b is None:
-        raise ValueError("surface: a curve along one direction; `plot_line_band` draws these")
-    low, high = np.log10(range)
-    z = np.ma.masked_invalid(log10_loss(surface).T)  # [b, a], as contour takes it
-    beyond = "both" if z.min() < low - 1e-6 or z.max() > high + 1e-6 else "neither"
-    fill = {"levels": np.linspace(low - 1e-6, high + 1e-6, 25), "vmin": low, "vmax": high}
-    filled = ax.contourf(
-        surface.a, surface.b, z, extend=beyond, corner_mask=False, cmap="cividis", **fill
-    )
-    filled.set(edgecolor="face", linewidth=0.3)  # else an SVG shows seams between the colours
-    levels = [v for v in np.log10(loss_levels(range)) if z.min() < v < z.max()]
-    if levels:
-        inks = [PALE if level < (low + high) / 2 else DEEP for level in levels]
-        lines = ax.contour(
-            surface.a, surface.b, z, levels, corner_mask=False, colors=inks, linewidths=0.6,
-            linestyles="solid",
-        )  # fmt: skip
-        ax.clabel(lines, fmt=lambda level: plain(10**level), fontsize=6.5, inline_spacing=2)
-    if z.mask.any():
-        ax.patch.set(facecolor="none", edgecolor=GREY, linewidth=0)
-        ax.patch.set(hatch="/////", hatch_linewidth=0.5)
-    ax.plot(0, 0, "x", color=PALE, ms=6, mew=1.6, zorder=3)
-    ax.set_aspect("equal")
-    _even_ticks(ax.xaxis, surface.a)
-    _even_ticks(ax.yaxis, surface.b)
-    ax.set(xlabel=axes[0], ylabel=axes[1])
-    ax.spines[["top", "right"]].set_visible(True)  # the edge of the map
-    return ax
-
-
-def contour_panels(
-    surfaces: Mapping[str, Surface | None],
-    *,
-    axes: tuple[str, str] = PLANE,
-    label: str = "loss (nats)",
-    columns: int = 2,
-) -> Figure:
-    """Return a figure of contour maps with one range and one colour bar.
-
-    Args:
-        surfaces: name of each panel and its surface, all over one grid; None while it is not
-            computed. Two networks side by side fill a row, so a row is a pair of directions.
-        axes: what the axes of all panels are.
-        label: of the colour bar, with its unit.
-        columns: panels in a row.
-
-    Raises:
-        ValueError: if there is one surface only, or they are over different grids.
-    """
-    known = [surface for surface in surfaces.values() if surface is not None]
-    require_one_grid(known, len(surfaces))
-    rows = -(-len(surfaces) // columns)
-    fig, grid = panels(rows, columns, height=0.9 + 2.9 * rows, sharex=True, sharey=True)
-    range = loss_range(known) if known else (1.0, 10.0)
-    for place, (name, surface) in enumerate(surfaces.items()):
-        plot_contours(surface, grid.flat[place], range=range, axes=axes)
-        title(grid.flat[place], "abcdefghijklmnop"[place], name)
-    for ax in grid.flat[len(surfaces) :]:
-        ax.set_visible(False)
-    for ax in grid.flat:
-        ax.label_outer()
-    maps = [ax.collections[0] for ax in grid.flat if ax.collections]
-    if maps:
-        missing = any(np.isnan(log10_loss(surface)).any() for surface in known)
-        bar = fig.colorbar(maps[0], ax=grid, location="bottom", shrink=0.5, aspect=40, pad=0.02)
-        _loss_ticks(bar, range)
-        bar.set_label(f"{label}; hatched: missing" if missing else label)
-    return fig
-
-
-def require_one_grid(surfaces: Sequence[Surface], panels: int) -> None:
-    """Refuse a comparison whose panels are not one grid, and a surface without its partner.
-
-    Args:
-        surfaces: those of the panels that are computed.
-        panels: their number, with those still to be computed.
-
-    Raises:
-        ValueError: if there is one panel only, a surface is a curve, or the grids differ.
-    """
-    if panels < 2:
-        raise ValueError("surfaces: a surface is shown beside another one, on the same scale")
-    if any(surface.b is None for surface in surfaces):
-        raise ValueError("surfaces: one is a curve; `plot_line_band` draws these")
-    for name in "ab":
-        grids = [getattr(surface, name) for surface in surfaces]
-        if any(len(g) != len(grids[0]) or not np.allclose(g, grids[0]) for g in grids):
-            raise ValueError(f"surfaces: their {name} differ; compared is over one grid")
 
 
 def line_panels(lines: dict[str, pd.DataFrame], *, accuracy: bool = True) -> Figure:
@@ -648,7 +467,7 @@ def plot_path(
         the axes.
     """
     if runs.empty:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     for batch_size, rows in runs.groupby("batch_size"):
         colour, means = batch_colour(batch_size), rows.groupby(order)[[x, y]].mean()
         if rows["seed"].nunique() > 1:
@@ -690,7 +509,7 @@ def plot_conditions(
     conditions = list(dict.fromkeys(rows["condition"]))
     rows = rows.replace([np.inf, -np.inf], np.nan).dropna(subset=column)
     if rows.empty:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     ax.axvline(none, color=GREY, lw=0.6)
     values = [v for v in (none, *rows[column]) if np.isfinite(v)]
     low, high = min(values), max(values)
@@ -731,7 +550,7 @@ def plot_by_layer(rows: pd.DataFrame, ax: Axes, *, column: str, label: str) -> A
         the axes.
     """
     if rows.empty:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     layers, ends = list(rows["layer"].unique()), []
     for batch_size, of_size in rows.groupby("batch_size"):
         colour, values = batch_colour(batch_size), of_size.groupby("layer")[column]
@@ -761,7 +580,7 @@ def plot_ratio(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
         the axes.
     """
     if rows.empty:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     table = np.log(rows.pivot(index="epoch", columns="seed", values="ratio"))
     if table.shape[1] > 1:
         ax.plot(np.exp(table), color=INK, lw=0.6, alpha=0.35)
@@ -790,7 +609,7 @@ def plot_distribution(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
         the axes.
     """
     if rows.empty:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     ends, names = [], {}
     for batch_size, quantiles in rows.groupby("batch_size"):
         table = quantiles.pivot(index="level", columns="seed", values="norm")
@@ -832,7 +651,7 @@ def plot_agreement(rows: pd.DataFrame, ax: Axes) -> Axes:
         the axes.
     """
     if rows.empty:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     sizes, ends = sorted(set(rows["examples"])), []
     dense, shares = np.geomspace(sizes[0], sizes[-1], 101), ["norm", "norm_rms", "low", "high"]
     trained = rows.groupby("batch_size")
@@ -896,7 +715,7 @@ def plot_against_lr(
         ValueError: if `best` is neither of the two.
     """
     if runs.empty:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     ends = []
     for batch_size, rows in runs.groupby("batch_size"):
         table = rows.pivot(index="base_lr", columns="seed", values=column)
@@ -946,7 +765,7 @@ def plot_heatmap(
         ValueError: if `best` is neither of the two.
     """
     if table.empty:
-        return _nothing_yet(ax)
+        return nothing_yet(ax)
     table = table.sort_index().sort_index(axis=1)
     values = table.to_numpy(dtype=float)
     known = np.ma.masked_invalid(values)
@@ -1125,7 +944,7 @@ def keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:
 def _draw_curves(history: pd.DataFrame, ax: Axes, *, column: str, label: str, log: bool) -> list:
     """Draw the curves and return where each ends: epoch, value, batch size."""
     if history.empty:
-        _nothing_yet(ax)
+        nothing_yet(ax)
         return []
     ends = []
     for batch_size, rows in history.groupby("batch_size"):
@@ -1176,7 +995,7 @@ def _epoch_axis(ax: Axes, last: int) -> None:
     ax.set_xlabel("epoch")
 
 
-def _nothing_yet(ax: Axes) -> Axes:
+def nothing_yet(ax: Axes) -> Axes:
     """Say so, where a study's later parts are still to be computed."""
     ax.text(0.5, 0.5, "not computed yet", transform=ax.transAxes, ha="center", color=GREY)
     ends = ("bottom", "left", "labelbottom", "labelleft")  # ticks may be shared with other axes
@@ -1197,7 +1016,7 @@ def _fixed_ticks(axis, values: Sequence[float]) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _even_ticks(axis, values: Sequence[float]) -> None:
+def even_ticks(axis, values: Sequence[float]) -> None:
     """Set five ticks from end to end, the weights themselves in the middle."""
     _fixed_ticks(axis, np.linspace(min(values), max(values), 5).round(9))
 
@@ -1207,14 +1026,6 @@ def _plain_log_ticks(axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _loss_ticks(bar, range: tuple[float, float]) -> None:
-    """Label a colour bar of log10 losses with the losses themselves."""
-    levels = loss_levels(range)
-    bar.set_ticks(np.log10(levels), labels=[plain(level) for level in levels])
-    bar.ax.minorticks_off()
-    bar.outline.set_visible(False)
 
 
 def pushed_apart(shares: Sequence[float], gap: float) -> list[float]:

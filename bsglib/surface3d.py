@@ -8,16 +8,9 @@ import plotly.graph_objects as go
 from IPython.display import Markdown, display
 from plotly.io import renderers
 
+from bsglib.contours import log10_loss, loss_levels, loss_range, require_one_grid
 from bsglib.landscape import Surface
-from bsglib.plots import (
-    INK,
-    keep_rows,
-    log10_loss,
-    loss_levels,
-    loss_range,
-    plain,
-    require_one_grid,
-)
+from bsglib.plots import INK, keep_rows, plain
 
 CAMERA = {"eye": {"x": 1.1, "y": -1.4, "z": 0.85}, "center": {"x": 0, "y": 0, "z": -0.14}}
 PLANE = ("a", "b")

@@ -124,7 +124,7 @@ def train(config: RunConfig, *, store: Store | None = None, resume: bool = True)
     and at all others that set alone; with "test" at the spaced ones the test set alone, batch norm
     re-estimated on the first CURVE_EXAMPLES training examples; with "last" at no other.
 
-    With several local workers (local SGD, Lin et al. 2018, arXiv 1808.07217) each makes
+    With several local workers (local SGD, Lin et al. 2020, arXiv 1808.07217) each makes
     `local_steps` updates on batches of its own, at the learning rate of its own batch size; then
     their weights are averaged, as they are at the end of an epoch. An update is then one of each.
 

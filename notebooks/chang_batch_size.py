@@ -64,7 +64,7 @@ processes: list = [1, 2]  # over which a batch is split
 import pandas as pd
 import torch
 
-from bsglib import drawings, explorer, plots, provenance, surface3d
+from bsglib import contours, drawings, explorer, plots, provenance, surface3d
 from bsglib.papers import chang
 from bsglib.papers.chang import views
 from bsglib.params import check
@@ -616,11 +616,11 @@ results.verdicts("chang-gap-equal-loss", "chang-sharper-equal-loss")
 
 # %%
 planes = views.planes(results)
-fig = plots.contour_panels(planes)
+fig = contours.contour_panels(planes)
 plots.show(
     fig,
     "surfaces",
-    rows=plots.surface_rows(views.known(planes), ["panel"]),
+    rows=contours.surface_rows(views.known(planes), ["panel"]),
     caption=plots.caption(
         "Training loss around the minimizers of the smallest and the largest batch",
         views.ends(rows, parameters, first_seed=True),
@@ -637,7 +637,7 @@ if len(first) == 2:
     surface3d.show(
         surface3d.surface_figure(first),
         "surfaces-3d",
-        rows=plots.surface_rows(first, ["panel"]),
+        rows=contours.surface_rows(first, ["panel"]),
         caption="**The first pair in space.** Turn one by mouse or arrow keys, and both turn.",
         alt=surface3d.surface_text(first),
         folder=figures,

@@ -21,7 +21,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from bsglib import plots, report, surface3d
+from bsglib import contours, report, surface3d
 from bsglib.landscape import Surface
 
 INK, INK_2, BATCHES = "#1f2328", "#6a737d", {32: "#7ad151", 512: "#2a788e", 8192: "#440154"}
@@ -94,7 +94,7 @@ def surface_outputs(folder):
         surface3d.show(
             surface3d.surface_figure(surfaces),
             "figure-2-3d",
-            rows=plots.surface_rows(surfaces, ["network"]),
+            rows=contours.surface_rows(surfaces, ["network"]),
             caption="**The same in space.**",
             alt=surface3d.surface_text(surfaces),
             folder=str(folder),

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from bsglib import plots, surface3d
+from bsglib import contours, surface3d
 from bsglib.landscape import Surface
 
 
@@ -63,7 +63,7 @@ def test_all_scenes_have_one_camera_range_grid_and_colour_scale(pair, drawn):
     places = [scene.pop("domain") for scene in (first, second)]
     assert first == second
     assert places[0]["x"][1] <= places[1]["x"][0]
-    low, high = np.log10(plots.loss_range(pair.values()))
+    low, high = np.log10(contours.loss_range(pair.values()))
     assert first["zaxis"]["range"] == pytest.approx([low, high])
     assert (layout["coloraxis"]["cmin"], layout["coloraxis"]["cmax"]) == pytest.approx((low, high))
     assert {trace["coloraxis"] for trace in sheets(drawn)} == {"coloraxis"}

@@ -1,0 +1,132 @@
+"""Tests of bsglib.contours."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from bsglib import contours, plots
+from bsglib.landscape import Surface
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with mpl.rc_context():
+        plots.use_style()
+        yield
+
+
+def surface(scale=1.0):
+    """A plane with more points along a than along b, which grows fastest with a."""
+    a, b = np.linspace(-1, 1, 7), np.linspace(-0.5, 0.5, 5)
+    loss = scale * 10.0 ** (a[:, None] + 2 + 0.1 * b)
+    return Surface(a=a, b=b, loss=loss, n=10, cosine=0.0)
+
+
+def holed(value=np.nan):
+    broken = surface(10)
+    broken.loss[0, 0], broken.loss[6, 4] = value, value
+    return broken
+
+
+def test_the_shared_range_covers_all_surfaces_and_no_missing_point():
+    for missing in (np.nan, np.inf, -np.inf, 0.0):
+        low, high = contours.loss_range([surface(), holed(missing)])
+        assert np.isclose(low, surface().loss.min())
+        assert np.isclose(high, holed().loss[6, 3])
+    low, high = contours.loss_range([Surface(surface().a, surface().b, np.full((7, 5), 2.0), 1, 0)])
+    assert low < 2 < high
+    with pytest.raises(ValueError, match="no point has a finite loss"):
+        contours.loss_range([Surface(surface().a, None, np.full(7, np.nan), 1, None)])
+
+
+@pytest.mark.parametrize(
+    ("ends", "levels"),
+    [
+        ((0.09, 2.2), [0.1, 0.2, 0.5, 1, 2]),
+        ((0.009, 40), [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30]),
+        ((1e-4, 1e3), [1e-4, 1e-3, 1e-2, 0.1, 1, 10, 100, 1000]),
+        ((0.31, 0.345), [0.31, 0.32, 0.33, 0.34]),
+    ],
+)
+def test_levels_are_round_losses_within_the_range(ends, levels):
+    found = [
+        level for level in contours.loss_levels(ends) if round(level, 2) == level or level < 0.01
+    ]
+    assert np.allclose(found, levels)
+    assert all(ends[0] <= level <= ends[1] for level in contours.loss_levels(ends))
+
+
+def test_contours_put_a_upwards_of_nothing_and_along_x():
+    fig, axes = plots.panels(1, 1, height=3)
+    given = surface()
+    ax = contours.plot_contours(given, axes[0, 0], range=contours.loss_range([given]))
+    assert ax.get_xlim() == (-1, 1) and ax.get_ylim() == (-0.5, 0.5)
+    assert ax.get_xlabel() and ax.get_ylabel() and ax.get_aspect() == 1
+    (lines,) = [c for c in ax.collections if not c.filled]
+    for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+        x, y = path.vertices.T
+        assert np.allclose(x + 2 + 0.1 * y, level, atol=0.02)  # log10 of the loss given above
+    assert ax.lines[-1].get_marker() == "x"
+    assert [*ax.lines[-1].get_xdata(), *ax.lines[-1].get_ydata()] == [0, 0]
+    labels = {text.get_text() for text in ax.texts}
+    assert labels <= {f"{level:g}" for level in contours.loss_levels(contours.loss_range([given]))}
+
+
+@pytest.mark.parametrize("missing", [np.nan, np.inf])
+def test_missing_points_are_hatched_and_never_filled(missing):
+    fig, axes = plots.panels(1, 2, height=3)
+    both = [surface(), holed(missing)]
+    for ax, given in zip(axes[0], both, strict=True):
+        contours.plot_contours(given, ax, range=contours.loss_range(both))
+    assert [bool(ax.patch.get_hatch()) for ax in axes[0]] == [False, True]
+    assert axes[0, 0].collections[0].get_clim() == axes[0, 1].collections[0].get_clim()
+
+    def filled(ax, x, y):
+        paths = ax.collections[0].get_paths()
+        return any(path.contains_point((x, y)) for path in paths if len(path.vertices))
+
+    corner = (-0.95, -0.45)  # within the cell of a[0], b[0]
+    assert filled(axes[0, 0], *corner) and not filled(axes[0, 1], *corner)
+    assert filled(axes[0, 1], -0.95, 0.45), "the corner of a[0], b[-1] is there"
+
+
+def test_a_surface_between_two_contour_lines_is_drawn_without_lines():
+    flat = Surface(surface().a, surface().b, 1.21 + 1e-3 * surface().loss / 1e3, 10, 0.0)
+    fig, axes = plots.panels(1, 1, height=3)
+    ax = contours.plot_contours(flat, axes[0, 0], range=(0.1, 10))
+    assert len(ax.collections) == 1
+
+
+def test_contour_panels_share_grid_range_and_one_colour_bar():
+    fig = contours.contour_panels({"SB": surface(), "LB": holed(), "another SB": None})
+    maps, bar = [ax for ax in fig.axes if ax.collections and ax.get_title("left")], fig.axes[-1]
+    assert [ax.get_title("left") for ax in maps] == ["a  SB", "b  LB"]
+    assert len({ax.collections[0].get_clim() for ax in maps}) == 1
+    assert bar.get_xlabel() == "loss (nats); hatched: missing"
+    ticks = [tick.get_text() for tick in bar.get_xticklabels()]
+    assert ticks == ["10", "30", "100", "300", "1000", "3000", "10000"]
+    assert "not computed yet" in [text.get_text() for ax in fig.axes for text in ax.texts]
+
+
+def test_what_cannot_be_compared_is_refused():
+    one = surface()
+    curve = Surface(one.a, None, np.ones(7), 1, None)
+    wider = Surface(2 * one.a, one.b, one.loss, 1, 0.0)
+    refused = (([one], "beside another"), ([one, curve], "curve"), ([one, wider], "their a"))
+    for surfaces, error in refused:
+        with pytest.raises(ValueError, match=error):
+            contours.contour_panels(dict(zip(("SB", "LB"), surfaces, strict=False)))
+
+
+def test_surface_rows_hold_every_point_under_its_coordinates():
+    rows = contours.surface_rows({("SB", 0): surface(), ("LB", 1): holed()}, ["network", "seed"])
+    assert list(rows.columns) == ["network", "seed", "a", "b", "loss"] and len(rows) == 2 * 7 * 5
+    (point,) = rows.query("network == 'SB' and a == -1 and b == 0.25")["loss"]
+    assert point == surface().loss[0, 3]
+    assert rows["loss"].isna().sum() == 2
+    curve = Surface(a=np.array([-1.0, 0, 1]), b=None, loss=np.array([3.0, 1, 2]), n=1, cosine=None)
+    assert list(contours.surface_rows({"SB": curve}, ["network"]).columns) == [
+        "network",
+        "a",
+        "loss",
+    ]
