@@ -33,7 +33,7 @@ from pygments.lexers import get_lexer_by_name
 from traitlets import default
 
 from bsglib import claims
-from bsglib.claims import css_class
+from bsglib.claims import NOT_TESTABLE, css_class
 from bsglib.params import ROOT
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -525,7 +525,7 @@ def published(reports: Path, study: str, profile: str | None = None) -> str | No
     Returns:
         the profile's name.
     """
-    profiles = PROFILES if profile is None else (profile,)
+    profiles = PUBLISHED if profile is None else (profile,)
     return next((p for p in profiles if (reports / p / f"{study}.html").exists()), None)
 
 
@@ -562,6 +562,8 @@ def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path
             profile=profile,
             studies=cards,
             claims=claims,
+            summary=_summary(claims),
+            judged=sum(row["verdict"] != NOT_TESTABLE for row in claims),
             verdicts={v: c for v, c in VERDICTS.items() if any(r["verdict"] == v for r in claims)},
             others=[
                 (p, _relative(reports / p / "index.html", page.parent))
@@ -572,6 +574,16 @@ def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path
             dark=dark_colours("".join(card["thumbnail"] for card in cards)),
         ),
     )
+
+
+def _summary(claims: list[dict]) -> list[dict]:
+    """The main claims by verdict; those that could not be judged are counted, not told."""
+    main = [r for r in claims if r["claim"] in r["card"].get("main_claims", [r["claim"]])]
+    rows = [
+        {"verdict": word, "class": css, "claims": [r for r in main if r["verdict"] == word]}
+        for word, css in VERDICTS.items()
+    ]
+    return [row | {"told": row["verdict"] != NOT_TESTABLE} for row in rows if row["claims"]]
 
 
 def _thumbnail(study: dict, figures: Path, folder: Path) -> str:

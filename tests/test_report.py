@@ -333,6 +333,9 @@ def test_index_shows_cards_claims_and_filters(reports):
         hides = re.findall(r"#([\w-]+):checked\) .claims tbody tr:not\(.([\w-]+)\)", page)
         assert len(hides) == 5
         assert all(control in ids for control, _ in hides)
+        text = " ".join(re.sub(r"<[^>]+>", "", page).split())
+        assert "Of 3 claims in all, 2 could be judged. The main ones: 1 reproduced: The gap" in text
+        assert "batch | size. 1 undecided: Sharpness grows. 1 not testable at this scale." in text
         assert "n = 3" in page and "5.2 [4.1, 6.3]" in page
         assert "var(--b512, #2a788e)" in page and "--b512: #" in page
 
