@@ -38,7 +38,7 @@ from bsglib.params import ROOT
 
 TEMPLATES = Path(__file__).parent / "templates"
 PUBLISHED = ("paper", "laptop")  # the largest first
-PROFILES = (*PUBLISHED, "quick")
+
 PLOTLY = "application/vnd.plotly.v1+json"
 HINT = """<p class="hint">Drag it, or use the arrow keys, to turn; <kbd>+</kbd> and <kbd>−</kbd>
 come closer and go back; <kbd>0</kbd> returns to the first view. Pointing at a surface shows the

@@ -59,6 +59,16 @@ def tiny():
     return make
 
 
+@pytest.fixture(scope="session")
+def reports(tmp_path_factory):
+    """Return a folder of reports in which one study has pages in the laptop profile."""
+    import sample_reports  # takes seconds, which the other tests do not have to wait
+
+    folder = tmp_path_factory.mktemp("reports {a}")
+    sample_reports.write(folder)
+    return folder
+
+
 def state_of(model):
     """Everything of a network that a measure has to leave as it was."""
     return {

@@ -1,12 +1,13 @@
 """Tests of bsglib.report's pages in a browser: headless Chromium, spoken to over DevTools.
 
-Every published page, and one made here with an interactive figure.
+Every published page, and of sample_reports the index and a page with interactive figures.
 """
 
 import base64
 import io
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -19,10 +20,9 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 import websocket
 from PIL import Image
-from test_report import reports  # noqa: F401 a fixture
 
+from bsglib import report, surface3d
 from bsglib.params import ROOT
-from bsglib.report import PUBLISHED
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
@@ -30,14 +30,24 @@ pytestmark = pytest.mark.skipif(not BROWSER, reason=f"none of {', '.join(NAMES)}
 FLAGS = """--headless --no-sandbox --disable-gpu --enable-unsafe-swiftshader --disable-quic
     --no-first-run --disable-background-networking --disable-component-update --disable-sync
     --hide-scrollbars --remote-debugging-port=0 --remote-allow-origins=*""".split()
-MADE = "made here"
+SAMPLES = ["sample/index.html", "sample/laptop/interactive.html"]
 PAGES = [ROOT / "reports" / "index.html"]
-PAGES += sorted(page for p in PUBLISHED for page in (ROOT / "reports" / p).glob("*.html"))
-IDS = [page.relative_to(ROOT / "reports").as_posix() for page in PAGES]
+PAGES += sorted(page for p in report.PUBLISHED for page in (ROOT / "reports" / p).glob("*.html"))
+PAGES = [page.relative_to(ROOT / "reports").as_posix() for page in PAGES] + SAMPLES
+INDEXES = [page for page in PAGES if page.endswith("index.html")]
 KEYS = {"Enter": ("Enter", 13, "\r"), " ": ("Space", 32, " "), "Tab": ("Tab", 9, "")}
+KEYS |= {"ArrowLeft": ("ArrowLeft", 37, ""), "ArrowUp": ("ArrowUp", 38, "")}
+KEYS |= {"ArrowRight": ("ArrowRight", 39, ""), "ArrowDown": ("ArrowDown", 40, "")}
+KEYS |= {"0": ("Digit0", 48, "0"), "+": ("Equal", 187, "+"), "-": ("Minus", 189, "-")}
 # How fast plotly's script could be, on a machine whose graphics are computed by the processor.
 ADVICE = re.compile("willReadFrequently|GPU stall due to ReadPixels|Driver Message.*Performance")
 THEMES = pytest.mark.parametrize("theme", ["light", "dark"])
+
+
+def only(pages):
+    """Run a test on some of the pages alone."""
+    return pytest.mark.parametrize("page", pages, indirect=True, scope="module")
+
 
 # ---------------------------------------------------------------- the browser
 
@@ -94,6 +104,17 @@ class Tab:
             await frame(); await frame(); })()"""
         )
 
+    def wait(self, condition):
+        """Wait until a JavaScript expression is true."""
+        self.run(
+            f"""(async () => {{
+            const end = performance.now() + 60000;
+            while (!({condition})) {{
+              if (performance.now() > end) throw Error("this did not come true");
+              await new Promise(requestAnimationFrame);
+            }} }})()"""
+        )
+
     def look(self, theme="light", *, media="screen", width=1280, height=900):
         """Show the page in a theme, a medium, and a window; below 600 pixels, a phone's."""
         features = [{"name": "prefers-color-scheme", "value": theme}]
@@ -114,6 +135,14 @@ class Tab:
         options = {"key": key, "code": code, "windowsVirtualKeyCode": number}
         self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **options)
         self.send("Input.dispatchKeyEvent", type="keyUp", **options)
+
+    def drag(self, start, end):
+        """Press the mouse at a point of the window, and release it at another."""
+        mouse = {"button": "left", "clickCount": 1}
+        for kind, (x, y) in (("Pressed", start), ("Moved", end), ("Released", end)):
+            buttons = 0 if kind == "Released" else 1
+            event = {"type": f"mouse{kind}", "x": x, "y": y, "buttons": buttons} | mouse
+            self.send("Input.dispatchMouseEvent", **event)
 
     def picture(self, box):
         """Return what is painted in a box of the page, at half its size."""
@@ -159,11 +188,10 @@ def tab(tmp_path_factory):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="module", params=[*PAGES, MADE], ids=[*IDS, MADE.replace(" ", "-")])
-def page(request):
-    if request.param is not MADE:
-        return request.param
-    return request.getfixturevalue("reports") / "quick" / "interactive.html"
+@pytest.fixture(scope="module", params=PAGES)
+def page(request, reports):
+    folder, _, name = request.param.partition("/")
+    return reports / name if folder == "sample" else ROOT / "reports" / request.param
 
 
 @pytest.fixture(scope="module")
@@ -310,6 +338,38 @@ def test_text_stands_out_from_the_page(shown, theme):
     texts = shown.run(TEXTS)
     assert len(texts) > 20
     assert [each for each in texts if each[0] < 4.5] == []
+
+
+@THEMES
+def test_ink_and_page_are_far_apart(shown, theme):
+    shown.look(theme)
+    page, ink, contrast = shown.run(
+        f"""(() => {{ {COLOURS}
+        const page = background(document.body), ink = pixel(getComputedStyle(document.body).color);
+        return [luminance(page), luminance(ink), contrast(ink, page, 1)]; }})()"""
+    )
+    assert (page > ink) == (theme == "light")
+    assert contrast > 10
+
+
+# The strokes in the colour of a batch size: what the drawing says, and what is seen.
+STROKES = f"""(() => {{ {COLOURS}
+  const said = /stroke: *var\\(--b[-\\w]+, *(#\\w{{6}})\\)/, found = new Map();
+  for (const e of document.querySelectorAll("svg [style*='--b']")) {{
+    const colour = e.getAttribute("style").match(said)?.[1];
+    if (colour) found.set(colour, pixel(getComputedStyle(e).stroke).slice(0, 3));
+  }}
+  return [...found]; }})()"""
+
+
+@THEMES
+def test_batch_sizes_have_their_colour_lifted_in_the_dark(shown, theme):
+    shown.look(theme)
+    strokes = shown.run(STROKES)
+    assert len(strokes) > 2
+    for colour, seen in strokes:
+        wanted = colour if theme == "light" else report.lifted(colour)
+        assert seen == list(bytes.fromhex(wanted[1:])), colour
 
 
 @THEMES
@@ -460,12 +520,12 @@ def test_every_link_leads_somewhere(shown, page):
 
 
 def test_code_is_folded_and_opens_by_keyboard(shown, page):
-    if page.name == "index.html":
-        pytest.skip("an index has no code")
     states = "[...document.querySelectorAll('main details')].map(e => e.open)"
-    assert not any(shown.run(states))
+    folded = shown.run(states)
+    assert not any(folded)
+    assert bool(folded) == (page.name != "index.html"), "an index has no code"
     focus = "document.querySelectorAll('details.code summary')[{}].focus()"
-    for number in (0, 1):
+    for number in range(len(folded[:2])):
         shown.run(focus.format(number))
         shown.press("Enter")
         assert shown.run(states)[number] is True
@@ -485,3 +545,97 @@ def test_the_first_key_skips_to_the_text(shown):
     shown.press("Enter")
     assert shown.run("location.hash") == target
     assert shown.run(f"!!document.querySelector('{target}')")
+
+
+# ---------------------------------------------------------------- an index's filters
+
+CLAIMS = """[...document.querySelectorAll(".claims tbody tr")].filter(e => e.checkVisibility())
+  .map(e => [e.cells[0].firstChild.data, e.querySelector(".verdict").textContent])"""
+
+
+@only(INDEXES)
+def test_a_filter_leaves_the_claims_of_its_study_or_verdict(shown, page, reports):
+    claims, left = shown.run(CLAIMS), []
+    for column, name in enumerate(("study", "verdict")):
+        inputs = f"document.querySelectorAll('fieldset [name={name}]')"
+        for number in range(shown.run(f"{inputs}.length")):
+            label = shown.run(f"(e => (e.click(), e.labels[0].innerText))({inputs}[{number}])")
+            found = shown.run(CLAIMS)
+            assert found == [each for each in claims if label in ("all", each[column])]
+            left.append(len(found))
+        shown.run(f"{inputs}[0].click()")
+        assert shown.run(CLAIMS) == claims, "the first shows all"
+    if page.is_relative_to(reports):
+        assert sorted(left) == [0, 1, 1, 1, 3, 3, 3]
+
+
+# ---------------------------------------------------------------- surfaces in space
+
+PLOT = "document.querySelector('#figure-2-3d .plot')"
+EYES = f"['scene', 'scene2'].map(key => {PLOT}.layout[key].camera.eye)"
+FIRST = surface3d.CAMERA["eye"]
+# Where the two scenes are in the window: left, top, right, bottom.
+SCENES = f"""['scene', 'scene2'].map(id => {PLOT}.querySelector('#' + id).getBoundingClientRect())
+  .map(box => [box.left, box.top, box.right, box.bottom])"""
+
+
+@pytest.fixture
+def surfaces(shown):
+    """Return the tab with the two scenes in sight, seen from where they are first seen."""
+    shown.run(f"{PLOT}.scrollIntoView({{block: 'center'}}), {PLOT}.focus()")
+    shown.press("0")
+    shown.wait(f"{EYES}.every(eye => eye.x == {FIRST['x']} && eye.y == {FIRST['y']})")
+    return shown
+
+
+def polar(eye):
+    """Return an eye's angle around, angle up, and distance."""
+    x, y, z = (eye[axis] for axis in "xyz")
+    return math.atan2(y, x), math.atan2(z, math.hypot(x, y)), math.hypot(x, y, z)
+
+
+@only(SAMPLES[1:])
+@pytest.mark.parametrize("scene", [0, 1])
+def test_dragging_one_surface_turns_both(surfaces, scene):
+    left, top, right, bottom = surfaces.run(SCENES)[scene]
+    x, y = (left + right) / 2, (top + bottom) / 2
+    surfaces.drag((x, y), (x + 60, y))
+    surfaces.wait(f"{EYES}.every(eye => Math.abs(eye.x - {FIRST['x']}) > 0.01)")
+    one, other = map(polar, surfaces.run(EYES))
+    assert one == pytest.approx(other, abs=1e-5)
+
+
+STEP = math.pi / 24
+TURNS = {"ArrowLeft": (-STEP, 0, 1), "ArrowRight": (STEP, 0, 1), "ArrowUp": (0, STEP, 1)}
+TURNS |= {"ArrowDown": (0, -STEP, 1), "+": (0, 0, 0.9), "-": (0, 0, 1 / 0.9)}
+
+
+@only(SAMPLES[1:])
+def test_keys_turn_both_surfaces_and_0_returns(surfaces):
+    around, up, distance = polar(FIRST)
+    for key in ("ArrowLeft", "ArrowUp", "+", "ArrowDown", "ArrowRight", "-", "ArrowLeft"):
+        surfaces.press(key)
+        turn = TURNS[key]
+        around, up, distance = around + turn[0], up + turn[1], distance * turn[2]
+        wanted = pytest.approx((around, up, distance))
+        assert [polar(eye) for eye in surfaces.run(EYES)] == [wanted, wanted], key
+    surfaces.press("0")
+    assert surfaces.run(EYES) == [FIRST, FIRST]
+
+
+@only(SAMPLES[1:])
+def test_surfaces_stand_beside_each_other_and_on_a_phone_one_over_the_other(surfaces):
+    (_, top, right, _), (left, level, *_) = surfaces.run(SCENES)
+    assert right <= left and top == level
+    surfaces.look(width=375, height=700)
+    surfaces.wait(f"(([one, two]) => one[3] <= two[1] && one[0] == two[0])({SCENES})")
+    assert all(right - left > 300 for left, _, right, _ in surfaces.run(SCENES))
+    surfaces.look()
+    surfaces.wait(f"(([one, two]) => one[2] <= two[0] && one[1] == two[1])({SCENES})")
+
+
+@only(SAMPLES[1:])
+def test_no_button_sends_a_figure_away(shown):
+    titles = shown.run("[...document.querySelectorAll('.modebar-btn')].map(e => e.dataset.title)")
+    assert any("Download" in title for title in titles)
+    assert [each for each in titles if re.search("share|cloud|edit|send", each, re.I)] == []

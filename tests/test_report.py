@@ -1,152 +1,23 @@
 """Tests of bsglib.report."""
 
-import base64
-import html
-import io
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 from html.parser import HTMLParser
 
-import matplotlib
 import nbformat
-import numpy as np
-import pandas as pd
 import papermill
 import pytest
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_notebook
+from sample_reports import BATCHES, CLAIMS, INK, INK_2, STUDIES, figure_outputs
 
-from bsglib import contours, report, surface3d
-from bsglib.landscape import Surface
-
-INK, INK_2, BATCHES = "#1f2328", "#6a737d", {32: "#7ad151", 512: "#2a788e", 8192: "#440154"}
-STUDIES = [
-    {"name": "surlemont_sam", "title": "Does SAM help?", "source": "Surlemont", "headline": "a-1"},
-    {"name": "other", "title": "Is it <sharp>?", "source": "Other 2017", "headline": "figure-2"},
-]
-CLAIMS = pd.DataFrame(
-    [
-        ["gap", "The gap grows with the batch | size.", "7.1", "5.2 [4.1, 6.3]", "reproduced"],
-        ["sharp", "Sharpness grows.", "> 10", "1.4 [0.8, 2.0]", "undecided"],
-        ["deep", "Deep networks lose.", "3", "", "not testable at this scale"],
-    ],
-    columns=["claim", "statement", "paper", "ours", "verdict"],
-).assign(figure="figure-2", locator="Figure 2", n="3", rule="increases", reason="", study="")
-TABLE = """<table class="bsg verdicts"><thead><tr><th>claim</th><th>verdict</th></tr></thead>
-<tbody><tr id="claim-gap"><td>The gap grows with the batch size, and this cell is a long one</td>
-<td><span class="verdict reproduced">reproduced</span></td></tr></tbody></table>"""
-PLOT = {"data": [{"type": "surface", "z": [[1, 2], [3, 4]]}], "layout": {"title": {"text": "</b>"}}}
-
-
-def draw(folder, name, width=7.2):
-    """Write a figure as bsglib.plots does, and return its PNG in base64."""
-    style = {"svg.fonttype": "none", "text.color": INK, "axes.edgecolor": INK, "font.size": 8.5}
-    style |= {"xtick.color": INK, "ytick.color": INK, "axes.labelcolor": INK}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(width, 3), layout="constrained")
-        ax = figure.add_subplot()
-        for batch_size, colour in BATCHES.items():
-            y = [batch_size / 8192 + i * 0.1234567 for i in range(9)]
-            ax.plot(y, "-o", color=colour, lw=1.6, label=f"B = {batch_size}")
-            ax.annotate(f"B = {batch_size}", (8, y[-1]), color=colour)
-        ax.axhline(0.7, color="#D55E00", ls=":")
-        ax.text(0, 0.72, "paper", color="#D55E00")
-        ax.set(xlabel="epoch", ylabel=r"loss, $\lambda$")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.axvline(3, color=INK_2, lw=0.5)
-        for kind in ("svg", "png"):
-            figure.savefig(folder / f"{name}.{kind}", transparent=True)
-    (folder / f"{name}.csv").write_text("epoch,loss\n0,1\n", encoding="utf-8")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", transparent=True)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def shown(data, **metadata):
-    return new_output("display_data", data=data, metadata=metadata)
-
-
-def figure_outputs(folder, name, **options):
-    png, alt = draw(folder, name, **options), f'Loss of "{name}" & more'
-    caption = f"**Loss against epochs, n = 3.** Answers {name} with $\\epsilon = 10^{{-3}}$."
-    image = {"image/png": png, "text/plain": alt}
-    return [
-        shown(image, **{"image/png": {"alt": alt}, "figure": {"name": name}}),
-        shown({"text/markdown": caption}, caption_of=name),
-    ]
-
-
-def surface_outputs(folder):
-    """Return what a notebook's cell that shows two loss surfaces puts out."""
-    a, b = np.linspace(-1, 1, 5), np.linspace(-1, 1, 3)
-    loss = 0.1 + (a[:, None] + 0.1) ** 2 + b**2
-    surfaces = {"SB": Surface(a, b, loss, 9, 0.0), "LB": Surface(a, b, 3 * loss, 9, 0.0)}
-    surfaces["LB"].loss[1, 2] = np.nan
-    outputs = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(surface3d, "display", lambda data, raw=False, metadata=None: outputs.append(
-            shown(data if raw else {"text/markdown": data.data}, **metadata)))  # fmt: skip
-        surface3d.show(
-            surface3d.surface_figure(surfaces),
-            "figure-2-3d",
-            rows=contours.surface_rows(surfaces, ["network"]),
-            caption="**The same in space.**",
-            alt=surface3d.surface_text(surfaces),
-            folder=str(folder),
-        )
-    return outputs
-
-
-@pytest.fixture(scope="module")
-def reports(tmp_path_factory):
-    """Return a folder of reports in which one study has a page in the quick profile."""
-    folder = tmp_path_factory.mktemp("reports {a}")
-    figures = folder / "quick" / "figures" / "surlemont_sam"
-    figures.mkdir(parents=True)
-    CLAIMS.to_csv(figures / "verdicts.csv", index=False)
-    (figures / "claims.csv").write_text("claim\ngap\n", encoding="utf-8")
-    bar = new_output("stream", name="stderr", text=" 0%|   |\r\x1b[31m100%|###|\x1b[0m done\n")
-    code = 'rows = measure(1e-3, "text")  # why\n' + "long_name = " * 20 + "0"
-    cells = [
-        new_markdown_cell(
-            "# Does $B$ matter?\n\nWhat is asked, where $" + r"\lambda_i \leq " * 12 + "1$."
-        ),
-        new_code_cell("epochs: int = 2", metadata={"tags": ["parameters"]}),
-        new_markdown_cell(
-            "## Figure 1: loss\n\n> Loss grows with $\\lambda_{\\max}$ [1].\n\n$$"
-            "\\phi = 100\\,\\frac{\\max_{z} f(x + Az) - f(x)}{1 + f(x)}$$"
-        ),
-        new_code_cell(code, outputs=[bar, *figure_outputs(figures, "a-1")]),
-        new_code_cell("fig", outputs=figure_outputs(figures, "figure-2", width=3.5)),
-        new_code_cell("table", outputs=[shown({"text/html": TABLE}, table={"name": "claims"})]),
-        new_markdown_cell(
-            "### Figure 1: loss\n\nThe same heading again.\n\n| a | b |\n|---|---|\n"
-            "| one | a table in Markdown |"
-        ),
-        new_code_cell("conclusion", outputs=[shown({"text/html": TABLE})]),
-    ]
-    notebook = new_notebook(cells=cells)
-    nbformat.write(notebook, folder / "study.ipynb")
-    arguments = {"figures": figures, "assets": folder / "assets", "command": "bsg report <x>"}
-    page = report.to_html(folder / "study.ipynb", folder / "quick/surlemont_sam.html", **arguments)
-    cells.append(new_code_cell("surface", outputs=[shown({report.PLOTLY: PLOT})]))
-    cells.append(new_code_cell("surfaces", outputs=surface_outputs(figures)))
-    nbformat.write(new_notebook(cells=cells), folder / "plotly.ipynb")
-    report.to_html(folder / "plotly.ipynb", folder / "quick/interactive.html", **arguments)
-    report.write_index(folder, "quick", STUDIES)
-    report.write_index(folder, None, STUDIES)
-    assert page.exists()
-    return folder
+from bsglib import report
 
 
 @pytest.fixture(scope="module")
 def page(reports):
-    return (reports / "quick" / "surlemont_sam.html").read_text(encoding="utf-8")
+    return (reports / "laptop" / "surlemont_sam.html").read_text(encoding="utf-8")
 
 
 class Elements(HTMLParser):
@@ -174,7 +45,7 @@ class Elements(HTMLParser):
 
 
 def test_nothing_is_fetched_and_every_link_leads_somewhere(reports):
-    for path in (reports / "quick").glob("*.html"):
+    for path in (reports / "laptop").glob("*.html"):
         elements = Elements(path.read_text(encoding="utf-8"))
         links = elements.values("href") + elements.values("src") + elements.values("xlink:href")
         assert links
@@ -236,7 +107,7 @@ def test_code_is_folded_and_streams_are_clean(page):
 
 def test_head_tells_profile_verdicts_and_command(page):
     head = page[page.index("<body") : page.index("<main")]
-    assert "<b>quick</b>" in head
+    assert "<b>laptop</b>" in head
     assert "1 not testable at this scale" in head
     assert "bsg report &lt;x&gt;" in head
     assert 'href="../index.html"' in head
@@ -287,15 +158,17 @@ def test_every_batch_colour_of_the_scale_can_be_lifted():
 
 
 def test_interactive_figures_share_one_script(reports):
-    page = (reports / "quick" / "interactive.html").read_text(encoding="utf-8")
+    page = (reports / "laptop" / "interactive.html").read_text(encoding="utf-8")
     assert '<script src="../assets/plotly.min.js" defer>' in page
     assert r"<\/b>" in page
-    assert "plotly.min.js" not in (reports / "quick/surlemont_sam.html").read_text(encoding="utf-8")
+    assert "plotly.min.js" not in (reports / "laptop/surlemont_sam.html").read_text(
+        encoding="utf-8"
+    )
     assert (reports / "assets" / "plotly.min.js").stat().st_size > 1e6
 
 
 def test_surfaces_come_through_with_their_numbers_words_caption_and_data(reports):
-    page = (reports / "quick" / "interactive.html").read_text(encoding="utf-8")
+    page = (reports / "laptop" / "interactive.html").read_text(encoding="utf-8")
     (figure,) = re.findall(r'<figure id="figure-2-3d" class="interactive">.*?</figure>', page, re.S)
     label = next(a["aria-label"] for _, a in Elements(figure).all if "aria-label" in a)
     assert label.startswith("Loss surfaces of SB, LB") and "1 points missing" in label
@@ -317,11 +190,11 @@ def test_an_equation_that_is_none_is_named():
 
 
 def test_index_shows_cards_claims_and_filters(reports):
-    for path in (reports / "index.html", reports / "quick" / "index.html"):
+    for path in (reports / "index.html", reports / "laptop" / "index.html"):
         page = path.read_text(encoding="utf-8")
         elements = Elements(page)
         assert "Is it &lt;sharp&gt;?" in page and "no report yet" in page
-        link = "quick/surlemont_sam.html" if path.parent == reports else "surlemont_sam.html"
+        link = "laptop/surlemont_sam.html" if path.parent == reports else "surlemont_sam.html"
         assert f"{link}#claim-gap" in page and f"{link}#figure-2" in page and f"{link}#a-1" in page
         rows = [a["class"] for tag, a in elements.all if tag == "tr" and "class" in a]
         assert rows == [
@@ -345,7 +218,9 @@ def test_largest_published_profile_comes_first(tmp_path):
     for profile in ("quick", "paper"):
         (tmp_path / profile).mkdir()
         (tmp_path / profile / "study.html").touch()
+    (tmp_path / "quick" / "other.html").touch()
     assert report.published(tmp_path, "study") == "paper"
+    assert report.published(tmp_path, "other") is None, "quick is not for publication"
     assert report.published(tmp_path, "study", "quick") == "quick"
     assert report.published(tmp_path, "study", "laptop") is None
 
@@ -364,8 +239,8 @@ def test_readme_table_goes_between_the_markers(reports, tmp_path):
         report.update_readme(readme, "verdicts", table)
         text = readme.read_text(encoding="utf-8")
         assert text == f"a\n<!-- verdicts -->\n{table}\n<!-- /verdicts -->\nb\n"
-    assert r"batch \| size. | 7.1 | 5.2 [4.1, 6.3] (n = 3) | **reproduced** | [quick](" in table
-    assert "/quick/surlemont_sam.html#claim-gap)" in table
+    assert r"batch \| size. | 7.1 | 5.2 [4.1, 6.3] (n = 3) | **reproduced** | [laptop](" in table
+    assert "/laptop/surlemont_sam.html#claim-gap)" in table
 
 
 @pytest.mark.parametrize("text", ["", "<!-- verdicts -->", "<!-- /verdicts --><!-- verdicts -->"])
@@ -404,103 +279,3 @@ def test_execute_keeps_what_ran_until_the_failure(tmp_path, monkeypatch):
     printed = nbformat.read(output, as_version=4).cells[2].outputs[0].text
     assert printed.split() == ["new", str(report.ROOT), sys.executable]
     assert sorted(p.name for p in folder.iterdir()) == ["in.ipynb", "out.ipynb"]
-
-
-# ---------------------------------------------------------------- in a browser
-
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--allow-file-access-from-files",
-]
-FRAME = """<title>...</title><iframe src="PAGE" style="width:375px;height:800px;border:0"></iframe>
-<script>const frame = document.querySelector("iframe");
-frame.onload = () => setTimeout(() => {
-  const d = frame.contentDocument, style = getComputedStyle;
-  const visible = () => [...d.querySelectorAll("tbody tr")].filter(r => r.offsetHeight > 0).length;
-  const line = d.querySelector("path[style*='--b8192']"), all = visible();
-  d.querySelector("#verdict-undecided")?.click();
-  const plot = [...d.querySelectorAll(".plot")].at(-1), scenes = ["scene", "scene2"], moves = [];
-  const note = () => moves.push(scenes.map(key => plot.layout[key].camera.eye));
-  if (plot) {
-    frame.contentWindow.Plotly.relayout(plot, {"scene2.camera": {eye: {x: 2, y: 0, z: 0.5}}});
-    note();
-    for (const key of ["ArrowLeft", "0"]) {
-      plot.dispatchEvent(new KeyboardEvent("keydown", {key}));
-      note();
-    }
-  }
-  document.title = JSON.stringify({
-    wide: d.documentElement.scrollWidth, visible: d.documentElement.clientWidth,
-    page: style(d.body).backgroundColor, ink: style(d.body).color, line: style(line).stroke,
-    drawn: line.getBoundingClientRect().height, all, filtered: visible(), moves,
-    domains: plot && scenes.map(key => plot.layout[key].domain),
-    buttons: [...d.querySelectorAll(".modebar-btn")].map(b => b.dataset.title),
-    plots: d.querySelectorAll(".plot canvas, .plot .main-svg").length}) }, 300)</script>"""
-
-
-def browse(page, theme, folder):
-    """Return what the page looks like in a frame 375 px wide, and what the console said."""
-    # in a frame, because the window of a headless Chromium is at least 500 px wide
-    frame = page.with_name(f"{page.stem}-{theme}.frame.htm")
-    frame.write_text(FRAME.replace("PAGE", page.name), encoding="utf-8")
-    scheme = f"--blink-settings=preferredColorScheme={int(theme == 'light')}"
-    flags = [*FLAGS, f"--user-data-dir={folder}", "--virtual-time-budget=4000", "--dump-dom"]
-    command = [BROWSER, *flags, scheme, frame.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-    seen = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
-    notes = ("WebGL", "Canvas2D")  # of the software renderer, about speed
-    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return seen, [line for line in said if not any(note in line for note in notes)]
-
-
-scenes = pytest.mark.skipif(
-    "BSG_WEBGL" not in os.environ, reason="two scenes take minutes without a GPU; BSG_WEBGL=1 tries"
-)
-
-
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium: no chromium or google-chrome found")
-@pytest.mark.parametrize(
-    ("name", "theme"),
-    [
-        pytest.param("quick/interactive.html", "light", marks=scenes),
-        ("quick/surlemont_sam.html", "dark"),
-        ("index.html", "light"),
-        ("index.html", "dark"),
-    ],
-)
-def test_browser_shows_the_page_on_a_phone(reports, tmp_path, name, theme):
-    seen, console = browse(reports / name, theme, tmp_path)
-    assert console == []
-    assert seen["wide"] <= seen["visible"] <= 375
-    page, ink = (rgb_luminance(seen[part]) for part in ("page", "ink"))
-    assert (page > ink) == (theme == "light")
-    assert (max(page, ink) + 0.05) / (min(page, ink) + 0.05) > 10
-    largest = "#440154" if theme == "light" else report.lifted("#440154")
-    assert rgb_luminance(seen["line"]) == pytest.approx(luminance(largest), abs=1e-3)
-    assert seen["drawn"] > 10
-    assert bool(seen["plots"]) == ("interactive" in name)
-    if "interactive" in name:
-        turned, stepped, reset = seen["moves"]
-        assert turned[0] == turned[1] == {"x": 2, "y": 0, "z": 0.5}, "turning one turns both"
-        assert stepped[0] == stepped[1] and stepped[0]["y"] < 0 and stepped[0]["x"] < 2
-        assert reset[0] == reset[1] == surface3d.CAMERA["eye"]
-        upper, lower = seen["domains"]
-        assert upper["x"] == lower["x"] == [0, 1] and upper["y"][0] >= lower["y"][1], "stacked"
-        assert not [b for b in seen["buttons"] if "share" in b.lower() or "cloud" in b.lower()]
-    if name == "index.html":
-        assert (seen["all"], seen["filtered"]) == (3, 1)
-
-
-def rgb_luminance(colour):
-    return luminance([int(c) / 255 for c in re.findall(r"\d+", colour)])

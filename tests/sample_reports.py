@@ -1,0 +1,132 @@
+"""Reports as bsglib.report writes them, of notebooks made here, for the tests to look at."""
+
+import base64
+import io
+
+import matplotlib
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from bsglib import contours, report, surface3d
+from bsglib.landscape import Surface
+
+INK, INK_2, BATCHES = "#1f2328", "#6a737d", {32: "#7ad151", 512: "#2a788e", 8192: "#440154"}
+STUDIES = [
+    {"name": "surlemont_sam", "title": "Does SAM help?", "source": "Surlemont", "headline": "a-1"},
+    {"name": "other", "title": "Is it <sharp>?", "source": "Other 2017", "headline": "figure-2"},
+]
+CLAIMS = pd.DataFrame(
+    [
+        ["gap", "The gap grows with the batch | size.", "7.1", "5.2 [4.1, 6.3]", "reproduced"],
+        ["sharp", "Sharpness grows.", "> 10", "1.4 [0.8, 2.0]", "undecided"],
+        ["deep", "Deep networks lose.", "3", "", "not testable at this scale"],
+    ],
+    columns=["claim", "statement", "paper", "ours", "verdict"],
+).assign(figure="figure-2", locator="Figure 2", n="3", rule="increases", reason="", study="")
+TABLE = """<table class="bsg verdicts"><thead><tr><th>claim</th><th>verdict</th></tr></thead>
+<tbody><tr id="claim-gap"><td>The gap grows with the batch size, and this cell is a long one</td>
+<td><span class="verdict reproduced">reproduced</span></td></tr>
+<tr id="claim-sharp"><td>Sharpness grows</td><td>undecided</td></tr>
+<tr id="claim-deep"><td>Deep networks lose</td><td>not testable</td></tr></tbody></table>"""
+PLOT = {"data": [{"type": "surface", "z": [[1, 2], [3, 4]]}], "layout": {"title": {"text": "</b>"}}}
+
+
+def draw(folder, name, width=7.2):
+    """Write a figure as bsglib.plots does, and return its PNG in base64."""
+    style = {"svg.fonttype": "none", "text.color": INK, "axes.edgecolor": INK, "font.size": 8.5}
+    style |= {"xtick.color": INK, "ytick.color": INK, "axes.labelcolor": INK}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width, 3), layout="constrained")
+        ax = figure.add_subplot()
+        for batch_size, colour in BATCHES.items():
+            y = [batch_size / 8192 + i * 0.1234567 for i in range(9)]
+            ax.plot(y, "-o", color=colour, lw=1.6, label=f"B = {batch_size}")
+            ax.annotate(f"B = {batch_size}", (8, y[-1]), color=colour)
+        ax.axhline(0.7, color="#D55E00", ls=":")
+        ax.text(0, 0.72, "paper", color="#D55E00")
+        ax.set(xlabel="epoch", ylabel=r"loss, $\lambda$")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.axvline(3, color=INK_2, lw=0.5)
+        for kind in ("svg", "png"):
+            figure.savefig(folder / f"{name}.{kind}", transparent=True)
+    (folder / f"{name}.csv").write_text("epoch,loss\n0,1\n", encoding="utf-8")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", transparent=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def shown(data, **metadata):
+    return new_output("display_data", data=data, metadata=metadata)
+
+
+def figure_outputs(folder, name, **options):
+    png, alt = draw(folder, name, **options), f'Loss of "{name}" & more'
+    caption = f"**Loss against epochs, n = 3.** Answers {name} with $\\epsilon = 10^{{-3}}$."
+    image = {"image/png": png, "text/plain": alt}
+    return [
+        shown(image, **{"image/png": {"alt": alt}, "figure": {"name": name}}),
+        shown({"text/markdown": caption}, caption_of=name),
+    ]
+
+
+def surface_outputs(folder):
+    """Return what a notebook's cell that shows two loss surfaces puts out."""
+    a, b = np.linspace(-1, 1, 5), np.linspace(-1, 1, 3)
+    loss = 0.1 + (a[:, None] + 0.1) ** 2 + b**2
+    surfaces = {"SB": Surface(a, b, loss, 9, 0.0), "LB": Surface(a, b, 3 * loss, 9, 0.0)}
+    surfaces["LB"].loss[1, 2] = np.nan
+    outputs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(surface3d, "display", lambda data, raw=False, metadata=None: outputs.append(
+            shown(data if raw else {"text/markdown": data.data}, **metadata)))  # fmt: skip
+        surface3d.show(
+            surface3d.surface_figure(surfaces),
+            "figure-2-3d",
+            rows=contours.surface_rows(surfaces, ["network"]),
+            caption="**The same in space.**",
+            alt=surface3d.surface_text(surfaces),
+            folder=str(folder),
+        )
+    return outputs
+
+
+def write(folder):
+    """Fill a folder with reports in which one study has pages in the laptop profile."""
+    figures = folder / "laptop" / "figures" / "surlemont_sam"
+    figures.mkdir(parents=True)
+    CLAIMS.to_csv(figures / "verdicts.csv", index=False)
+    (figures / "claims.csv").write_text("claim\ngap\n", encoding="utf-8")
+    bar = new_output("stream", name="stderr", text=" 0%|   |\r\x1b[31m100%|###|\x1b[0m done\n")
+    code = 'rows = measure(1e-3, "text")  # why\n' + "long_name = " * 20 + "0"
+    cells = [
+        new_markdown_cell(
+            "# Does $B$ matter?\n\nWhat is asked, where $" + r"\lambda_i \leq " * 12 + "1$."
+        ),
+        new_code_cell("epochs: int = 2", metadata={"tags": ["parameters"]}),
+        new_markdown_cell(
+            "## Figure 1: loss\n\n> Loss grows with $\\lambda_{\\max}$ [1].\n\n$$"
+            "\\phi = 100\\,\\frac{\\max_{z} f(x + Az) - f(x)}{1 + f(x)}$$"
+        ),
+        new_code_cell(code, outputs=[bar, *figure_outputs(figures, "a-1")]),
+        new_code_cell("fig", outputs=figure_outputs(figures, "figure-2", width=3.5)),
+        new_code_cell("table", outputs=[shown({"text/html": TABLE}, table={"name": "claims"})]),
+        new_markdown_cell(
+            "### Figure 1: loss\n\nThe same heading again.\n\n| a | b |\n|---|---|\n"
+            "| one | a table in Markdown |"
+        ),
+        new_code_cell("conclusion", outputs=[shown({"text/html": TABLE})]),
+    ]
+    notebook = new_notebook(cells=cells)
+    nbformat.write(notebook, folder / "study.ipynb")
+    arguments = {"figures": figures, "assets": folder / "assets", "command": "bsg report <x>"}
+    report.to_html(folder / "study.ipynb", folder / "laptop/surlemont_sam.html", **arguments)
+    cells.append(new_code_cell("surface", outputs=[shown({report.PLOTLY: PLOT})]))
+    cells.append(new_code_cell("surfaces", outputs=surface_outputs(figures)))
+    nbformat.write(new_notebook(cells=cells), folder / "plotly.ipynb")
+    report.to_html(folder / "plotly.ipynb", folder / "laptop/interactive.html", **arguments)
+    report.write_index(folder, "laptop", STUDIES)
+    report.write_index(folder, None, STUDIES)
