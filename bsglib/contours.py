@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from bsglib.landscape import Surface
-from bsglib.plots import DEEP, GREY, PALE, even_ticks, nothing_yet, panels, plain, title
+from bsglib.plots import GREY, PALE, even_ticks, ink_on, nothing_yet, panels, plain, title
 
 PLANE = ("$a$, first direction", "$b$, second direction")  # what the axes of a surface are
 
@@ -52,7 +52,7 @@ def plot_contours(
     filled.set(edgecolor="face", linewidth=0.3)  # else an SVG shows seams between the colours
     levels = [v for v in np.log10(loss_levels(range)) if z.min() < v < z.max()]
     if levels:
-        inks = [PALE if level < (low + high) / 2 else DEEP for level in levels]
+        inks = [ink_on(filled.cmap(filled.norm(level))) for level in levels]
         lines = ax.contour(
             surface.a, surface.b, z, levels, corner_mask=False, colors=inks, linewidths=0.6,
             linestyles="solid",

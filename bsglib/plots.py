@@ -25,7 +25,8 @@ SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 BELOW = {4: "#c48a1c", 8: "#b5a01b", 16: "#94b02a"}  # beyond the light end, for panels of their own
 DASHES = ((), (6, 1.5), (2, 1.2), (6, 1.5, 1.5, 1.5))
 PERCENT = 100.0
-PALE, DEEP = "#fdfdfa", "#14181d"  # on a surface, whose colours are the same in both themes
+# Inks on maps, which look the same in both themes; the better one has a contrast of 4.5 anywhere.
+PALE, DEEP = "#fefefe", "#010101"
 
 
 def use_style() -> None:
@@ -774,7 +775,7 @@ def plot_heatmap(
     for (row, column), value in np.ndenumerate(values):
         place = {"x": column, "y": row, "ha": "center", "va": "center", "fontsize": 7.5}
         if np.isfinite(value):
-            ax.text(s=_cell(value), color=_ink_on(cells.to_rgba(value)), **place)
+            ax.text(s=_cell(value), color=ink_on(cells.to_rgba(value)), **place)
         elif np.isnan(value):
             ax.text(s="not run", color=GREY, **place)
         else:
@@ -785,7 +786,7 @@ def plot_heatmap(
     for column, size in enumerate(table):
         if known[:, column].count():
             row = table.index.get_loc(_best(table[size].where(np.isfinite(table[size])), best))
-            ink = _ink_on(cells.to_rgba(values[row, column]))
+            ink = ink_on(cells.to_rgba(values[row, column]))
             corner = column - 0.42, row - 0.42
             ax.add_patch(Rectangle(corner, 0.84, 0.84, fc="none", ec=ink, lw=1.4))
     ax.set_xticks(range(values.shape[1]), [f"{size:g}" for size in table])
@@ -813,8 +814,8 @@ def _best(values: pd.Series, best: str):
     return values.idxmin() if best == "lowest" else values.idxmax()
 
 
-def _ink_on(colour: tuple[float, ...]) -> str:
-    """Whichever of PALE and DEEP has the higher contrast (WCAG) on an sRGB colour."""
+def ink_on(colour: tuple[float, ...]) -> str:
+    """Return whichever of PALE and DEEP has the higher contrast (WCAG) on an sRGB colour."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     return DEEP if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.18 else PALE
 

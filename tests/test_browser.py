@@ -311,17 +311,25 @@ TEXTS = f"""(() => {{ {COLOURS}
 MARKS = f"""(() => {{ {COLOURS}
   const found = [];
   for (const svg of document.querySelectorAll(".canvas svg, .thumbnail svg")) {{
-    const behind = background(svg), size = svg.getBoundingClientRect();
+    const page = background(svg), size = svg.getBoundingClientRect(), painted = [];
+    const covers = (shape, x, y) => shape.isPointInFill &&  // a point of the screen
+      shape.isPointInFill(new DOMPoint(x, y).matrixTransform(shape.getScreenCTM().inverse()));
     for (const e of svg.querySelectorAll("text, use, path, rect, circle, line, polygon")) {{
       if (e.closest("defs, clipPath") || (e.tagName == "text" && !e.textContent.trim())) continue;
       const style = getComputedStyle(e), box = e.getBoundingClientRect(), all = opacity(e);
-      for (const kind of e.tagName == "text" ? ["fill"] : ["fill", "stroke"]) {{
+      const ats = [[.5, .5], [.2, .5], [.8, .5], [.5, .2], [.5, .8]].map(([i, j]) =>
+        [box.x + i * box.width, box.y + j * box.height]);
+      const below = painted.findLast(shape => ats.some(at => covers(shape, ...at)));  // a map
+      const behind = below ? pixel(getComputedStyle(below).fill).slice(0, 3) : page;
+      const line = e.closest('[id*="QuadContourSet"]');  // drawn over many colours of a map
+      for (const kind of e.tagName == "text" || line ? ["fill"] : ["fill", "stroke"]) {{
         if (style[kind] == "none") continue;
         const colour = pixel(style[kind]), alpha = all * colour[3] * style[kind + "Opacity"];
         const share = kind == "fill" ? box.width * box.height / (size.width * size.height) : 0;
         found.push({{tag: e.tagName, kind, alpha, share, contrast: contrast(colour, behind, alpha),
           luminance: luminance(colour), drawn: svg.getAttribute("aria-label").slice(0, 40),
           what: e.tagName == "text" ? e.textContent : style[kind]}});
+        if (kind == "fill" && alpha > .95) painted.push(e);
       }}
     }}
   }}
