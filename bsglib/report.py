@@ -450,7 +450,8 @@ def _text(html: str) -> str:
 
 
 def _highlighted(source: str) -> str:
-    return highlight(source, get_lexer_by_name("ipython3"), HtmlFormatter())
+    code = highlight(source, get_lexer_by_name("ipython3"), HtmlFormatter())
+    return code.replace("<pre>", '<pre tabindex="0">', 1)  # long lines scroll, also by keyboard
 
 
 def _terminal(text: str) -> str:

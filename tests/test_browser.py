@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
@@ -108,9 +109,9 @@ class Tab:
         """Wait until a JavaScript expression is true."""
         self.run(
             f"""(async () => {{
-            const end = performance.now() + 60000;
+            const end = performance.now() + 100000;
             while (!({condition})) {{
-              if (performance.now() > end) throw Error("this did not come true");
+              if (performance.now() > end) throw Error({json.dumps(f"never: {condition}")});
               await new Promise(requestAnimationFrame);
             }} }})()"""
         )
@@ -506,6 +507,33 @@ def test_whatever_is_operated_or_seen_has_a_name(shown):
         ".canvas > *, .thumbnail > *, .plotly-figure, img")].filter(e =>
         !(e.ariaLabel || e.alt || "").trim()).map(e => e.outerHTML.slice(0, 80))"""
     assert shown.run(unlabelled) == []
+
+
+# What axe-core, the rules of Deque Systems, finds wrong for those who use a page otherwise.
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
+VIOLATIONS = """axe.run(document, {resultTypes: ["violations"]}).then(found => found.violations
+  .filter(each => ["serious", "critical"].includes(each.impact))
+  .flatMap(each => each.nodes.map(node => [each.id, node.html.slice(0, 120)])))"""
+
+
+@THEMES
+def test_axe_finds_nothing_serious(shown, theme):
+    shown.look(theme)
+    shown.run(f"void (window.axe || (() => {{ {AXE} }})())")
+    shown.run("document.querySelectorAll('details').forEach(e => e.open = true)")
+    found = shown.run(VIOLATIONS)
+    shown.run("document.querySelectorAll('details').forEach(e => e.open = false)")
+    assert found == []
+
+
+def test_axe_sees_what_is_wrong(tab, tmp_path):
+    bad = tmp_path / "bad.html"
+    bad.write_text("<p style='color: #ccc; background: #fff'>faint</p><img src='data:,'>")
+    tab.open(bad)
+    tab.run(AXE)
+    assert {"color-contrast", "image-alt", "html-has-lang"} <= {
+        rule for rule, _ in tab.run(VIOLATIONS)
+    }
 
 
 def test_every_link_leads_somewhere(shown, page):
