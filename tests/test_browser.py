@@ -321,9 +321,13 @@ MARKS = f"""(() => {{ {COLOURS}
       const ats = [[.5, .5], [.2, .5], [.8, .5], [.5, .2], [.5, .8]].map(([i, j]) =>
         [box.x + i * box.width, box.y + j * box.height]);
       const below = painted.findLast(shape => ats.some(at => covers(shape, ...at)));  // a map
-      const behind = below ? pixel(getComputedStyle(below).fill).slice(0, 3) : page;
-      const line = e.closest('[id*="QuadContourSet"]');  // drawn over many colours of a map
-      for (const kind of e.tagName == "text" || line ? ["fill"] : ["fill", "stroke"]) {{
+      const ground = below && ["text", "use"].includes(e.tagName);
+      const behind = ground ? pixel(getComputedStyle(below).fill).slice(0, 3) : page;
+      if (e.closest('[id*="QuadContourSet"], [id*="QuadMesh"]')) {{
+        if (style.fill != "none") painted.push(e);
+        continue;  // part of a map: any colour may lie beside any other
+      }}
+      for (const kind of e.tagName == "text" ? ["fill"] : ["fill", "stroke"]) {{
         if (style[kind] == "none") continue;
         const colour = pixel(style[kind]), alpha = all * colour[3] * style[kind + "Opacity"];
         const share = kind == "fill" ? box.width * box.height / (size.width * size.height) : 0;
