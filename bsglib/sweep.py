@@ -1,6 +1,5 @@
 """Many runs and measures, on the cores of this machine or on a cluster."""
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -28,7 +27,7 @@ from bsglib.landscape import (
 )
 from bsglib.params import ParameterError, RunConfig, digest
 from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max, sam_sharpness
-from bsglib.store import Store, StoreError
+from bsglib.store import DamagedError, Store
 from bsglib.train import (
     DTYPES,
     Run,
@@ -87,6 +86,11 @@ class Measure:
         parts += [] if self.start is None else [self.start.canonical()]
         return f"measures/{self.name}-{digest(*parts)}.json"
 
+    @property
+    def partial(self) -> str:
+        """Return where a run keeps what was computed of it before an interruption."""
+        return f"{self.file}.partial"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -130,10 +134,11 @@ def compute(entry: Entry, root: str) -> str:
         with store.lock(run.id):
             store.remove_leftovers(run.id)
             if not run.diverged and stored_measure(run.id, measure, store) is None:
-                content = {"name": measure.name, "examples": measure.examples}
+                content = {"run_id": run.id, "name": measure.name, "examples": measure.examples}
                 values = ROWS.get(measure.name, _measure)(run, measure, store)
                 content |= {"options": measure.options, "values": values}
                 store.write_json(run.id, measure.file, content)
+            store.remove(run.id, measure.partial)  # not before: a kill would lose the points
     return run.id
 
 
@@ -206,23 +211,26 @@ def _agreement(run: Run, measure: Measure, store: Store) -> dict[str, list]:
 
 def _surface(run: Run, measure: Measure, store: Store) -> dict[str, list]:
     model, x, y = _on_training_set(run, measure.examples)
-    options, partial = dict(measure.options), f"{measure.file}.partial"
+    options = dict(measure.options)
     seeds = options.pop("seeds")
     directions = [filter_normalized_direction(model, seed=seed) for seed in seeds]
     done: dict[tuple[int, ...], float] = {}
-    with contextlib.suppress(StoreError):  # damaged: from the beginning
-        done = {tuple(i): v for i, v in (store.read_json(run.id, partial) or {}).get("points", [])}
+    try:
+        stored = store.read_json(run.id, measure.partial) or {"points": []}
+        done = {tuple(index): value for index, value in stored["points"]}
+    except DamagedError as error:
+        log.warning("%s; the surface starts anew", error)
     saved_at = time.monotonic()
 
     def keep(index: tuple[int, ...], value: float) -> None:
         nonlocal saved_at
         done[index] = value
         if time.monotonic() - saved_at > SAVE_EVERY_S:
-            store.write_json(run.id, partial, {"points": [[list(i), v] for i, v in done.items()]})
+            points = [[list(i), v] for i, v in done.items()]
+            store.write_json(run.id, measure.partial, {"run_id": run.id, "points": points})
             saved_at = time.monotonic()
 
     surface = loss_surface(model, x, y, directions=directions, done=done, on_point=keep, **options)
-    store.remove(run.id, partial)
     b = [0.0] if surface.b is None else surface.b.tolist()
     losses = surface.loss.reshape(len(surface.a), -1).tolist()
     return {
@@ -260,7 +268,7 @@ def stored_measure(identity: str, measure: Measure, store: Store) -> dict[str, A
     """Return the values of a stored measure, None if it is not there or damaged."""
     try:
         content = store.read_json(identity, measure.file)
-    except StoreError as error:
+    except DamagedError as error:
         log.warning("%s; it is measured again", error)
         return None
     return None if content is None else content["values"]

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 TRAINING_VERSION = "2"  # raise it when the numbers of the same config change
 CHUNK_SIZE = 128  # examples per forward pass on a CPU: activations stay in its cache
 CHECKPOINT_EVERY_S = 20.0
-PATH = "path.safetensors"
+CHECKPOINT, PATH = "checkpoint.safetensors", "path.safetensors"
 SPLITS = "train", "validation", "test"
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 
@@ -127,13 +127,16 @@ def train(config: RunConfig, *, store: Store | None = None, resume: bool = True)
     identity = run_id(config, dataset.checksum)
     if store is None:
         return _train(config, dataset, identity, None)
-    with store.lock(identity):
-        store.result(identity, set_aside=True)
-        if (run := stored_run(config, dataset.checksum, store)) is not None:
-            return run
-        if not resume:
-            store.remove(identity, "checkpoint.safetensors")
-        return _train(config, dataset, identity, store)
+    if (run := stored_run(config, dataset.checksum, store)) is None:  # reading needs no lock
+        with store.lock(identity):
+            store.result(identity, set_aside=True)
+            run = stored_run(config, dataset.checksum, store)  # of a process that held the lock
+            if run is None:
+                if not resume:
+                    store.remove(identity, CHECKPOINT)
+                return _train(config, dataset, identity, store)
+    store.remove(identity, CHECKPOINT)  # left where a kill came between the result and this
+    return run
 
 
 def stored_run(config: RunConfig, data_checksum: str, store: Store) -> Run | None:
@@ -173,7 +176,7 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
         state = _fresh(config, dataset)
         if store is not None:
             store.remove_leftovers(identity)
-            if not _restored(state, store.folder(identity) / "checkpoint.safetensors"):
+            if not _restored(state, store.folder(identity) / CHECKPOINT):
                 state = _fresh(config, dataset)
         saved_at, stopped = time.monotonic(), _stopped(state, config)
         while not stopped:
@@ -188,7 +191,7 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
                 stopped = "diverged"  # in the very last update, which no later loss shows
                 state.diverged_at = state.diverged_at or state.updates
             if store is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
-                store.write(identity, "checkpoint.safetensors", _checkpoint(state))
+                store.write(identity, CHECKPOINT, _checkpoint(state))
                 saved_at = time.monotonic()
     if state.kept and stopped != "diverged":
         state.model.load_state_dict(state.kept)
@@ -535,7 +538,7 @@ def _finish(config, dataset, identity, store, state: _State, stopped: str) -> Ru
             store.write(identity, PATH, save(path))
             files.append(PATH)
         store.finish(identity, result, files)
-        store.remove(identity, "checkpoint.safetensors")
+        store.remove(identity, CHECKPOINT)
         history = pd.read_csv(io.StringIO(buffer.getvalue()))
     return Run(identity, config, result, history, weights, path)
 
