@@ -176,7 +176,7 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
         state = _fresh(config, dataset)
         if store is not None:
             store.remove_leftovers(identity)
-            if not _restored(state, store.folder(identity) / CHECKPOINT):
+            if not _restored(state, store.folder(identity) / CHECKPOINT, identity):
                 state = _fresh(config, dataset)
         saved_at, stopped = time.monotonic(), _stopped(state, config)
         while not stopped:
@@ -191,7 +191,7 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
                 stopped = "diverged"  # in the very last update, which no later loss shows
                 state.diverged_at = state.diverged_at or state.updates
             if store is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
-                store.write(identity, CHECKPOINT, _checkpoint(state))
+                store.write(identity, CHECKPOINT, _checkpoint(state, identity))
                 saved_at = time.monotonic()
     if state.kept and stopped != "diverged":
         state.model.load_state_dict(state.kept)
@@ -443,7 +443,7 @@ PLAIN = (
 )
 
 
-def _checkpoint(state: _State) -> bytes:
+def _checkpoint(state: _State, identity: str) -> bytes:
     tensors = {f"model.{name}": t for name, t in state.model.state_dict().items()}
     tensors |= {f"rng.{name}": t for name, t in runtime.random_states().items()}
     tensors |= {f"kept.{name}": t for name, t in state.kept.items()}
@@ -456,7 +456,8 @@ def _checkpoint(state: _State) -> bytes:
             kept[f"optimizer.{index}.{name}"] = value
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     plain = json.dumps({name: getattr(state, name) for name in PLAIN} | {"optimizer": scalars})
-    return save(tensors, {"state": plain, "checksum": _checksum(tensors, plain)})
+    checksum = _checksum(tensors, plain)
+    return save(tensors, {"run_id": identity, "state": plain, "checksum": checksum})
 
 
 def _checksum(tensors: dict[str, Tensor], plain: str) -> str:
@@ -466,7 +467,7 @@ def _checksum(tensors: dict[str, Tensor], plain: str) -> str:
     return total.hexdigest()
 
 
-def _restored(state: _State, path: Path) -> bool:
+def _restored(state: _State, path: Path, identity: str) -> bool:
     """Bring a fresh state to where a checkpoint was written; False if there is no sound one."""
     if not path.is_file():
         return False
@@ -476,6 +477,8 @@ def _restored(state: _State, path: Path) -> bool:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["checksum"] != _checksum(tensors, metadata["state"]):
             raise ValueError("its checksum is wrong")
+        if metadata.get("run_id", identity) != identity:
+            raise ValueError(f"it belongs to the run {metadata['run_id']}")
         plain = json.loads(metadata["state"])
         slots: dict[int, dict] = {}
         for name, value in (
