@@ -15,7 +15,7 @@ TEST_SOURCES := $(REPORT_SOURCES) tests benchmarks reports/results reports/index
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help report test notebooks lab bench lint lock clean FORCE announce-report announce-test
+.PHONY: help report test notebooks lab bench soak lint lock clean FORCE announce-report announce-test
 
 help: ## this list (at once)
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -43,6 +43,9 @@ BENCHMARKS := arithmetic throughput sam_step surface keskar sweep report growth
 bench: $(VENV)/installed $(BENCH)/installed ## measure against other people's packages on an idle machine, write docs/performance.md; QUICK=1 for a smoke run of 10 minutes (about 70 minutes)
 	@for each in $(BENCHMARKS); do $(PY) -m benchmarks.$$each $(if $(QUICK),--quick) || exit 1; done
 	@$(if $(QUICK),,$(PY) -m benchmarks.page)
+
+soak: $(VENV)/installed ## kill what trains, measures and sweeps 200 times at random moments, compare what goes on with what was left alone (about 10 minutes)
+	$(PY) -m benchmarks.soak --kills 200
 
 lint: $(VENV)/installed ## ruff: rules and format (seconds)
 	$(PY) -m ruff check

@@ -155,14 +155,18 @@ def compute(
         typer.echo(f"about {megabytes(todo):.0f} MB of disk in {store_of(parameters).root}")
         return
     limit = None if time_limit is None else 60 * time_limit
-    left = sweep(
-        todo,
-        store_of(parameters),
-        workers=parameters.workers,
-        scheduler=parameters.scheduler,
-        time_limit_s=limit,
-        progress=True,
-    )
+    try:
+        left = sweep(
+            todo,
+            store_of(parameters),
+            workers=parameters.workers,
+            scheduler=parameters.scheduler,
+            time_limit_s=limit,
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what was computed is stored, the same command goes on", err=True)
+        raise
     if left:
         typer.echo(f"time limit: {len(left)} runs left, the same command goes on")
     elif _missing(chosen, parameters, None, again=again)[0]:

@@ -1,8 +1,9 @@
 """The run store: folders, bytes and locks; it knows nothing of training.
 
 A folder per run, `result.json` written last. Every file is written to a temporary name, synced
-and renamed, so that a kill at any moment leaves either the old file or the new one. JSON files
-carry a checksum of their content; `result.json` carries those of the other files.
+and renamed, and its folder synced, so that a kill or a power cut at any moment leaves either the
+old file or the new one, and what was reported as written stays. JSON files carry a checksum of
+their content; `result.json` carries those of the other files.
 """
 
 import contextlib
@@ -21,9 +22,15 @@ from bsglib.params import digest
 
 log = logging.getLogger(__name__)
 
+MISSHAPEN = IsADirectoryError, NotADirectoryError  # a folder where a file should be, or vice versa
+
 
 class StoreError(RuntimeError):
-    """The run store cannot be written, or a stored file is damaged."""
+    """The run store cannot be read or written, or a stored file is damaged."""
+
+
+class DamagedError(StoreError):
+    """A stored file is not what was written."""
 
 
 class Store:
@@ -35,10 +42,8 @@ class Store:
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
-        try:
+        with _said(f"run store {self.root} cannot be made"):
             self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"run store {self.root} cannot be made: {error.strerror}") from error
 
     def folder(self, run_id: str) -> Path:
         """Return the folder of a run, which may not exist yet."""
@@ -46,13 +51,16 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, run_id: str) -> Iterator[None]:
-        """Hold a run for this process; others wait, and the kernel frees it if we die."""
-        try:
-            (self.root / ".locks").mkdir(exist_ok=True)
-            held = FileLock(self.root / ".locks" / run_id)
+        """Hold a run for this process; others wait, and the kernel frees it if we die.
+
+        Raises:
+            StoreError: if the store cannot be written.
+        """
+        path = self.root / ".locks" / run_id
+        held = FileLock(path)
+        with _said(f"run store {self.root} cannot be written: {path}"):
+            path.parent.mkdir(exist_ok=True)
             held.acquire()
-        except OSError as error:
-            raise StoreError(f"run store {self.root} cannot be written: {error}") from error
         try:
             yield
         finally:
@@ -73,6 +81,7 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
+            _sync_names(path.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -87,17 +96,22 @@ class Store:
         """Return a stored dictionary, None if there is none.
 
         Raises:
-            StoreError: if the file is damaged.
-        """  # noqa: DOC501 the ValueError becomes a StoreError
+            DamagedError: if the file is damaged, or says that it belongs to another run.
+            StoreError: if it cannot be read.
+        """  # noqa: DOC501 the ValueError becomes a DamagedError
         path = self.folder(run_id) / name
         try:
             content = json.loads(path.read_bytes())
             if content.pop("checksum") != _checksum(content):
                 raise ValueError("its checksum is wrong")
+            if content.get("run_id", run_id) != run_id:
+                raise ValueError(f"it belongs to the run {content['run_id']}")
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise StoreError(f"damaged file {path}: {error}") from error
+        except (*MISSHAPEN, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise DamagedError(f"damaged file {path}: {error}") from error
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}") from error
         return content
 
     def finish(self, run_id: str, result: dict[str, Any], files: list[str]) -> None:
@@ -114,34 +128,67 @@ class Store:
 
         With `set_aside`, which is for the holder of the run's lock, a damaged run is moved away
         with a warning, so that it is computed again.
-        """  # noqa: DOC501 the StoreError is caught
+
+        Raises:
+            StoreError: if a file cannot be read.
+        """  # noqa: DOC501 the DamagedError is caught
         try:
             result = self.read_json(run_id, "result.json")
             for name, expected in (result or {}).get("files", {}).items():
                 path = self.folder(run_id) / name
                 if not path.is_file() or _file_checksum(path) != expected:
-                    raise StoreError(f"damaged file {path}")
+                    raise DamagedError(f"damaged file {path}")
             return result
-        except StoreError as error:
+        except DamagedError as error:
             if set_aside:
                 self.set_aside(run_id, str(error))
             return None
 
     def set_aside(self, run_id: str, reason: str) -> None:
-        """Move a damaged run to the folder `damaged`, with a warning that says why."""
+        """Move a damaged run to the folder `damaged`, with a warning that says why.
+
+        Raises:
+            StoreError: if it cannot be moved.
+        """
         target = self.root / "damaged" / f"{run_id}-{uuid.uuid4().hex[:8]}"
-        target.parent.mkdir(exist_ok=True)
-        os.replace(self.folder(run_id), target)
+        with _said(f"{reason}; {self.folder(run_id)} cannot be set aside"):
+            target.parent.mkdir(exist_ok=True)
+            os.replace(self.folder(run_id), target)
         log.warning("%s; the run is set aside in %s and computed again", reason, target)
 
     def remove(self, run_id: str, name: str) -> None:
-        """Remove a file of a run, if it is there."""
-        (self.folder(run_id) / name).unlink(missing_ok=True)
+        """Remove a file of a run, if it is there.
+
+        Raises:
+            StoreError: if it cannot be removed.
+        """
+        path = self.folder(run_id) / name
+        with _said(f"{path} cannot be removed"):
+            path.unlink(missing_ok=True)
 
     def remove_leftovers(self, run_id: str) -> None:
         """Remove what killed writers left; only for the holder of the run's lock."""
         for part in self.folder(run_id).rglob(".*.part"):
-            part.unlink(missing_ok=True)
+            self.remove(run_id, str(part.relative_to(self.folder(run_id))))
+
+
+@contextlib.contextmanager
+def _said(what: str) -> Iterator[None]:
+    """Turn an error of the operating system into one that says what could not be done, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{what}: {error.strerror or error}") from error
+
+
+def _sync_names(folder: Path) -> None:
+    """Make the names in a folder outlive a power cut, where the system can: not on Windows."""
+    if hasattr(os, "O_DIRECTORY"):
+        number = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def _checksum(content: dict[str, Any]) -> str:
@@ -149,5 +196,5 @@ def _checksum(content: dict[str, Any]) -> str:
 
 
 def _file_checksum(path: Path) -> str:
-    with open(path, "rb") as file:
+    with _said(f"{path} cannot be read"), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,9 @@ import dataclasses
 import json
 import logging
 import math
+import re
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +30,7 @@ from bsglib.landscape import (
 )
 from bsglib.params import ParameterError, RunConfig, digest
 from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max, sam_sharpness
-from bsglib.store import Store, StoreError
+from bsglib.store import DamagedError, Store
 from bsglib.train import (
     DTYPES,
     Run,
@@ -48,6 +50,16 @@ MEASURES = {
 }
 LINE = "interpolate"  # the measure that takes a second run
 SAVE_EVERY_S = 5.0  # the points of a surface computed so far
+DASK = {
+    "distributed.worker.daemon": True,
+    "distributed.admin.log-format": "%(message)s",
+    "distributed.scheduler.allowed-failures": 1,  # of a run among others; then it is tried alone
+    # results are names: spilling them frees nothing, and a paused worker would stay so, because
+    # malloc keeps its memory; one that is about to exceed its share is killed and replaced
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+}
 PRELOAD = "from bsglib import runtime\nruntime.share_memory()\n"  # before a worker's thread starts
 
 
@@ -87,6 +99,11 @@ class Measure:
         parts += [] if self.start is None else [self.start.canonical()]
         return f"measures/{self.name}-{digest(*parts)}.json"
 
+    @property
+    def partial(self) -> str:
+        """Return where a run keeps what was computed of it before an interruption."""
+        return f"{self.file}.partial"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -121,20 +138,41 @@ class SweepError(RuntimeError):
     """Some runs failed; the others are stored."""
 
 
+_alone = threading.Lock()
+
+
 def compute(entry: Entry, root: str) -> str:
-    """Train and measure one entry into the store at `root`; return the run's id."""
+    """Train and measure one entry into the store at `root`, one at a time in a process.
+
+    A Dask worker may have been started with several threads; torch's random state is shared.
+
+    Returns:
+        the run's id.
+    """
+    with _alone:
+        return _compute(entry, root)
+
+
+def _compute(entry: Entry, root: str) -> str:
     runtime.single_thread()
     store = Store(root)
     run = train(entry.config, store=store)
     for measure in entry.measures:
-        with store.lock(run.id):
-            store.remove_leftovers(run.id)
-            if not run.diverged and stored_measure(run.id, measure, store) is None:
-                content = {"name": measure.name, "examples": measure.examples}
-                values = ROWS.get(measure.name, _measure)(run, measure, store)
-                content |= {"options": measure.options, "values": values}
-                store.write_json(run.id, measure.file, content)
+        if not run.diverged and stored_measure(run.id, measure, store) is None:
+            _take(run, measure, store)
+        store.remove(run.id, measure.partial)  # not before: a kill would lose the points
     return run.id
+
+
+def _take(run: Run, measure: Measure, store: Store) -> None:
+    """Measure a run into the store, unless another process has done it meanwhile."""
+    with store.lock(run.id):
+        store.remove_leftovers(run.id)
+        if stored_measure(run.id, measure, store) is None:
+            content = {"run_id": run.id, "name": measure.name, "examples": measure.examples}
+            values = ROWS.get(measure.name, _measure)(run, measure, store)
+            content |= {"options": measure.options, "values": values}
+            store.write_json(run.id, measure.file, content)
 
 
 def _line(run: Run, measure: Measure, store: Store) -> dict[str, list]:
@@ -206,23 +244,26 @@ def _agreement(run: Run, measure: Measure, store: Store) -> dict[str, list]:
 
 def _surface(run: Run, measure: Measure, store: Store) -> dict[str, list]:
     model, x, y = _on_training_set(run, measure.examples)
-    options, partial = dict(measure.options), f"{measure.file}.partial"
+    options = dict(measure.options)
     seeds = options.pop("seeds")
     directions = [filter_normalized_direction(model, seed=seed) for seed in seeds]
     done: dict[tuple[int, ...], float] = {}
-    with contextlib.suppress(StoreError):  # damaged: from the beginning
-        done = {tuple(i): v for i, v in (store.read_json(run.id, partial) or {}).get("points", [])}
+    try:
+        stored = store.read_json(run.id, measure.partial) or {"points": []}
+        done = {tuple(index): value for index, value in stored["points"]}
+    except DamagedError as error:
+        log.warning("%s; the surface starts anew", error)
     saved_at = time.monotonic()
 
     def keep(index: tuple[int, ...], value: float) -> None:
         nonlocal saved_at
         done[index] = value
         if time.monotonic() - saved_at > SAVE_EVERY_S:
-            store.write_json(run.id, partial, {"points": [[list(i), v] for i, v in done.items()]})
+            points = [[list(i), v] for i, v in done.items()]
+            store.write_json(run.id, measure.partial, {"run_id": run.id, "points": points})
             saved_at = time.monotonic()
 
     surface = loss_surface(model, x, y, directions=directions, done=done, on_point=keep, **options)
-    store.remove(run.id, partial)
     b = [0.0] if surface.b is None else surface.b.tolist()
     losses = surface.loss.reshape(len(surface.a), -1).tolist()
     return {
@@ -260,7 +301,7 @@ def stored_measure(identity: str, measure: Measure, store: Store) -> dict[str, A
     """Return the values of a stored measure, None if it is not there or damaged."""
     try:
         content = store.read_json(identity, measure.file)
-    except StoreError as error:
+    except DamagedError as error:
         log.warning("%s; it is measured again", error)
         return None
     return None if content is None else content["values"]
@@ -367,10 +408,10 @@ def _in_process(entries, store, workers, scheduler, deadline):
 
 def _on_dask(entries, store, workers, scheduler, deadline):
     import dask
-    from distributed import Client, LocalCluster, as_completed
+    from distributed import Client, LocalCluster
+    from distributed.scheduler import KilledWorker
 
-    quiet = {"distributed.worker.daemon": True, "distributed.admin.log-format": "%(message)s"}
-    with dask.config.set(quiet):
+    with dask.config.set(DASK):
         cluster = scheduler or LocalCluster(
             n_workers=min(workers or runtime.cores(), len(entries)),
             threads_per_worker=1,
@@ -380,20 +421,54 @@ def _on_dask(entries, store, workers, scheduler, deadline):
             silence_logs="ERROR",
         )
         with Client(cluster) as client:
-            # unique keys: the store, not Dask, knows what is already computed
-            futures = {
-                client.submit(compute, entry, str(store.root), pure=False, priority=-i): entry
-                for i, entry in enumerate(entries)
-            }
-            left = None if deadline == float("inf") else max(1.0, deadline - time.monotonic())
+            suspects = []
             try:
-                for future in as_completed(futures, timeout=left):
-                    yield futures[future], future.exception()
+                for entry, error in _computed(client, entries, store, deadline):
+                    if isinstance(error, KilledWorker):
+                        suspects.append(entry)
+                    else:
+                        yield entry, error
+                for entry in suspects:  # alone: what had waited for the same worker is innocent
+                    for _, error in _computed(client, [entry], store, deadline):
+                        killed = isinstance(error, KilledWorker)
+                        yield entry, _death(client, error) if killed else error
             except TimeoutError:
-                client.cancel(list(futures))
+                return
             finally:
                 if scheduler is None:
                     cluster.close()
+
+
+def _computed(client, entries, store, deadline):
+    """Yield entries as workers finish them, with None or what failed, until the deadline."""
+    from distributed import as_completed
+
+    futures = {  # unique keys: the store, not Dask, knows what is already computed
+        client.submit(compute, entry, str(store.root), pure=False, priority=-i): entry
+        for i, entry in enumerate(entries)
+    }
+    left = None if deadline == float("inf") else max(1.0, deadline - time.monotonic())
+    for future in as_completed(futures, timeout=left):
+        if future.status not in ("finished", "error"):
+            raise SweepError(
+                f"the Dask scheduler {client.scheduler.address} went away; what is finished is "
+                "stored, the same call goes on with the rest"
+            )
+        yield futures[future], future.exception()
+
+
+def _death(client, error) -> SweepError:
+    """Return what is known about a run whose workers died, at last alone with it."""
+    worker, lines = error.last_worker, []
+    with contextlib.suppress(Exception):  # the log is a help; its machine may be gone as well
+        client.wait_for_workers(1, timeout=60)
+        logs = client.get_worker_logs(nanny=True).values()  # newest line first
+        lines = [line for log_of_one in logs for _, line in log_of_one[::-1]]
+    lines = dict.fromkeys(line for line in lines if re.search(rf"\b{worker.pid}\b", line))
+    return SweepError(
+        "every worker that computed it died, also alone with it (signal 9 without another word is "
+        f"mostly a machine out of memory): {'; '.join(lines) or f'no log of {worker.address}'}"
+    )
 
 
 def megabytes(entries: Sequence[Entry]) -> float:

@@ -1,11 +1,12 @@
 """Seconds per epoch: interleaved and repeated, while nothing else of ours runs."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
 from bsglib import runtime
 from bsglib.params import RunConfig, digest
-from bsglib.store import Store, StoreError
+from bsglib.store import DamagedError, Store
 from bsglib.train import DTYPES, build_model, build_optimizer, dataset_of, environment, train_batch
 
 
@@ -64,10 +65,13 @@ def stored_epoch_times(
 
 def stored_timing(identity: str, store: Store, measured: Callable[[], dict] | None) -> dict | None:
     """Return a stored timing, or what `measured` returns, which is stored; None without either."""
+    with contextlib.suppress(DamagedError):  # it is for the holder of the lock; reading needs none
+        if (content := store.read_json(identity, "timing.json")) is not None or measured is None:
+            return content
     with store.lock(identity):
         try:
             content = store.read_json(identity, "timing.json")
-        except StoreError as error:
+        except DamagedError as error:
             store.set_aside(identity, str(error))
             content = None
         if content is None and measured is not None:

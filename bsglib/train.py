@@ -38,7 +38,7 @@ TRAINING_VERSION = "2"  # raise it when the numbers of the same config change
 CHUNK_SIZE = 128  # examples per forward pass on a CPU: activations stay in its cache
 CURVE_EXAMPLES = 1024  # on which batch norm is re-estimated where the test set alone is evaluated
 CHECKPOINT_EVERY_S = 20.0
-PATH = "path.safetensors"
+CHECKPOINT, PATH = "checkpoint.safetensors", "path.safetensors"
 SPLITS = "train", "validation", "test"
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 
@@ -140,13 +140,16 @@ def train(config: RunConfig, *, store: Store | None = None, resume: bool = True)
     identity = run_id(config, dataset.checksum)
     if store is None:
         return _train(config, dataset, identity, None)
-    with store.lock(identity):
-        store.result(identity, set_aside=True)
-        if (run := stored_run(config, dataset.checksum, store)) is not None:
-            return run
-        if not resume:
-            store.remove(identity, "checkpoint.safetensors")
-        return _train(config, dataset, identity, store)
+    if (run := stored_run(config, dataset.checksum, store)) is None:  # reading needs no lock
+        with store.lock(identity):
+            store.result(identity, set_aside=True)
+            run = stored_run(config, dataset.checksum, store)  # of a process that held the lock
+            if run is None:
+                if not resume:
+                    store.remove(identity, CHECKPOINT)
+                return _train(config, dataset, identity, store)
+    store.remove(identity, CHECKPOINT)  # left where a kill came between the result and this
+    return run
 
 
 def stored_run(config: RunConfig, data_checksum: str, store: Store) -> Run | None:
@@ -186,7 +189,7 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
         state = _fresh(config, dataset)
         if store is not None:
             store.remove_leftovers(identity)
-            if not _restored(state, store.folder(identity) / "checkpoint.safetensors"):
+            if not _restored(state, store.folder(identity) / CHECKPOINT, identity):
                 state = _fresh(config, dataset)
         saved_at, stopped = time.monotonic(), _stopped(state, config)
         while not stopped:
@@ -200,7 +203,7 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
                 stopped = "diverged"  # in the very last update, which no later loss shows
                 state.diverged_at = state.diverged_at or state.updates
             if store is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
-                store.write(identity, "checkpoint.safetensors", _checkpoint(state))
+                store.write(identity, CHECKPOINT, _checkpoint(state, identity))
                 saved_at = time.monotonic()
     if state.kept and stopped != "diverged":
         state.model.load_state_dict(state.kept)
@@ -484,7 +487,7 @@ PLAIN = (
 )
 
 
-def _checkpoint(state: _State) -> bytes:
+def _checkpoint(state: _State, identity: str) -> bytes:
     tensors = {f"model.{name}": t for name, t in state.model.state_dict().items()}
     tensors |= {f"rng.{name}": t for name, t in runtime.random_states().items()}
     tensors |= {f"kept.{name}": t for name, t in state.kept.items()}
@@ -497,7 +500,8 @@ def _checkpoint(state: _State) -> bytes:
             kept[f"optimizer.{index}.{name}"] = value
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     plain = json.dumps({name: getattr(state, name) for name in PLAIN} | {"optimizer": scalars})
-    return save(tensors, {"state": plain, "checksum": _checksum(tensors, plain)})
+    checksum = _checksum(tensors, plain)
+    return save(tensors, {"run_id": identity, "state": plain, "checksum": checksum})
 
 
 def _checksum(tensors: dict[str, Tensor], plain: str) -> str:
@@ -507,7 +511,7 @@ def _checksum(tensors: dict[str, Tensor], plain: str) -> str:
     return total.hexdigest()
 
 
-def _restored(state: _State, path: Path) -> bool:
+def _restored(state: _State, path: Path, identity: str) -> bool:
     """Bring a fresh state to where a checkpoint was written; False if there is no sound one."""
     if not path.is_file():
         return False
@@ -517,6 +521,8 @@ def _restored(state: _State, path: Path) -> bool:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["checksum"] != _checksum(tensors, metadata["state"]):
             raise ValueError("its checksum is wrong")
+        if metadata.get("run_id", identity) != identity:
+            raise ValueError(f"it belongs to the run {metadata['run_id']}")
         plain = json.loads(metadata["state"])
         slots: dict[int, dict] = {}
         for name, value in (
@@ -579,7 +585,7 @@ def _finish(config, dataset, identity, store, state: _State, stopped: str) -> Ru
             store.write(identity, PATH, save(path))
             files.append(PATH)
         store.finish(identity, result, files)
-        store.remove(identity, "checkpoint.safetensors")
+        store.remove(identity, CHECKPOINT)
         history = pd.read_csv(io.StringIO(buffer.getvalue()))
     return Run(identity, config, result, history, weights, path)
 
