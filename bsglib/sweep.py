@@ -1,5 +1,6 @@
 """Many runs and measures, on the cores of this machine or on a cluster."""
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -8,6 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -47,6 +49,7 @@ MEASURES = {
     for measure in (keskar_sharpness, lambda_max, hessian_trace, sam_sharpness)
 }
 LINE = "interpolate"  # the measure that takes a second run
+CONNECT_S = 10  # to a scheduler that is running
 SAVE_EVERY_S = 5.0  # the points of a surface computed so far
 PRELOAD = "from bsglib import runtime\nruntime.share_memory()\n"  # before a worker's thread starts
 
@@ -297,7 +300,8 @@ def sweep(
         the entries that were not computed.
 
     Raises:
-        SweepError: after all others have finished, naming the entries that failed and why.
+        SweepError: after all others have finished, naming the entries that failed and why; or at
+            once, where no scheduler answers.
     """
     if not entries:
         return []
@@ -370,6 +374,8 @@ def _on_dask(entries, store, workers, scheduler, deadline):
     from distributed import Client, LocalCluster, as_completed
 
     quiet = {"distributed.worker.daemon": True, "distributed.admin.log-format": "%(message)s"}
+    if scheduler is not None:
+        _require_scheduler(scheduler)
     with dask.config.set(quiet):
         cluster = scheduler or LocalCluster(
             n_workers=min(workers or runtime.cores(), len(entries)),
@@ -394,6 +400,25 @@ def _on_dask(entries, store, workers, scheduler, deadline):
             finally:
                 if scheduler is None:
                     cluster.close()
+
+
+def _require_scheduler(address: str) -> None:
+    """Fail within seconds, not minutes, where no scheduler answers."""
+    from distributed import Security
+    from distributed.comm import connect
+
+    async def answer() -> None:
+        security = Security().get_connection_args("client")
+        (await connect(address, timeout=CONNECT_S, **security)).abort()
+
+    try:
+        with ThreadPoolExecutor(1) as pool:  # a loop may be running in this thread, as in Jupyter
+            pool.submit(asyncio.run, answer()).result()
+    except (OSError, ValueError) as error:
+        raise SweepError(
+            f"scheduler {address!r}: no Dask scheduler answers there ({error}); needed is the "
+            "address that `dask scheduler` prints, such as tcp://127.0.0.1:8786"
+        ) from error
 
 
 def megabytes(entries: Sequence[Entry]) -> float:
