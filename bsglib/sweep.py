@@ -37,6 +37,7 @@ from bsglib.train import (
     build_model,
     build_optimizer,
     dataset_of,
+    log_spaced,
     stored_run,
     train,
     train_batch,
@@ -427,13 +428,17 @@ def megabytes(entries: Sequence[Entry]) -> float:
     total = 0.0
     for entry in _by_run(entries):
         config = entry.config
-        kind = digest(str(config.image_size), config.network, str(config.network_options))
+        copies = 1  # of the weights
+        if config.record_path:
+            copies += 1 + sum(map(log_spaced, range(1, config.epochs + 1)))
+        sized = config.dataset, str(config.image_size), config.dtype
+        kind = digest(*sized, config.network, str(config.network_options))
         if kind not in sizes:
             with torch.random.fork_rng():
                 model = build_model(config, dataset_of(config))
             weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-            sizes[kind] = weights / 1e6 + 0.02
-        total += sizes[kind]
+            sizes[kind] = weights / 1e6
+        total += copies * sizes[kind] + 0.02
     return total
 
 
@@ -443,7 +448,7 @@ def seconds(entries: Sequence[Entry]) -> float:
     total = 0.0
     for entry in _by_run(entries):
         config = entry.config
-        sizes = str(config.image_size), str(config.batch_size)
+        sizes = config.dataset, str(config.image_size), str(config.batch_size)
         kind = digest(config.network, str(config.network_options), *sizes, config.dtype)
         if kind not in rates:
             rates[kind] = _seconds_per_sample(config)

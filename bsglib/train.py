@@ -345,7 +345,7 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
         state.norms.append(torch.stack(norms).cpu())
         if epoch == 0:
             state.path["0"] = state.initial.cpu()
-        if _log_spaced(epoch + 1):
+        if log_spaced(epoch + 1):
             state.path[str(epoch + 1)] = now.cpu()
     state.history.append(row)
 
@@ -386,12 +386,12 @@ def _stopped(state: _State, config: RunConfig) -> str | None:
 
 def _evaluated(epoch: int, config: RunConfig) -> tuple[str, ...]:
     """Return the sets that are evaluated after an epoch."""
-    if config.evaluate == "every" or _log_spaced(epoch):
+    if config.evaluate == "every" or log_spaced(epoch):
         return SPLITS
     return ("validation",) if config.evaluate == "validation" else ()
 
 
-def _log_spaced(epoch: int) -> bool:
+def log_spaced(epoch: int) -> bool:
     """Return whether an epoch is 1, 2, 3, 4, 6, 8, 11, 16, ...: factors of about 1.4."""
     return epoch in {round(2 ** (k / 2)) for k in range(40)}
 
