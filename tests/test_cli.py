@@ -6,70 +6,13 @@ import subprocess
 import sys
 
 import pandas as pd
-import pytest
-import yaml
 from PIL import Image
 
 from bsglib import cli, papers
 from bsglib.papers import surlemont
 
-TINY = {
-    "profile": "tiny",
-    "train_size": 64,
-    "network_options": {"width": 0.1},
-    "batch_sizes": [32, 64],
-    "seeds": [0],
-    "epochs": 2,
-    "rho_sweep": [0.1],
-    "sharpness_examples": 32,
-    "lambda_max_examples": 32,
-    "timing_samples": 64,
-    "timing_repeats": 1,
-    "workers": 0,
-}
 RUNS = 10 * 2 + 1  # ten arms at two batch sizes, and one other radius
 STORED_IN_PART_2 = 9 - 2  # at the reference batch size fixed and scaled rate share a run
-
-
-@pytest.fixture
-def bsg(monkeypatch, capsys):
-    """Return a function that runs `bsg` and returns its status and what it printed."""
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["bsg", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.app()
-        printed = capsys.readouterr()
-        return stop.value.code or 0, printed.out + printed.err
-
-    return run
-
-
-@pytest.fixture
-def tiny_profile(tmp_path, monkeypatch):
-    """A parameter file of a study of a second, and reports of its own."""
-    file = tmp_path / "tiny.yaml"
-    file.write_text(yaml.safe_dump(TINY))
-    monkeypatch.setattr(cli, "REPORTS", tmp_path / "reports")
-    monkeypatch.setattr(papers, "RESULTS", tmp_path / "reports" / "results")
-    monkeypatch.setattr(cli, "README", tmp_path / "README.md")
-    (tmp_path / "README.md").write_text("<!-- verdicts -->\n<!-- /verdicts -->\n")
-    return str(file)
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["compute", "surlemont_sm"], "did you mean 'surlemont_sam'?"),
-        (["compute", "surlemont_sam", "--profile", "lptop"], "did you mean 'laptop'?"),
-        (["compute", "surlemont_sam", "--profile", "no.yaml"], "no.yaml"),
-        (["compute", "surlemont_sam", "--part", "9", "--dry-run"], "parts [1, 2]"),
-        (["data", "fashion_mnits"], "did you mean 'fashion_mnist'?"),
-    ],
-)
-def test_a_wrong_name_ends_with_status_1_and_the_nearest_right_one(bsg, arguments, message):
-    status, printed = bsg(*arguments)
-    assert status == 1 and message in printed
 
 
 def test_a_data_set_that_cannot_be_had_does_not_keep_the_others_away(bsg, tmp_path, monkeypatch):
@@ -91,27 +34,6 @@ def test_images_of_a_folder_are_converted_to_the_size_asked_for(bsg, tmp_path, m
     status, printed = bsg("data", "cats_vs_dogs", "digits", "--image-size", "4")
     assert status == 0 and "cats_vs_dogs: 5 + 1 examples" in printed
     assert (tmp_path / "converted" / "cats_vs_dogs-4.safetensors").is_file()
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("epoch: 3", "unknown parameter 'epoch'; did you mean 'epochs'?"),
-        ("epochs: '3'", "'epochs' = '3' (str)"),
-        ("batch_sizes: [32, 4096]", "'batch_size' = 4096"),
-        ("network: surlemon", "did you mean 'surlemont'?"),
-        ("dataset: digit", "did you mean 'digits'?"),
-        ("epochs: [", "parameter file"),
-    ],
-)
-def test_bad_parameters_are_refused_before_anything_is_computed(bsg, tmp_path, text, message):
-    file = tmp_path / "bad.yaml"
-    file.write_text(text)
-    store = tmp_path / "store"
-    options = ["--profile", str(file), "--workers", "0", "--store", str(store)]
-    status, printed = bsg("compute", "surlemont_sam", *options)
-    assert status == 1 and message in printed
-    assert not list(store.glob("[0-9a-f]*")), "nothing was computed"
 
 
 def test_dry_run_says_how_much_and_computes_nothing(bsg, tiny_profile, tmp_path):
