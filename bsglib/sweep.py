@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from bsglib import runtime
-from bsglib.data import at_hand, checksum
+from bsglib.data import DataError, at_hand, checksum
 from bsglib.gradients import gradient_agreement
 from bsglib.landscape import (
     filter_normalized_direction,
@@ -270,9 +270,17 @@ def stored_measure(identity: str, measure: Measure, store: Store) -> dict[str, A
     return None if content is None else content["values"]
 
 
+def run_of(entry: Entry, store: Store) -> Run | None:
+    """Return an entry's run from the store, None if it is not there, nor if its data are not."""
+    try:
+        return stored_run(entry.config, checksum(entry.config.dataset), store)
+    except DataError:  # told where it is to be computed
+        return None
+
+
 def is_stored(entry: Entry, store: Store) -> bool:
     """Return whether an entry's run and measures are all in the store."""
-    run = stored_run(entry.config, checksum(entry.config.dataset), store)
+    run = run_of(entry, store)
     return run is not None and (
         run.diverged or all(stored_measure(run.id, m, store) is not None for m in entry.measures)
     )

@@ -15,13 +15,11 @@ from pydantic import Field
 
 from bsglib import runtime
 from bsglib.claims import Claim, Verdict, VerdictTable, verdict, verdict_table
-from bsglib.data import checksum
 from bsglib.parallel import stored_parallel_times
 from bsglib.params import ROOT, ParameterError, Parameters, RunConfig, digest, nearest, resolve
 from bsglib.store import Store, StoreError
-from bsglib.sweep import Entry, is_stored, stored_measure, sweep
+from bsglib.sweep import Entry, is_stored, run_of, stored_measure, sweep
 from bsglib.timing import stored_epoch_times
-from bsglib.train import stored_run
 
 RESULTS = ROOT / "reports" / "results"
 
@@ -323,7 +321,7 @@ def store_of(parameters: StudyParameters) -> Store:
 
 def _stored(entry: Entry, store: Store) -> Numbers | None:
     """The numbers of a stored run, None if it or one of its measures is missing."""
-    run = stored_run(entry.config, checksum(entry.config.dataset), store)
+    run = run_of(entry, store)
     if run is None:
         return None
     config = entry.config.model_dump()
