@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from bsglib.data import NAMES, DataError, data_folder, is_folder, load
 from bsglib.models import ModelError
@@ -25,7 +24,7 @@ from bsglib.papers import (
     surlemont,
     write_export,
 )
-from bsglib.params import ROOT, ParameterError, RunConfig, nearest, parse, resolve
+from bsglib.params import ROOT, ParameterError, RunConfig, nearest, parse, read, resolve
 from bsglib.runtime import cores
 from bsglib.store import Store, StoreError
 from bsglib.sweep import Entry, SweepError, megabytes, seconds, sweep
@@ -50,7 +49,7 @@ def app() -> None:
     """Run the command line; errors a user can mend end it with one message and status 1."""
     try:
         commands()
-    except (ParameterError, DataError, ModelError, StoreError, SweepError) as error:
+    except (ParameterError, DataError, ModelError, StoreError, SweepError, OSError) as error:
         typer.echo(f"bsg: {error}", err=True)
         sys.exit(1)
 
@@ -143,6 +142,8 @@ def compute(
     again: Annotated[bool, typer.Option("--again", help="also what is published")] = False,
 ) -> None:
     """Train and measure what a study's profile names and is neither stored nor published."""
+    if time_limit is not None and not time_limit >= 0:
+        raise ParameterError(f"--time-limit {time_limit:g}: allowed are minutes from 0")
     (chosen,) = _studies([study])
     given = {"store": store, "workers": workers, "scheduler": scheduler}
     parameters = _parameters(chosen, profile, **given)
@@ -150,9 +151,9 @@ def compute(
     typer.echo(f"{study}, {profile}: {len(entries)} runs, {len(todo)} to compute")
     if dry_run:
         processes = max(1, cores() if parameters.workers is None else parameters.workers)
-        hours = seconds(todo) / processes / 3600
-        typer.echo(f"about {hours:.2f} h of training on {processes} processes, measures extra")
-        typer.echo(f"about {megabytes(todo):.0f} MB of disk in {store_of(parameters).root}")
+        length = _duration(seconds(todo) / processes)
+        typer.echo(f"about {length} of training on {processes} processes, measures extra")
+        typer.echo(f"about {megabytes(todo):.3g} MB of disk in {store_of(parameters).root}")
         return
     limit = None if time_limit is None else 60 * time_limit
     try:
@@ -225,24 +226,39 @@ def export(studies: Names = None, profile: Profile = "laptop", store: StoreFolde
 def clean(
     store: StoreFolder = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say which, remove none")] = False,
 ) -> None:
-    """Remove finished runs whose config no parameter file names."""
+    """Remove finished runs whose config no parameter file below params/ names."""
     named: set[str] = set()
     for study in STUDIES.values():
-        for file in (ROOT / "params" / study.name).glob("*.yaml"):
-            parameters = _parameters(study, file.stem, store=store)
-            named |= {entry.config.canonical() for entry in study.design(parameters)}
-    runs = store_of(parameters)
+        for file in sorted((ROOT / "params" / study.name).glob("*.y*ml")):
+            for entry in study.design(_parameters(study, str(file))):
+                starts = [measure.start for measure in entry.measures if measure.start]
+                named |= {config.canonical() for config in (entry.config, *starts)}
+    runs = store_of(_parameters(study, "quick", store=store))
     extra = [run for run in runs.finished() if _config(runs, run).canonical() not in named]
-    typer.echo(f"{runs.root}: {len(extra)} runs that no parameter file names")
-    if extra and (yes or typer.confirm("remove them?")):
+    typer.echo(f"{runs.root}: {len(extra)} runs that no parameter file below params/ names")
+    if dry_run:
+        typer.echo("\n".join(extra))
+    elif extra and (yes or typer.confirm("remove them?")):
         for run in extra:
             with runs.lock(run):
                 shutil.rmtree(runs.folder(run))
 
 
 def _config(store: Store, run: str) -> RunConfig:
-    return parse(store.read_json(run, "config.json") or {}, RunConfig)
+    file = store.folder(run) / "config.json"
+    try:
+        return parse(store.read_json(run, file.name) or {}, RunConfig)
+    except ParameterError as error:
+        raise StoreError(f"damaged file {file}, or one of another version: {error}") from error
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def _studies(names: list[str] | None) -> list[Study]:
@@ -261,23 +277,21 @@ def _parameters(study: Study, profile: str, **given) -> StudyParameters:
     elif not file.is_file():
         known = sorted(path.stem for path in folder.glob("*.yaml"))
         raise ParameterError(f"unknown profile {profile!r}{nearest(profile, known)}")
-    values = _yaml(folder / "quick.yaml") | {"profile": file.stem} | _yaml(file)
-    if values["profile"] != file.stem or (file.parent != folder and (folder / file.name).is_file()):
+    values = read(folder / "quick.yaml") | {"profile": file.stem} | read(file)
+    taken = sorted(path.stem for path in folder.glob("*.yaml"))
+    if values["profile"] != file.stem or (file.parent != folder and file.stem in taken):
         raise ParameterError(
             f"parameter file {file}: its profile {values['profile']!r} has to be the file's name, "
-            f"and none of {', '.join(sorted(path.stem for path in folder.glob('*.yaml')))}"
+            f"{file.stem!r}, and none of {', '.join(taken)}"
         )
+    try:
+        parse(values, study.parameters)
+    except ParameterError as error:
+        raise ParameterError(f"parameter file {file}: {error}") from None
     values |= {name: value for name, value in given.items() if value is not None}
     if "store" in given and given["store"] is not None:
         values["store"] = str(resolve(Path.cwd() / given["store"]))
     return parse(values, study.parameters)
-
-
-def _yaml(file: Path) -> dict:
-    try:
-        return yaml.safe_load(file.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ParameterError(f"parameter file {file}: {error}") from error
 
 
 def _missing(

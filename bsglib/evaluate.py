@@ -19,7 +19,13 @@ BATCH_NORM = ("stored", "batch", "reestimate")  # the statistics that batch norm
 
 
 def _cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(outputs, y, reduction="sum")
+    try:
+        return nn.functional.cross_entropy(outputs, y, reduction="sum")
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"labels y {list(y.shape)} of {y.dtype} do not fit outputs {list(outputs.shape)}: "
+            f"{error}"
+        ) from error
 
 
 LOSSES: dict[str, SumLoss] = {"cross_entropy": _cross_entropy}
@@ -36,6 +42,28 @@ def loss_function(loss: str | SumLoss) -> SumLoss:
     if loss not in LOSSES:
         raise ValueError(f"unknown loss {loss!r}{nearest(loss, LOSSES)}")
     return LOSSES[loss]
+
+
+def chunks(x: Tensor, y: Tensor, chunk_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return x [n, ...] and y [n] in parts of `chunk_size`, the last one what is left.
+
+    Raises:
+        ValueError: if there are not as many of both, or none, or chunk_size is not positive.
+    """
+    require_examples("x, y", x, y)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size = {chunk_size}: must be at least 1")
+    return zip(x.split(chunk_size), y.split(chunk_size), strict=True)
+
+
+def require_examples(name: str, x: Tensor, y: Tensor) -> None:
+    """Refuse inputs and labels that are not as many, or none.
+
+    Raises:
+        ValueError: with how many there are of both.
+    """
+    if not len(x) == len(y) > 0:
+        raise ValueError(f"{name}: {len(x)} inputs and {len(y)} labels; needed are as many, > 0")
 
 
 @dataclass(frozen=True)
@@ -65,7 +93,7 @@ def fixed_function(
         ValueError: if batch_norm is none of these, or the model cannot be copied.
     """
     if batch_norm not in BATCH_NORM:
-        raise ValueError(f"batch_norm = {batch_norm!r}: allowed are {', '.join(BATCH_NORM)}")
+        raise ValueError(f"batch_norm = {batch_norm!r}{nearest(batch_norm, BATCH_NORM)}")
     memory_format = _fastest_format(model, x)
     try:
         network = deepcopy(model)
@@ -144,7 +172,7 @@ def metrics(
 ) -> Metrics:
     """Return what `evaluate` returns, of the model in the mode it is in."""
     sum_loss, total, correct = loss_function(loss), 0.0, 0
-    for part, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
+    for part, labels in chunks(x, y, chunk_size):
         outputs = model(as_input(part))
         total += sum_loss(outputs, labels).double()
         correct += (outputs.argmax(1) == labels).sum()
@@ -162,7 +190,7 @@ def mean_loss(
 ) -> float:
     """Return the mean loss over all of x, y of any model, in the mode it is in."""
     sum_loss, total = loss_function(loss), 0.0
-    for part, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
+    for part, labels in chunks(x, y, chunk_size):
         total += sum_loss(model(part), labels).double()
     return float(total) / len(y)
 
@@ -183,7 +211,7 @@ def loss_and_gradient(
     total, gradient = 0.0, torch.zeros(sum(w.numel() for w in weights), dtype=torch.float64)
     gradient = gradient.to(weights[0].device)
     with torch.enable_grad():
-        for part, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
+        for part, labels in chunks(x, y, chunk_size):
             value = sum_loss(model(part), labels)
             gradient += flatten(torch.autograd.grad(value, weights, materialize_grads=True))
             total += value.detach().double()

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from bsglib.evaluate import SumLoss, fixed_function, mean_loss, metrics, require_fixed
+from bsglib.evaluate import (
+    SumLoss,
+    fixed_function,
+    mean_loss,
+    metrics,
+    require_examples,
+    require_fixed,
+)
 from bsglib.params import nearest
 from bsglib.runtime import one_thread, single_thread
 from bsglib.weights import equal_parts, has_batch_norm, reestimate_batch_norm
@@ -128,7 +135,7 @@ def loss_surface(
         raise ValueError(f"extent = {extent}: must be positive and finite")
     if not all(isinstance(p, int | np.integer) and p >= 3 and p % 2 == 1 for p in shape):
         raise ValueError(f"points = {points}: must be odd and at least 3, to have a middle")
-    _require_examples("x, y", x, y)
+    require_examples("x, y", x, y)
     _require_threads(threads)
     centre = tuple(p // 2 for p in shape)
     axes = [e * np.arange(-c, c + 1) / c for e, c in zip(extents, centre, strict=True)]
@@ -251,12 +258,12 @@ def interpolate(
     alphas = [float(alpha) for alpha in alphas]
     if not {0.0, 1.0} <= set(alphas) or not np.isfinite(alphas).all():
         raise ValueError(f"alphas = {alphas}: must be finite, with exactly 0 and 1 among them")
-    if path not in ("linear", "curvilinear"):
-        raise ValueError(f"path = {path!r}: allowed are linear, curvilinear")
+    if path not in (allowed := ("linear", "curvilinear")):
+        raise ValueError(f"path = {path!r}{nearest(path, allowed)}")
     if not sets:
         raise ValueError("sets is empty: needed are inputs and labels by name")
     for name, (x, y) in sets.items():
-        _require_examples(f"set {name!r}", x, y)
+        require_examples(f"set {name!r}", x, y)
     _require_threads(threads)
     reestimate = batch_norm == "reestimate" and has_batch_norm(model)
     if reestimate and "train" not in sets:
@@ -353,6 +360,9 @@ def _like(model: nn.Module, direction: Direction, name: str) -> list[Tensor]:
 def _fitted(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Return a state dict in the dtypes and on the devices of the model's own."""
     state = model.state_dict()
+    if not isinstance(weights, Mapping):
+        kind = type(weights).__name__
+        raise ValueError(f"{name} is of type {kind}: needed is what a network's state_dict() gives")
     if wrong := sorted(state.keys() ^ weights.keys()):
         which = "lacks" if wrong[0] in state else "has an unknown"
         raise ValueError(f"{name} {which} {wrong[0]!r}: needed are the model's state_dict() names")
@@ -375,11 +385,6 @@ def _one_for_each(name: str, value: Any, directions: Sequence[Direction]) -> tup
     if len(values) != len(directions):
         raise ValueError(f"{name} = {value}: needed is one number, or {len(directions)} of them")
     return values
-
-
-def _require_examples(name: str, x: Tensor, y: Tensor) -> None:
-    if not len(x) == len(y) > 0:
-        raise ValueError(f"{name}: {len(x)} inputs and {len(y)} labels; needed are as many, > 0")
 
 
 def _require_finite(name: str, tensor: Tensor) -> None:

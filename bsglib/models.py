@@ -29,7 +29,8 @@ def build(name: str, input_shape: tuple[int, ...], classes: int, **options) -> n
         **options: what the network offers, for instance width and dropout.
 
     Raises:
-        ModelError: if the name or an option is unknown or the input shape does not fit.
+        ModelError: if the name or an option is unknown, the input shape does not fit, or a user's
+            function fails or returns something else.
     """
     make = _find(name)
     known = [p for p in inspect.signature(make).parameters if p not in ("input_shape", "classes")]
@@ -39,19 +40,24 @@ def build(name: str, input_shape: tuple[int, ...], classes: int, **options) -> n
     torch.set_default_dtype(torch.float64)
     try:
         model = make(input_shape, classes, **options)
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"network {name!r} returns {model!r}, needed is a torch.nn.Module")
+        if not any(w.requires_grad for w in model.parameters()):
+            raise ModelError(f"network {name!r} has no weights to train")
         with torch.no_grad():
-            outputs = model.eval()(torch.zeros(1, *input_shape)).shape
-    except (TypeError, ValueError, RuntimeError) as error:
+            outputs = model.eval()(torch.zeros(1, *input_shape))
+    except ModelError:
+        raise
+    except Exception as error:  # a user's function raises whatever it likes
         raise ModelError(
             f"network {name!r} with options {options} does not take inputs of shape "
-            f"{tuple(input_shape)}: {error}. Its options: {', '.join(known) or 'none'}"
+            f"{tuple(input_shape)}: {error!r}. Its options: {', '.join(known) or 'none'}"
         ) from error
     finally:
         torch.set_default_dtype(default)
-    if outputs != (1, classes):
-        raise ModelError(
-            f"network {name!r} gives outputs {tuple(outputs)}, expected (1, {classes})"
-        )
+    found = tuple(outputs.shape) if isinstance(outputs, Tensor) else repr(outputs)
+    if found != (1, classes):
+        raise ModelError(f"network {name!r} gives outputs {found}, expected (1, {classes})")
     return model.train()
 
 
@@ -461,6 +467,17 @@ def _find(name: str) -> Callable[..., nn.Module]:
         known = [*NETWORKS, '"package.module:function"']
         raise ModelError(f"unknown network {name!r}{nearest(name, known)}")
     try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(f"network {name!r} cannot be imported: {error}") from error
+        found = importlib.import_module(module)
+    except Exception as error:  # a user's module raises whatever it likes
+        raise ModelError(
+            f"network {name!r} cannot be imported: {error!r}; its folder has to be installed, or "
+            "in PYTHONPATH"
+        ) from error
+    make = getattr(found, function, None)
+    if not callable(make):
+        functions = [n for n, value in vars(found).items() if callable(value) and n[0] != "_"]
+        raise ModelError(
+            f"network {name!r}: {function!r} is not a function of {module}"
+            f"{nearest(function, functions)}"
+        )
+    return make

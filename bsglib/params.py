@@ -4,10 +4,12 @@ import ast
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 ROOT = Path(__file__).resolve().parent.parent  # relative paths in parameters start here
@@ -146,6 +148,35 @@ def resolve(path: str | Path) -> Path:
     return (ROOT / Path(path).expanduser()).resolve()
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that stands there twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if (key.tag, str(key.value)) in seen:
+                found = f"{key.value!r} stands there twice"
+                raise yaml.constructor.ConstructorError(None, None, found, key.start_mark)
+            seen.add((key.tag, str(key.value)))
+        return super().construct_mapping(node, deep)
+
+
+def read(file: Path) -> dict:
+    """Return the values of a parameter file.
+
+    Raises:
+        ParameterError: naming the file, if it cannot be read or does not hold names and values.
+    """
+    try:
+        values = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParameterError(f"parameter file {file}: {error}") from error
+    if not isinstance(values, dict):
+        found = "is empty" if values is None else f"holds {values!r} ({type(values).__name__})"
+        raise ParameterError(f"parameter file {file} {found}; needed are lines 'name: value'")
+    return values
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -198,7 +229,7 @@ def parse(values: Mapping[str, Any], model: type[Model]) -> Model:
         ParameterError: naming the parameter, the value, and what is allowed.
     """
     try:
-        return model(**values)
+        return model.model_validate(dict(values))
     except ValidationError as error:
         raise ParameterError("\n".join(_explain(e, model) for e in error.errors())) from None
 
@@ -206,7 +237,8 @@ def parse(values: Mapping[str, Any], model: type[Model]) -> Model:
 def nearest(name: str, allowed: Any) -> str:
     """Return the end of a message about a wrong name: the nearest right one, and all of them."""
     names = [str(a) for a in allowed]
-    close = difflib.get_close_matches(str(name), names, n=1)
+    begun = [n for n in names if name and n.startswith(str(name))]
+    close = difflib.get_close_matches(str(name), names, n=1) or begun
     listed = ", ".join(names)
     return f"; did you mean {close[0]!r}? Allowed: {listed}" if close else f"; allowed: {listed}"
 
@@ -216,11 +248,13 @@ def _explain(error: Mapping[str, Any], model: type[BaseModel]) -> str:
         return error["msg"].removeprefix("Value error, ")
     name, value = ".".join(map(str, error["loc"])), error["input"]
     allowed = sorted(model.model_fields)
-    if error["type"] == "extra_forbidden":
+    if error["type"] in {"extra_forbidden", "invalid_key"}:
         return f"unknown parameter {name!r}{nearest(name, allowed)}"
     if error["type"] == "missing":
         return f"parameter {name!r} is missing."
     message = f"parameter {name!r} = {value!r} ({type(value).__name__}): {error['msg']}"
+    if error["type"] == "literal_error":  # "'a', 'b' or 'c'"
+        return message + nearest(value, re.findall(r"'([^']*)'", error["ctx"]["expected"]))
     if isinstance(value, str) and error["type"] in {"float_type", "int_type"}:
         message += "; YAML reads 1e-3 as text, write 0.001 or 1.0e-3"
     return message + "."

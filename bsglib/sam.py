@@ -31,6 +31,7 @@ class SAM(torch.optim.Optimizer):
         model: with it, batch norm updates its running statistics in the first pass only.
 
     Raises:
+        TypeError: if base_optimizer is none.
         ValueError: if rho or p is out of range.
     """
 
@@ -43,7 +44,12 @@ class SAM(torch.optim.Optimizer):
         adaptive: bool = False,
         model: nn.Module | None = None,
     ):
-        if rho < 0:
+        if not isinstance(base_optimizer, torch.optim.Optimizer):
+            raise TypeError(
+                f"base_optimizer = {base_optimizer!r}: needed is an optimizer, for instance "
+                "torch.optim.SGD(model.parameters(), lr=0.1)"
+            )
+        if not rho >= 0:
             raise ValueError(f"rho = {rho}: allowed are values from 0")
         if not p > 1 or (adaptive and p != 2):
             raise ValueError(f"p = {p}: allowed are values above 1, and only 2 with adaptive")
@@ -61,13 +67,23 @@ class SAM(torch.optim.Optimizer):
 
         Returns:
             the loss of the first pass, averaged over the closures.
+
+        Raises:
+            TypeError: if there is no closure, or it returns no loss.
         """
+        if not closure:
+            raise TypeError(
+                f"closure = {closure!r}: needed is a function that clears the gradients, computes "
+                "the loss, calls backward and returns the loss; it is called twice"
+            )
         parts = [closure] if callable(closure) else list(closure)
         weights = [w for group in self.param_groups for w in group["params"]]
         losses, gradients = [], []
         with torch.enable_grad():
             for part in parts:
-                losses.append(part().detach())
+                if not isinstance(loss := part(), Tensor):
+                    raise TypeError(f"closure returned {loss!r}: needed is the loss, a tensor")
+                losses.append(loss.detach())
                 if self.rho > 0:
                     self._second_pass(part, weights)
                 if len(parts) > 1:

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from bsglib.evaluate import (
     SumLoss,
+    chunks,
     fixed_function,
     loss_and_gradient,
     loss_function,
     mean_loss,
     require_fixed,
 )
+from bsglib.params import nearest
 from bsglib.weights import equal_parts, flatten, install, reestimate_batch_norm
 
 
@@ -85,6 +87,8 @@ def keskar_sharpness(
     """
     if not epsilon > 0:
         raise ValueError(f"epsilon = {epsilon}: must be positive")
+    if max_iter < 1:
+        raise ValueError(f"max_iter = {max_iter}: must be at least 1")
     if objective_scale is not None and not objective_scale > 0:
         raise ValueError(f"objective_scale = {objective_scale}: must be positive, or None")
     if adaptive and subspace is not None:
@@ -327,7 +331,7 @@ def hvp(
     parts = [part.view_as(w) for part, w in zip(parts, weights, strict=True)]
     total = torch.zeros(len(v), dtype=torch.float64, device=weights[0].device)
     with torch.enable_grad():
-        for inputs, labels in zip(x.split(chunk_size), y.split(chunk_size), strict=True):
+        for inputs, labels in chunks(x, y, chunk_size):
             value = sum_loss(model(inputs), labels)
             gradients = torch.autograd.grad(
                 value, weights, create_graph=True, materialize_grads=True
@@ -389,10 +393,8 @@ class _Subspace:
     ROWS, KEPT_BYTES = 2**16, 2**31
 
     def __init__(self, theta: Tensor, dimension: int, distribution: str, seed: int):
-        if distribution not in ("gaussian", "gaussian_unit", "uniform_unit"):
-            raise ValueError(
-                f"distribution = {distribution!r}: not gaussian, gaussian_unit, uniform_unit"
-            )
+        if distribution not in (allowed := ("gaussian", "gaussian_unit", "uniform_unit")):
+            raise ValueError(f"distribution = {distribution!r}{nearest(distribution, allowed)}")
         if not 0 < dimension <= len(theta):
             raise ValueError(f"subspace = {dimension}: allowed are 1 to {len(theta)}, the weights")
         self.theta, self.dimension, self.seed = theta, dimension, seed

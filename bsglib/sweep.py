@@ -1,5 +1,6 @@
 """Many runs and measures, on the cores of this machine or on a cluster."""
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,7 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from bsglib import runtime
-from bsglib.data import at_hand, checksum
+from bsglib.data import DataError, at_hand, checksum
 from bsglib.gradients import gradient_agreement
 from bsglib.landscape import (
     filter_normalized_direction,
@@ -37,6 +39,7 @@ from bsglib.train import (
     build_model,
     build_optimizer,
     dataset_of,
+    log_spaced,
     stored_run,
     train,
     train_batch,
@@ -49,6 +52,7 @@ MEASURES = {
     for measure in (keskar_sharpness, lambda_max, hessian_trace, sam_sharpness)
 }
 LINE = "interpolate"  # the measure that takes a second run
+CONNECT_S = 10  # to a scheduler that is running
 SAVE_EVERY_S = 5.0  # the points of a surface computed so far
 DASK = {
     "distributed.worker.daemon": True,
@@ -307,9 +311,17 @@ def stored_measure(identity: str, measure: Measure, store: Store) -> dict[str, A
     return None if content is None else content["values"]
 
 
+def run_of(entry: Entry, store: Store) -> Run | None:
+    """Return an entry's run from the store, None if it is not there, nor if its data are not."""
+    try:
+        return stored_run(entry.config, checksum(entry.config.dataset), store)
+    except DataError:  # told where it is to be computed
+        return None
+
+
 def is_stored(entry: Entry, store: Store) -> bool:
     """Return whether an entry's run and measures are all in the store."""
-    run = stored_run(entry.config, checksum(entry.config.dataset), store)
+    run = run_of(entry, store)
     return run is not None and (
         run.diverged or all(stored_measure(run.id, m, store) is not None for m in entry.measures)
     )
@@ -338,7 +350,8 @@ def sweep(
         the entries that were not computed.
 
     Raises:
-        SweepError: after all others have finished, naming the entries that failed and why.
+        SweepError: after all others have finished, naming the entries that failed and why; or at
+            once, where no scheduler answers.
     """
     if not entries:
         return []
@@ -411,6 +424,8 @@ def _on_dask(entries, store, workers, scheduler, deadline):
     from distributed import Client, LocalCluster
     from distributed.scheduler import KilledWorker
 
+    if scheduler is not None:
+        _require_scheduler(scheduler)
     with dask.config.set(DASK):
         cluster = scheduler or LocalCluster(
             n_workers=min(workers or runtime.cores(), len(entries)),
@@ -471,19 +486,42 @@ def _death(client, error) -> SweepError:
     )
 
 
+def _require_scheduler(address: str) -> None:
+    """Fail within seconds, not minutes, where no scheduler answers."""
+    from distributed import Security
+    from distributed.comm import connect
+
+    async def answer() -> None:
+        security = Security().get_connection_args("client")
+        (await connect(address, timeout=CONNECT_S, **security)).abort()
+
+    try:
+        with ThreadPoolExecutor(1) as pool:  # a loop may be running in this thread, as in Jupyter
+            pool.submit(asyncio.run, answer()).result()
+    except (OSError, ValueError) as error:
+        raise SweepError(
+            f"scheduler {address!r}: no Dask scheduler answers there ({error}); needed is the "
+            "address that `dask scheduler` prints, such as tcp://127.0.0.1:8786"
+        ) from error
+
+
 def megabytes(entries: Sequence[Entry]) -> float:
     """Return about how much disk the runs of entries take: weights, history, measures."""
     sizes: dict[str, float] = {}
     total = 0.0
     for entry in _by_run(entries):
         config = entry.config
-        kind = digest(str(config.image_size), config.network, str(config.network_options))
+        copies = 1  # of the weights
+        if config.record_path:
+            copies += 1 + sum(map(log_spaced, range(1, config.epochs + 1)))
+        sized = config.dataset, str(config.image_size), config.dtype
+        kind = digest(*sized, config.network, str(config.network_options))
         if kind not in sizes:
             with torch.random.fork_rng():
                 model = build_model(config, dataset_of(config))
             weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-            sizes[kind] = weights / 1e6 + 0.02
-        total += sizes[kind]
+            sizes[kind] = weights / 1e6
+        total += copies * sizes[kind] + 0.02
     return total
 
 
@@ -493,7 +531,7 @@ def seconds(entries: Sequence[Entry]) -> float:
     total = 0.0
     for entry in _by_run(entries):
         config = entry.config
-        sizes = str(config.image_size), str(config.batch_size)
+        sizes = config.dataset, str(config.image_size), str(config.batch_size)
         kind = digest(config.network, str(config.network_options), *sizes, config.dtype)
         if kind not in rates:
             rates[kind] = _seconds_per_sample(config)

@@ -383,7 +383,7 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
         state.norms.append(torch.stack(norms).cpu())
         if epoch == 0:
             state.path["0"] = state.initial.cpu()
-        if _log_spaced(epoch + 1):
+        if log_spaced(epoch + 1):
             state.path[str(epoch + 1)] = now.cpu()
     state.history.append(row)
 
@@ -424,7 +424,7 @@ def _stopped(state: _State, config: RunConfig) -> str | None:
 
 def _curve_point(state: _State, config: RunConfig, dataset: Dataset) -> dict[str, float]:
     """Return what is evaluated after an epoch that is not the last one: see `train`."""
-    mode, spaced = config.evaluate, _log_spaced(len(state.history))
+    mode, spaced = config.evaluate, log_spaced(len(state.history))
     if mode == "every" or (spaced and mode in ("log", "validation")):
         return _metrics(state, dataset)
     if mode == "validation":
@@ -438,7 +438,7 @@ def _curve_point(state: _State, config: RunConfig, dataset: Dataset) -> dict[str
     return _evaluated_on(("test",), model, dataset)
 
 
-def _log_spaced(epoch: int) -> bool:
+def log_spaced(epoch: int) -> bool:
     """Return whether an epoch is 1, 2, 3, 4, 6, 8, 11, 16, ...: factors of about 1.4."""
     return epoch in {round(2 ** (k / 2)) for k in range(40)}
 

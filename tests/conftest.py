@@ -5,10 +5,26 @@ import os
 
 import pytest
 import torch
+import yaml
 
-from bsglib import runtime
+from bsglib import cli, papers, runtime
 from bsglib.params import RunConfig
 from bsglib.store import Store
+
+TINY = {  # changes to a quick profile: the SAM study in a second
+    "profile": "tiny",
+    "train_size": 64,
+    "network_options": {"width": 0.1},
+    "batch_sizes": [32, 64],
+    "seeds": [0],
+    "epochs": 2,
+    "rho_sweep": [0.1],
+    "sharpness_examples": 32,
+    "lambda_max_examples": 32,
+    "timing_samples": 64,
+    "timing_repeats": 1,
+    "workers": 0,
+}
 
 
 def pytest_configure(config):
@@ -67,6 +83,32 @@ def reports(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports {a}")
     sample_reports.write(folder)
     return folder
+
+
+@pytest.fixture
+def bsg(monkeypatch, capsys):
+    """Return a function that runs `bsg` and returns its status and what it printed."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["bsg", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.app()
+        printed = capsys.readouterr()
+        return stop.value.code or 0, printed.out + printed.err
+
+    return run
+
+
+@pytest.fixture
+def tiny_profile(tmp_path, monkeypatch):
+    """A parameter file of a study of a second, and reports of its own."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(TINY))
+    monkeypatch.setattr(cli, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(papers, "RESULTS", tmp_path / "reports" / "results")
+    monkeypatch.setattr(cli, "README", tmp_path / "README.md")
+    (tmp_path / "README.md").write_text("<!-- verdicts -->\n<!-- /verdicts -->\n")
+    return str(file)
 
 
 def state_of(model):

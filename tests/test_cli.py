@@ -2,74 +2,30 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from conftest import TINY
 from PIL import Image
 
 from bsglib import cli, papers
 from bsglib.papers import surlemont
+from bsglib.params import ROOT
 
-TINY = {
-    "profile": "tiny",
-    "train_size": 64,
-    "network_options": {"width": 0.1},
-    "batch_sizes": [32, 64],
-    "seeds": [0],
-    "epochs": 2,
-    "rho_sweep": [0.1],
-    "sharpness_examples": 32,
-    "lambda_max_examples": 32,
-    "timing_samples": 64,
-    "timing_repeats": 1,
-    "workers": 0,
-}
 RUNS = 10 * 2 + 1  # ten arms at two batch sizes, and one other radius
 STORED_IN_PART_2 = 9 - 2  # at the reference batch size fixed and scaled rate share a run
 
 
 @pytest.fixture
-def bsg(monkeypatch, capsys):
-    """Return a function that runs `bsg` and returns its status and what it printed."""
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["bsg", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.app()
-        printed = capsys.readouterr()
-        return stop.value.code or 0, printed.out + printed.err
-
-    return run
-
-
-@pytest.fixture
-def tiny_profile(tmp_path, monkeypatch):
-    """A parameter file of a study of a second, and reports of its own."""
-    file = tmp_path / "tiny.yaml"
-    file.write_text(yaml.safe_dump(TINY))
-    monkeypatch.setattr(cli, "REPORTS", tmp_path / "reports")
-    monkeypatch.setattr(papers, "RESULTS", tmp_path / "reports" / "results")
-    monkeypatch.setattr(cli, "README", tmp_path / "README.md")
-    (tmp_path / "README.md").write_text("<!-- verdicts -->\n<!-- /verdicts -->\n")
-    return str(file)
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["compute", "surlemont_sm"], "did you mean 'surlemont_sam'?"),
-        (["compute", "surlemont_sam", "--profile", "lptop"], "did you mean 'laptop'?"),
-        (["compute", "surlemont_sam", "--profile", "no.yaml"], "no.yaml"),
-        (["compute", "surlemont_sam", "--part", "9", "--dry-run"], "parts [1, 2]"),
-        (["data", "fashion_mnits"], "did you mean 'fashion_mnist'?"),
-    ],
-)
-def test_a_wrong_name_ends_with_status_1_and_the_nearest_right_one(bsg, arguments, message):
-    status, printed = bsg(*arguments)
-    assert status == 1 and message in printed
+def params(monkeypatch, tmp_path):
+    """A copy of the parameter files, to be changed."""
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    return Path(shutil.copytree(ROOT / "params", tmp_path / "params"))
 
 
 def test_a_data_set_that_cannot_be_had_does_not_keep_the_others_away(bsg, tmp_path, monkeypatch):
@@ -93,35 +49,50 @@ def test_images_of_a_folder_are_converted_to_the_size_asked_for(bsg, tmp_path, m
     assert (tmp_path / "converted" / "cats_vs_dogs-4.safetensors").is_file()
 
 
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("epoch: 3", "unknown parameter 'epoch'; did you mean 'epochs'?"),
-        ("epochs: '3'", "'epochs' = '3' (str)"),
-        ("batch_sizes: [32, 4096]", "'batch_size' = 4096"),
-        ("network: surlemon", "did you mean 'surlemont'?"),
-        ("dataset: digit", "did you mean 'digits'?"),
-        ("epochs: [", "parameter file"),
-    ],
-)
-def test_bad_parameters_are_refused_before_anything_is_computed(bsg, tmp_path, text, message):
-    file = tmp_path / "bad.yaml"
-    file.write_text(text)
+def test_dry_run_computes_nothing_and_comes_near_to_what_is_then_taken(bsg, tmp_path):
+    longer = TINY | {"train_size": 512, "epochs": 6, "network_options": {"width": 0.25}}
+    (file := tmp_path / "tiny.yaml").write_text(yaml.safe_dump(longer))
     store = tmp_path / "store"
-    options = ["--profile", str(file), "--workers", "0", "--store", str(store)]
-    status, printed = bsg("compute", "surlemont_sam", *options)
-    assert status == 1 and message in printed
-    assert not list(store.glob("[0-9a-f]*")), "nothing was computed"
-
-
-def test_dry_run_says_how_much_and_computes_nothing(bsg, tiny_profile, tmp_path):
-    store = tmp_path / "store"
-    options = ["--profile", tiny_profile, "--dry-run", "--store", str(store)]
-    status, printed = bsg("compute", "surlemont_sam", *options)
-    assert status == 0 and f"{RUNS} runs, {RUNS} to compute" in printed
-    assert re.search(r"about \d+\.\d+ h of training", printed)
-    assert re.search(r"about \d+ MB of disk", printed)
+    options = ["surlemont_sam", "--profile", str(file), "--part", "2", "--store", str(store)]
+    status, printed = bsg("compute", *options, "--dry-run")
+    assert status == 0 and "9 runs, 9 to compute" in printed
     assert not list(store.glob("[0-9a-f]*"))
+    estimated_s, unit = re.search(r"about ([\d.]+) (\w+) of training on 1 proc", printed).groups()
+    estimated_mb = float(re.search(r"about ([\d.]+) MB of disk", printed)[1])
+
+    bsg("compute", *options)
+    results = [json.loads(path.read_text()) for path in store.glob("*/result.json")]
+    assert len(results) == STORED_IN_PART_2
+    taken_s = sum(result["wall_time_s"] for result in results)
+    taken_mb = sum(path.stat().st_size for path in store.rglob("*") if path.is_file()) / 1e6
+    assert taken_s / 5 < float(estimated_s) * {"s": 1, "min": 60}[unit] < 5 * taken_s
+    assert taken_mb / 2 < estimated_mb < 2 * taken_mb
+
+
+def test_status_needs_no_data(bsg, tmp_path, monkeypatch):
+    monkeypatch.setenv("BSG_DATA", str(tmp_path))
+    status, printed = bsg("status", "--store", str(tmp_path / "store"))
+    assert status == 0
+    for name in cli.STUDIES:
+        assert re.search(rf"^{name}, paper, part 1: 0 of \d+ runs$", printed, re.MULTILINE)
+
+
+def test_status_of_a_half_computed_study_counts_what_is_there(bsg, tiny_profile, params, tmp_path):
+    (params / "surlemont_sam" / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    store = tmp_path / "store"
+    bsg("compute", "surlemont_sam", "--profile", "tiny", "--part", "1", "--store", str(store))
+
+    def shown():
+        status, printed = bsg("status", "surlemont_sam", "--store", str(store))
+        assert status == 0
+        return [line.removeprefix("surlemont_sam, ") for line in printed.splitlines()]
+
+    lines = shown()
+    assert {"tiny, part 1: 12 of 12 runs", "tiny, part 2: 0 of 9 runs"} <= set(lines)
+    quick = [line for line in lines if line.startswith("quick")]
+    assert quick == ["quick, part 1: 0 of 36 runs", "quick, part 2: 0 of 28 runs"]
+    next(store.glob("*/measures/lambda_max-*.json")).write_text("damaged")
+    assert "tiny, part 1: 11 of 12 runs" in shown()
 
 
 def test_a_study_from_compute_over_export_to_a_report_that_needs_no_runs(
@@ -140,6 +111,9 @@ def test_a_study_from_compute_over_export_to_a_report_that_needs_no_runs(
     results = tmp_path / "reports" / "results" / "tiny" / "surlemont_sam"
     runs = pd.read_csv(results / "runs.csv")
     assert len(runs) == RUNS and runs["keskar_sharpness"].notna().all()
+    exported = {path: path.read_bytes() for path in results.iterdir()}
+    bsg("export", *study, *store)
+    assert {path: path.read_bytes() for path in results.iterdir()} == exported
     for options, todo in (([], 0), (["--again"], RUNS)):
         empty = [*options, "--dry-run", "--store", str(tmp_path / "empty")]
         status, printed = bsg("compute", *study, *empty)
@@ -172,6 +146,7 @@ def test_a_report_without_runs_says_how_to_compute_them(bsg, tiny_profile):
 def test_a_study_without_runs_is_left_out_of_the_reports_on_all(bsg, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "REPORTS", tmp_path / "reports")
     monkeypatch.setattr(papers, "RESULTS", tmp_path / "nothing")
+    monkeypatch.setenv("BSG_DATA", str(tmp_path / "nothing"))
     monkeypatch.setattr(cli, "README", tmp_path / "README.md")
     (tmp_path / "README.md").write_text("<!-- verdicts -->\n<!-- /verdicts -->\n")
     status, printed = bsg("report", "--profile", "paper", "--store", str(tmp_path / "store"))
@@ -200,14 +175,28 @@ def test_computing_needs_neither_jupyter_nor_dask(tiny_profile, tmp_path):
     assert len(list((tmp_path / "store").glob("*/result.json"))) == STORED_IN_PART_2
 
 
-def test_clean_removes_only_what_no_parameter_file_names(bsg, tiny_profile, tmp_path):
+def test_clean_removes_only_what_no_parameter_file_names(bsg, tiny_profile, params, tmp_path):
     store = tmp_path / "store"
-    bsg("compute", "surlemont_sam", "--profile", tiny_profile, "--part", "1", "--store", str(store))
-    kept = store / "timing-0000"
-    kept.mkdir()
-    status, printed = bsg("clean", "--yes", "--store", str(store))
-    assert status == 0 and re.search(r"\d+ runs that no parameter file names", printed)
-    assert [p.name for p in store.iterdir() if not p.name.startswith(".")] == [kept.name]
+    bsg("compute", "surlemont_sam", "--profile", tiny_profile, "--part", "2", "--store", str(store))
+    (store / "timing-0000").mkdir()
+
+    def clean(*options):
+        status, printed = bsg("clean", *options, "--store", str(store))
+        return status, printed, {p.name for p in store.iterdir() if not p.name.startswith(".")}
+
+    _, _, stored = clean("--dry-run")
+    assert len(stored) == STORED_IN_PART_2 + 1
+    (file := params / "surlemont_sam" / "tiny.yml").write_text(yaml.safe_dump(TINY))
+    status, printed, left = clean("--yes")
+    assert status == 0 and " 0 runs that no parameter file" in printed and left == stored
+    file.write_text("epochs: [")
+    status, printed, left = clean("--yes")
+    assert status == 1 and str(file) in printed and left == stored, "it may have named them"
+    file.unlink()
+    status, printed, left = clean("--dry-run")
+    assert status == 0 and f" {STORED_IN_PART_2} runs that no parameter file" in printed
+    assert set(printed.split()) > stored - {"timing-0000"} and left == stored
+    assert clean("--yes")[2] == {"timing-0000"}
 
 
 def test_stored_json_is_readable_by_anyone(bsg, tiny_profile, tmp_path):

@@ -627,11 +627,6 @@ def test_the_folder_is_that_of_the_environment(tmp_path, monkeypatch):
 # What bad input gets
 
 
-def test_an_unknown_name_is_refused_with_the_nearest():
-    with pytest.raises(DataError, match="'fashion_mnits'.*did you mean 'fashion_mnist'.*digits"):
-        load("fashion_mnits")
-
-
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist", "spoken_digits", "my.npz"])
 def test_data_that_are_no_folder_refuse_image_size(tmp_path, name):
     with pytest.raises(DataError, match=f"image_size = 8: '{name}' is no folder of images"):
@@ -652,17 +647,10 @@ def test_missing_cats_and_dogs_and_where_they_are_to_be_had_are_named(tmp_path):
         assert part in str(caught.value)
 
 
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match=f"missing folder {tmp_path}/none.*folder per class"):
-        load(str(tmp_path / "none"))
+def test_names_of_folders_are_among_those_allowed():
     for name in ("", "cats_vs_dog"):
         with pytest.raises(DataError, match=f"unknown data set '{name}'.*cats_vs_dogs"):
             load(name)
-
-
-def emptied(folder):
-    for path in (folder / "dog").iterdir():
-        path.unlink()
 
 
 def damaged(folder, content):
@@ -673,12 +661,8 @@ def damaged(folder, content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: (f / "dog").rename(f / ".dog"), "my.pictures holds one folder, 'cat'"),
         (lambda f: [(f / c).rename(f / f".{c}") for c in ("cat", "dog")], "holds no folders"),
-        (emptied, r"my.pictures.dog holds no images; allowed are .jpg, .*\.png"),
-        (lambda f: (f / "dog" / "small").mkdir(), "dog holds the folder 'small'"),
         (lambda f: (f / "dog" / "x.png").symlink_to(f / "none"), r"cannot be read.*x\.png"),
-        (lambda f: (f / "cat" / "00.png").write_bytes(b""), r"1 of 30.*cat.00\.png \(.*Pillow"),
         (lambda f: damaged(f, lambda c: c[: len(c) // 2]), r"unreadable images, \d+ of 30.*cat.0"),
         (lambda f: damaged(f, lambda c: b"text"), r"unreadable images, 15 of 30.*cat.00\.png"),
         (
@@ -701,56 +685,9 @@ def test_more_training_examples_than_there_are_is_refused():
     assert len(load("digits", train_size=1294).train) == 1294
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"x": None}, r"holds \['y'\]; needed are x"),
-        ({"y": None}, r"holds \['x'\]; needed are x"),
-        ({"y": np.ones(N, int)}, "all labels are 1"),
-        ({"y": np.arange(N) - 1}, "labels int64, lowest -1"),
-        ({"y": np.arange(N) / 2}, "labels float64"),
-        ({"y": np.zeros((N, 3), int)}, "needed x"),
-        ({"x": np.full((N, 2), np.nan)}, "values of x are NaN"),
-        ({"x": np.r_[np.ones((N - 1, 2)), [[1, np.inf]]]}, "1 values of x are NaN or inf"),
-        ({"x": np.ones((0, 2)), "y": np.zeros(0, int)}, "N > 0"),
-        ({"x": np.ones(N)}, "needed x"),
-        ({"x_test": np.full((2, 2), np.nan), "y_test": np.zeros(2, int)}, "NaN"),
-        ({"x_test": np.ones((2, 2))}, "both or none of x_test and y_test"),
-        ({"x": np.array([[{}]] * N)}, "damaged.*pickle"),
-    ],
-)
-def test_arrays_that_are_not_fit_are_refused_naming_the_file(tmp_path, changes, message):
-    path = save(tmp_path / "bad.npz", **changes)
-    with pytest.raises(DataError, match=message) as caught:
-        load(path)
-    assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"y": np.arange(N // 2) % 3}, id="too few labels: the rest of x is dropped"),
-        pytest.param({"y": np.arange(2 * N) % 3}, id="too many labels"),
-        pytest.param({"y": np.array(3)}, id="a single number"),
-        pytest.param({"x": np.array([["a", "b"]] * N)}, id="text"),
-        pytest.param(
-            {"x_test": np.ones((2, 5)), "y_test": np.zeros(2, int)}, id="test part of another shape"
-        ),
-    ],
-)
-def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path, changes):
-    with pytest.raises(DataError, match=r"bad\.npz"):
-        load(save(tmp_path / "bad.npz", **changes))
-
-
 def test_a_file_that_changed_is_read_again(tmp_path):
     before = load(save(tmp_path / "a.npz")).checksum
     assert load(save(tmp_path / "a.npz", y=np.arange(N) % 2)).checksum != before
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"missing data file .*none\.npz"):
-        load(str(tmp_path / "none.npz"))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"\x80\x04K\x01."])
@@ -764,15 +701,6 @@ def test_a_file_that_is_no_npz_is_refused_by_name(tmp_path, content):
 def test_a_truncated_npz_is_refused_by_name(tmp_path, keep):
     content = (path := tmp_path / "bad.npz", save(path), path.read_bytes())[2]
     path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(DataError, match=r"damaged data file .*bad\.npz"):
-        load(str(path))
-
-
-def test_a_flipped_byte_in_an_npz_is_noticed(tmp_path):
-    path = tmp_path / "bad.npz"
-    content = bytearray((save(path), path.read_bytes())[1])
-    content[len(content) // 4] ^= 1
-    path.write_bytes(content)
     with pytest.raises(DataError, match=r"damaged data file .*bad\.npz"):
         load(str(path))
 

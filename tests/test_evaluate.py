@@ -205,7 +205,7 @@ def test_a_fixed_function_takes_images_channels_last_where_the_network_does():
 
 
 def test_an_unknown_batch_norm_is_refused():
-    with pytest.raises(ValueError, match="'frozen': allowed are stored, batch, reestimate"):
+    with pytest.raises(ValueError, match="'frozen'; allowed: stored, batch, reestimate"):
         fixed_function(nn.Identity(), torch.zeros(1, 1), "frozen").__enter__()
 
 

@@ -18,10 +18,6 @@ def mlp(input_shape, classes, *, hidden: int = 4):
     )
 
 
-def wrong_outputs(input_shape, classes):
-    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), classes + 1))
-
-
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 9, 13)])
 def test_outputs_have_a_column_per_class(shape):
     model = build("surlemont", shape, 7)
@@ -429,10 +425,7 @@ def test_a_users_network_is_found_by_module_and_function():
 @pytest.mark.parametrize(
     ("name", "shape", "options", "message"),
     [
-        ("surlemond", (1, 8, 8), {}, "'surlemond'.*did you mean 'surlemont'.*module:function"),
-        ("surlemont", (64,), {}, r"shape \(64,\)"),
         ("surlemont", (1, 2, 2), {}, r"shape \(1, 2, 2\)"),
-        ("surlemont", (1, 8, 8), {"widht": 1.0}, "widht.*width, dropout"),
         ("surlemont", (1, 8, 8), {"width": "wide"}, "wide"),
         ("surlemont", (1, 8, 8), {"dropout": 1.0}, "dropout p = 1.0"),
         ("f1", (1, 8, 8), {"dropout": 0.5}, "no option 'dropout'.*width, batch_norm, activation"),
@@ -453,9 +446,6 @@ def test_a_users_network_is_found_by_module_and_function():
         ("chang", (1, 8, 8), {"dropout": 0.5}, "no option 'dropout'.*width, blocks"),
         ("chang", (360,), {}, r"shape \(360,\)"),
         (f"{__name__}:mlp", (1, 8, 8), {"hiden": 4}, "hiden.*options: hidden"),
-        ("no_such_module:f", (1, 8, 8), {}, "no_such_module.*cannot be imported"),
-        ("math:no_such_function", (1, 8, 8), {}, "no_such_function"),
-        (f"{__name__}:wrong_outputs", (1, 8, 8), {}, r"\(1, 11\), expected \(1, 10\)"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(name, shape, options, message):

@@ -1,5 +1,6 @@
 """The sources: per study its parameters, its design (which runs and measures) and its claims."""
 
+import contextlib
 import json
 import os
 from collections import Counter
@@ -14,13 +15,11 @@ from pydantic import Field
 
 from bsglib import runtime
 from bsglib.claims import Claim, Verdict, VerdictTable, verdict, verdict_table
-from bsglib.data import checksum
 from bsglib.parallel import stored_parallel_times
 from bsglib.params import ROOT, ParameterError, Parameters, RunConfig, digest, nearest, resolve
-from bsglib.store import Store
-from bsglib.sweep import Entry, is_stored, stored_measure, sweep
+from bsglib.store import Store, StoreError
+from bsglib.sweep import Entry, is_stored, run_of, stored_measure, sweep
 from bsglib.timing import stored_epoch_times
-from bsglib.train import stored_run
 
 RESULTS = ROOT / "reports" / "results"
 
@@ -283,13 +282,27 @@ def export_folder(profile: str, study: str) -> Path:
 
 
 def write_export(results: Results, folder: Path) -> None:
-    """Write the numbers behind a study as CSV, to six digits: no weights, a few hundred KB."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in TABLES:
-        path, table = folder / f"{name}.csv", getattr(results, name)
-        path.unlink(missing_ok=True)
-        if len(table):
-            table.to_csv(path, index=False, float_format="%.6g")
+    """Write the numbers behind a study as CSV, to six digits: no weights, a few hundred KB.
+
+    Raises:
+        StoreError: if the folder cannot be written; what was there before stays.
+    """
+    tables = {name: getattr(results, name) for name in TABLES}
+    parts = {name: folder / f".{name}.csv.part" for name, table in tables.items() if len(table)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, part in parts.items():
+            tables[name].to_csv(part, index=False, float_format="%.6g")
+        for name in TABLES:
+            if name in parts:
+                os.replace(parts[name], folder / f"{name}.csv")
+            else:
+                (folder / f"{name}.csv").unlink(missing_ok=True)
+    except OSError as error:
+        for part in parts.values():
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        raise StoreError(f"{folder} cannot be written: {error}") from error
 
 
 def read_export(folder: Path) -> Export:
@@ -308,7 +321,7 @@ def store_of(parameters: StudyParameters) -> Store:
 
 def _stored(entry: Entry, store: Store) -> Numbers | None:
     """The numbers of a stored run, None if it or one of its measures is missing."""
-    run = stored_run(entry.config, checksum(entry.config.dataset), store)
+    run = run_of(entry, store)
     if run is None:
         return None
     config = entry.config.model_dump()

@@ -1,0 +1,563 @@
+"""Tests of bsglib on bad input, whatever part it meets: one table of what gets which answer.
+
+Through the command line: one message, exit status 1, no traceback, no file made or changed.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torchvision
+from conftest import TINY, assert_same_state, state_of
+from PIL import Image
+from torch import nn
+
+from bsglib import cli, data, plots
+from bsglib.evaluate import evaluate
+from bsglib.landscape import filter_normalized_direction, interpolate, loss_surface
+from bsglib.papers import surlemont
+from bsglib.params import RunConfig, parse
+from bsglib.sam import SAM
+from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max
+from bsglib.store import Store, StoreError
+from bsglib.sweep import SweepError
+
+REFUSALS = ValueError, TypeError, KeyError, OSError, StoreError, SweepError
+N = 60
+
+
+# What is given: functions of a place that return arguments of `bsg`, or a call to be made
+
+
+def command(*arguments):
+    return lambda place: [part.format(**vars(place)) for part in arguments]
+
+
+def profile(content: str | bytes, *options, study="surlemont_sam"):
+    """A parameter file."""
+
+    def given(place):
+        file, text = place.folder / "mine.yaml", content
+        file.write_bytes(text.encode() if isinstance(text, str) else text)
+        return ["compute", study, "--profile", str(file), "--workers", "0", *options]
+
+    return given
+
+
+def tiny(*options, **changes):
+    lines = [f"{key}: {value!r}" for key, value in (TINY | {"profile": "mine"} | changes).items()]
+    return profile("\n".join(lines), *options)
+
+
+def arrays(change=None, **changes):
+    """Arrays of a user's, x [N, 1, 8, 8] and y of three classes; `change` damages the file."""
+
+    def given(place):
+        file = place.folder / "mine.npz"
+        values = {"x": np.ones((N, 1, 8, 8), np.float32), "y": np.arange(N) % 3} | changes
+        np.savez(file, **{name: value for name, value in values.items() if value is not None})
+        if change:
+            file.write_bytes(change(file.read_bytes()))
+        return profile(f"dataset: {file}")(place)
+
+    return given
+
+
+def pictures(change):
+    """A folder of images of two classes, changed."""
+
+    def given(place):
+        folder = place.folder / "pictures"
+        for name in ("cat", "dog"):
+            (folder / name).mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (8, 8), (i, i, i)).save(folder / name / f"{i}.png")
+        change(folder)
+        return profile(f"dataset: {folder}")(place)
+
+    return given
+
+
+def network(name: str, **options):
+    return profile(f"network: '{name}'\ndropout: null\nnetwork_options: {options}")
+
+
+def own_module(content: str):
+    """A network in a file of a user's."""
+
+    def given(place):
+        (place.folder / "own_networks.py").write_text(content)
+        place.patch.syspath_prepend(place.folder)
+        return network("own_networks:make")(place)
+
+    return given
+
+
+def fashion_mnist(content: bytes | None):
+    """Fashion-MNIST on a machine that is offline, in files that hold `content`."""
+
+    def given(place):
+        def refuse(*args, **kwargs):
+            raise ConnectionError("name resolution failed")
+
+        place.patch.setattr(torchvision.datasets, "FashionMNIST", refuse)
+        published = data.PUBLISHED["fashion_mnist"]
+        for name in published.md5 if content is not None else ():
+            file = place.folder / "data" / published.folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        return ["data", "fashion_mnist"]
+
+    return given
+
+
+def full_disk(given):
+    """The same where nothing more can be written."""
+
+    def on_a_full_disk(place):
+        def refuse(file):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        arguments = given(place)
+        place.patch.setattr(os, "fsync", refuse)
+        return arguments
+
+    return on_a_full_disk
+
+
+def called(function, *changed, **options):
+    """A call on a small classifier and its data; `changed` are names of what is left as given."""
+
+    def given(place):
+        return lambda: function(*changed, **options)
+
+    return given
+
+
+def measured(measure, *, x=None, y=None, **options):
+    """A measure of a small classifier, on 8 examples of 3 classes."""
+
+    def given(place):
+        inputs = torch.linspace(-1, 1, 16).reshape(8, 2) if x is None else x
+        labels = torch.arange(8) % 3 if y is None else y
+
+        def call():
+            before = state_of(MODEL)
+            try:
+                measure(MODEL, inputs, labels, **options)
+            finally:
+                assert_same_state(MODEL, before)
+
+        return call
+
+    return given
+
+
+MODEL = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
+
+
+def surface(model, x, y, **options):
+    directions = [filter_normalized_direction(model, seed=0)]
+    return loss_surface(model, x, y, **{"directions": directions, "points": 3} | options)
+
+
+def line(model, x, y, *, end=None, **options):
+    start = model.state_dict()
+    sets = {"train": (x, y)}
+    end = start if end is None else end
+    return interpolate(model, start, end, sets, **{"alphas": [0, 1]} | options)
+
+
+def sam_step(closure):
+    return lambda place: lambda: SAM(torch.optim.SGD(MODEL.parameters(), lr=0.1)).step(closure)
+
+
+def sam(**options):
+    def given(place):
+        base = options.pop("base", torch.optim.SGD(MODEL.parameters(), lr=0.1))
+        return lambda: SAM(base, **options)
+
+    return given
+
+
+def run_with(config: bytes | dict):
+    """A finished run whose config cannot be read, and the wish to clean up."""
+
+    def given(place):
+        if isinstance(config, dict):
+            Store(place.store).write_json("0123", "config.json", config)
+        else:
+            Store(place.store).write("0123", "config.json", config)
+        return ["clean", "--yes", "--store", place.store]
+
+    return given
+
+
+def reports_in_a_file(place):
+    (place.folder / "reports").write_text("")
+    place.patch.setattr(cli, "REPORTS", place.folder / "reports")
+    return ["report", "surlemont_sam", "--profile", "laptop"]
+
+
+def export_into_a_file(place):
+    (place.folder / "results").write_text("")
+    place.patch.setattr(cli, "export_folder", lambda *names: place.folder / "results")
+    return ["export", "surlemont_sam"]
+
+
+def figures_in_a_file(place):
+    (place.folder / "figures").write_text("")
+    return lambda: plots.keep_rows(pd.DataFrame(), "x", folder=str(place.folder / "figures"))
+
+
+# Networks of a user's that do not fit
+
+
+def not_a_module(input_shape, classes):
+    return lambda x: torch.zeros(len(x), classes)
+
+
+def nothing_returned(input_shape, classes):
+    nn.Linear(64, classes)
+
+
+def three_outputs(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+
+def without_weights(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(classes))
+
+
+def failing(input_shape, classes):
+    return {"conv": nn.Linear}["dense"]
+
+
+def without_options(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+
+
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+ME = __name__
+TABLE: dict[str, tuple[Callable, tuple[str, ...]]] = {
+    # parameter files
+    "unknown parameter": (
+        profile("epoch: 3"),
+        ("mine.yaml", "unknown parameter 'epoch'", "did you mean 'epochs'?", "Allowed: adam_lr, "),
+    ),
+    "text for a number": (profile("epochs: '3'"), ("'epochs' = '3' (str)", "valid integer")),
+    "1e-3": (profile("sgd_lr: 1e-3"), ("'sgd_lr' = '1e-3' (str)", "write 0.001 or 1.0e-3")),
+    "yes for a number": (profile("epochs: yes"), ("'epochs' = True (bool)", "integer")),
+    "fraction for a whole number": (profile("epochs: 2.5"), ("'epochs' = 2.5 (float)", "integer")),
+    "infinity": (profile("sgd_lr: .inf"), ("'sgd_lr' = inf", "finite")),
+    "number for a list": (profile("batch_sizes: 32"), ("'batch_sizes' = 32 (int)", "list")),
+    "duplicate key": (
+        profile("epochs: 3\nseeds: [0]\nepochs: 4"),
+        ("mine.yaml", "'epochs' stands there twice", "line 3"),
+    ),
+    "tab": (profile("epochs:\n\t3"), ("mine.yaml", "'\\t'", "line 2")),
+    "empty file": (profile(""), ("mine.yaml", "is empty", "name: value")),
+    "only comments": (profile("# epochs: 3"), ("mine.yaml", "is empty")),
+    "list of parameters": (profile("- epochs: 3"), ("mine.yaml", "list", "name: value")),
+    "no colon": (profile("epochs 3"), ("mine.yaml", "'epochs 3'", "name: value")),
+    "half a list": (profile("epochs: ["), ("mine.yaml", "line 1")),
+    "no text": (profile(b"\xff\xfe\x00"), ("mine.yaml", "utf-8")),
+    "number for a name": (profile("1: 2"), ("unknown parameter '1'", "llowed: adam_lr, ")),
+    "Python object": (profile("epochs: !!python/object:os.system {}"), ("mine.yaml", "python/obj")),
+    "another profile's name": (profile("profile: laptop"), ("mine.yaml", "'laptop'", "'mine'")),
+    "batch above the training set": (
+        profile("batch_sizes: [32, 4096]"),
+        ("'batch_size' = 4096", "1024 examples"),
+    ),
+    "batch of none": (profile("batch_sizes: [0, 32]"), ("'batch_sizes.0' = 0", "greater than 0")),
+    "batch size twice": (profile("batch_sizes: [32, 32]"), ("'batch_sizes'", "32 stands there")),
+    "one batch size": (profile("batch_sizes: [32]"), ("'batch_sizes' = [32]", "at least 2")),
+    "no seeds": (profile("seeds: []"), ("'seeds' = []", "at least 1")),
+    "training set too large": (
+        profile("train_size: 2000"),
+        ("train_size = 2000", "digits has 1294"),
+    ),
+    "validation fraction 1": (
+        profile("validation_fraction: 1.0"),
+        ("'validation_fraction' = 1.0", "less than 1"),
+    ),
+    "negative rho": (profile("rho: -0.05"), ("'rho' = -0.05", "greater than 0")),
+    "negative rho of many": (profile("rho_sweep: [.1, -0.05]"), ("'rho_sweep.1' = -0.05",)),
+    "negative epsilon": (profile("epsilon: -0.01"), ("'epsilon' = -0.01", "greater than 0")),
+    "negative learning rate": (profile("sgd_lr: -0.1"), ("'sgd_lr' = -0.1", "greater than 0")),
+    "momentum 1": (profile("momentum: 1"), ("'momentum' = 1", "less than 1")),
+    "dropout 1": (profile("dropout: 1.0"), ("'dropout' = 1.0", "less than 1")),
+    "negative workers": (
+        profile("epochs: 1", "--workers", "-1"),
+        ("'workers' = -1", "greater than or eq"),
+    ),
+    "unknown dtype": (profile("dtype: float46"), ("'dtype' = 'float46'", "did you mean 'float64'")),
+    "even number of points": (
+        profile("surface_points: 4", study="chang_batch_size"),
+        ("'surface_points' = 4", "odd"),
+    ),
+    "size of what is no folder": (
+        profile("image_size: 8", study="chang_batch_size"),
+        ("image_size = 8", "no folder of images"),
+    ),
+    "last batch of one with batch norm": (
+        profile("network: f1\ndropout: null\nnetwork_options: {width: .01}\ntrain_size: 1025"),
+        ("'batch_size' = ", "the last batch of the 1025 training examples has one", "batch norm"),
+    ),
+    # names and options of the command line
+    "unknown study": (command("compute", "surlemont_sm"), ("'surlemont_sm'", "'surlemont_sam'?")),
+    "unknown study to show": (command("status", "keskar"), ("'keskar'", "'keskar_sharp_minima'")),
+    "unknown profile": (
+        command("compute", "surlemont_sam", "--profile", "lptop"),
+        ("unknown profile 'lptop'", "did you mean 'laptop'?", "paper", "quick"),
+    ),
+    "missing parameter file": (
+        command("compute", "surlemont_sam", "--profile", "{folder}/none.yaml"),
+        ("{folder}/none.yaml", "No such file"),
+    ),
+    "unknown part": (
+        command("compute", "surlemont_sam", "--part", "9", "--dry-run"),
+        ("part 9", "parts [1, 2]"),
+    ),
+    "negative time limit": (
+        command("compute", "surlemont_sam", "--time-limit", "-1"),
+        ("--time-limit -1", "minutes from 0"),
+    ),
+    "scheduler of no kind": (
+        command("compute", "surlemont_sam", "--scheduler", "nonsense://here"),
+        ("'nonsense://here'", "tcp://"),
+    ),
+    "scheduler that is not there": (
+        command("compute", "surlemont_sam", "--scheduler", "tcp://127.0.0.1:9"),
+        ("'tcp://127.0.0.1:9'", "no Dask scheduler answers"),
+    ),
+    "unknown data set to fetch": (
+        command("data", "fashion_mnits"),
+        ("'fashion_mnits'", "did you mean 'fashion_mnist'?"),
+    ),
+    # data
+    "unknown data set": (profile("dataset: digit"), ("'digit'", "did you mean 'digits'?", ".npz")),
+    "missing arrays": (profile("dataset: none.npz"), ("missing data file", "/none.npz")),
+    "missing pictures": (profile("dataset: my/none"), ("missing folder", "/my/none", "per class")),
+    "arrays without x": (arrays(x=None), ("mine.npz holds ['y']", "needed are x")),
+    "arrays without y": (arrays(y=None), ("mine.npz holds ['x']", "y [N]")),
+    "too few labels": (arrays(y=np.arange(N - 1) % 3), ("mine.npz", "(60, 1, 8, 8)", "(59,)")),
+    "table of labels": (arrays(y=np.ones((N, 3), int)), ("mine.npz", "y (60, 3)", "y [N]")),
+    "one label": (arrays(y=np.array(3)), ("mine.npz", "y ()", "y [N]")),
+    "numbers without examples": (arrays(x=np.ones(N)), ("mine.npz", "x (60,)", "x [N, ...]")),
+    "no examples": (arrays(x=np.ones((0, 2)), y=np.ones(0, int)), ("mine.npz", "N > 0")),
+    "text for x": (arrays(x=np.full((N, 2), "a")), ("mine.npz: x holds <U1", "numbers")),
+    "objects for x": (arrays(x=np.full((N, 2), None)), ("damaged data file", "mine.npz")),
+    "fractions for labels": (arrays(y=np.arange(N) / 2), ("mine.npz: y holds float64", "integers")),
+    "labels from -1": (arrays(y=np.arange(N) % 3 - 1), ("mine.npz: lowest of y is -1", "from 0")),
+    "labels from 1": (arrays(y=np.arange(N) % 3 + 1), ("mine.npz", "no example of class 0")),
+    "labels with a gap": (arrays(y=np.arange(N) % 3 * 2), ("mine.npz", "no example of class 1")),
+    "one class": (arrays(y=np.zeros(N, int)), ("mine.npz", "all labels are 0", "two classes")),
+    "NaN in x": (arrays(x=np.full((N, 2), np.nan)), ("mine.npz: 120 values of x are NaN",)),
+    "infinity in x": (
+        arrays(x=np.append(np.ones(N - 1), np.inf)[:, None]),
+        ("mine.npz: 1 values of x are NaN or infinite",),
+    ),
+    "NaN in x_test": (
+        arrays(x_test=np.full((2, 1, 8, 8), np.nan, np.float32), y_test=np.arange(2)),
+        ("mine.npz: 128 values of x_test are NaN",),
+    ),
+    "test part without labels": (arrays(x_test=np.ones((2, 1, 8, 8))), ("x_test and y_test",)),
+    "test part of other shape": (
+        arrays(x_test=np.ones((2, 1, 4, 4), np.float32), y_test=np.arange(2)),
+        ("mine.npz: x_test (2, 1, 4, 4)", "does not fit x"),
+    ),
+    "test part of other classes": (
+        arrays(x_test=np.ones((2, 1, 8, 8), np.float32), y_test=np.array([0, 7])),
+        ("mine.npz: labels go to 7", "no example of class 3"),
+    ),
+    "no arrays": (arrays(lambda content: b"x,y\n1,2\n"), ("damaged data file", "mine.npz")),
+    "half of the arrays": (arrays(half), ("damaged data file", "mine.npz")),
+    "arrays with a flipped bit": (arrays(flipped), ("damaged data file", "mine.npz")),
+    "pictures of one class": (
+        pictures(lambda folder: (folder / "dog").rename(folder / ".dog")),
+        ("pictures holds one folder, 'cat'", "two or more classes"),
+    ),
+    "class without pictures": (
+        pictures(lambda folder: [file.unlink() for file in (folder / "dog").iterdir()]),
+        ("pictures/dog holds no images", ".png"),
+    ),
+    "broken picture": (
+        pictures(lambda folder: (folder / "cat" / "0.png").write_bytes(b"\x89PNG")),
+        ("1 of 8", "pictures/cat/0.png", "repair or delete"),
+    ),
+    "folder in a class": (
+        pictures(lambda folder: (folder / "cat" / "more").mkdir()),
+        ("pictures/cat holds the folder 'more'",),
+    ),
+    "pictures of two sizes": (
+        pictures(lambda folder: Image.new("RGB", (9, 8)).save(folder / "dog" / "9.png")),
+        ("pictures/dog/9.png", "9 x 8", "image_size"),
+    ),
+    "missing file of a known data set": (
+        fashion_mnist(None),
+        ("FashionMNIST/raw/train-images-idx3-ubyte", "bsg data fashion_mnist", "BSG_DATA"),
+    ),
+    "damaged file of a known data set": (
+        fashion_mnist(b"not these"),
+        ("damaged file", "FashionMNIST/raw/train-images-idx3-ubyte", "md5", "delete it and retry"),
+    ),
+    # networks
+    "unknown network": (profile("network: surlemon"), ("'surlemon'", "did you mean 'surlemont'?")),
+    "unknown option": (network("surlemont", widht=1), ("'widht'", "did you mean 'width'?")),
+    "option out of range": (network("surlemont", width=-1), ("'surlemont'", "width = -1")),
+    "input shape that does not fit": (
+        arrays(x=np.ones((2000, 64), np.float32), y=np.arange(2000) % 3),
+        ("network 'surlemont'", "inputs of shape (64,)"),
+    ),
+    "module that is not there": (
+        network("no_such_package:make"),
+        ("'no_such_package:make'", "No module named 'no_such_package'", "PYTHONPATH"),
+    ),
+    "module that is broken": (own_module("1 / 0"), ("own_networks:make", "division by zero")),
+    "function that is not there": (
+        own_module("def maek(input_shape, classes): ..."),
+        ("'own_networks:make'", "did you mean 'maek'?"),
+    ),
+    "function that is none": (own_module("make = 3"), ("'own_networks:make'", "not a function")),
+    "function that fails": (network(f"{ME}:failing"), (f"{ME}:failing", "KeyError('dense')")),
+    "function without that option": (
+        network(f"{ME}:without_options", width=2),
+        (f"{ME}:without_options", "'width'", "options: none"),
+    ),
+    "no module": (network(f"{ME}:not_a_module"), (f"{ME}:not_a_module", "torch.nn.Module")),
+    "no return": (network(f"{ME}:nothing_returned"), ("returns None", "torch.nn.Module")),
+    "no weights": (network(f"{ME}:without_weights"), (f"{ME}:without_weights", "no weights")),
+    "outputs of another number": (
+        network(f"{ME}:three_outputs"),
+        (f"{ME}:three_outputs", "outputs (1, 3), expected (1, 10)"),
+    ),
+    # store, disk and folders
+    "store that is a file": (
+        command("compute", "surlemont_sam", "--store", "{store}/0123/result.json"),
+        ("run store {store}/0123/result.json cannot be made",),
+    ),
+    "store that cannot be written": (
+        tiny("--store", "/proc/none"),
+        ("run store /proc/none cannot be made",),
+    ),
+    "full disk": (full_disk(tiny(epochs=1)), ("{store}/", "cannot be written", "No space left")),
+    "run whose config is damaged": (
+        run_with(b"{"),
+        ("damaged file {store}/0123/config.json",),
+    ),
+    "run whose config is from elsewhere": (
+        run_with({"dataset": "digits", "colour": "red"}),
+        ("{store}/0123/config.json", "another version", "unknown parameter 'colour'"),
+    ),
+    "reports that cannot be written": (reports_in_a_file, ("{folder}/reports", "Not a directory")),
+    "export that cannot be written": (export_into_a_file, ("{folder}/results", "File exists")),
+    # the library's own functions
+    "unknown optimizer": (
+        called(parse, {"optimizer": "adma"}, RunConfig),
+        ("'optimizer' = 'adma'", "did you mean 'adam'"),
+    ),
+    "unknown claim": (
+        called(surlemont.study.claim, "surlemont-sam-keep-accuracy"),
+        ("'surlemont-sam-keep-accuracy'", "did you mean 'surlemont-sam-keeps-accuracy'?"),
+    ),
+    "epsilon 0": (measured(keskar_sharpness, epsilon=0), ("epsilon = 0", "positive")),
+    "no iterations": (measured(keskar_sharpness, max_iter=0), ("max_iter = 0", "at least 1")),
+    "subspace above the weights": (measured(keskar_sharpness, subspace=99), ("= 99", "1 to 27")),
+    "unknown distribution": (
+        measured(keskar_sharpness, subspace=3, distribution="gausian"),
+        ("'gausian'", "did you mean 'gaussian'?", "uniform_unit"),
+    ),
+    "unknown batch norm": (
+        measured(keskar_sharpness, batch_norm="store"),
+        ("batch_norm = 'store'", "did you mean 'stored'?", "batch, reestimate"),
+    ),
+    "unknown loss": (measured(keskar_sharpness, loss="mse"), ("'mse'", "cross_entropy")),
+    "chunks of none": (measured(keskar_sharpness, chunk_size=0), ("chunk_size = 0", "least 1")),
+    "chunks of none, evaluated": (measured(evaluate, chunk_size=0), ("chunk_size = 0", "least 1")),
+    "labels for other inputs": (
+        measured(keskar_sharpness, y=torch.zeros(7, dtype=torch.int64)),
+        ("8 inputs and 7 labels",),
+    ),
+    "nothing to measure on": (
+        measured(lambda_max, x=torch.ones(0, 2), y=torch.zeros(0, dtype=torch.int64)),
+        ("0 inputs and 0 labels",),
+    ),
+    "labels above the classes": (
+        measured(keskar_sharpness, y=torch.arange(8)),
+        ("labels y", "outputs [8, 3]", "out of bounds"),
+    ),
+    "labels that are fractions": (
+        measured(hessian_trace, y=torch.arange(8) / 2),
+        ("labels y", "torch.float32", "outputs [8, 3]"),
+    ),
+    "even grid": (measured(surface, points=4), ("points = 4", "odd")),
+    "grid without extent": (measured(surface, extent=-1), ("extent = -1", "positive")),
+    "grid in chunks of none": (measured(surface, chunk_size=0), ("chunk_size = 0",)),
+    "no direction": (measured(surface, directions=[]), ("directions", "one or two")),
+    "line without its ends": (measured(line, alphas=[0.5]), ("alphas = [0.5]", "0 and 1")),
+    "unknown path": (measured(line, path="lienar"), ("'lienar'", "did you mean 'linear'?")),
+    "network for its weights": (measured(line, end=MODEL), ("weights_b", "state_dict()")),
+    "line in chunks of none": (measured(line, chunk_size=0), ("chunk_size = 0",)),
+    "negative radius": (sam(rho=-0.1), ("rho = -0.1", "from 0")),
+    "radius that is no number": (sam(rho=float("nan")), ("rho = nan", "from 0")),
+    "norm of order 1": (sam(p=1), ("p = 1", "above 1")),
+    "adaptive of another order": (sam(p=3, adaptive=True), ("p = 3", "only 2 with adaptive")),
+    "class for an optimizer": (sam(base=torch.optim.SGD), ("base_optimizer", "torch.optim.SGD(")),
+    "step without a closure": (sam_step(None), ("closure = None", "called twice")),
+    "step of no closures": (sam_step([]), ("closure = []", "called twice")),
+    "closure without its loss": (sam_step(lambda: None), ("closure returned None", "loss")),
+    "figures that cannot be written": (figures_in_a_file, ("{folder}/figures",)),
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with data, and a store that holds something."""
+    folder, store = tmp_path / "folder", tmp_path / "store"
+    for path in (folder / "data", store / "0123"):
+        path.mkdir(parents=True)
+    (store / "0123" / "result.json").write_text("{}")
+    monkeypatch.setenv("BSG_DATA", str(folder / "data"))
+    monkeypatch.setenv("BSG_STORE", str(store))
+    return SimpleNamespace(root=tmp_path, folder=folder, store=str(store), patch=monkeypatch)
+
+
+def files(place) -> dict[Path, bytes]:
+    """Everything below a place but locks, which stay for the next to take them."""
+    found = (path for path in place.root.rglob("*") if path.is_file())
+    return {p: p.read_bytes() for p in found if p.suffix != ".lock" and ".locks" not in p.parts}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_bad_input_is_answered(name, place, bsg):
+    given, parts = TABLE[name]
+    given = given(place)
+    before, start = files(place), time.monotonic()
+    if callable(given):
+        with pytest.raises(REFUSALS) as caught:
+            given()
+        message = str(caught.value)
+    else:
+        status, message = bsg(*given)
+        assert status == 1, message
+        assert "Traceback" not in message and "bsg: " in message
+    for part in parts:
+        assert part.format(**vars(place)) in message
+    assert files(place) == before, "nothing is written, nothing is lost"
+    assert time.monotonic() - start < 60, "nobody waits for an answer"
