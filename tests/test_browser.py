@@ -318,11 +318,14 @@ MARKS = f"""(() => {{ {COLOURS}
     for (const e of svg.querySelectorAll("text, use, path, rect, circle, line, polygon")) {{
       if (e.closest("defs, clipPath") || (e.tagName == "text" && !e.textContent.trim())) continue;
       const style = getComputedStyle(e), box = e.getBoundingClientRect(), all = opacity(e);
-      const ats = [[.5, .5], [.2, .5], [.8, .5], [.5, .2], [.5, .8]].map(([i, j]) =>
+      const spots = places => places.map(([i, j]) =>
         [box.x + i * box.width, box.y + j * box.height]);
-      const below = painted.findLast(shape => ats.some(at => covers(shape, ...at)));  // a map
-      const ground = below && ["text", "use"].includes(e.tagName);
-      const behind = ground ? pixel(getComputedStyle(below).fill).slice(0, 3) : page;
+      const centre = spots([[.5, .5], [.2, .5], [.8, .5], [.5, .2], [.5, .8]]);
+      const corners = spots([[0, 0], [0, 1], [1, 0], [1, 1]]);
+      const mark = ["text", "use"].includes(e.tagName);
+      const below = painted.findLast(shape => mark
+        ? centre.some(at => covers(shape, ...at)) : corners.every(at => covers(shape, ...at)));
+      const behind = below ? pixel(getComputedStyle(below).fill).slice(0, 3) : page;
       if (e.closest('[id*="QuadContourSet"], [id*="QuadMesh"]')) {{
         if (style.fill != "none") painted.push(e);
         continue;  // part of a map: any colour may lie beside any other
