@@ -13,6 +13,7 @@ class Parameters(StudyParameters):
     """What the notebook and the parameter files set; comments stand in the notebook."""
 
     dataset: str
+    image_size: int | None = Field(gt=0)
     train_size: int | None = Field(gt=0)
     validation_fraction: float = Field(ge=0, lt=1)
     network: str
@@ -91,6 +92,7 @@ def _entry(
         options["dropout"] = p.dropout if arm.dropout else 0.0
     config = RunConfig(
         dataset=p.dataset,
+        image_size=p.image_size,
         train_size=p.train_size,
         validation_fraction=p.validation_fraction,
         network=p.network,
