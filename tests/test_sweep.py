@@ -2,7 +2,10 @@
 
 import dataclasses
 import os
+import resource
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dask import config as dask_config
+from dask.system import CPU_COUNT
+from distributed.system import MEMORY_LIMIT
+from distributed.utils import get_mp_context
 from torch import nn
 
 from bsglib import sweep as module
@@ -38,25 +45,45 @@ class Failing(nn.Flatten):
 
 
 class Killing(nn.Flatten):
-    """A layer whose first training step kills the process, once."""
+    """A layer whose training steps leave a line in a file and kill the process, so many times."""
 
-    def __init__(self, marker):
+    def __init__(self, marker, times):
         super().__init__()
-        self.marker = Path(marker)
+        self.marker, self.times = Path(marker), times
 
     def forward(self, x):
-        if self.training and not self.marker.exists():
-            self.marker.touch()
+        if self.training and deaths(self.marker) < self.times:
+            with self.marker.open("a") as file:
+                file.write("killed\n")
             os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(x)
+
+
+class Hungry(nn.Flatten):
+    """A layer whose training steps take 1.5 GB, for longer than anyone looks."""
+
+    def forward(self, x):
+        if self.training:
+            taken = torch.ones(15 * 10**8, dtype=torch.uint8)
+            time.sleep(60)
+            del taken
+        return super().forward(x)
+
+
+def deaths(marker):
+    return len(marker.read_text().splitlines()) if marker.exists() else 0
 
 
 def failing(input_shape, classes):
     return nn.Sequential(Failing(), nn.Linear(64, classes))
 
 
-def killing(input_shape, classes, *, marker):
-    return nn.Sequential(Killing(marker), nn.Linear(64, classes))
+def killing(input_shape, classes, *, marker, times):
+    return nn.Sequential(Killing(marker, times), nn.Linear(64, classes))
+
+
+def hungry(input_shape, classes):
+    return nn.Sequential(Hungry(), nn.Linear(64, classes))
 
 
 def config(**changes):
@@ -384,14 +411,33 @@ def test_leftovers_of_killed_measures_are_swept(store):
 
 @pytest.fixture(scope="module")
 def dask(tmp_path_factory):
-    """A store after a sweep with good runs, one that fails, and one that kills its worker once."""
+    """A store after a sweep with good runs and four of another kind.
+
+    One kills its worker once, one always, one takes more memory than a worker has, one fails.
+    Workers are forked from a process that has imported what they need: they die seven times.
+    """
     root = tmp_path_factory.mktemp("dask")
-    options = {"marker": str(root / "killed")}
-    killer = Entry(config(network="test_sweep:killing", network_options=options), arm="killer")
+    bad = {
+        arm: Entry(config(network=f"test_sweep:{network}", network_options=options), arm=arm)
+        for arm, network, options in (
+            ("killer", "killing", {"marker": str(root / "once"), "times": 1}),
+            ("doomed", "killing", {"marker": str(root / "always"), "times": 10**6}),
+            ("hungry", "hungry", {}),
+            ("unlucky", "failing", {}),
+        )
+    }
     store = Store(root / "runs")
-    with pytest.raises(SweepError) as caught:
-        sweep([killer, failure(), *entries()], store, workers=2)
-    return SimpleNamespace(store=store, killer=killer, error=str(caught.value), root=root)
+    share = MEMORY_LIMIT / CPU_COUNT  # of a worker
+    options = {
+        "distributed.worker.multiprocessing-method": "forkserver",
+        "distributed.worker.memory.terminate": 1.2e9 / share,
+    }
+    with dask_config.set(options), pytest.raises(SweepError) as caught:
+        get_mp_context().set_forkserver_preload(["distributed", "bsglib.sweep"])
+        sweep([*bad.values(), *entries()], store, workers=2)
+    heading, *lines = str(caught.value).splitlines()
+    said = {line.split(",")[0]: line for line in lines}
+    return SimpleNamespace(store=store, bad=bad, heading=heading, said=said, root=root)
 
 
 def test_two_workers_give_the_numbers_of_this_process(dask, store):
@@ -400,16 +446,49 @@ def test_two_workers_give_the_numbers_of_this_process(dask, store):
         assert numbers(entry, store) == numbers(entry, dask.store)
 
 
-def test_workers_report_a_failing_entry_and_finish_the_others(dask):
-    assert dask.error.startswith("1 of 6 runs failed")
-    assert "unlucky" in dask.error
-    assert "no luck" in dask.error
-    assert not is_stored(failure(), dask.store)
+def test_workers_report_what_fails_and_finish_the_others(dask):
+    assert dask.heading == "3 of 8 runs failed:"
+    assert set(dask.said) == {"doomed", "hungry", "unlucky"}
+    assert "no luck" in dask.said["unlucky"]
+    assert [is_stored(entry, dask.store) for entry in dask.bad.values()] == [True] + 3 * [False]
 
 
 def test_a_killed_worker_is_replaced_and_its_run_computed(dask):
-    assert (dask.root / "killed").exists()
-    assert is_stored(dask.killer, dask.store)
+    assert deaths(dask.root / "once") == 1
+    assert is_stored(dask.bad["killer"], dask.store)
+
+
+def test_a_run_that_always_kills_its_worker_is_tried_again_and_reported_with_its_log(dask):
+    assert 2 <= deaths(dask.root / "always") <= 4  # alone twice; waiting for a worker also counts
+    assert "killed by signal 9" in dask.said["doomed"]
+
+
+def test_a_run_without_enough_memory_is_reported_as_that(dask):
+    assert "memory budget" in dask.said["hungry"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+def test_memory_that_is_refused_is_an_error_of_that_run_alone(store):
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    network = {"network": "test_sweep:hungry", "network_options": {}}
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 10**9, before[1]))
+    try:
+        with pytest.raises(SweepError, match="1 of 2 runs failed:\nhungry.*memory"):
+            sweep([Entry(config(**network), arm="hungry"), entries()[0]], store, workers=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert is_stored(entries()[0], store)
+
+
+def test_a_worker_with_several_threads_computes_one_entry_after_the_other(store):
+    options = {"width": 0.0625, "dropout": 0.5}
+    both = [Entry(config(network_options=options, epochs=20, seed=seed)) for seed in (0, 1)]
+    alone = Store(store.root / "alone")
+    sweep(both, alone, workers=0)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(module.compute, both, 2 * [str(store.root)]))
+    assert [numbers(e, store) for e in both] == [numbers(e, alone) for e in both]
 
 
 def test_a_time_limit_on_workers_leaves_a_store_that_goes_on(store):

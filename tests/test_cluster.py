@@ -1,0 +1,142 @@
+"""Tests of bsglib.sweep on a cluster of two nodes, and of `bsg compute` when it is interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+import yaml
+
+from benchmarks.soak import CONFIG, contents
+from bsglib.params import RunConfig
+from bsglib.store import Store
+from bsglib.sweep import Entry, SweepError, sweep
+
+PATIENCE_S = 300
+BSG = sys.executable, "-c", "from bsglib.cli import app; app()", "compute", "surlemont_sam"
+TINY = {
+    "profile": "tiny",
+    "train_size": 64,
+    "network_options": {"width": 0.1},
+    "batch_sizes": [32, 64],
+    "seeds": [0],
+    "epochs": 10,
+    "rho_sweep": [0.1],
+    "sharpness_examples": 32,
+    "lambda_max_examples": 32,
+    "timing_samples": 64,
+    "timing_repeats": 1,
+}
+
+
+def wait_for(what):
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := what()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def results(root):
+    """Return when each finished run of a store was stored."""
+    return {path: path.stat().st_mtime_ns for path in root.glob("*/result.json")}
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    file = tmp_path_factory.mktemp("profile") / "tiny.yaml"
+    file.write_text(yaml.safe_dump(TINY))
+    return str(file)
+
+
+def bsg(profile, root, *arguments, **options):
+    command = [*BSG, "--profile", profile, "--store", str(root), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, **pipes, start_new_session=True, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(profile, tmp_path_factory):
+    """What `bsg compute` stores when nothing disturbs it: all files but the times per epoch."""
+    root = tmp_path_factory.mktemp("whole")
+    process = bsg(profile, root, "--workers", "0")
+    assert "complete" in process.communicate(timeout=PATIENCE_S)[0]
+    return runs(root)
+
+
+def runs(root):
+    return {n: c for n, c in contents(root).items() if not n.startswith("timing")}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A scheduler and two nodes, each a nanny with a worker, on loopback: address, processes."""
+    file = tmp_path_factory.mktemp("cluster") / "scheduler.json"
+    dask, at_file = (sys.executable, "-m", "dask"), ("--scheduler-file", str(file))
+    loopback = "--host", "127.0.0.1", "--no-dashboard"
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    options = {"start_new_session": True, "env": environment, "stderr": subprocess.DEVNULL}
+    started = [
+        subprocess.Popen([*dask, "scheduler", *loopback, "--port", "0", *at_file], **options)
+    ]
+    try:
+        address = wait_for(lambda: file.exists() and json.loads(file.read_text()))["address"]
+        node = [*dask, "worker", *loopback, "--nthreads", "1", *at_file]
+        started += [subprocess.Popen(node, **options) for _ in range(2)]
+        yield address, *started
+    finally:
+        for process in started:
+            killed(process)
+
+
+def killed(process):
+    """Let a node disappear with all that runs on it."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_node_that_disappears_leaves_its_runs_to_the_other(cluster, profile, whole, tmp_path):
+    address, _, one, _ = cluster
+    process = bsg(profile, tmp_path, "--scheduler", address)
+    wait_for(lambda: results(tmp_path))
+    killed(one)
+    left = len(whole) - len(contents(tmp_path))
+    said = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 0 and "complete" in said, said
+    assert left > 0, "the node disappeared in the middle"
+    assert runs(tmp_path) == whole
+
+
+def test_a_scheduler_that_goes_away_is_said(cluster, tmp_path):
+    address, scheduler, *_ = cluster
+    entry = Entry(RunConfig(**CONFIG | {"epochs": 10**6}))
+    begun = lambda: list(tmp_path.glob(".locks/*"))  # noqa: E731
+    thread = threading.Thread(target=lambda: wait_for(begun) and killed(scheduler))
+    thread.start()
+    with pytest.raises(SweepError, match=f"the Dask scheduler {address} went away"):
+        sweep([entry], Store(tmp_path), scheduler=address)
+    thread.join()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_leaves_a_store_that_goes_on_and_no_process(profile, whole, tmp_path, workers):
+    process = bsg(profile, tmp_path, "--workers", str(workers))
+    before = wait_for(lambda: results(tmp_path))
+    group = [process, *psutil.Process(process.pid).children(recursive=True)]
+    assert len(group) > workers
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    said = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 130 and "the same command goes on" in said, said
+    assert psutil.wait_procs(group[1:], timeout=10)[1] == []
+    assert len(runs(tmp_path)) < len(whole)
+    process = bsg(profile, tmp_path, "--workers", "0")
+    said = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 0 and "complete" in said, said
+    assert runs(tmp_path) == whole
+    assert results(tmp_path).items() >= before.items(), "nothing is computed twice"
