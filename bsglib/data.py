@@ -671,8 +671,9 @@ def _npz(path: Path) -> _Source:
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as stored:  # of a path it leaks a damaged file
+                arrays = {key: stored[key] for key in stored.files}
     except Exception as error:
         raise DataError(f"damaged data file {path}: {error}") from error
     missing = {"x", "y"} - set(arrays) or ({"x_test", "y_test"} & set(arrays)) == {"x_test"}

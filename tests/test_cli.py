@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -49,7 +50,8 @@ def test_images_of_a_folder_are_converted_to_the_size_asked_for(bsg, tmp_path, m
     assert (tmp_path / "converted" / "cats_vs_dogs-4.safetensors").is_file()
 
 
-def test_dry_run_computes_nothing_and_comes_near_to_what_is_then_taken(bsg, tmp_path):
+def test_dry_run_computes_nothing_and_comes_near_to_what_is_then_taken(bsg, tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "perf_counter", time.process_time)  # neighbours' time does not count
     longer = TINY | {"train_size": 512, "epochs": 6, "network_options": {"width": 0.25}}
     (file := tmp_path / "tiny.yaml").write_text(yaml.safe_dump(longer))
     store = tmp_path / "store"
@@ -65,8 +67,8 @@ def test_dry_run_computes_nothing_and_comes_near_to_what_is_then_taken(bsg, tmp_
     assert len(results) == STORED_IN_PART_2
     taken_s = sum(result["wall_time_s"] for result in results)
     taken_mb = sum(path.stat().st_size for path in store.rglob("*") if path.is_file()) / 1e6
-    assert taken_s / 5 < float(estimated_s) * {"s": 1, "min": 60}[unit] < 5 * taken_s
-    assert taken_mb / 2 < estimated_mb < 2 * taken_mb
+    assert taken_s / 3 < float(estimated_s) * {"s": 1, "min": 60}[unit] < 3 * taken_s
+    assert taken_mb / 3 < estimated_mb < 3 * taken_mb
 
 
 def test_status_needs_no_data(bsg, tmp_path, monkeypatch):

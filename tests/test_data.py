@@ -267,7 +267,7 @@ def test_digits_come_with_the_installation():
 
 def test_a_users_arrays_are_read_with_their_own_test_part(tmp_path):
     x = np.full((5, 2), 7, dtype=np.float32)
-    path = save(tmp_path / "a.npz", x_test=x, y_test=np.full(5, 4))
+    path = save(tmp_path / "a.npz", x_test=x, y_test=np.arange(5))
     dataset = load(path, validation_fraction=0.0)
     assert (len(dataset.train), len(dataset.test)) == (N, 5)
     assert (dataset.test.x == 7).all()
