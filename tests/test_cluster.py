@@ -11,21 +11,23 @@ import time
 import psutil
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from benchmarks.soak import CONFIG, contents
+from bsglib.cli import commands
 from bsglib.params import RunConfig
 from bsglib.store import Store
 from bsglib.sweep import Entry, SweepError, sweep
 
 PATIENCE_S = 300
-BSG = sys.executable, "-c", "from bsglib.cli import app; app()", "compute", "surlemont_sam"
+BSG = sys.executable, "-c", "from bsglib.cli import app; app()"
 TINY = {
     "profile": "tiny",
     "train_size": 64,
     "network_options": {"width": 0.1},
     "batch_sizes": [32, 64],
     "seeds": [0],
-    "epochs": 10,
+    "epochs": 4,
     "rho_sweep": [0.1],
     "sharpness_examples": 32,
     "lambda_max_examples": 32,
@@ -54,19 +56,26 @@ def profile(tmp_path_factory):
     return str(file)
 
 
-def bsg(profile, root, *arguments, **options):
-    command = [*BSG, "--profile", profile, "--store", str(root), *arguments]
+def arguments(profile, root, *more):
+    return ["compute", "surlemont_sam", "--profile", profile, "--store", str(root), *more]
+
+
+def started(*given):
+    """Start `bsg compute` in a group of its own, as a terminal does."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, **pipes, start_new_session=True, **options)
+    return subprocess.Popen([*BSG, *arguments(*given)], **pipes, start_new_session=True)
+
+
+def complete(profile, root):
+    """Call `bsg compute` in this process; return what it has stored, but for the times."""
+    done = CliRunner().invoke(commands, arguments(profile, root, "--workers", "0"))
+    assert done.exit_code == 0 and "complete" in done.output, done.output
+    return runs(root)
 
 
 @pytest.fixture(scope="module")
 def whole(profile, tmp_path_factory):
-    """What `bsg compute` stores when nothing disturbs it: all files but the times per epoch."""
-    root = tmp_path_factory.mktemp("whole")
-    process = bsg(profile, root, "--workers", "0")
-    assert "complete" in process.communicate(timeout=PATIENCE_S)[0]
-    return runs(root)
+    return complete(profile, tmp_path_factory.mktemp("whole"))
 
 
 def runs(root):
@@ -81,16 +90,15 @@ def cluster(tmp_path_factory):
     loopback = "--host", "127.0.0.1", "--no-dashboard"
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     options = {"start_new_session": True, "env": environment, "stderr": subprocess.DEVNULL}
-    started = [
-        subprocess.Popen([*dask, "scheduler", *loopback, "--port", "0", *at_file], **options)
-    ]
+    head = [*dask, "scheduler", *loopback, "--port", "0", *at_file]
+    nodes = [subprocess.Popen(head, **options)]
     try:
         address = wait_for(lambda: file.exists() and json.loads(file.read_text()))["address"]
         node = [*dask, "worker", *loopback, "--nthreads", "1", *at_file]
-        started += [subprocess.Popen(node, **options) for _ in range(2)]
-        yield address, *started
+        nodes += [subprocess.Popen(node, **options) for _ in range(2)]
+        yield address, *nodes
     finally:
-        for process in started:
+        for process in nodes:
             killed(process)
 
 
@@ -103,7 +111,7 @@ def killed(process):
 
 def test_a_node_that_disappears_leaves_its_runs_to_the_other(cluster, profile, whole, tmp_path):
     address, _, one, _ = cluster
-    process = bsg(profile, tmp_path, "--scheduler", address)
+    process = started(profile, tmp_path, "--scheduler", address)
     wait_for(lambda: results(tmp_path))
     killed(one)
     left = len(whole) - len(contents(tmp_path))
@@ -124,19 +132,15 @@ def test_a_scheduler_that_goes_away_is_said(cluster, tmp_path):
     thread.join()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_ctrl_c_leaves_a_store_that_goes_on_and_no_process(profile, whole, tmp_path, workers):
-    process = bsg(profile, tmp_path, "--workers", str(workers))
+def test_ctrl_c_leaves_a_store_that_goes_on_and_no_process(profile, whole, tmp_path):
+    process = started(profile, tmp_path, "--workers", "2")
     before = wait_for(lambda: results(tmp_path))
-    group = [process, *psutil.Process(process.pid).children(recursive=True)]
-    assert len(group) > workers
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 130 and "the same command goes on" in said, said
-    assert psutil.wait_procs(group[1:], timeout=10)[1] == []
+    assert psutil.wait_procs(children, timeout=10)[1] == []
     assert len(runs(tmp_path)) < len(whole)
-    process = bsg(profile, tmp_path, "--workers", "0")
-    said = process.communicate(timeout=PATIENCE_S)[0]
-    assert process.returncode == 0 and "complete" in said, said
-    assert runs(tmp_path) == whole
+    assert complete(profile, tmp_path) == whole
     assert results(tmp_path).items() >= before.items(), "nothing is computed twice"
