@@ -21,11 +21,11 @@ help: ## this list (at once)
 	@echo "usage: make TARGET [PYTHON=python3.12]"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' Makefile
 
-report: announce-report $(VENV)/reported ## run every study on embedded data, write reports/quick/index.html (about 5 minutes the first time, of which 3 install 6 GB; seconds where nothing changed)
+report: announce-report $(VENV)/reported ## run every study on embedded data, write reports/quick/index.html (about 10 minutes the first time, of which 3 install 6 GB; seconds where nothing changed)
 	@$(if $(REPORTED),,echo "nothing changed since the last run that passed")
 	@echo "$(INDEX)"
 
-test: announce-test $(VENV)/tested ## lint, unit tests, and every notebook executed again and compared (about 4 minutes; 3 more the first time; seconds where nothing changed)
+test: announce-test $(VENV)/tested ## lint, unit tests, and every notebook executed again and compared (about 15 minutes; 3 more the first time; seconds where nothing changed)
 	@$(if $(TESTED),,echo "nothing changed since the last run that passed")
 
 notebooks: $(VENV)/installed ## write notebooks/*.ipynb from their .py, run with the quick profile (a minute or two each)
