@@ -25,7 +25,7 @@ report: announce-report $(VENV)/reported ## run every study on embedded data, wr
 	@$(if $(REPORTED),,echo "nothing changed since the last run that passed")
 	@echo "$(INDEX)"
 
-test: announce-test $(VENV)/tested ## lint, unit tests, and every notebook executed again and compared (about 15 minutes; 3 more the first time; seconds where nothing changed)
+test: announce-test $(VENV)/tested ## lint, unit tests, and every notebook executed again and compared (about 20 minutes; 3 more the first time; seconds where nothing changed)
 	@$(if $(TESTED),,echo "nothing changed since the last run that passed")
 
 notebooks: $(VENV)/installed ## write notebooks/*.ipynb from their .py, run with the quick profile (a minute or two each)
