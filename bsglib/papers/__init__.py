@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -344,6 +344,21 @@ def _stored(entry: Entry, store: Store) -> Numbers | None:
         row |= {f"{column}.{name}": value for name, value in (values or {}).items()}
         row |= {column: row.get(f"{column}.value", float("nan"))}
     return Numbers(row, run.history.assign(**labels), _joined(points))
+
+
+def scope_table(rows: Iterable[tuple[str, Any, Any, str]]) -> pd.DataFrame:
+    """Return what differs from a source, a row per quantity.
+
+    Args:
+        rows: quantity, what the source has, what is here, and why that differs, which the table
+            says only where the two do.
+    """
+    shown = []
+    for quantity, *both, why in rows:
+        paper, here = (", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in both)
+        shown.append((quantity, paper, here, "as the paper" if paper == here else why))
+    columns = ["quantity", "paper", "here", "why"]
+    return pd.DataFrame(shown, columns=columns).set_index("quantity")
 
 
 def means(runs: pd.DataFrame, *columns: str, scale: float = 1.0) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from torch import nn
 from bsglib.claims import show
 from bsglib.data import Dataset
 from bsglib.landscape import Surface
-from bsglib.papers import Results, per_seed
+from bsglib.papers import Results, per_seed, scope_table
 from bsglib.papers.chang import published
 from bsglib.papers.chang.claims import (
     at_equal_updates,
@@ -73,9 +73,7 @@ def scope(p: ChangParameters) -> pd.DataFrame:
         ("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
         ("arithmetic", "not stated (float32)", p.dtype, _why(p.dtype)),
     ]
-    table = pd.DataFrame(rows, columns=["quantity", "paper", "here", "why"])
-    same = table["paper"] == table["here"]
-    return table.assign(why=table["why"].mask(same, "as the paper")).set_index("quantity")
+    return scope_table(rows)
 
 
 def _why(dtype: str) -> str:

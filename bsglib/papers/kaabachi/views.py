@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from bsglib.papers import Results
+from bsglib.papers import Results, scope_table
 from bsglib.papers.kaabachi import published
 from bsglib.papers.kaabachi.claims import lengths, rate_arms
 from bsglib.papers.kaabachi.histories import read_off
@@ -28,46 +28,41 @@ def scope(p: KaabachiParameters) -> pd.DataFrame:
     epochs = [p.small_epochs, *p.large_epochs, p.scaled_epochs, p.warmup_epochs]
     exact = p.dtype == "float64"
     rows = [
-        _row("data", "cifar10, 50,000", f"{p.dataset}, {size}", "time"),
-        _row("preprocessing", "a normalization", "mean 0, deviation 1 per channel", "not stated"),
-        _row("network", "channels 32 to 256", f"{p.network}, {p.network_options}", "time"),
-        _row(
+        ("data", "cifar10, 50,000", f"{p.dataset}, {size}", "time"),
+        ("preprocessing", "a normalization", "mean 0, deviation 1 per channel", "not stated"),
+        ("network", "channels 32 to 256", f"{p.network}, {p.network_options}", "time"),
+        (
             "batch norm, dense layers, dropout",
             "place, widths and kind not stated",
             "after a block's first convolution; 1024, 512; whole channels",
             "public networks of the same description",
         ),
-        _row("small batches", list(published.SMALL), p.small_batches, "time"),
-        _row("large batches", list(published.LARGE), p.large_batches, "enough updates"),
-        _row("rate that is not scaled", 0.001, p.unscaled_lr, "fewer updates per epoch"),
-        _row("scaled rate", "0.001 B", f"{p.lr:g} B", "time"),
-        _row("epochs, small batches", 50, p.small_epochs, "time"),
-        _row("epochs, large, not scaled", [100, 150, 200, 300, 400], p.large_epochs, "time"),
-        _row("epochs, linear rule", 100, p.scaled_epochs, "time"),
-        _row("epochs, warm-up", 70, p.warmup_epochs, "time"),
-        _row("share of warm-up", 0.05, p.warmup_share, "chosen here"),
-        _row("warm-up", "per epoch or update, not stated", f"per update, from {p.lr:g}", "exact"),
-        _row("seeds", "not stated", len(p.seeds), "an interval needs three"),
-        _row("test accuracy", "per epoch", _evaluated(p, max(epochs)), "time"),
-        _row(
+        ("small batches", list(published.SMALL), p.small_batches, "time"),
+        ("large batches", list(published.LARGE), p.large_batches, "enough updates"),
+        ("rate that is not scaled", 0.001, p.unscaled_lr, "fewer updates per epoch"),
+        ("scaled rate", "0.001 B", f"{p.lr:g} B", "time"),
+        ("epochs, small batches", 50, p.small_epochs, "time"),
+        ("epochs, large, not scaled", [100, 150, 200, 300, 400], p.large_epochs, "time"),
+        ("epochs, linear rule", 100, p.scaled_epochs, "time"),
+        ("epochs, warm-up", 70, p.warmup_epochs, "time"),
+        ("share of warm-up", 0.05, p.warmup_share, "chosen here"),
+        ("warm-up", "per epoch or update, not stated", f"per update, from {p.lr:g}", "exact"),
+        ("seeds", "not stated", len(p.seeds), "an interval needs three"),
+        ("test accuracy", "per epoch", _evaluated(p, max(epochs)), "time"),
+        (
             "batch norm there",
             "not stated (running averages)",
             "re-estimated on training examples",
             "large batches lag behind",
         ),
-        _row(
+        (
             "arithmetic",
             "not stated (float32)",
             p.dtype,
             "the same digits on every machine" if exact else "PyTorch's default",
         ),
     ]
-    return pd.DataFrame(rows, columns=["quantity", "paper", "here", "why"]).set_index("quantity")
-
-
-def _row(quantity: str, paper, here, why: str) -> tuple[str, str, str, str]:
-    shown = [", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in (paper, here)]
-    return quantity, *shown, "as the paper" if shown[0] == shown[1] else why
+    return scope_table(rows)
 
 
 def _evaluated(p: KaabachiParameters, last: int) -> str:

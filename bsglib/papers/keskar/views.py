@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from bsglib.claims import show
-from bsglib.papers import Results
+from bsglib.papers import Results, scope_table
 from bsglib.papers.keskar import published
 from bsglib.papers.keskar.claims import (
     CONDITIONS,
@@ -99,7 +99,7 @@ def scope(p: KeskarParameters) -> pd.DataFrame:
             "the same digits on every machine" if exact else "as the paper",
         ),
     ]
-    return pd.DataFrame(rows, columns=["quantity", "paper", "here", "why"]).set_index("quantity")
+    return scope_table(rows)
 
 
 def networks(p: KeskarParameters) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from bsglib.papers import Results
+from bsglib.papers import Results, scope_table
 from bsglib.papers.surlemont.protocol import RHO_SWEEP, SGD_SAM, Parameters
 
 
@@ -10,31 +10,24 @@ def scope(p: Parameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
     size = "all" if p.train_size is None else f"{p.train_size:,}"
     rows = [
-        _row("data", "fashion_mnist, 60,000", f"{p.dataset}, {size}", "time"),
-        _row(
-            "network", "surlemont, 32 and 64 filters", f"{p.network}, {p.network_options}", "time"
-        ),
-        _row("initial weights", "not stated", "Glorot uniform, biases 0", "Keras' default"),
-        _row("batch sizes", [32, 64, 128, 256, 512, 1024], p.batch_sizes, "training set too small"),
-        _row("SGD learning rate at B = 32", 0.001, p.sgd_lr, "fewer updates"),
-        _row("Adam learning rate at B = 32", 0.001, p.adam_lr, "fewer updates"),
-        _row("momentum", 0.9, p.momentum, "chosen here"),
-        _row("epochs, at most", 500, p.epochs, "time"),
-        _row("stop after epochs without gain", 10, p.patience, "chosen here"),
-        _row("SAM radius", "not stated", p.rho, "default of the code it cites"),
-        _row("dropout", "0.5; with SAM perhaps off", f"{p.dropout}; off as two arms", "to compare"),
-        _row("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
-        _row("box half-width", 0.01, p.epsilon, "chosen here"),
-        _row("accuracy", "validation or test, mixed", "both, apart", "no choice on test data"),
-        _row("seeds", "not stated", len(p.seeds), "an interval needs three"),
-        _row("arithmetic", "not stated (float32)", p.dtype, _why_dtype(p.dtype)),
+        ("data", "fashion_mnist, 60,000", f"{p.dataset}, {size}", "time"),
+        ("network", "surlemont, 32 and 64 filters", f"{p.network}, {p.network_options}", "time"),
+        ("initial weights", "not stated", "Glorot uniform, biases 0", "Keras' default"),
+        ("batch sizes", [32, 64, 128, 256, 512, 1024], p.batch_sizes, "training set too small"),
+        ("SGD learning rate at B = 32", 0.001, p.sgd_lr, "fewer updates"),
+        ("Adam learning rate at B = 32", 0.001, p.adam_lr, "fewer updates"),
+        ("momentum", 0.9, p.momentum, "chosen here"),
+        ("epochs, at most", 500, p.epochs, "time"),
+        ("stop after epochs without gain", 10, p.patience, "chosen here"),
+        ("SAM radius", "not stated", p.rho, "default of the code it cites"),
+        ("dropout", "0.5; with SAM perhaps off", f"{p.dropout}; off as two arms", "to compare"),
+        ("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
+        ("box half-width", 0.01, p.epsilon, "chosen here"),
+        ("accuracy", "validation or test, mixed", "both, apart", "no choice on test data"),
+        ("seeds", "not stated", len(p.seeds), "an interval needs three"),
+        ("arithmetic", "not stated (float32)", p.dtype, _why_dtype(p.dtype)),
     ]
-    return pd.DataFrame(rows, columns=["quantity", "paper", "here", "why"]).set_index("quantity")
-
-
-def _row(quantity: str, paper, here, why: str) -> tuple[str, str, str, str]:
-    shown = [", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in (paper, here)]
-    return quantity, *shown, "as the paper" if paper == here else why
+    return scope_table(rows)
 
 
 def _why_dtype(dtype: str) -> str:
