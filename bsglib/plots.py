@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from bsglib.gradients import expected_norm
 from bsglib.params import resolve
-from bsglib.stats import censored_median, interval
+from bsglib.stats import PERCENT, censored_median, interval
 
 INK, GREY, PAPER = "#1f2328", "#6a737d", "#D55E00"
 FULL_WIDTH = 7.2  # inches
@@ -24,7 +24,6 @@ BAND_SEEDS = 5  # from so many seeds on the band is an interval, below it their 
 SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 BELOW = {4: "#c48a1c", 8: "#b5a01b", 16: "#94b02a"}  # beyond the light end, for panels of their own
 DASHES = ((), (6, 1.5), (2, 1.2), (6, 1.5, 1.5, 1.5))
-PERCENT = 100.0
 # Inks on maps, which look the same in both themes; the better one has a contrast of 4.5 anywhere.
 PALE, DEEP = "#fefefe", "#010101"
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit  # Student's t quantile; scipy.stats takes a second to import
 
+PERCENT = 100.0  # of a fraction
+
 
 @dataclass(frozen=True)
 class Interval:

@@ -357,8 +357,9 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
             if config.record_path:
                 norms.append(_distance(weights, before))
     else:
+        numbered = list(enumerate(batches))
         for first in range(0, len(batches), config.local_steps):
-            steps = list(enumerate(batches))[first : first + config.local_steps]
+            steps = numbered[first : first + config.local_steps]
             found = train_apart(state.model, steps, config.local_workers, update)
             losses += [loss for loss, _ in found]
             correct += [hits for _, hits in found]

@@ -9,13 +9,15 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_browser import (
-    BROWSER,
     MARKS,
     PRINTED,
     TEXTS,
     THEMES,
     complaints,
     tab,  # noqa: F401 a fixture
+)
+from test_browser import (
+    pytestmark as browser,
 )
 
 from bsglib import explorer, report
@@ -285,7 +287,6 @@ def test_only_a_page_with_an_explorer_has_its_script_and_its_colours_are_the_the
     assert "explorer" not in bare
 
 
-browser = pytest.mark.skipif(not BROWSER, reason="no Chromium is here")
 ARROWS = {"Left": 37, "Up": 38, "Right": 39, "Down": 40}
 CENTRE = """(e => {{ e.scrollIntoView({{block: "center"}}); const box = e.getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2]; }})({})"""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_same_state, state_of
+from test_sharpness import normed
 from torch import nn
 
 from bsglib import models
@@ -28,20 +29,6 @@ def linear(n=N):
         residuals = model(x)[:, 0] - y
     inputs = torch.cat([x, torch.ones(n, 1, dtype=torch.float64)], dim=1)
     return model, x, y, (residuals[:, None] * inputs).numpy()
-
-
-def classifier(n=N):
-    """A network with batch norm, dropout, a frozen weight and mixed modes, and data."""
-    torch.manual_seed(4)
-    model = nn.Sequential(
-        nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 3)
-    ).double()
-    x, y = torch.randn(n, 4, dtype=torch.float64) * 2 + 1, torch.randint(3, (n,))
-    nn.functional.cross_entropy(model(x), y).backward()
-    model[0].bias.grad = None
-    model[4].bias.requires_grad_(False)
-    model[3].eval()
-    return model, x, y
 
 
 def one_by_one(model, x, y):
@@ -84,7 +71,7 @@ def test_of_a_linear_model_all_is_known_in_closed_form():
 
 
 def test_of_a_classifier_it_is_what_a_loop_over_examples_finds():
-    model, x, y = classifier()
+    model, x, y = normed(N)
     found = gradient_agreement(model, x, y, batch_sizes=[2])
     assert_agrees(found, one_by_one(model, x, y))
 
@@ -170,7 +157,7 @@ def test_draws_follow_the_seed_and_not_the_other_sizes():
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 512])
 def test_neither_chunks_nor_the_mode_before_matter(chunk_size):
-    model, x, y = classifier()
+    model, x, y = normed(N)
     before = gradient_agreement(model.train(), x, y, batch_sizes=[4], draws=3)
     found = gradient_agreement(model.eval(), x, y, batch_sizes=[4], draws=3, chunk_size=chunk_size)
     np.testing.assert_allclose(found.norms[4], before.norms[4], rtol=1e-11)
@@ -178,7 +165,7 @@ def test_neither_chunks_nor_the_mode_before_matter(chunk_size):
 
 
 def test_reestimated_statistics_are_those_of_all_examples():
-    model, x, y = classifier()
+    model, x, y = normed(N)
     found = gradient_agreement(model, x, y, batch_sizes=[2], batch_norm="reestimate")
     stored = gradient_agreement(model, x, y, batch_sizes=[2])
     model[1].momentum = 1.0
@@ -189,7 +176,7 @@ def test_reestimated_statistics_are_those_of_all_examples():
 
 @pytest.mark.parametrize("batch_norm", ["stored", "reestimate"])
 def test_the_network_is_left_as_it_was_also_after_an_exception(batch_norm):
-    model, x, y = classifier()
+    model, x, y = normed(N)
     before = state_of(model)
     gradient_agreement(model, x, y, batch_sizes=[2], batch_norm=batch_norm)
     assert_same_state(model, before)
@@ -218,7 +205,7 @@ def test_the_network_is_left_as_it_was_also_after_an_exception(batch_norm):
     ],
 )
 def test_options_not_allowed_are_refused(options, message):
-    model, x, y = classifier()
+    model, x, y = normed(N)
     before = state_of(model)
     with pytest.raises(ValueError, match=message):
         gradient_agreement(model, x, y, **{"batch_sizes": [2]} | options)
@@ -226,13 +213,13 @@ def test_options_not_allowed_are_refused(options, message):
 
 
 def test_a_single_example_is_refused():
-    model, x, y = classifier()
+    model, x, y = normed(N)
     with pytest.raises(ValueError, match="y has 1 examples: at least 2"):
         gradient_agreement(model, x[:1], y[:1], batch_sizes=[1])
 
 
 def test_what_is_not_finite_or_not_fixed_is_refused():
-    model, x, y = classifier()
+    model, x, y = normed(N)
     with torch.no_grad():
         model[4].bias[0] = float("nan")
     with pytest.raises(ValueError, match="the loss at the weights is nan"):

@@ -33,11 +33,10 @@ from bsglib.papers.chang.protocol import (
     ChangParameters,
     design,
 )
-from bsglib.stats import interval
+from bsglib.stats import PERCENT, interval
 from bsglib.sweep import LINE
 from bsglib.train import SPLITS, build_model, dataset_of
 
-PERCENT = 100.0
 PHI = r"sharpness $\phi$ (%)"
 LOSSES = {"running_loss": "training", "validation_loss": "validation"}
 KEPT = {"train_loss": "training", "validation_loss": "validation", "test_loss": "test"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import Claim, Measured, about, above, below, between
+from bsglib.claims import MIN_SEEDS, Claim, Measured, about, above, below, between
 from bsglib.papers import Results
 from bsglib.papers.kaabachi import published
 from bsglib.papers.kaabachi.histories import JUMP, read_off
@@ -214,7 +214,7 @@ def _failed(arm: str, sizes: Sizes, column: str) -> Statistic:
             return Measured(not_testable=why)
         table = _table(results, need, column)
         found = share(int(table.to_numpy().sum()), table.size)
-        if len(table) < 3:  # an interval over runs would hide that there are too few seeds
+        if len(table) < MIN_SEEDS:  # an interval over runs would hide that there are too few seeds
             return Measured(tuple(table.mean(axis=1)), note="share of each seed's runs")
         return Measured(interval=found, note="n counts runs; Wilson's interval")
 

@@ -16,9 +16,8 @@ from bsglib.papers.kaabachi.protocol import (
     WARM,
     KaabachiParameters,
 )
-from bsglib.stats import censored_median, share
+from bsglib.stats import PERCENT, censored_median, share
 
-PERCENT = 100.0
 ARMS = {LARGE: "rate not scaled", LINEAR: LINEAR} | {a: f"{k} warm-up" for k, a in WARM.items()}
 
 

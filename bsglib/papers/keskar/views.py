@@ -37,9 +37,8 @@ from bsglib.papers.keskar.protocol import (
     KeskarParameters,
     label,
 )
-from bsglib.stats import interval
+from bsglib.stats import PERCENT, interval
 
-PERCENT = 100.0
 PHI = r"sharpness $\phi$ (%)"
 LABELS = ("test accuracy (%)", PHI)
 PARTS = {"train": "training", "test": "test"}
