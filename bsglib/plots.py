@@ -20,6 +20,7 @@ from bsglib.stats import PERCENT, censored_median, interval
 
 INK, GREY, PAPER = "#1f2328", "#6a737d", "#D55E00"
 FULL_WIDTH = 7.2  # inches
+TRAIN_AND_TEST = {"train_loss": "train", "test_loss": "test"}
 BAND_SEEDS = 5  # from so many seeds on the band is an interval, below it their range
 SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 BELOW = {4: "#c48a1c", 8: "#b5a01b", 16: "#94b02a"}  # beyond the light end, for panels of their own
@@ -188,19 +189,22 @@ def plot_epochs_to(
     return ax
 
 
-def loss_panels(histories: dict[str, pd.DataFrame]) -> Figure:
-    """Return a figure with a row of panels per arm: training loss left, test loss right.
+def loss_panels(
+    histories: dict[str, pd.DataFrame], *, columns: Mapping[str, str] = TRAIN_AND_TEST
+) -> Figure:
+    """Return a figure with a row of panels per arm, and a panel per kind of loss.
 
     Args:
         histories: name of each arm and its rows per epoch.
+        columns: the two losses, left and right, and what each is called.
     """
     fig, axes = panels(
         len(histories), 2, height=0.4 + 1.9 * len(histories), sharey=True, sharex=True
     )
     ends = {}
     for row, (name, history) in zip(axes, histories.items(), strict=True):
-        for ax, part in zip(row, ("train", "test"), strict=True):
-            options = {"column": f"{part}_loss", "label": f"{part} loss (nats)", "log": True}
+        for ax, (column, part) in zip(row, columns.items(), strict=True):
+            options = {"column": column, "label": f"{part} loss (nats)", "log": True}
             ends[ax] = _draw_curves(history, ax, **options)
             title(ax, "abcdefgh"[list(axes.flat).index(ax)], f"{name}: {part}")
     for ax in axes[:-1].flat:

@@ -166,10 +166,7 @@ rows, history = views.cells(results, chang.FIXED)
 history.groupby("batch_size")[["running_loss", "validation_loss"]].min().round(3)
 
 # %%
-fig, axes = plots.panels(1, 2, height=2.9, sharey=True)
-for ax, letter, (column, part) in zip(axes[0], "ab", views.LOSSES.items(), strict=True):
-    plots.plot_curves(history, ax, column=column, label=f"{part} loss (nats)")
-    plots.title(ax, letter, f"{part} loss")
+fig = plots.loss_panels({"fixed rate": history}, columns=views.LOSSES)
 plots.show(
     fig,
     "losses",
@@ -709,10 +706,7 @@ plots.show(
 
 # %%
 rows, history = views.cells(results, chang.SCALED)
-fig, axes = plots.panels(1, 2, height=2.9, sharey=True)
-for ax, letter, (column, part) in zip(axes[0], "ab", views.LOSSES.items(), strict=True):
-    plots.plot_curves(history, ax, column=column, label=f"{part} loss (nats)")
-    plots.title(ax, letter, f"{part} loss")
+fig = plots.loss_panels({"scaled rate": history}, columns=views.LOSSES)
 plots.show(
     fig,
     "scaled-curves",
