@@ -140,6 +140,8 @@ def surface_rows(surfaces: Mapping, names: Sequence[str]) -> pd.DataFrame:
     Returns:
         columns of those names, then a, b (of planes only) and loss, a row per point.
     """
+    if not surfaces:
+        return pd.DataFrame(columns=[*names, "a", "b", "loss"])
     tables = {}
     for key, surface in surfaces.items():
         axes = {"a": surface.a} if surface.b is None else {"a": surface.a, "b": surface.b}

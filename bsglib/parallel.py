@@ -241,7 +241,8 @@ def stored_parallel_times(
 
     Rows hold config (its place), batch_size, processes, repeat, seconds per epoch as measured by
     `train_parallel`, processor, threads of each process, and cores, which may be fewer than
-    processes. Returns None if nothing is stored and `compute` is False.
+    processes. Where there are accelerators, numbers of processes above theirs are left out. Returns
+    None if nothing is stored and `compute` is False.
     """
     runtime.single_thread()  # part of the identity, as are the cores
     machine = environment() | {"cores": runtime.cores()}
@@ -251,11 +252,12 @@ def stored_parallel_times(
     options = {"epochs": repeats + 1, "samples": samples, "time_limit_s": time_limit_s}
 
     def measured() -> dict:
-        runs = train_parallel(configs, processes, **options)
+        fitting = [n for n in processes if n <= (runtime.accelerators() or n)]
+        runs = train_parallel(configs, fitting, **options)
         shown = {name: machine[name] for name in ("processor", "threads", "cores")}
         rows = [
             {
-                "config": place // len(processes),
+                "config": place // len(fitting),
                 "batch_size": run.config.batch_size,
                 "processes": run.processes,
                 "repeat": repeat,

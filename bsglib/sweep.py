@@ -44,6 +44,7 @@ from bsglib.train import (
     train,
     train_batch,
 )
+from bsglib.weights import flatten
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,8 @@ class Measure:
       because a test set may be sorted.
     - "distances": of the kept weights from the initial ones, layer by layer; "whole" for all.
     - "update_norms": their quantiles, of a run with `record_path`.
-    - "trajectory": the recorded weights in the plane of their two leading principal directions.
+    - "trajectory": the recorded weights up to the kept ones, in the plane of their two leading
+      principal directions.
     - "gradient_agreement": norms of the mean gradients of batches drawn from the first training
       examples, by the `batch_sizes` in its options.
     - "loss_surface": along filter-normalized directions of the `seeds` in its options; goes on
@@ -232,9 +234,12 @@ def _update_norms(run: Run, measure: Measure, store: Store) -> dict[str, list]:
 
 def _trajectory(run: Run, measure: Measure, store: Store) -> dict[str, list]:
     _recorded(run, measure)
-    epochs = sorted(int(name.split(".")[1]) for name in run.path if name.startswith("weights."))
-    weights = torch.stack([run.path[f"weights.{epoch}"] for epoch in epochs])
-    plane = trajectory_plane(weights)
+    recorded = (int(name.split(".")[1]) for name in run.path if name.startswith("weights."))
+    kept = int(run.result["kept_epoch"])
+    before = sorted(epoch for epoch in recorded if epoch < kept)
+    weights = [run.path[f"weights.{epoch}"] for epoch in before]
+    plane = trajectory_plane(torch.stack([*weights, flatten(run.model().parameters())]))
+    epochs = [*before, kept]
     columns = zip(epochs, plane.coordinates.tolist(), strict=True)
     shares = {"explained_a": plane.explained[0], "explained_b": plane.explained[1]}
     return {"rows": [{"epoch": epoch, "a": a, "b": b} | shares for epoch, (a, b) in columns]}

@@ -46,7 +46,7 @@ def as_stated(p, b, lr, arm):
         SHARPNESS: sharpness[place] if arm != LOSS else 1 + x,
         "slowness": 1 + 7 * x,
         "norm": published.UPDATE_NORM[32] * (published.UPDATE_NORM[256] / 3.3e-3) ** x,
-        "gradient": 2.0**-place,
+        "gradient": (published.UPDATE_NORM[256] / 3.3e-3) ** x,
         "cosine": 0.02,
         "steepness": 1 + 5 * x,
         "epoch_distance": 0.275 * (0.03 / 0.275) ** x,
@@ -81,6 +81,11 @@ def world(rule=as_stated, seconds=seconds_as_stated, p=None, cores=4):
         row = c.model_dump() | labels | {"network_options": json.dumps(c.network_options)}
         row |= {"part": entry.part, "run_id": entry.key, "updates": 10_000, "running_loss": 0.5}
         row |= {"stopped": "patience" if c.target_loss is None else "target_loss"}
+        if c.target_loss is not None:
+            values |= {
+                "train_loss": c.target_loss,
+                "validation_loss": 0.2 + values["validation_loss"],
+            }
         row |= {f"{SHARPNESS}.{name}": 1.0 for name in ("loss", "max_loss", "iterations")}
         rows.append(row | values | {"kept_epoch": round(values["kept_epoch"])})
         history.append(course(p, c, values).assign(**labels))
@@ -102,7 +107,8 @@ def course(p, c, values):
     left = np.exp(-epoch / (50 * values["slowness"]))
     distance = values["epoch_distance"] * (1 + values["growing"] * epoch)
     table = {"epoch": epoch, "updates": epoch * math.ceil(4000 / c.batch_size)}
-    table |= {"running_loss": 0.2 + 0.5 * left, "epoch_distance": distance, "train_loss": np.nan}
+    running = 0.2 + 0.5 * left + 0.01 * (values["slowness"] - 1)
+    table |= {"running_loss": running, "epoch_distance": distance, "train_loss": np.nan}
     return pd.DataFrame(table | {"validation_loss": values["validation_loss"] + 0.3 * left})
 
 
@@ -118,7 +124,7 @@ def rows_of(measure, values, c, p):
     elif name == "gradient_agreement":
         sizes = {b: as_stated(p, b, p.lr, FIXED)["gradient"] for b in p.batch_sizes}
         flat = values["gradient"] == values["steepness"]
-        rows = [{"examples": b, "norm": 1.0 if flat else g} for b, g in sizes.items()]
+        rows = [{"examples": b, "norm": 3.0 / b if flat else g} for b, g in sizes.items()]
         rows = [row | {"cosine": values["cosine"], "draws": 32, "n": 1000} for row in rows]
     elif name == "trajectory":
         rows = [
@@ -265,7 +271,11 @@ def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
     large = (stated.runs["batch_size"] == 256) & (stated.runs["arm"] == FIXED)
     runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(large, "epochs"))
     reason = "B = 256, learning rate 0.01: still improving when it ended"
-    assert why_not(changed(stated, runs=runs), "best-validation") == reason
+    capped = changed(stated, runs=runs)
+    assert why_not(capped, "best-validation") == reason
+    for name in ("training-slower", "gap-equal-updates", "epoch-distance", "update-norm",
+                 "cancelling", "large-lr"):  # fmt: skip
+        assert verdicts(capped)[f"chang-{name}"] == REPRODUCED, "which needs no minimum of 256"
     runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(large, "diverged"))
     reason = "B = 256, learning rate 0.01: diverged"
     assert why_not(changed(stated, runs=runs), "sharper") == reason
@@ -298,10 +308,26 @@ def test_runs_that_missed_the_loss_they_were_to_stop_at_are_not_compared(stated)
     assert why_not(changed(stated, runs=runs), "sharper-equal-loss") == reason
 
 
+def test_runs_that_stopped_in_time_and_moved_on_are_not_compared(stated):
+    small = (stated.runs["arm"] == LOSS) & (stated.runs["batch_size"] == 32)
+    near = stated.runs.assign(train_loss=stated.runs["train_loss"].mask(small, 0.56 * 0.91))
+    assert verdicts(changed(stated, runs=near))["chang-sharper-equal-loss"] == REPRODUCED
+    far = stated.runs.assign(train_loss=stated.runs["train_loss"].mask(small, 0.5))
+    reason = "B = 32, learning rate 0.01: training loss 0.5, not 0.56"
+    assert why_not(changed(stated, runs=far), "sharper-equal-loss") == reason
+    gone = stated.runs.assign(stopped=stated.runs["stopped"].mask(small, "diverged"))
+    reason = "B = 32, learning rate 0.01: diverged"
+    assert (
+        why_not(changed(stated, runs=gone.assign(running_loss=np.nan)), "gap-equal-loss") == reason
+    )
+
+
 def test_four_devices_are_not_judged_on_two_cores(stated):
     two = changed(stated, timings=stated.timings.assign(cores=2))
-    assert why_not(two, "parallel-large") == "4 devices asked for, 2 cores here"
-    assert verdicts(two)["chang-parallel-here"] == REPRODUCED
+    for name in ("parallel-large", "parallel-total"):
+        assert why_not(two, name) == "4 devices asked for, 2 cores here"
+    for name in ("parallel-here", "parallel-total-here"):
+        assert verdicts(two)[f"chang-{name}"] == REPRODUCED
     assert "With 4 they take turns" in views.parallel_note(two)
     one = changed(stated, timings=stated.timings.assign(cores=1))
     assert why_not(one, "parallel-here") == "2 devices asked for, 1 core here"
@@ -313,6 +339,23 @@ def test_four_devices_are_not_judged_on_two_cores(stated):
 def test_another_profile_s_batch_sizes_are_told():
     p = parameters(batch_sizes=[32, 64, 256], lrs=[0.01, 0.02, 0.08])
     assert why_not(world(p=p), "nearer-128") == "no B = 128 in this profile"
+
+
+def test_no_gap_cannot_be_closed(stated):
+    same = stated.runs["batch_size"].eq(256) & stated.runs["arm"].eq(FIXED)
+    runs = stated.runs.assign(validation_loss=stated.runs["validation_loss"].mask(same, 0.33))
+    reason = "no gap at the fixed rate that could be closed"
+    assert why_not(changed(stated, runs=runs), "scaling-closes") == reason
+
+
+def test_best_rates_at_an_end_of_the_grid_are_counted(stated):
+    row = stated.verdicts().rows.set_index("claim").loc["chang-best-lr-rises"]
+    assert row["reason"].endswith("25% of the best rates lie at an end of the grid")
+    steep = stated.runs["base_lr"].eq(0.16) & stated.runs["batch_size"].gt(64)
+    runs = stated.runs.assign(validation_loss=stated.runs["validation_loss"].mask(steep, 0.1))
+    results = changed(stated, runs=runs)
+    assert why_not(results, "best-lr-linear") == "75% of the best rates lie at an end of the grid"
+    assert verdicts(results)["chang-best-lr-rises"] == REPRODUCED
 
 
 # Statistics in closed form
@@ -389,6 +432,15 @@ def test_the_explorer_counts_diverged_runs_and_leaves_them_out_of_means(stated):
     assert set(curves.groupby(["batch_size", "base_lr"]).groups) == set(
         views.explorer_surfaces(stated)
     )
+
+
+def test_equal_losses_of_all_seeds_have_their_value_as_mean(stated):
+    """The sum of three equal numbers, over three, may be the next number."""
+    value = next(v for v in np.nextafter(np.full(64, 0.693147), 1).cumsum() / np.arange(1, 65)
+                 if pd.Series([v] * 3).mean() != v)  # fmt: skip
+    runs = stated.runs.assign(validation_loss=value)
+    cells = views.explorer_cells(changed(stated, runs=runs))
+    assert (cells["low"] <= cells["mean"]).all() and (cells["mean"] <= cells["high"]).all()
 
 
 def test_layers_are_named_in_the_order_of_the_network():

@@ -224,6 +224,18 @@ def test_a_trajectory_ends_in_the_origin_of_its_plane(store):
     assert 0.5 < rows["explained_a"].iloc[0] + rows["explained_b"].iloc[0] <= 1 + 1e-9
 
 
+def test_a_trajectory_ends_where_the_weights_were_kept(store):
+    changes = {"keep": "best", "patience": 2, "patience_on": "validation_loss", "base_lr": 0.05}
+    c = config(record_path=True, epochs=30, validation_fraction=0.3, **changes)
+    run, rows = rows_of(Entry(c, (Measure("trajectory", 1),)), store, "trajectory")
+    kept = run.result["kept_epoch"]
+    assert 2 < kept < len(run.history), "the test needs a best epoch that is not the last"
+    assert rows["epoch"].iloc[-1] == kept and rows["epoch"].is_monotonic_increasing
+    weights = torch.cat([w.reshape(-1) for w in run.model().parameters()])
+    length = float((run.path["weights.0"] - weights.detach()).norm())
+    assert 0.5 * length < np.hypot(*rows[["a", "b"]].iloc[0]) <= length * (1 + 1e-9)
+
+
 def test_gradients_are_those_of_the_last_weights_and_first_training_examples(store):
     options = {"batch_sizes": [1, 8], "draws": 3, "seed": 2}
     measure = Measure("gradient_agreement", 20, options)

@@ -21,7 +21,7 @@ from bsglib.papers.chang.claims import (
     seconds,
     total_seconds,
     tuned,
-    with_gap,
+    with_losses,
 )
 from bsglib.papers.chang.protocol import (
     FIXED,
@@ -40,7 +40,11 @@ from bsglib.train import SPLITS, build_model, dataset_of
 PHI = r"sharpness $\phi$ (%)"
 LOSSES = {"running_loss": "training", "validation_loss": "validation"}
 KEPT = {"train_loss": "training", "validation_loss": "validation", "test_loss": "test"}
-EQUAL = {"validation_loss": "validation loss (nats)", SHARPNESS: PHI}
+EQUAL = {
+    "train_loss": "training loss (nats)",
+    "validation_loss": "validation loss (nats)",
+    SHARPNESS: PHI,
+}
 TIMES = {"seconds": "per epoch", "kept_epoch": "epochs", "total_seconds": "in all"}
 TIME_LABELS = {
     "seconds": "seconds per epoch",
@@ -56,18 +60,29 @@ def scope(p: ChangParameters) -> pd.DataFrame:
     side = "as they are" if p.image_size is None else f"{p.image_size} x {p.image_size} pixels"
     grid_here = ", ".join(f"{lr:g}" for lr in p.lrs)
     rows = [
-        ("data", "Cats vs Dogs, 18,610 to train on", f"{p.dataset}, {size}", "time"),
-        ("images", "128 x 128 pixels (code)", side, "time"),
+        (
+            "data",
+            "Cats vs Dogs, four fifths of 23,262 to train on",
+            f"{p.dataset}, {size} to train on",
+            "time, and a test part",
+        ),
+        ("images, by their code", "128 x 128 pixels", side, "time"),
         ("validation part", "20 %", f"{p.validation_fraction:.0%} of what is not test", "time"),
         ("test part", "none", "held out", "the validation part chooses weights and rates"),
-        ("network", "five blocks (sizes from the code)", f"chang {p.network_options}", "time"),
+        ("network, by their code", "chang {}", f"chang {p.network_options}", "time"),
         ("learning rate at the smallest B", "0.01", f"{p.lr:g}", "fewer updates"),
         ("learning rates", ".01 to .08", grid_here, "one more than the best one there"),
-        ("stop after epochs without gain", "100 (code)", f"{p.patience}", "time"),
+        ("stop after epochs without gain, by their code", "100", f"{p.patience}", "time"),
+        (
+            "best training loss",
+            "the lowest",
+            "that at the lowest validation loss; the lowest beside it",
+            "weights are kept there",
+        ),
         ("epochs, at most", "no limit", f"{p.epochs:,}", "time"),
         ("order of the examples", "one for all epochs (code)", "new in every epoch", "usual"),
         ("initial weights", "one set", "one per seed, for all batch sizes", "an interval"),
-        ("seeds", "1", f"{len(p.seeds)}", "an interval needs three"),
+        ("seeds", "one run of each, as it seems", f"{len(p.seeds)}", "an interval needs three"),
         ("sharpness", "largest loss in a box", "Keskar's ratio, per cent", "their figure 20"),
         ("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
         ("arithmetic", "not stated (float32)", p.dtype, _why(p.dtype)),
@@ -137,13 +152,14 @@ def best_losses(results: Results, name: str) -> pd.DataFrame:
         results: of the study.
         name: FIXED or SCALED.
     """
-    runs = with_gap(RATES[name](results))
+    runs = with_losses(results, RATES[name](results))
     losses = published.VALIDATION if name == FIXED else published.SCALED_VALIDATION
     columns = {
         "train_loss": "training",
         "validation_loss": "validation",
         "gap": "validation - training",
         "test_loss": "test",
+        "lowest_running": "lowest training, as it ran",
     }
     rows = {}
     for batch_size, of_size in runs.groupby("batch_size"):
@@ -162,8 +178,12 @@ def _mean(values: pd.Series) -> str:
 def equal_updates(results: Results) -> pd.DataFrame:
     """Return the lowest validation loss up to equal updates, by batch size."""
     rows = at_equal_updates(results)
-    columns = {"updates": ("updates", "median"), "validation_loss": ("validation_loss", "mean")}
-    return rows.groupby("batch_size").agg(**columns, n=("seed", "size"))
+    table = {
+        "updates, median": rows.groupby("batch_size")["updates"].median(),
+        "lowest validation loss (nats)": rows.groupby("batch_size")["validation_loss"].agg(_mean),
+        "n": rows.groupby("batch_size").size(),
+    }
+    return pd.DataFrame(table).rename_axis("batch size")
 
 
 def times(results: Results, name: str) -> pd.DataFrame:
@@ -312,16 +332,16 @@ def sharpness(results: Results) -> pd.DataFrame:
     """Return sharpness, loss there and largest loss in the box, by batch size and rate."""
     columns = {
         SHARPNESS: "sharpness (%)",
-        f"{SHARPNESS}.loss": "loss",
-        f"{SHARPNESS}.max_loss": "largest",
+        f"{SHARPNESS}.loss": "loss (nats)",
+        f"{SHARPNESS}.max_loss": "largest (nats)",
     }
     tables = {}
     for name, chosen in RATES.items():
-        means = chosen(results).groupby("batch_size")[list(columns)].mean()
-        tables[name] = means.rename(columns=columns)
+        runs = chosen(results).groupby("batch_size")
+        tables[name] = runs[list(columns)].mean().rename(columns=columns).assign(n=runs.size())
     table = pd.concat(tables, axis=1)
     table.columns = [f"{name}: {column}" for name, column in table.columns]
-    return table.rename_axis("batch size")
+    return table.rename_axis("batch size, means over seeds")
 
 
 def line(results: Results) -> pd.DataFrame:
@@ -454,6 +474,12 @@ def rates(results: Results) -> pd.DataFrame:
     return runs.assign(validation_loss=loss)
 
 
+def diverged_note(runs: pd.DataFrame) -> str:
+    """Return how many of some runs diverged and are not drawn, for a caption; nothing if none."""
+    gone = int((runs["stopped"] == "diverged").sum())
+    return f"{gone} of {len(runs)} runs diverged and are not drawn." if gone else ""
+
+
 def heat_map(results: Results) -> pd.DataFrame:
     """Return the mean lowest validation loss over seeds [learning rate, batch size]."""
     return rates(results).pivot_table("validation_loss", "base_lr", "batch_size", "mean")
@@ -488,7 +514,9 @@ def explorer_cells(results: Results) -> pd.DataFrame:
         for quantity in ("validation_loss", "distance", SHARPNESS):
             values = of_cell.loc[~gone, quantity].dropna()
             row = {"batch_size": batch_size, "base_lr": lr, "quantity": quantity}
-            numbers = {"mean": values.mean(), "low": values.min(), "high": values.max()}
+            low, high = values.min(), values.max()
+            mean = np.clip(values.mean(), low, high)  # of equal values it may be off by rounding
+            numbers = {"mean": mean, "low": low, "high": high}
             rows.append(row | numbers | {"n": len(values), "diverged": int(gone.sum())})
     return pd.DataFrame(rows)
 
