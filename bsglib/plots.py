@@ -849,7 +849,7 @@ def caption(
     *,
     answers: str,
     detail: str = "",
-    marks: Literal["points", "curves", "bands"] = "points",
+    marks: Literal["points", "medians", "curves", "lines", "bands", "none"] = "points",
 ) -> str:
     """Return a caption whose facts come from the runs: data, network, n of seeds.
 
@@ -858,7 +858,8 @@ def caption(
         runs: the runs behind the figure.
         answers: the figure of the source this one answers.
         detail: what else the reader has to know, one or two sentences.
-        marks: what seeds are: small "points", faint "curves" with a band, or "bands" alone.
+        marks: what seeds are: small "points" beside their mean, or beside their "medians"; faint
+            "curves" with a band, or faint "lines" alone; "bands" alone; "none" if none are shown.
     """
     if runs.empty:
         return f"**{statement}.** Not computed yet. Answers {answers}."
@@ -870,6 +871,9 @@ def caption(
     seeds = f"{n.min()} to {n.max()}" if n.min() < n.max() else f"{n.max()}"
     seen = {
         "points": "Small marks: seeds; large: their mean.",
+        "medians": "Small marks: seeds; large: their median.",
+        "lines": "Faint: seeds; full: their mean.",
+        "none": "",
         "curves": f"Faint: seeds; full: their mean; band: {spread}.",
         "bands": f"Lines: means over seeds; bands: {spread}.",
     }[marks]
@@ -877,7 +881,7 @@ def caption(
         f"{dataset}, {size:,.0f} training examples, network {network} {options}"
         for dataset, size, network, options in setups.groups
     )
-    facts = f"{data}; {runs['dtype'].iloc[0]}." + (f" {seen}" if n.max() > 1 else "")
+    facts = f"{data}; {runs['dtype'].iloc[0]}." + (f" {seen}" if seen and n.max() > 1 else "")
     title = f"**{statement} (n = {seeds} seed{'s' if n.max() > 1 else ''}).**"
     return " ".join(part for part in (title, detail, facts, f"Answers {answers}.") if part)
 
@@ -958,7 +962,9 @@ def _draw_curves(history: pd.DataFrame, ax: Axes, *, column: str, label: str, lo
             for seed in table:  # each to its own end: seeds stop at different epochs
                 ax.plot(table[seed].dropna(), color=colour, lw=0.6, alpha=0.5)
         common = table.dropna()
-        if not len(common):
+        if not len(common):  # a seed diverged at once: the longest curve has the name
+            longest = table.iloc[:, int(table.notna().sum().argmax())].dropna()
+            ends += [(float(e), float(v), batch_size) for e, v in longest.iloc[-1:].items()]
             continue
         low, high = _band(common)
         ax.fill_between(common.index, low, high, color=colour, alpha=0.18, lw=0)
@@ -975,16 +981,21 @@ def _draw_curves(history: pd.DataFrame, ax: Axes, *, column: str, label: str, lo
 def _by_seed(history: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return a column as a table [epoch, seed], missing where it or the loss is not finite."""
     rows = history[np.isfinite(history[column]) & _going_on(history)]
-    return rows.pivot(index="epoch", columns="seed", values=column)
+    table = rows.pivot(index="epoch", columns="seed", values=column)
+    return table.reindex(columns=sorted(history["seed"].unique()))  # also what diverged at once
 
 
 def _mark_divergence(ax: Axes, history: pd.DataFrame, column: str, colour: str) -> None:
-    """Put a cross where a run's curve ends, if its training loss stopped being finite."""
-    table = _by_seed(history, column)
+    """Put a cross where a run's curve ends, if its training loss stopped being finite.
+
+    One that has no curve, because it did so in the first epoch, has its cross on the upper edge.
+    """
+    table, style = _by_seed(history, column), {"ms": 6, "mew": 1.6, "color": colour, "zorder": 4}
     for seed in history.loc[~_going_on(history), "seed"].unique():
-        if seed in table and len(seen := table[seed].dropna()):
-            end = seen.index[-1], seen.iloc[-1]
-            ax.plot(*end, "x", ms=6, mew=1.6, color=colour, zorder=4)
+        if len(seen := table[seed].dropna()):
+            ax.plot(seen.index[-1], seen.iloc[-1], "x", **style)
+        else:
+            ax.plot(1, 1, "x", transform=ax.get_xaxis_transform(), clip_on=False, **style)
 
 
 def _going_on(history: pd.DataFrame) -> pd.Series:

@@ -206,11 +206,27 @@ def test_a_diverged_run_ends_in_a_cross_of_its_batch_sizes_colour(loss):
     assert len(crosses(axes[0, 1])) == 1
 
 
-def test_a_run_that_never_had_a_finite_loss_leaves_no_mark_and_no_error():
+def test_a_run_that_never_had_a_finite_loss_has_its_cross_on_the_upper_edge():
     rows = diverging(1).assign(running_loss=np.nan)
     fig, axes = plots.panels(1, 1, height=3)
     plots.plot_curves(rows, axes[0, 0], column="running_loss", label="loss (nats)")
-    assert crosses(axes[0, 0]) == []
+    for mark in crosses(axes[0, 0]):
+        assert (mark.get_xdata().item(), mark.get_ydata().item()) == (1, 1)
+        assert mark.get_transform() == axes[0, 0].get_xaxis_transform()
+    colours = {mark.get_color() for mark in crosses(axes[0, 0])}
+    assert colours == {plots.batch_colour(b) for b in set(rows["batch_size"])}
+
+
+def test_what_diverged_at_once_is_not_left_out_of_a_mean():
+    rows = diverging()
+    first = rows["seed"].eq(rows["seed"].min()) & rows["batch_size"].eq(128)
+    rows = rows.assign(running_loss=rows["running_loss"].mask(first))
+    fig, axes = plots.panels(1, 2, height=3)
+    plots.plot_curves(rows, axes[0, 0], column="percent", label="accuracy (%)", log=False)
+    thick = [line for line in axes[0, 0].lines if line.get_linewidth() > 0.6]
+    thick = [line for line in thick if line.get_marker() != "x"]
+    assert plots.batch_colour(128) not in {line.get_color() for line in thick}
+    assert "128" in {text.get_text() for text in axes[0, 0].texts}
 
 
 def test_arms_of_one_batch_size_differ_in_dashes_and_the_first_is_grey():

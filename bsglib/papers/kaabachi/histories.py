@@ -10,6 +10,7 @@ from bsglib.papers import Results
 from bsglib.papers.kaabachi.protocol import SMALL
 
 WITHIN = 0.005  # of the final accuracy, from which on it counts as reached
+SETTLED = 0.9  # of a run's epochs: an accuracy reached later is only where the run was stopped
 JUMP = 0.1  # nats by which a training loss has to move to count as a jump
 CHANCE = 0.02  # nats below ln(classes): a loss above that is no better than chance
 
@@ -89,39 +90,45 @@ def _number(epochs: float | None) -> float:
     return math.nan if epochs is None else epochs
 
 
-def _own_updates(run, history: pd.DataFrame) -> float:
-    return _own_epochs(run, history) * run.updates / run.epochs
-
-
 READINGS = {  # of a run and its history
     "peak": _peak,  # highest test accuracy along the run
-    "lost": lambda run, history: lost(history, run.classes),
+    "lost": lambda run, history: run.stopped == "diverged" or lost(history, run.classes),
     "rise": lambda run, history: largest_rise(history, run.classes),
     "own_epochs": _own_epochs,  # to within half a point of its final accuracy
-    "own_updates": _own_updates,
+    "rising": lambda run, history: _own_epochs(run, history) > SETTLED * run.epochs,
     "target_epochs": lambda run, history: _number(epochs_to(history, run.target)),
 }
 
 
-def read_off(results: Results, *arms: str, columns: Iterable[str] = READINGS) -> pd.DataFrame:
+def read_off(
+    results: Results,
+    *arms: str,
+    columns: Iterable[str] = READINGS,
+    targets: pd.Series | None = None,
+) -> pd.DataFrame:
     """Return the runs of some arms with what is read off their histories.
 
     Args:
         results: of the study.
         arms: which; none: all.
         columns: what to read off, of READINGS.
+        targets: an accuracy by (seed, batch size); None: the common one, the share that the
+            parameters name of the final accuracy of the largest small batch with that seed.
 
     Returns:
-        the runs with `final` (test accuracy, chance if the run diverged), `target` (the share
-        that the parameters name of the final accuracy of the largest small batch with that seed)
-        and those columns; NaN where a run never got there.
+        the runs with `final` (test accuracy, chance if the run diverged), `target` and those
+        columns; NaN where a run never got there.
     """
     runs = results.of(*arms) if arms else results.runs
     wanted = [name for name in columns if name in READINGS]
     if runs.empty:
         return runs.reindex(columns=[*runs, "final", "target", *wanted])
     chance, whole = 1 / runs["classes"], runs["stopped"] != "diverged"
-    runs = runs.assign(final=runs["test_accuracy"].where(whole, chance), target=_targets(results))
+    if targets is None:
+        target = _common_targets(results)
+    else:
+        target = targets.reindex(pd.MultiIndex.from_frame(runs[["seed", "batch_size"]])).to_numpy()
+    runs = runs.assign(final=runs["test_accuracy"].where(whole, chance), target=target)
     history = results.history[results.history["arm"].isin(runs["arm"])]
     histories = dict(iter(history.groupby(["entry", "arm"])))
     readings = {
@@ -131,7 +138,7 @@ def read_off(results: Results, *arms: str, columns: Iterable[str] = READINGS) ->
     return runs.assign(**readings)
 
 
-def _targets(results: Results) -> pd.Series:
+def _common_targets(results: Results) -> pd.Series:
     largest = max(results.parameters.small_batches)
     small = results.of(SMALL)
     small = small[(small["batch_size"] == largest) & (small["stopped"] != "diverged")]

@@ -90,18 +90,21 @@ def design(p: KaabachiParameters) -> list[Entry]:
     ]
 
 
+def epochs_of(p: KaabachiParameters, arm: str, batch_size: int) -> int:
+    """Return how many epochs an arm's runs at a batch size are to make."""
+    if arm == LARGE:
+        return dict(zip(p.large_batches, p.large_epochs, strict=True))[batch_size]
+    return {SMALL: p.small_epochs, LINEAR: p.scaled_epochs}.get(arm, p.warmup_epochs)
+
+
 Planned = list[tuple[str, RunConfig]]  # arm, run
 
 
 def _unscaled(p: KaabachiParameters, seed: int) -> Planned:
     """Experiments 1 and 2: one rate for all, more epochs for larger batches."""
-    sizes = zip(p.large_batches, p.large_epochs, strict=True)
-    small = [(SMALL, b, p.small_epochs) for b in p.small_batches]
-    large = [(LARGE, b, epochs) for b, epochs in sizes]
-    return [
-        (arm, _config(p, seed, b, epochs, base_lr=p.unscaled_lr, scaling="none"))
-        for arm, b, epochs in small + large
-    ]
+    sizes = [(SMALL, b) for b in p.small_batches] + [(LARGE, b) for b in p.large_batches]
+    rate = {"base_lr": p.unscaled_lr, "scaling": "none"}
+    return [(arm, _config(p, seed, b, epochs_of(p, arm, b), **rate)) for arm, b in sizes]
 
 
 def _linear(p: KaabachiParameters, seed: int) -> Planned:

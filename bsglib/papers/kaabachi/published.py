@@ -25,4 +25,4 @@ SEMI_LARGE = (128, 256, 512)  # "semi-large" is not defined there: those with a 
 LARGEST = (1024, 2048)
 UNSTEADY = (512, 1024, 2048)  # where figure 7 is said to jump
 BEST_ACCURACY = 82.0  # per cent, at B = 4
-SMALL_EPOCHS, EXAMPLES = 50, 50_000
+SMALL_EPOCHS, LINEAR_EPOCHS, EXAMPLES = 50, 100, 50_000

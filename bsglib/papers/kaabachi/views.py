@@ -23,17 +23,28 @@ ARMS = {LARGE: "rate not scaled", LINEAR: LINEAR} | {a: f"{k} warm-up" for k, a 
 
 def scope(p: KaabachiParameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
-    size = "all" if p.train_size is None else f"{p.train_size:,}"
+    size = "all that is not set aside" if p.train_size is None else f"{p.train_size:,} to train on"
     epochs = [p.small_epochs, *p.large_epochs, p.scaled_epochs, p.warmup_epochs]
     exact = p.dtype == "float64"
     rows = [
-        ("data", "cifar10, 50,000", f"{p.dataset}, {size}", "time"),
-        ("preprocessing", "a normalization", "mean 0, deviation 1 per channel", "not stated"),
-        ("network", "channels 32 to 256", f"{p.network}, {p.network_options}", "time"),
         (
-            "batch norm, dense layers, dropout",
-            "place, widths and kind not stated",
-            "after a block's first convolution; 1024, 512; whole channels",
+            "data",
+            "cifar10, 50,000 to train on",
+            f"{p.dataset}, {size}",
+            "a part to choose rates on" if p.train_size is None else "time",
+        ),
+        ("preprocessing", "a normalization", "mean 0, deviation 1 per channel", "not stated"),
+        ("network", "kaabachi, {'width': 1.0}", f"{p.network}, {p.network_options}", "time"),
+        (
+            "batch norm",
+            "after two convolutions or after each: ambiguous",
+            "after a block's first convolution",
+            "public networks of the same description",
+        ),
+        (
+            "dense layers, dropout",
+            "widths and kind not stated",
+            "1024, 512; whole channels",
             "public networks of the same description",
         ),
         ("small batches", list(published.SMALL), p.small_batches, "time"),
@@ -44,7 +55,7 @@ def scope(p: KaabachiParameters) -> pd.DataFrame:
         ("epochs, large, not scaled", [100, 150, 200, 300, 400], p.large_epochs, "time"),
         ("epochs, linear rule", 100, p.scaled_epochs, "time"),
         ("epochs, warm-up", 70, p.warmup_epochs, "time"),
-        ("share of warm-up", 0.05, p.warmup_share, "chosen here"),
+        ("share of warm-up", 0.05, p.warmup_share, "as many epochs, 3.5, or enough updates"),
         ("warm-up", "per epoch or update, not stated", f"per update, from {p.lr:g}", "exact"),
         ("seeds", "not stated", len(p.seeds), "an interval needs three"),
         ("test accuracy", "per epoch", _evaluated(p, max(epochs)), "time"),
@@ -71,14 +82,15 @@ def _evaluated(p: KaabachiParameters, last: int) -> str:
 def accuracy(results: Results) -> pd.DataFrame:
     """Return the highest test accuracy along the runs, per cent, mean over seeds."""
     runs = read_off(results, SMALL, *ARMS, columns=("peak",))
-    return _means(runs.assign(percent=PERCENT * runs["peak"]), "percent")
+    return _means(runs.assign(percent=PERCENT * runs["peak"]), "highest test accuracy")
 
 
 def equal_footing(results: Results) -> pd.DataFrame:
     """Return test accuracy in per cent at equal epochs and at equal updates, mean over seeds.
 
-    Epochs are those of the small batches. Updates are those that the largest batch made, or as many
-    as a run made if it made fewer. Between epochs that were evaluated, accuracy is interpolated.
+    Epochs are those of the small batches, updates those that the largest batch made. Between epochs
+    that were evaluated, accuracy is interpolated; "-" stands where a run had not been evaluated yet
+    after as many updates, or made fewer.
     """
     p, arms_shown = results.parameters, (SMALL, LARGE, LINEAR)
     runs = results.of(*arms_shown)
@@ -90,22 +102,31 @@ def equal_footing(results: Results) -> pd.DataFrame:
     for (arm, b, _, _), one in history.groupby(["arm", "batch_size", "seed", "entry"], sort=False):
         row = {"arm": arm, "batch_size": b}
         for column, limit in limits.items():
-            at = np.interp(np.log(limit), np.log(one[column]), one["test_accuracy"])
+            at = _interpolated(one[column], one["test_accuracy"], limit)
             row[f"at {limit:,.0f} {'epochs' if column == 'epoch' else column} (%)"] = PERCENT * at
         rows.append(row)
     if not rows:
         return _not_yet()
-    table = pd.DataFrame(rows).groupby(["arm", "batch_size"]).mean()
+    cells = pd.DataFrame(rows).groupby(["arm", "batch_size"])
+    table = cells.mean()
     there = [arm for arm in arms_shown if arm in table.index.get_level_values("arm")]
-    return table.loc[there].map("{:.1f}".format).rename_axis(["arm", "B"])
+    shown = table.map(lambda value: "-" if np.isnan(value) else f"{value:.1f}")
+    return shown.assign(n=cells.size()).loc[there].rename_axis(["arm", "B"])
 
 
-def _means(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+def _interpolated(x: pd.Series, y: pd.Series, at: float) -> float:
+    """Return y at a value of x, on a logarithmic scale; NaN outside."""
+    return float(np.interp(np.log(at), np.log(x), y, left=np.nan, right=np.nan))
+
+
+def _means(runs: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Return the means of "percent" by arm and batch size; the index is named after what it is."""
     if runs.empty:
         return _not_yet()
-    table = runs.pivot_table(column, "arm", "batch_size", sort=False)
+    table = runs.pivot_table("percent", "arm", "batch_size", sort=False)
     table = table[sorted(table.columns)].rename(columns="B = {}".format).rename_axis(columns=None)
-    return table.map(lambda value: "" if np.isnan(value) else f"{value:.1f}")
+    shown = table.map(lambda value: "" if np.isnan(value) else f"{value:.1f}")
+    return shown.rename_axis(f"{what} (%), n = {runs['seed'].nunique()}")
 
 
 def _not_yet() -> pd.DataFrame:
@@ -162,6 +183,13 @@ def table_1_seconds(results: Results) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("B")
 
 
+def epoch_times(results: Results) -> pd.DataFrame:
+    """Return the timed epochs: batch_size, repeat, seconds."""
+    columns = ["batch_size", "repeat", "seconds"]
+    times = results.timings
+    return times[columns] if len(times) else pd.DataFrame(columns=columns, dtype=float)
+
+
 def timing_note(results: Results) -> str:
     """Return the caption of the figure of times: machine, repeats, samples."""
     times, p = results.timings, results.parameters
@@ -189,7 +217,8 @@ def divergence(results: Results) -> pd.DataFrame:
         hits, n = int(mine["lost"].sum()), len(mine)
         found = share(hits, n)
         low, high = (PERCENT * end for end in (found.low, found.high))
-        rows.setdefault(arm, {})[f"B = {size}"] = f"{hits} of {n} ({low:.0f}–{high:.0f} %)"
+        name = f"{arm} (B of a worker)" if arm == LOCAL else arm
+        rows.setdefault(name, {})[f"B = {size}"] = f"{hits} of {n} ({low:.0f}–{high:.0f} %)"
     return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("arm")
 
 
@@ -218,7 +247,7 @@ def by_rate(results: Results) -> pd.DataFrame:
 
 def rules(results: Results) -> pd.DataFrame:
     """Return the final test accuracy of every rule in per cent, mean over seeds."""
-    return _means(by_rate(results), "percent")
+    return _means(by_rate(results), "final test accuracy")
 
 
 def by_length(results: Results) -> pd.DataFrame:
@@ -241,3 +270,10 @@ def local(results: Results) -> pd.DataFrame:
         name = f"{mine['local_workers'].iloc[0]} workers, {steps} step{'s' * (steps > 1)}"
         tables.append(_by_condition(mine, {LOCAL: name}))
     return pd.concat([table for table in tables if len(table)] or tables[:1])
+
+
+def local_table(results: Results) -> pd.DataFrame:
+    """Return the final accuracy and loss of those runs, means over seeds."""
+    rows = local(results).groupby("condition", sort=False)
+    columns = {"percent": "test accuracy (%)", "train_loss": "training loss (nats)"}
+    return rows[list(columns)].mean().rename(columns=columns).assign(n=rows.size()).round(3)
