@@ -10,7 +10,7 @@ INDEX := reports/quick/index.html
 # deleted file has none.
 REPORT_SOURCES := bsglib notebooks params pyproject.toml requirements.lock
 TEST_SOURCES := $(REPORT_SOURCES) tests benchmarks reports/results reports/index.html reports/laptop \
-	.ci/lock.py .ci/run Makefile README.md CHANGELOG.md CITATION.cff environment.yml jupytext.toml docs/performance.md
+	.ci/lock.py .ci/run Makefile README.md CHANGELOG.md CITATION.cff LICENSE environment.yml jupytext.toml docs
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

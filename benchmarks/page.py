@@ -101,9 +101,9 @@ def text(results: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    from bsglib.report import update_readme
+    from bsglib.report import update_marked
 
-    update_readme(PAGE, "measured", "\n" + text(stored()) + "\n")
+    update_marked(PAGE, "measured", "\n" + text(stored()) + "\n")
     print(PAGE.relative_to(bench.ROOT))
 
 

@@ -1,4 +1,4 @@
-"""Claims as data: what a source states, and the rule, fixed in advance, that judges it."""
+"""Claims as data: what a source states, and the declared rule that judges it."""
 
 import html
 import math
@@ -102,7 +102,7 @@ class Verdict:
             "locator": self.claim.locator,
             "quantity": self.claim.quantity,
             "paper": self.claim.value,
-            "ours": "-" if self.ours is None else show(self.ours),
+            "ours": "-" if self.ours is None else interval_text(self.ours),
             "n": 0 if self.ours is None else self.ours.n,
             "rule": self.claim.rule.text,
             "verdict": self.verdict,
@@ -151,7 +151,7 @@ def _outside(ours: Interval, bounds: tuple[float, float]) -> bool:
     return ours.high < bounds[0] or ours.low > bounds[1]
 
 
-def show(ours: Interval) -> str:
+def interval_text(ours: Interval) -> str:
     """Return an interval as text: mean [low, high], or the value alone for n = 1.
 
     What is zero but for rounding is shown as zero.

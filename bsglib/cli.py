@@ -64,18 +64,17 @@ def build_report(
     store: StoreFolder = None,
     workers: Workers = None,
 ) -> None:
-    """Build HTML reports, from exported or stored numbers where there are some."""
+    """Build HTML reports, their index, and of published profiles the README's tables."""
     # Without it jsonschema checks no URIs, and does not compile a grammar of them for a second.
     sys.modules.setdefault("rfc3987_syntax", None)
     from bsglib import report  # here, because computing needs no Jupyter
 
-    complete = True
+    built, complete = [], True
     for study in _studies(studies):
         parameters = _parameters(study, profile, store=store, workers=workers)
-        train = parameters.profile == "quick" if compute is None else compute
-        typer.echo(
-            f"{study.name}, {parameters.profile}: {'computing' if train else 'loading'} runs"
-        )
+        name = parameters.profile
+        train = name == "quick" if compute is None else compute
+        typer.echo(f"{study.name}, {name}: {'computing' if train else 'loading'} runs")
         try:
             run = study.run(parameters.model_copy(update={"compute": train}), progress=True)
         except NoRuns as error:
@@ -84,26 +83,15 @@ def build_report(
             typer.echo(f"{study.name}: left out, {error}")
             complete = False
             continue
-        folder = REPORTS / parameters.profile
-        figures = folder / "figures" / study.name
-        values = parameters.model_dump() | {"compute": False, "figures": _shown(figures)}
-        with _replaced(figures):
-            notebook = report.execute(
-                ROOT / "notebooks" / f"{study.name}.ipynb", folder / f"{study.name}.ipynb", values
-            )
-        page = report.to_html(
-            notebook,
-            folder / f"{study.name}.html",
-            figures=figures,
-            assets=REPORTS / "assets",
-            command=f"bsg report {study.name} --profile {profile}",
-        )
-        counts = report.verdict_counts(figures / "verdicts.csv")
-        verdicts = ", ".join(f"{row['n']} {row['verdict']}" for row in counts)
+        command = f"bsg report {study.name} --profile {profile}"
+        page, verdicts = _build_page(study, parameters, command)
         typer.echo(f"{_shown(page)}: {verdicts}")
-        complete &= run.complete
         if not run.complete:
             typer.echo(f"{study.name}: runs or times are missing; claims that need them say so")
+            complete = False
+        built.append(study)
+    if not built:
+        raise NoRuns(f"no study has runs of profile {name!r}: there is nothing to report")
     cards = [
         {
             "name": s.name,
@@ -114,19 +102,49 @@ def build_report(
         }
         for s in STUDIES.values()
     ]
-    index = report.write_index(REPORTS, parameters.profile, cards)
-    smallest = parameters.profile == report.PUBLISHED[-1]  # there is no better one to hide
-    if parameters.profile in report.PUBLISHED and (complete or smallest):
-        report.write_index(REPORTS, None, cards)
-        report.update_readme(README, "verdicts", report.verdict_table(REPORTS, cards))
-        first = next(iter(STUDIES.values()))
-        if first in _studies(studies):
-            notebook = folder / f"{first.name}.ipynb"
-            shown = report.headline(REPORTS, first.name, first.headline, notebook)
-            report.update_readme(README, "headline", shown)
-    elif parameters.profile in report.PUBLISHED:
+    index = report.write_index(REPORTS, name, cards)
+    smallest = name == report.PUBLISHED[-1]  # there is no better one to hide
+    if name in report.PUBLISHED and (complete or smallest):
+        _publish(name, cards, built)
+    elif name in report.PUBLISHED:
         typer.echo("the README and the index of all profiles stay")
     typer.echo(_shown(index))
+
+
+def _build_page(study: Study, parameters: StudyParameters, command: str) -> tuple[Path, str]:
+    """Execute a study's notebook on what is stored; return its page, and its verdicts in words."""
+    from bsglib import report
+
+    folder = REPORTS / parameters.profile
+    figures = folder / "figures" / study.name
+    values = parameters.model_dump() | {"compute": False, "figures": _shown(figures)}
+    with _replaced(figures):
+        notebook = report.execute(
+            ROOT / "notebooks" / f"{study.name}.ipynb", folder / f"{study.name}.ipynb", values
+        )
+    page = report.to_html(
+        notebook,
+        folder / f"{study.name}.html",
+        figures=figures,
+        assets=REPORTS / "assets",
+        command=command,
+    )
+    counts = report.verdict_counts(figures / "verdicts.csv")
+    return page, ", ".join(f"{row['n']} {row['verdict']}" for row in counts)
+
+
+def _publish(profile: str, cards: list[dict], built: list[Study]) -> None:
+    """Write the index of all reports, and what the README shows of them."""
+    from bsglib import report
+
+    typer.echo(_shown(report.write_index(REPORTS, None, cards)))
+    report.update_marked(README, "verdicts", report.main_claims_table(REPORTS, cards))
+    first = next(iter(STUDIES.values()))
+    if first in built:
+        notebook = REPORTS / profile / f"{first.name}.ipynb"
+        shown = report.headline(REPORTS, first.name, first.headline, notebook)
+        report.update_marked(README, "headline", shown)
+    typer.echo(_shown(README))
 
 
 @commands.command()

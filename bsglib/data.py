@@ -73,10 +73,11 @@ class Dataset:
 
     def as_input(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Return stored values as network inputs of a floating dtype."""
+        inputs = x.to(dtype, copy=True)  # a float x is not to be changed
         if self.statistics is None:
-            return x.to(dtype).mul_(self.scale)
+            return inputs.mul_(self.scale)
         mean, std = (s.to(dtype) for s in self.statistics)
-        return x.to(dtype, copy=True).sub_(mean).div_(std)  # a float x is not to be changed
+        return inputs.sub_(mean).div_(std)
 
 
 def load(
@@ -161,9 +162,13 @@ def checksum(name: str) -> str:
 
 def at_hand(name: str) -> bool:
     """Return whether a data set is there, so that it need not be downloaded or brought."""
+    if name in PUBLISHED:
+        return not PUBLISHED[name].missing(data_folder())
     if name in FOLDERS:
         return (data_folder() / name).is_dir()
-    return name not in PUBLISHED or not PUBLISHED[name].missing(data_folder())
+    if name == "spoken_digits":
+        return (data_folder() / RECORDINGS).is_dir()
+    return name in SOURCES or resolve(name).exists()
 
 
 def is_folder(name: str) -> bool:
@@ -245,8 +250,8 @@ def _digits(root: Path) -> _Source:
     bunch = load_digits()
     x = bunch.images.astype(np.uint8)[:, None]  # [N, 1, 8, 8]
     y = bunch.target.astype(np.int64)
-    digest = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
-    return _Source(*_split_off_test(x, y), DIGITS, f"sha256:{digest}", 1 / 16)
+    content = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
+    return _Source(*_split_off_test(x, y), DIGITS, f"sha256:{content}", 1 / 16)
 
 
 def _even_or_odd(root: Path) -> _Source:
@@ -382,6 +387,7 @@ def _cifar(name: str, label: str, root: Path) -> _Source:
 
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+RECORDINGS = "fsdd"  # the folder's name
 RECORDINGS_SHA256 = "6b1a8e30f4df78a933fe25cf1ca0140c8c6f169c0a83649a15b70a5ae7407014"
 FRAMES_VERSION = 1  # raise it when frames are made differently
 RATE, WINDOW, HOP, FFT, BANDS, CONTEXT = 8000, 200, 80, 512, 40, 4
@@ -399,7 +405,7 @@ def _spoken_digits(root: Path) -> _Source:
     repeated at the ends), standardised by the official training part, which is the recordings with
     index 5 and above. A validation part cut from it by frames shares recordings with it.
     """
-    folder = root / "fsdd"
+    folder = root / RECORDINGS
 
     def convert() -> tuple[dict[str, np.ndarray], list[str]]:
         parts = {key: [] for key in ("x", "y", "x_test", "y_test")}
@@ -670,7 +676,7 @@ def _npz(path: Path) -> _Source:
     """A user's arrays: x, y and optionally x_test, y_test."""
     try:
         with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            content = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             with np.load(file, allow_pickle=False) as stored:  # of a path it leaks a damaged file
                 arrays = {key: stored[key] for key in stored.files}
@@ -700,7 +706,7 @@ def _npz(path: Path) -> _Source:
         )
     names = tuple(map(str, labels))
     scale = 1 / 255 if x.dtype == np.uint8 else 1.0
-    return _Source(x, y, x_test, y_test, names, f"sha256:{digest}", scale)
+    return _Source(x, y, x_test, y_test, names, f"sha256:{content}", scale)
 
 
 def _checked(path: Path, arrays: dict[str, np.ndarray], part: str = "") -> tuple:
@@ -733,7 +739,7 @@ SOURCES: dict[str, Callable[[Path], _Source]] = {
     "spoken_digits": _spoken_digits,
 }
 FOLDERS = {  # below the data folder, to be brought; how, {} being the folder
-    "cats_vs_dogs": "It cannot be downloaded from here: take Microsoft's Kaggle Cats and Dogs "
+    "cats_vs_dogs": "It is not downloaded: take Microsoft's Kaggle Cats and Dogs "
     "Dataset (https://www.microsoft.com/en-us/download/details.aspx?id=54765) and copy its images, "
     "of any size, to {0}/cat and {0}/dog; or set BSG_DATA to a folder that has cats_vs_dogs",
 }

@@ -151,10 +151,14 @@ def evaluate(
 
     Args:
         model: a classifier in any mode; left in that mode.
-        x, y: inputs [n, ...] and labels int64 [n], n > 0.
+        x, y: inputs [n, ...] and labels int64 [n], n > 0, on the model's device.
         as_input: turns a chunk of stored x into network inputs.
         loss: a name in `LOSSES`, or a function of (outputs, labels) summed over examples.
         chunk_size: examples per forward pass; the result does not depend on it beyond rounding.
+
+    Raises:
+        ValueError: if x and y are not as many, or none, labels do not fit the outputs, the loss is
+            unknown, or chunk_size is not positive.
     """
     with modes_kept(model):
         return metrics(model.eval(), x, y, as_input=as_input, loss=loss, chunk_size=chunk_size)
@@ -170,7 +174,11 @@ def metrics(
     loss: str | SumLoss = "cross_entropy",
     chunk_size: int = 512,
 ) -> Metrics:
-    """Return what `evaluate` returns, of the model in the mode it is in."""
+    """Return what `evaluate` returns, of the model in the mode it is in.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """  # noqa: DOC502
     sum_loss, total, correct = loss_function(loss), 0.0, 0
     for part, labels in chunks(x, y, chunk_size):
         outputs = model(as_input(part))
@@ -188,7 +196,13 @@ def mean_loss(
     loss: str | SumLoss = "cross_entropy",
     chunk_size: int = 512,
 ) -> float:
-    """Return the mean loss over all of x, y of any model, in the mode it is in."""
+    """Return the mean loss over all of x [n, ...], y [n] of any model, in the mode it is in.
+
+    Arguments are those of `evaluate`, labels whatever the loss takes.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """  # noqa: DOC502
     sum_loss, total = loss_function(loss), 0.0
     for part, labels in chunks(x, y, chunk_size):
         total += sum_loss(model(part), labels).double()
@@ -203,10 +217,14 @@ def loss_and_gradient(
     loss: str | SumLoss = "cross_entropy",
     chunk_size: int = 512,
 ) -> tuple[float, Tensor]:
-    """Return the mean loss over all of x, y and its gradient, a float64 vector [p].
+    """Return the mean loss over all of x [n, ...], y [n] and its gradient, a float64 vector [p].
 
-    The model is used in the mode it is in, and its `.grad` fields are not touched.
-    """
+    The model is used in the mode it is in, and its `.grad` fields are not touched. Arguments are
+    those of `mean_loss`.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """  # noqa: DOC502
     sum_loss, weights = loss_function(loss), list(model.parameters())
     total, gradient = 0.0, torch.zeros(sum(w.numel() for w in weights), dtype=torch.float64)
     gradient = gradient.to(weights[0].device)

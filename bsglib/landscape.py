@@ -147,6 +147,9 @@ def loss_surface(
         networks = [deepcopy(model) for _ in range(threads)]
         start = [w.clone() for w in networks[0].parameters()]
         steps = [_like(networks[0], d, f"directions[{i}]") for i, d in enumerate(directions)]
+        for i, step in enumerate(steps):
+            if not any(bool(part.any()) for part in step):
+                raise ValueError(f"directions[{i}] is zero for every parameter")
 
         def loss_at(network: nn.Module, index: Index) -> float:
             for w, origin, *ds in zip(network.parameters(), start, *steps, strict=True):
@@ -210,7 +213,7 @@ def trajectory_plane(weights: Tensor) -> Plane:
     order = [-1, -2]
     lengths = values[order].clamp(min=0).sqrt()
     directions = (vectors[:, order] / lengths.clamp(min=1e-300)).T @ differences
-    coordinates = (vectors[:, order] * lengths).numpy()
+    coordinates = (vectors[:, order] * lengths).cpu().numpy()
     total = float(values.clamp(min=0).sum())
     explained = tuple(float(length**2 / total) if total else 0.0 for length in lengths)
     return Plane(directions, coordinates, explained)

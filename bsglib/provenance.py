@@ -24,8 +24,11 @@ def table(results) -> HTML:
         a table that shows itself in a notebook.
     """
     runs, here = results.runs, environment()
-    study, profile = shlex.quote(results.study.name), shlex.quote(results.parameters.profile)
-    command = f"bsg report {study} --profile {profile}"
+    study, profile = results.study.name, results.parameters.profile
+    file = f"params/{study}/{profile}.yaml"
+    if not (ROOT / file).is_file():  # a file of the user's, which has the profile's name
+        profile = file = f"{profile}.yaml"
+    command = f"bsg report {shlex.quote(study)} --profile {shlex.quote(profile)}"
     packages = ("bsglib", "torch", "numpy", "scipy")
     versions = [f"Python {platform.python_version()}"] + [f"{p} {version(p)}" for p in packages]
     rows = {
@@ -33,6 +36,7 @@ def table(results) -> HTML:
         "Versions": ", ".join(versions),
         "Report built on": f"{here['processor']}, {cores()} cores",
         "Runs computed on": _distinct(runs, "processor") or "none",
+        "Parameter file": file,
         "Device of the runs": _distinct(runs, "device") or "none",
         "Torch threads": _distinct(runs, "threads"),
         "Number type": _distinct(runs, "dtype"),

@@ -598,7 +598,7 @@ def _thumbnail(study: dict, figures: Path, folder: Path) -> str:
     return ""
 
 
-def verdict_table(reports: Path, studies: list[dict]) -> str:
+def main_claims_table(reports: Path, studies: list[dict]) -> str:
     """Return the Markdown table of the studies' main claims, from the largest profile of each.
 
     Args:
@@ -606,9 +606,9 @@ def verdict_table(reports: Path, studies: list[dict]) -> str:
         studies: dicts with `name`, and `main_claims`, the ids of those to show; without, all.
 
     Returns:
-        a table of claim, paper, here, verdict and report, and the number of claims in all.
+        a table of claim, quantity, paper, here, verdict and report, and the number of all claims.
     """
-    lines = ["| claim | paper | here | verdict | report |", "|---|---|---|---|---|"]
+    lines = ["| claim | quantity | paper | here | verdict | report |", "|---|---|---|---|---|---|"]
     counts = Counter()
     for study, main in ((s["name"], s.get("main_claims")) for s in studies):
         profile = published(reports, study)
@@ -620,7 +620,15 @@ def verdict_table(reports: Path, studies: list[dict]) -> str:
             here = f"{row['ours']} (n = {row['n']})" if row["ours"] and row["n"] else row["ours"]
             page = f"{reports.name}/{profile}/{study}.html#claim-{row['claim']}"
             link = f"[{profile}]({quote(page, safe='/#')})"
-            columns = (row["statement"], row["paper"], here, f"**{row['verdict']}**", link)
+            paper = "our question" if row["paper"] == "ours" else row["paper"]
+            columns = (
+                row["statement"],
+                row["quantity"],
+                paper,
+                here,
+                f"**{row['verdict']}**",
+                link,
+            )
             cells = [c.replace("|", r"\|").replace("\n", " ") for c in columns]
             lines.append(f"| {' | '.join(cells)} |")
     total = ", ".join(f"{counts[word]} {word}" for word in VERDICTS if counts[word])
@@ -648,20 +656,20 @@ def headline(reports: Path, study: str, figure: str, notebook: Path) -> str:
     return f"![{alt}]({quote(path)})\n\n{caption.data['text/markdown']}"
 
 
-def update_readme(readme: Path, mark: str, text: str) -> None:
-    """Put generated Markdown between two markers of the README.
+def update_marked(page: Path, mark: str, text: str) -> None:
+    """Put generated Markdown between two markers of a page, such as the README.
 
     Args:
-        readme: the file to change.
+        page: the file to change.
         mark: name of the markers: `<!-- mark -->` and `<!-- /mark -->`.
-        text: Markdown, as from `verdict_table` or `headline`.
+        text: Markdown, as from `main_claims_table` or `headline`.
 
     Raises:
         ValueError: if a marker is missing.
     """
     first, last = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    before, opening, rest = readme.read_text(encoding="utf-8").partition(first)
+    before, opening, rest = page.read_text(encoding="utf-8").partition(first)
     _, closing, after = rest.partition(last)
     if not (opening and closing):
-        raise ValueError(f"{readme}: needs the markers {first} and {last}")
-    _write(readme, f"{before}{opening}\n{text}\n{closing}{after}")
+        raise ValueError(f"{page}: needs the markers {first} and {last}")
+    _write(page, f"{before}{opening}\n{text}\n{closing}{after}")

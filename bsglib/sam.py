@@ -11,7 +11,7 @@ Closure = Callable[[], Tensor]
 
 
 class SAM(torch.optim.Optimizer):
-    """Step with the gradient taken at the worst point nearby (Foret et al. 2020).
+    """Step with the gradient taken at the worst point nearby (Foret et al. 2021).
 
     Algorithm 1 there: g = grad L(w); eps = rho sign(g) |g|^(q-1) / (||g||_q^q)^(1/p) with
     1/p + 1/q = 1 (equation 2), which is rho g / ||g||_2 for p = 2; the base optimizer then steps

@@ -180,7 +180,7 @@ class LambdaMax:
 
     value: float
     values: list[float]
-    residual: float  # largest ||H v - lambda v|| / |lambda|
+    residual: float  # largest ||H v - lambda v||, over the largest |lambda|
     products: int  # Hessian-vector products used
     n: int  # examples
 
@@ -200,11 +200,13 @@ def lambda_max(
     """Return the k algebraically largest eigenvalues of the mean loss's Hessian.
 
     By implicitly restarted Lanczos (ARPACK) in float64 on Hessian-vector products in the model's
-    dtype. Arguments are those of `keskar_sharpness`; `tol` is the relative accuracy asked for.
+    dtype. Arguments are those of `keskar_sharpness`; `tol` is the relative accuracy asked for, and
+    k is below the number of weights.
 
     Raises:
-        ValueError: as `keskar_sharpness`.
-    """
+        ValueError: as `keskar_sharpness`, or if k is not allowed.
+        scipy.sparse.linalg.ArpackNoConvergence: if the accuracy is not reached.
+    """  # noqa: DOC502
     options, products = {"loss": loss, "chunk_size": chunk_size}, 0
     with _measured(model, x, batch_norm) as (model, x):  # a copy
         size = sum(w.numel() for w in model.parameters())
@@ -223,7 +225,7 @@ def lambda_max(
         hessian = LinearOperator((size, size), matvec=product, dtype=np.float64)
         values, vectors = eigsh(hessian, k=k, which="LA", tol=tol, v0=start)
         residuals = [
-            np.linalg.norm(product(v) - value * v) / abs(value)
+            np.linalg.norm(product(v) - value * v) / np.abs(values).max()
             for value, v in zip(values, vectors.T, strict=True)
         ]
     descending = sorted(map(float, values), reverse=True)
@@ -355,6 +357,8 @@ def _start(model: nn.Module, x: Tensor, y: Tensor, options: dict) -> tuple[float
     """Loss and gradient at the weights, of a loss that comes out the same again."""
     loss, gradient = loss_and_gradient(model, x, y, **options)
     require_fixed(loss, mean_loss(model, x, y, **options))
+    if bad := int((~torch.isfinite(gradient)).sum()):
+        raise ValueError(f"the gradient at the weights holds {bad} values that are not finite")
     return loss, gradient
 
 

@@ -118,10 +118,13 @@ def granulated_kendall(
         along: the hyperparameters to average over; None: all.
 
     Raises:
-        ValueError: if no two configurations differ in one hyperparameter alone.
+        ValueError: if no two configurations differ in one hyperparameter alone, or `along` names
+            none of them.
     """
+    if unknown := [name for name in along or () if name not in axes]:
+        raise ValueError(f"along = {unknown[0]!r}: allowed are {', '.join(axes)}")
     per_axis = []
-    for name in axes:
+    for name in axes if along is None else along:
         others = list(
             zip(*(values for other, values in axes.items() if other != name), strict=True)
         )
@@ -133,7 +136,8 @@ def granulated_kendall(
         if taus:
             per_axis.append(np.mean(taus, axis=0))
     if not per_axis:
-        raise ValueError(f"axes {', '.join(axes)}: no two configurations differ in one alone")
+        names = ", ".join(axes if along is None else along)
+        raise ValueError(f"axes {names}: no two configurations differ in one alone")
     return np.mean(per_axis, axis=0)
 
 

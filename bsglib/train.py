@@ -69,7 +69,7 @@ class Run:
         return self.result["stopped"] == "diverged"
 
     def model(self) -> nn.Module:
-        """Return the network with the last weights, in evaluation mode, on the CPU."""
+        """Return the network with the weights kept, in evaluation mode, on the CPU."""
         shape, classes = self.result["input_shape"], self.result["classes"]
         with torch.random.fork_rng():
             model = models.build(self.config.network, shape, classes, **self.config.network_options)
@@ -424,7 +424,7 @@ def _stopped(state: _State, config: RunConfig) -> str | None:
 
 
 def _curve_point(state: _State, config: RunConfig, dataset: Dataset) -> dict[str, float]:
-    """Return what is evaluated after an epoch that is not the last one: see `train`."""
+    """Return what is evaluated after an epoch: see `train`."""
     mode, spaced = config.evaluate, log_spaced(len(state.history))
     if mode == "every" or (spaced and mode in ("log", "validation")):
         return _metrics(state, dataset)

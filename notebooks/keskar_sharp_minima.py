@@ -19,7 +19,7 @@
 # minima. Their measure of sharpness was published as a formula only. This report repeats their tables
 # and figures with a tested version of it and over several starts, and then asks what is left of the gap
 # when the learning rate, the number of updates or the training loss is made equal. A claim counts as
-# reproduced when its interval lies inside a rule that was declared before the runs.
+# reproduced when its interval lies inside a declared rule; what was amended stands under the limits.
 
 # %% tags=["parameters"]
 profile: str = "quick"  # name of this set of parameters
@@ -635,7 +635,7 @@ missed.set_index("statement") if len(missed) else "nothing failed at this scale"
 #   may reward memory.
 # - How long networks train, how much dropout the narrowed C2 keeps, and the losses at which runs are
 #   compared were set after a look at training losses and accuracies of a seed that is not used here.
-# - When the first runs had begun, and before a result was seen, a review mended rules: a claim waits for all
+# - When the first runs had begun, and before a result was seen, rules were mended: a claim waits for all
 #   runs of its arm; the claim on training asks that SB is trained; runs that stop at a training loss are
 #   not asked for an accuracy, but to agree in that loss; and the claims on agreement were added.
 

@@ -69,7 +69,7 @@ from bsglib.papers import means, surlemont
 from bsglib.params import check
 from bsglib.sharpness import keskar_sharpness
 
-parameters = check(globals(), surlemont.Parameters)
+parameters = check(globals(), surlemont.SurlemontParameters)
 plots.use_style()
 print(provenance.setting(parameters.profile))
 plots.show_table(surlemont.scope(parameters), "scope", folder=figures)

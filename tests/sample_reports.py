@@ -26,7 +26,15 @@ CLAIMS = pd.DataFrame(
         ["deep", "Deep networks lose.", "3", "", "not testable at this scale"],
     ],
     columns=["claim", "statement", "paper", "ours", "verdict"],
-).assign(figure="figure-2", locator="Figure 2", n="3", rule="increases", reason="", study="")
+).assign(
+    figure="figure-2",
+    locator="Figure 2",
+    quantity="points",
+    n="3",
+    rule="increases",
+    reason="",
+    study="",
+)
 TABLE = """<table class="bsg verdicts"><thead><tr><th>claim</th><th>verdict</th></tr></thead>
 <tbody><tr id="claim-gap"><td>The gap grows with the batch size, and this cell is a long one</td>
 <td><span class="verdict reproduced">reproduced</span></td></tr>

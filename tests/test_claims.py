@@ -22,7 +22,7 @@ from bsglib.claims import (
     below,
     between,
     css_class,
-    show,
+    interval_text,
     verdict,
     verdict_table,
 )
@@ -206,8 +206,8 @@ def test_a_ratio_of_zero_is_judged():
 
 
 def test_intervals_are_shown_with_their_ends_and_single_values_alone():
-    assert show(interval([2.0])) == "2"
-    text = show(interval([1.0, 2.0, 3.0]))
+    assert interval_text(interval([2.0])) == "2"
+    text = interval_text(interval([1.0, 2.0, 3.0]))
     assert text.startswith("2 [-0.484, 4.48]")
 
 

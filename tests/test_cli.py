@@ -152,7 +152,7 @@ def test_a_study_without_runs_is_left_out_of_the_reports_on_all(bsg, tmp_path, m
     monkeypatch.setattr(cli, "README", tmp_path / "README.md")
     (tmp_path / "README.md").write_text("<!-- verdicts -->\n<!-- /verdicts -->\n")
     status, printed = bsg("report", "--profile", "paper", "--store", str(tmp_path / "store"))
-    assert status == 0
+    assert status == 1 and "no study has runs of profile 'paper'" in printed
     for name in cli.STUDIES:
         assert f"{name}: left out, none of the" in printed
         assert f"run `bsg compute {name} --profile" in printed

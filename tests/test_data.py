@@ -216,10 +216,12 @@ def test_standardised_inputs_have_mean_0_and_deviation_1_in_each_channel(tmp_pat
     torch.testing.assert_close(single, inputs.float(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("standardise", [False, True])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_standardising_leaves_what_is_stored(tmp_path, dtype):
+def test_inputs_leave_what_is_stored(tmp_path, dtype, standardise):
     path = save(tmp_path / "a.npz", x=np.arange(2 * N).reshape(N, 2).astype(dtype))
-    dataset, plain = load(path, standardise=True), load(path)
+    dataset, plain = load(path, standardise=standardise), load(path)
+    dataset = dataclasses.replace(dataset, scale=0.5)
     for to in (torch.float32, torch.float64):  # also the dtype it is stored in
         dataset.as_input(dataset.train.x, to)
     assert torch.equal(dataset.train.x, plain.train.x)
@@ -614,6 +616,11 @@ def test_data_are_at_hand_when_all_their_files_are(tmp_path, monkeypatch, no_dow
     (folder / file).unlink()
     assert not at_hand("cifar100")
     assert at_hand("digits"), "they come with the installation"
+    assert not at_hand("spoken_digits")
+    (tmp_path / "fsdd").mkdir()
+    assert at_hand("spoken_digits")
+    assert not at_hand(str(tmp_path / "a.npz"))
+    assert at_hand(save(tmp_path / "a.npz"))
 
 
 def test_the_folder_is_that_of_the_environment(tmp_path, monkeypatch):

@@ -480,6 +480,23 @@ def test_a_network_that_is_not_deterministic_is_refused():
         loss_surface(Noisy(*model), x, y, directions=two_directions(model))
 
 
+@pytest.mark.parametrize("nothing", [{}, {"weight": torch.zeros(1, 2)}])
+def test_a_direction_of_zero_is_refused_before_anything_is_computed(nothing):
+    model, seen = nn.Linear(2, 1, bias=False), []
+    x, y = torch.ones(3, 2), torch.zeros(3)
+    with pytest.raises(ValueError, match=r"directions\[1\] is zero for every parameter"):
+        loss_surface(
+            model,
+            x,
+            y,
+            directions=[{"weight": torch.ones(1, 2)}, nothing],
+            points=3,
+            loss=lambda o, y: o.sum(),
+            on_point=lambda *point: seen.append(point),
+        )
+    assert not seen
+
+
 def test_weights_that_are_not_finite_are_refused():
     model, x, y = images()
     directions = two_directions(model)

@@ -8,7 +8,8 @@ import torchvision
 
 from bsglib import papers
 from bsglib.data import DataError
-from bsglib.papers import Study, StudyParameters, write_export
+from bsglib.papers import Study, StudyParameters, Timing, write_export
+from bsglib.store import StoreError
 from bsglib.sweep import Entry, Measure
 
 
@@ -72,6 +73,41 @@ def test_exported_tables_are_the_results_without_a_store(study, tmp_path):
         )
     shared = ["entry", "arm", "train_loss", "keskar_sharpness"]
     pd.testing.assert_frame_equal(loaded.runs[shared], computed.runs[shared], rtol=1e-5)
+
+
+def test_ids_without_a_letter_are_no_numbers(study, tmp_path):
+    results = study.run(parameters(tmp_path))
+    ids = ["0012345678901234", "1234567890e12345"]
+    names = {"entry": dict(zip(results.runs["entry"], ids, strict=True))}
+    tables = {name: getattr(results, name).replace(names) for name in ("runs", "history", "points")}
+    times = pd.DataFrame({"plan": ["0123456789012345"], "batch_size": [1]})
+    write_export(dataclasses.replace(results, timings=times, **tables), tmp_path / "out")
+    found = papers.read_export(tmp_path / "out")
+    assert found.runs["entry"].tolist() == ids
+    assert found.timings["plan"].tolist() == ["0123456789012345"]
+
+
+@pytest.mark.parametrize("name", ["runs", "history", "points"])
+def test_a_damaged_export_is_told(study, tmp_path, name):
+    write_export(study.run(parameters(tmp_path)), folder := tmp_path / "out")
+    (folder / f"{name}.csv").write_text("")
+    with pytest.raises(StoreError, match=rf"damaged file .*{name}.csv"):
+        papers.read_export(folder)
+
+
+def test_an_export_without_the_history_of_a_run_is_told(study, tmp_path):
+    write_export(study.run(parameters(tmp_path)), folder := tmp_path / "out")
+    lines = (folder / "history.csv").read_text().splitlines()
+    (folder / "history.csv").write_text("\n".join(lines[:2]))
+    with pytest.raises(StoreError, match="damaged file .*history.csv: without the run"):
+        papers.read_export(folder)
+
+
+def test_a_study_that_times_nothing_is_complete_without_times(study, tmp_path):
+    (config,) = (entry.config for entry in study.design(None)[:1])
+    none = Timing((config,), samples=10, repeats=0)
+    results = dataclasses.replace(study, timing=lambda p: none).run(parameters(tmp_path))
+    assert results.timings.empty and results.complete
 
 
 def test_two_measures_of_one_function_stand_in_two_columns(study, tiny, tmp_path):

@@ -35,7 +35,12 @@ def test_provenance_tells_mixtures_and_seeds():
     shown = provenance.table(results).data
     for text in ("2.9 (2 runs), 2.8 (1 runs)", "0, 1", "67 min", "a1<br>b2<br>c3", "epochs: 2"):
         assert text in shown
-    assert "bsg report surlemont_sam --profile quick" in shown
+    assert "bsg report surlemont_sam --profile quick<" in shown
+    assert "params/surlemont_sam/quick.yaml" in shown
+    results.parameters = Settings(profile="mine")
+    shown = provenance.table(results).data
+    assert "bsg report surlemont_sam --profile mine.yaml<" in shown
+    assert "Parameter file</th><td>mine.yaml<" in shown
     results.runs = runs.iloc[:0]
     assert "Device of the runs</th><td>none</td>" in provenance.table(results).data
     results.runs = pd.DataFrame()

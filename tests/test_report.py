@@ -234,12 +234,15 @@ def test_an_unknown_verdict_names_file_value_and_words(tmp_path):
 def test_readme_table_goes_between_the_markers(reports, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- verdicts -->\nold\n<!-- /verdicts -->\nb\n", encoding="utf-8")
-    table = report.verdict_table(reports, STUDIES)
+    table = report.main_claims_table(reports, STUDIES)
     for _ in range(2):
-        report.update_readme(readme, "verdicts", table)
+        report.update_marked(readme, "verdicts", table)
         text = readme.read_text(encoding="utf-8")
         assert text == f"a\n<!-- verdicts -->\n{table}\n<!-- /verdicts -->\nb\n"
-    assert r"batch \| size. | 7.1 | 5.2 [4.1, 6.3] (n = 3) | **reproduced** | [laptop](" in table
+    assert (
+        r"batch \| size. | points | 7.1 | 5.2 [4.1, 6.3] (n = 3) | **reproduced** | [laptop]("
+        in table
+    )
     assert "/laptop/surlemont_sam.html#claim-gap)" in table
 
 
@@ -248,7 +251,7 @@ def test_readme_without_markers_is_refused_and_kept(tmp_path, text):
     readme = tmp_path / "README.md"
     readme.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"README.md.*<!-- verdicts -->.*<!-- /verdicts -->"):
-        report.update_readme(readme, "verdicts", "table")
+        report.update_marked(readme, "verdicts", "table")
     assert readme.read_text(encoding="utf-8") == text
 
 

@@ -709,6 +709,16 @@ def test_sams_sharpness_of_a_quadratic_has_a_closed_form():
         assert found.max_loss - found.loss == found.value
 
 
+@pytest.mark.parametrize("measure", [sam_sharpness, keskar_sharpness])
+def test_a_gradient_that_is_not_finite_is_refused_and_not_called_flat(measure):
+    """The root of the squares has no gradient at 0, and rises all the same."""
+    model = nn.Linear(1, 1, bias=False).double()
+    nn.init.zeros_(model.weight)
+    x, y = torch.ones(3, 1).double(), torch.zeros(3)
+    with pytest.raises(ValueError, match="gradient at the weights holds 1 values"):
+        measure(model, x, y, loss=lambda o, y: o.square().sum().sqrt())
+
+
 def test_a_gradient_of_zero_gives_no_rise():
     model = Quadratic(np.ones(4), np.zeros(4), np.ones(4))
     assert sam_sharpness(model, X, Y, loss=total).value == 0

@@ -159,6 +159,9 @@ def test_a_hyperparameter_that_drives_both_fools_the_plain_correlation_only():
     # along the batch size three pairs agree (+1), along the rate two groups are reversed (-1)
     assert granulated_kendall(a, b, GRID) == 0
     assert granulated_kendall(a, -b, GRID) == 0
+    assert granulated_kendall(a, b, GRID, along=["batch_size"]) == 1
+    assert granulated_kendall(a, b, GRID, along=["lr"]) == -1
+    assert granulated_kendall(a, b, GRID, along=["lr", "batch_size"]) == 0
     assert granulated_kendall(a[:3], b[:3], {"lr": [1, 2, 3]}) == -1
 
 
@@ -184,6 +187,11 @@ def test_the_granulated_correlation_takes_leading_dimensions_and_any_order_of_co
     order = [4, 0, 3, 5, 1, 2]
     shuffled = {name: [values[i] for i in order] for name, values in GRID.items()}
     np.testing.assert_allclose(granulated_kendall(a[:, order], b[:, order], shuffled), found)
+
+
+def test_a_hyperparameter_that_the_grid_has_not_is_refused():
+    with pytest.raises(ValueError, match="along = 'rate': allowed are batch_size, lr"):
+        granulated_kendall(np.arange(6), np.arange(6), GRID, along=["rate"])
 
 
 def test_a_grid_in_which_nothing_varies_alone_is_refused():

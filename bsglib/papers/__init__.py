@@ -186,7 +186,8 @@ class Results:
     @property
     def complete(self) -> bool:
         """Return whether every designed run and time is there."""
-        timed = self.study.timing(self.parameters) is None or not self.timings.empty
+        plan = self.study.timing(self.parameters)
+        timed = plan is None or not plan.repeats or not self.timings.empty
         return len(self.runs) == self.designed and timed
 
     def verdicts(self, *claim_ids: str) -> VerdictTable:
@@ -306,11 +307,32 @@ def write_export(results: Results, folder: Path) -> None:
 
 
 def read_export(folder: Path) -> Export:
-    """Return published numbers, empty tables where there are none."""
+    """Return published numbers, empty tables where there are none.
+
+    Raises:
+        StoreError: if a table is damaged.
+    """
+    ids = dict.fromkeys(
+        ("entry", "run_id", "plan"), str
+    )  # of hexadecimal digits, perhaps no letter
     tables = {}
     for name in TABLES:
         path = folder / f"{name}.csv"
-        tables[name] = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+        if not path.is_file():
+            tables[name] = pd.DataFrame()
+            continue
+        try:
+            tables[name] = pd.read_csv(path, dtype=ids)
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            raise StoreError(f"damaged file {path}: {error}") from error
+    runs, history = tables["runs"], tables["history"]
+    if len(runs):
+        keys = ["entry", "arm"]
+        with_history = set(map(tuple, history[keys].to_numpy())) if len(history) else set()
+        if lost := [key for key in map(tuple, runs[keys].to_numpy()) if key not in with_history]:
+            raise StoreError(
+                f"damaged file {folder / 'history.csv'}: without the run {lost[0][0]}, {lost[0][1]}"
+            )
     return Export(**tables)
 
 

@@ -1,13 +1,14 @@
 """What Chang & Pathak state, the statistic that tests it, and the rule that judges it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from bsglib.claims import Claim, Measured, about, above, below, between
 from bsglib.papers import Results, per_seed
+from bsglib.papers.chang import published
 from bsglib.papers.chang.protocol import (
     AGREEMENT,
     FIXED,
@@ -498,6 +499,34 @@ ENDS = "largest B / smallest"
 TAU = "rank correlation with B"
 SPEED = "figure 7"
 
+
+def _over(numbers: Mapping[int, float]) -> tuple[str, float]:
+    """Return the source's number at 256 over that at 32: as text, and rounded."""
+    small, large = numbers[32], numbers[256]
+    ratio = round(large / small, 2)
+    return f"{large:,g} / {small:,g} = {ratio:.2f}", ratio
+
+
+def _minus(large: float, small: float) -> str:
+    return f"{large:.3f} - {small:.3f} = {large - small:.3f}"
+
+
+VALIDATION, SECONDS, EPOCHS, NORM, SCALED_TOTAL = map(
+    _over,
+    (
+        published.VALIDATION,
+        published.SECONDS_PER_EPOCH,
+        published.EPOCHS,
+        published.UPDATE_NORM,
+        published.SCALED_TOTAL_SECONDS,
+    ),
+)
+FOUR = _over({32: published.SECONDS_PER_EPOCH[256], 256: published.PARALLEL_SECONDS_PER_EPOCH[256]})
+FOUR_TOTAL = _over({32: published.TOTAL_SECONDS[32], 256: published.PARALLEL_TOTAL_SECONDS[256]})
+PATH = {b: math.sqrt(low * high) for b, (low, high) in published.EPOCH_DISTANCE.items()}
+FIXED_256, SCALED_LOSS = published.VALIDATION[256], published.SCALED_VALIDATION
+LEFT, GAP = SCALED_LOSS[256] - SCALED_LOSS[32], FIXED_256 - published.VALIDATION[32]
+
 CLAIMS = (
     Claim(
         id="chang-training-slower",
@@ -514,8 +543,8 @@ CLAIMS = (
         locator="figure 6",
         statement="The largest batch's lowest validation loss is higher than the smallest's.",
         quantity=f"lowest validation loss, {ENDS}",
-        value=".395 / .344 = 1.15",
-        rule=about(1.15, factor=1.08),
+        value=VALIDATION[0],
+        rule=about(VALIDATION[1], factor=1.08),
         statistic=_taken(fixed, by=_ratio, column="validation_loss"),
     ),
     Claim(
@@ -581,8 +610,8 @@ CLAIMS = (
         locator=SPEED,
         statement="An epoch of the largest batch takes less time.",
         quantity=f"seconds per epoch, {ENDS}",
-        value="7.7 / 12.4 = 0.62",
-        rule=about(0.62, factor=1.25),
+        value=SECONDS[0],
+        rule=about(SECONDS[1], factor=1.25),
         statistic=_judged(_timed, timed=True),
     ),
     Claim(
@@ -591,8 +620,8 @@ CLAIMS = (
         locator=SPEED,
         statement="The largest batch needs more epochs to its lowest validation loss.",
         quantity=f"epochs, {ENDS}",
-        value="958 / 158 = 6.1",
-        rule=about(6.1, factor=2),
+        value=EPOCHS[0],
+        rule=about(EPOCHS[1], factor=2),
         statistic=_taken(fixed, by=_ratio, column="kept_epoch"),
     ),
     Claim(
@@ -620,8 +649,8 @@ CLAIMS = (
         locator="figure 8",
         statement="Four devices about halve the time of an epoch of the largest batch.",
         quantity="seconds per epoch, four devices / one",
-        value="3.97 / 7.70 = 0.52",
-        rule=about(0.52, factor=1.25),
+        value=FOUR[0],
+        rule=about(FOUR[1], factor=1.25),
         statistic=_parallel(
             lambda one, four: _at_end(four, max) / _at_end(one, max), devices=DEVICES
         ),
@@ -663,7 +692,7 @@ CLAIMS = (
         locator="figure 8",
         statement="Even so the largest batch takes longer overall than the smallest on one device.",
         quantity="total seconds, largest B on several / smallest on one",
-        value="3,700 / 1,915 = 1.9",
+        value=FOUR_TOTAL[0],
         rule=above(1, ratios=True),
         statistic=_parallel_total(devices=DEVICES),
     ),
@@ -719,8 +748,10 @@ CLAIMS = (
         locator="figure 12",
         statement="The largest batch covers a tenth of the distance in an epoch.",
         quantity=f"distance per epoch, mean over common epochs, {ENDS}",
-        value=".02 to .04 / .15 to .4",
-        rule=about(0.11, factor=2),
+        value="{} to {} / {} to {}".format(
+            *published.EPOCH_DISTANCE[256], *published.EPOCH_DISTANCE[32]
+        ),
+        rule=about(_over(PATH)[1], factor=2),
         statistic=_judged(_epoch_ratio, fixed, unfit=failed),
     ),
     Claim(
@@ -738,8 +769,8 @@ CLAIMS = (
         locator="figure 13",
         statement="Each update is smaller when the batch is larger.",
         quantity=f"median norm of the updates, {ENDS}",
-        value="1.5e-3 / 3.3e-3 = 0.45",
-        rule=about(0.45, factor=1.25),
+        value=NORM[0],
+        rule=about(NORM[1], factor=1.25),
         statistic=_judged(lambda r: _ratio(per_seed(median_norms(r), "norm")), fixed, unfit=failed),
     ),
     Claim(
@@ -803,7 +834,7 @@ CLAIMS = (
         locator="figure 24",
         statement="A linearly scaled rate lowers the largest batch's lowest validation loss.",
         quantity="nats: scaled - fixed rate",
-        value=".352 - .395 = -.043",
+        value=_minus(SCALED_LOSS[256], FIXED_256),
         rule=below(0),
         statistic=_taken(
             fixed,
@@ -818,7 +849,7 @@ CLAIMS = (
         locator="figure 24",
         statement="It closes most of the gap between the batch sizes.",
         quantity=f"|gap left| - half of the gap at the fixed rate, {NATS}",
-        value=".007 - .051 / 2 = -.019",
+        value=f"{LEFT:.3f} - {GAP:.3f} / 2 = {LEFT - GAP / 2:.3f}",
         rule=below(0),
         statistic=_judged(_closed, fixed, scaled),
     ),
@@ -828,7 +859,7 @@ CLAIMS = (
         locator="conclusion",
         statement="A small gap remains.",
         quantity=f"lowest validation loss at scaled rates, {NATS}",
-        value=".352 - .345 = .007",
+        value=_minus(SCALED_LOSS[256], SCALED_LOSS[32]),
         rule=between(0.001, 0.02),
         statistic=_taken(scaled, by=_difference, column="validation_loss"),
     ),
@@ -848,7 +879,7 @@ CLAIMS = (
         locator="figure 25",
         statement="So the largest batch becomes the faster one overall.",
         quantity=f"epochs x seconds per epoch, {ENDS}",
-        value="2,197 / 3,156 = 0.70",
+        value=SCALED_TOTAL[0],
         rule=below(1, ratios=True),
         statistic=_total(scaled),
     ),
@@ -867,7 +898,9 @@ CLAIMS = (
         locator="figure 26",
         statement="They stay sharper than the smallest batch's.",
         quantity="sharpness at scaled rates, mean over all B but the smallest / the smallest",
-        value="4 to 7 / 1.14",
+        value="{} to {} / {}".format(
+            *published.SCALED_SHARPNESS[256], published.SCALED_SHARPNESS[32][0]
+        ),
         rule=above(1, ratios=True),
         statistic=_taken(scaled, by=lambda s: _over_others(s.div(_at_end(s, min), axis=0))),
     ),

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from bsglib.claims import show
+from bsglib.claims import interval_text
 from bsglib.data import Dataset
 from bsglib.landscape import Surface
 from bsglib.papers import Results, per_seed, scope_table
@@ -172,7 +172,7 @@ def best_losses(results: Results, name: str) -> pd.DataFrame:
 def _mean(values: pd.Series) -> str:
     """Return the mean over seeds and its interval."""
     values = values[np.isfinite(values)]
-    return show(interval(tuple(values))) if len(values) else "-"
+    return interval_text(interval(tuple(values))) if len(values) else "-"
 
 
 def equal_updates(results: Results) -> pd.DataFrame:

@@ -52,4 +52,4 @@ SUBSPACE = _table(  # table 4, a random subspace of 100 dimensions: columns as i
 )
 NETWORKS = tuple(ACCURACY)
 THRESHOLDS = {"F2": 15_000, "C1": 500}  # figure 4: batch sizes from which accuracy falls
-SIZES = {"F2": 721_329, "C1": 50_000}  # training examples; TIMIT's from memory, not confirmed
+SIZES = {"F2": 721_329, "C1": 50_000}  # training examples: its table 5, not checked

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from bsglib.claims import show
+from bsglib.claims import interval_text
 from bsglib.papers import Results, scope_table
 from bsglib.papers.keskar import published
 from bsglib.papers.keskar.claims import (
@@ -420,6 +420,13 @@ def joined(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(), *grids.values()], ignore_index=True)
 
 
+def _tau(runs: pd.DataFrame, column: str, along: tuple[str, ...]) -> str:
+    try:
+        return interval_text(granulated(runs, column, along))
+    except ValueError:  # nothing varies alone along it
+        return "-"
+
+
 def correlations(results: Results) -> pd.DataFrame:
     """Return the granulated rank correlation of sharpness with errors, and along each axis."""
     rows = {}
@@ -429,8 +436,6 @@ def correlations(results: Results) -> pd.DataFrame:
         if absence(results, name, SIZES, RATES) or granulated(runs, "test_error") is None:
             continue
         for column in ("test_error", "generalization_gap"):
-            row = {
-                f"tau{along}": show(granulated(runs, column, axes)) for axes, along in words.items()
-            }
+            row = {f"tau{along}": _tau(runs, column, axes) for axes, along in words.items()}
             rows[name, column.replace("_", " ")] = row
     return _table(rows, ["network", "sharpness against"])

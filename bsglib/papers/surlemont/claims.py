@@ -94,7 +94,7 @@ def _untrained(runs: pd.DataFrame, arms: Sequence[Arm], sizes: Sequence[int]) ->
 def _derived(runs: pd.DataFrame) -> pd.DataFrame:
     ratio = error_ratio(runs).clip(1e-6, 1e6)  # errors of zero occur on small data
     gap = 100 * (runs["train_accuracy"] - runs["test_accuracy"])
-    return runs.assign(generalization_gap=gap, ratio_off_one=np.log(ratio).abs())
+    return runs.assign(gap_points=gap, ratio_off_one=np.log(ratio).abs())
 
 
 def _ratio(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
@@ -323,7 +323,7 @@ CLAIMS = (
         quantity="test error - train error, percentage points: SAM - SGD, mean over B",
         rule=below(0),
         statistic=_compare(
-            lambda a, b: _drop(b, a), SGD, SGD_SAM, column="generalization_gap", sizes=SMALL
+            lambda a, b: _drop(b, a), SGD, SGD_SAM, column="gap_points", sizes=SMALL
         ),
     ),
     Claim(
@@ -429,7 +429,7 @@ CLAIMS = (
         "wider than that of the smallest.",
         quantity="test error - train error, percentage points: largest - smallest B",
         rule=above(0),
-        statistic=_compare(_last_minus_first, SGD_FIXED, column="generalization_gap"),
+        statistic=_compare(_last_minus_first, SGD_FIXED, column="gap_points"),
     ),
     Claim(
         id="surlemont-fixed-sam-accuracy",

@@ -9,7 +9,7 @@ from bsglib.params import NotNegative, Option, Positive, PositiveFloat, RunConfi
 from bsglib.sweep import Entry, Measure
 
 
-class Parameters(StudyParameters):
+class SurlemontParameters(StudyParameters):
     """What the notebook and the parameter files set; comments stand in the notebook."""
 
     dataset: str
@@ -67,7 +67,7 @@ PARTS = (  # computed in this order
 )
 
 
-def design(p: Parameters) -> list[Entry]:
+def design(p: SurlemontParameters) -> list[Entry]:
     """Return the study's runs: eight arms, two without dropout, and the rho sweep."""
     entries = []
     for part, arms in enumerate(PARTS, start=1):
@@ -117,7 +117,7 @@ def _entry(
     return Entry(config, tuple(measures), arm_label or arm.label, part)
 
 
-def timing(p: Parameters) -> Timing:
+def timing(p: SurlemontParameters) -> Timing:
     """Return the epochs to time: SGD without and with SAM at every batch size."""
     configs = [
         _entry(p, arm, batch_size, p.seeds[0], 1).config

@@ -3,10 +3,10 @@
 import pandas as pd
 
 from bsglib.papers import Results, scope_table
-from bsglib.papers.surlemont.protocol import RHO_SWEEP, SGD_SAM, Parameters
+from bsglib.papers.surlemont.protocol import RHO_SWEEP, SGD_SAM, SurlemontParameters
 
 
-def scope(p: Parameters) -> pd.DataFrame:
+def scope(p: SurlemontParameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
     size = "all" if p.train_size is None else f"{p.train_size:,}"
     rows = [
@@ -40,7 +40,7 @@ def error_ratio(runs: pd.DataFrame) -> pd.Series:
     return (1 - runs["train_accuracy"]) / (1 - runs["test_accuracy"])
 
 
-def sharpness_note(p: Parameters, runs: pd.DataFrame) -> str:
+def sharpness_note(p: SurlemontParameters, runs: pd.DataFrame) -> str:
     """Return how the sharpness of some runs was measured, for captions."""
     limited = (runs["keskar_sharpness.iterations"] >= p.max_iter).sum()
     return (
