@@ -224,8 +224,12 @@ results.verdicts(
 # %% [markdown]
 # ### The same after equal updates
 #
-# The article compares lowest losses, wherever they are reached; by its numbers of epochs, after about 92,000
-# updates at 32 and 70,000 at 256. Here all stop where the run with the fewest updates ends.
+# > The lowest losses are reached after 158 epochs at 32 and 958 at 256, which are about 92,000 and 70,000 updates.
+# >
+# > Chang & Pathak, figure 7; the updates follow from their number of images
+#
+# The article compares lowest losses, wherever they are reached. Here all stop where the run with the fewest
+# updates ends.
 
 # %%
 plots.show_table(views.equal_updates(results), "equal-updates", folder=figures)
@@ -275,7 +279,7 @@ results.verdicts("chang-time-per-epoch", "chang-epochs", "chang-epochs-order", "
 # %% [markdown]
 # On one core a larger batch saves only the fixed cost of starting each operation. The total is the epochs
 # times the median seconds of one, not a measured whole; evaluation is left out of it. The article's own numbers do not
-# multiply out: 12.4 s times 158 are 1,959 s, not 1,915.
+# quite multiply out.
 
 # %% [markdown]
 # ## Figure 8: the batch split over several devices
@@ -711,8 +715,8 @@ plots.show(
 # %% [markdown]
 # ## Figures 23 and 24: a scaled learning rate
 #
-# > With the rate scaled linearly the lowest validation loss at 256 is .352, at 32 .345: most of the gap is
-# > closed.
+# > With the rate scaled linearly the lowest validation loss at 256 is .352, at 32 .345 (.344 in figure 6, .343 in
+# > the conclusion): most of the gap is closed.
 # >
 # > Chang & Pathak, figures 23 and 24
 
@@ -762,13 +766,14 @@ plots.show_table(views.best_losses(results, chang.SCALED), "scaled-losses-table"
 results.verdicts("chang-scaling-helps", "chang-scaling-closes", "chang-scaling-remains")
 
 # %% [markdown]
-# The article's lowest loss of the smallest batch is .344 in one place, .345 and .343 in others; intervals over
-# seeds say what differences of that size are worth.
+# The article gives the lowest loss of the smallest batch differently in three places; intervals over seeds say
+# what differences of that size are worth.
 
 # %% [markdown]
 # ## Figure 25: time with scaled rates
 #
-# > About as many epochs at every batch size, so 256 becomes the faster: 2,197 s against 3,156 s at 32.
+# > About as many epochs at every batch size, so 256 becomes the faster: 2,197 s against 3,156 s at 32 (1,915 s in
+# > figure 7).
 # >
 # > Chang & Pathak, figure 25
 
@@ -799,7 +804,8 @@ plots.show_table(views.times(results, chang.SCALED), "scaled-times-table", folde
 results.verdicts("chang-scaled-epochs", "chang-scaled-time")
 
 # %% [markdown]
-# The article's total for the smallest batch is 1,915 s in figure 7 and 3,156 s here; ratios are compared.
+# The article's total for the smallest batch is another one here than in its figure on times at one rate, so ratios
+# are compared.
 
 # %% [markdown]
 # ## Figure 26: sharpness with scaled rates

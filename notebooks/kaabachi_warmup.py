@@ -175,7 +175,7 @@ plots.show_table(views.equal_footing(results), "equal-footing", folder=figures)
 # > Kaabachi et al., table I
 #
 # The final accuracies that the rows lead to are not one accuracy, and the runs behind them had different
-# budgets: one that still rises at its end, as the source's 512 after 200 of 200 epochs, says how long it was
+# budgets: one that still rises at its end, as the last row of the source's table, says how long it was
 # trained and nothing more. So beside the run's own final accuracy stands a target common to all batch sizes: a
 # share of what the largest small batch ends with. A run that never gets there is censored, not dropped.
 # Medians over seeds, in brackets their range.
@@ -367,7 +367,7 @@ rows = results.of(*scaled)
 
 # %% [markdown]
 # How many runs of each arm diverged, or ended no better than chance after their loss had moved; in brackets
-# the 95 % interval of their share (Wilson's).
+# Wilson's interval of their share, at the same level as all others.
 
 # %%
 plots.show_table(views.divergence(results), "divergence", folder=figures)
@@ -408,7 +408,7 @@ results.verdicts(
 )
 
 # %% [markdown]
-# A jump is a rise of the epoch's loss by .1 nats above its lowest value before. One that is seen counts; that
+# A jump is a rise of the epoch's loss by a tenth of a nat above its lowest value before. One that is seen counts; that
 # none is seen counts only in at least a tenth of the source's updates, because the source has them at random
 # epochs. Warm-up ends long before most epochs do: if it steadies late epochs too, it has led to another place; if
 # jumps begin where it ends, it has only put them off.
@@ -422,8 +422,8 @@ results.verdicts(
 # > Kaabachi et al., section IV
 #
 # All runs of this section are as long as those with warm-up; those of panel a have none. Each rule is a choice
-# of rate: the linear one from the three references, the square root (at 1,024 the same rate as the linear one
-# from 32), and some rates besides. The best rate for each batch size is chosen by validation accuracy.
+# of rate: the linear one from the three references, the square root (at the square of a reference the same rate
+# as from there), and some rates besides. The best rate for each batch size is chosen by validation accuracy.
 
 # %%
 rows = views.by_rate(results)
