@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bsglib import cli
-from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, show, verdict
+from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, interval_text, verdict
 from bsglib.papers import Results, keskar
 from bsglib.papers.keskar import claims, protocol, published, views
 from bsglib.papers.keskar.protocol import (
@@ -748,7 +748,7 @@ def test_correlations_are_those_that_are_judged(stated):
     against = ("test error", "generalization gap")
     assert table.index.tolist() == [(n, error) for n in ("F2", "C1") for error in against]
     claim = judged(stated, "c1-correlation")
-    assert table.loc[("C1", "test error"), "tau"] == show(claim.ours)
+    assert table.loc[("C1", "test error"), "tau"] == interval_text(claim.ours)
     assert "11 trained configurations" in claim.reason
     grids = {name: views.grid(stated, name) for name in views.varied(stated)}
     assert len(views.joined(grids)) == 2 * 11 * 3
