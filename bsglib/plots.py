@@ -838,8 +838,9 @@ def mark_paper_curve(ax: Axes, stated: Mapping[int, float]) -> None:
                 textcoords="offset points", ha="center")  # fmt: skip
 
 
-def title(ax: Axes, letter: str, words: str) -> None:
-    """Set a panel's title: its letter and about three words."""
+def title(ax: Axes, letter: str | None, words: str) -> None:
+    """Set a panel's title: its letter, if None that of its place in the figure, and some words."""
+    letter = letter or "abcdefghijkl"[ax.figure.axes.index(ax)]
     ax.set_title(f"{letter}  {words}", loc="left")
 
 

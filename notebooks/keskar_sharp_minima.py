@@ -173,14 +173,14 @@ history = results.history[results.history["arm"].isin(rows["arm"])]
 
 # %%
 fig, axes = plots.panels(2, len(names), height=4.4, sharex="col", sharey="row")
-for row, letters, part in zip(axes, ("abcdef", "ghijkl"), ("train", "test"), strict=True):
-    for ax, letter, name in zip(row, letters, names, strict=False):
+for row, part in zip(axes, ("train", "test"), strict=True):
+    for ax, name in zip(row, names, strict=False):
         curves = history[history["arm"].str.startswith(f"{name},")]
         curves = curves.assign(percent=plots.PERCENT * curves[f"{part}_accuracy"])
         label = f"{views.PARTS[part]} accuracy (%)"
         plots.plot_curves(curves, ax, column="percent", label=label, log=False)
         ax.label_outer()
-        plots.title(ax, letter, f"{name}: {views.PARTS[part]}")
+        plots.title(ax, None, f"{name}: {views.PARTS[part]}")
 plots.show(
     fig,
     "curves",
@@ -371,8 +371,8 @@ for column, name in zip(axes.T, varied, strict=False):
         legend=False,
     )  # fmt: skip
     column[0].set_xlabel("")
-    plots.title(column[0], "abcdef"[varied.index(name)], f"{name}: sharpness")
-    plots.title(column[1], "ghijkl"[varied.index(name)], f"{name}: test accuracy")
+    plots.title(column[0], None, f"{name}: sharpness")
+    plots.title(column[1], None, f"{name}: test accuracy")
 plots.show(
     fig,
     "batch-sizes",
@@ -414,8 +414,8 @@ for column, name in zip(axes.T, varied, strict=False):
             switched[name], ax, x="small_batch_epochs", y=y, order="small_batch_epochs", labels=axis
         )
     column[0].set_xlabel("")
-    plots.title(column[0], "abcdef"[varied.index(name)], f"{name}: test accuracy")
-    plots.title(column[1], "ghijkl"[varied.index(name)], f"{name}: sharpness")
+    plots.title(column[0], None, f"{name}: test accuracy")
+    plots.title(column[1], None, f"{name}: sharpness")
 plots.show(
     fig,
     "warm-start",
@@ -631,6 +631,8 @@ missed.set_index("statement") if len(missed) else "nothing failed at this scale"
 #   losses of the runs.
 # - "Equal training loss" means the loss as it runs, with dropout; the losses in evaluation mode have to
 #   agree within a factor, and stand in the table. A bootstrap of a few starts is narrow.
+# - A rank correlation over a few batch sizes takes few values. Where all starts have the same one its interval
+#   has no width, which says that they agree and not that it is exact.
 # - The validation part of the spoken digits shares recordings with the training part, so a rate tuned on it
 #   may reward memory.
 # - How long networks train, how much dropout the narrowed C2 keeps, and the losses at which runs are
