@@ -471,6 +471,7 @@ PRINTED = """(() => {
 
 def test_print_shows_all_that_is_read(shown):
     shown.look("dark", media="print", width=718, height=1000)  # the width of A4 within its margins
+    shown.settle()  # what a slow machine lays out later
     found = shown.run(PRINTED)
     assert found["hidden"] == []
     assert found["cut"] == []
