@@ -96,7 +96,7 @@ def contour_panels(
     range = loss_range(known) if known else (1.0, 10.0)
     for place, (name, surface) in enumerate(surfaces.items()):
         plot_contours(surface, grid.flat[place], range=range, axes=axes)
-        title(grid.flat[place], "abcdefghijklmnop"[place], name)
+        title(grid.flat[place], name)
     for ax in grid.flat[len(surfaces) :]:
         ax.set_visible(False)
     for ax in grid.flat:

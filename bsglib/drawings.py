@@ -332,7 +332,7 @@ def draw_gradients(a: Sequence[float], b: Sequence[float]) -> Figure:
     ax.margins(0.15)
     ax.autoscale_view()
     ax.set_axis_off()
-    title(ax, "a", "two gradients and their mean")
+    title(ax, "two gradients and their mean")
     ax = axes[0, 1]
     steps = {
         "batch size 1": ("(|a| + |b|) / 2", sum(lengths) / 2, GREY),
@@ -345,5 +345,5 @@ def draw_gradients(a: Sequence[float], b: Sequence[float]) -> Figure:
     ax.set_yticks(range(len(steps)), steps)
     ax.set(ylim=(1.5, -0.7), xlabel="in units of the learning rate")
     ax.tick_params(left=False)
-    title(ax, "b", "mean length of an update")
+    title(ax, "mean length of an update")
     return fig

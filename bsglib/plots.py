@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Literal
 
 import matplotlib as mpl
@@ -206,7 +207,7 @@ def loss_panels(
         for ax, (column, part) in zip(row, columns.items(), strict=True):
             options = {"column": column, "label": f"{part} loss (nats)", "log": True}
             ends[ax] = _draw_curves(history, ax, **options)
-            title(ax, "abcdefgh"[list(axes.flat).index(ax)], f"{name}: {part}")
+            title(ax, f"{name}: {part}")
     for ax in axes[:-1].flat:
         ax.set_xlabel("")
     fig.draw_without_rendering()  # settles the limits, which all panels share
@@ -245,7 +246,7 @@ def plot_against_batch_size(
     Returns:
         the axes.
     """
-    arms = {name: runs for name, runs in arms.items() if runs[column].notna().any()}
+    arms = {name: runs for name, runs in arms.items() if len(runs) and runs[column].notna().any()}
     if not arms:
         return nothing_yet(ax)
     plain = [name for name in arms if "SAM" not in name]
@@ -430,11 +431,11 @@ def line_panels(lines: dict[str, pd.DataFrame], *, accuracy: bool = True) -> Fig
     fig, axes = panels(rows, len(lines), height=0.6 + 1.9 * rows, sharex=True)
     for place, (column, (name, points)) in enumerate(zip(axes.T, lines.items(), strict=False)):
         plot_line(points, column[0], column="loss", label="loss (nats)", log=True)
-        title(column[0], "abcdef"[place], f"{name}: loss")
+        title(column[0], f"{name}: loss")
         if accuracy:
             points = points.assign(percent=PERCENT * points["accuracy"])
             plot_line(points, column[1], column="percent", label="accuracy (%)", log=False)
-            title(column[1], "abcdefghijkl"[len(lines) + place], f"{name}: accuracy")
+            title(column[1], f"{name}: accuracy")
             column[0].set_xlabel("")
         if place:
             for ax in column:
@@ -838,9 +839,9 @@ def mark_paper_curve(ax: Axes, stated: Mapping[int, float]) -> None:
                 textcoords="offset points", ha="center")  # fmt: skip
 
 
-def title(ax: Axes, letter: str | None, words: str) -> None:
-    """Set a panel's title: its letter, if None that of its place in the figure, and some words."""
-    letter = letter or "abcdefghijkl"[ax.figure.axes.index(ax)]
+def title(ax: Axes, words: str) -> None:
+    """Set a panel's title: the letter of its place in the figure, and about three words."""
+    letter = ascii_lowercase[ax.figure.axes.index(ax)]
     ax.set_title(f"{letter}  {words}", loc="left")
 
 

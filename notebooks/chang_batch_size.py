@@ -184,12 +184,12 @@ plots.show(
 
 # %%
 fig, axes = plots.panels(1, 3, height=2.6, sharey=True)
-for ax, letter, (column, part) in zip(axes[0], "abc", views.KEPT.items(), strict=True):
+for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
     runs = {"": rows}
     plots.plot_against_batch_size(runs, ax, column=column, label="loss (nats)", legend=False)
     for text, loss in views.stated(parameters, chang.FIXED, column).items():
         plots.mark_paper(ax, loss, text)
-    plots.title(ax, letter, part)
+    plots.title(ax, part)
     ax.label_outer()
 plots.show(
     fig,
@@ -251,12 +251,12 @@ results.verdicts("chang-gap-equal-updates")
 fig, axes = plots.panels(1, 3, height=2.6)
 totals = views.total_rows(results, chang.FIXED)
 shown = views.time_panels(results, totals)
-for ax, letter, (rows, column) in zip(axes[0], "abc", shown, strict=True):
+for ax, (rows, column) in zip(axes[0], shown, strict=True):
     label = views.TIME_LABELS[column]
     plots.plot_against_batch_size(
         {"": rows}, ax, column=column, label=label, legend=False, average="median"
     )
-    plots.title(ax, letter, views.TIMES[column])
+    plots.title(ax, views.TIMES[column])
 plots.show(
     fig,
     "times",
@@ -359,8 +359,8 @@ plots.plot_against_batch_size(
     {"": rows}, axes[0, 0], column="distance", label="distance, whole network", legend=False
 )
 plots.plot_curves(history, axes[0, 1], column="distance", label="distance", log=False)
-plots.title(axes[0, 0], "a", "at the lowest loss")
-plots.title(axes[0, 1], "b", "along training")
+plots.title(axes[0, 0], "at the lowest loss")
+plots.title(axes[0, 1], "along training")
 plots.show(
     fig,
     "distance",
@@ -411,8 +411,8 @@ ratio = views.epoch_ratio(results)
 fig, axes = plots.panels(1, 2, height=2.8)
 plots.plot_curves(history, axes[0, 0], column="epoch_distance", label="distance per epoch")
 plots.plot_ratio(ratio, axes[0, 1], label=f"B = {min(batch_sizes)} / B = {max(batch_sizes)}")
-plots.title(axes[0, 0], "a", "distance per epoch")
-plots.title(axes[0, 1], "b", "their ratio")
+plots.title(axes[0, 0], "distance per epoch")
+plots.title(axes[0, 1], "their ratio")
 plots.show(
     fig,
     "epoch-distance",
@@ -594,9 +594,9 @@ results.verdicts("chang-sharper", "chang-sharper-order")
 # %%
 equal = results.of(chang.LOSS)
 fig, axes = plots.panels(1, 3, height=2.6)
-for ax, letter, (column, label) in zip(axes[0], "abc", views.EQUAL.items(), strict=True):
+for ax, (column, label) in zip(axes[0], views.EQUAL.items(), strict=True):
     plots.plot_against_batch_size({"": equal}, ax, column=column, label=label, legend=False)
-    plots.title(ax, letter, "at equal loss")
+    plots.title(ax, "at equal loss")
 plots.show(
     fig,
     "equal-loss",
@@ -689,10 +689,10 @@ results.verdicts("chang-sharper-surface")
 # %%
 ways = views.trajectories(results)
 fig, axes = plots.panels(1, 2, height=2.9)
-for ax, letter, (batch_size, way) in zip(axes[0], "ab", ways.groupby("batch_size"), strict=False):
+for ax, (batch_size, way) in zip(axes[0], ways.groupby("batch_size"), strict=False):
     labels = views.shares(way)
     plots.plot_path(way, ax, x="a", y="b", order="epoch", labels=labels)
-    plots.title(ax, letter, f"B = {batch_size}")
+    plots.title(ax, f"B = {batch_size}")
 plots.show(
     fig,
     "trajectory",
@@ -740,13 +740,13 @@ plots.show(
 # %%
 both = views.compared(results)
 fig, axes = plots.panels(1, 3, height=2.6, sharey=True)
-for ax, letter, (column, part) in zip(axes[0], "abc", views.KEPT.items(), strict=True):
+for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
     plots.plot_against_batch_size(
-        both, ax, column=column, label="loss (nats)", legend=letter == "a"
+        both, ax, column=column, label="loss (nats)", legend=ax is axes[0, 0]
     )
     for text, loss in views.stated(parameters, chang.SCALED, column).items():
         plots.mark_paper(ax, loss, text)
-    plots.title(ax, letter, part)
+    plots.title(ax, part)
     ax.label_outer()
 plots.show(
     fig,
@@ -780,11 +780,11 @@ results.verdicts("chang-scaling-helps", "chang-scaling-closes", "chang-scaling-r
 # %% tags=["nbval-ignore-output"]
 fig, axes = plots.panels(1, 2, height=2.6)
 totals = {name: views.total_rows(results, name) for name in (chang.FIXED, chang.SCALED)}
-for ax, letter, column in zip(axes[0], "ab", ("kept_epoch", "total_seconds"), strict=True):
+for ax, column in zip(axes[0], ("kept_epoch", "total_seconds"), strict=True):
     plots.plot_against_batch_size(
         totals, ax, column=column, label=views.TIME_LABELS[column], log=True
     )
-    plots.title(ax, letter, views.TIMES[column])
+    plots.title(ax, views.TIMES[column])
 plots.show(
     fig,
     "scaled-times",

@@ -125,12 +125,12 @@ plots.show_table(views.accuracy(results), "accuracy", folder=figures)
 
 # %%
 fig, axes = plots.panels(1, 2, height=3.0, sharey=True)
-for ax, arm, letter in zip(axes[0], unscaled, "ab", strict=True):
+for ax, arm in zip(axes[0], unscaled, strict=True):
     curves = results.history_of(arm)
     curves = curves.assign(percent=plots.PERCENT * curves["test_accuracy"])
     plots.plot_curves(curves, ax, column="percent", label="test accuracy (%)", log=False)
     ax.label_outer()
-    plots.title(ax, letter, arm)
+    plots.title(ax, arm)
 plots.show(
     fig,
     "figure-1",
@@ -191,8 +191,8 @@ plots.plot_epochs_to(
     rows, axes[0, 0], column="own_epochs", label="epochs to final accuracy", paper=stated
 )
 plots.plot_epochs_to(rows, axes[0, 1], column="target_epochs", label="epochs to common target")
-plots.title(axes[0, 0], "a", "own final accuracy")
-plots.title(axes[0, 1], "b", "common target")
+plots.title(axes[0, 0], "own final accuracy")
+plots.title(axes[0, 1], "common target")
 plots.show(
     fig,
     "epochs-to-accuracy",
@@ -217,7 +217,7 @@ if len(results.timings):
     seconds = {size: row.seconds_per_epoch for size, row in published.TABLE.items()}
     plots.mark_paper_curve(axes[0, 0], seconds)
 plots.plot_against_batch_size(
-    {"here": views.epoch_times(results)}, axes[0, 0], column="seconds", label="seconds per epoch",
+    {"here": results.timings}, axes[0, 0], column="seconds", label="seconds per epoch",
     log=True, legend=False, average="median",
 )  # fmt: skip
 axes[0, 0].set_xlim(3, 2800)
@@ -270,11 +270,11 @@ columns = 2
 fig, axes = plots.panels(-(-len(sizes) // columns), columns, height=1.9 * len(sizes), sharey=True)
 for ax in axes.flat[len(sizes) :]:
     ax.set_visible(False)
-for ax, size, letter in zip(axes.flat, sizes, "abcde", strict=False):
+for ax, size in zip(axes.flat, sizes, strict=False):
     mine = history[history["batch_size"] == size]
     arms = {name: mine[mine["arm"] == arm] for arm, name in views.ARMS.items()}
-    plots.plot_arms(arms, ax, column="percent", label="test accuracy (%)", legend=letter == "a")
-    plots.title(ax, letter, f"B = {size}")
+    plots.plot_arms(arms, ax, column="percent", label="test accuracy (%)", legend=ax is axes[0, 0])
+    plots.title(ax, f"B = {size}")
 plots.show(
     fig,
     "figures-2-6",
@@ -326,11 +326,11 @@ results.verdicts(
 # %%
 rows = pd.concat([views.warm_ups(results, size) for size in sizes])
 fig, axes = plots.panels(1, len(sizes), height=2.2, sharey=True)
-for ax, size, letter in zip(axes[0], sizes, "abcde", strict=False):
+for ax, size in zip(axes[0], sizes, strict=False):
     mine = views.warm_ups(results, size)
     none = mine.loc[mine["condition"] == "none", "percent"].mean()
     plots.plot_conditions(mine, ax, column="percent", label="test acc. (%)", none=none)
-    plots.title(ax, letter, f"B = {size}")
+    plots.title(ax, f"B = {size}")
 plots.show(
     fig,
     "warm-ups",
@@ -374,11 +374,11 @@ plots.show_table(views.divergence(results), "divergence", folder=figures)
 
 # %%
 fig, axes = plots.panels(1, 2, height=3.0, sharey=True)
-for ax, arm, letter in zip(axes[0], scaled, "ab", strict=True):
+for ax, arm in zip(axes[0], scaled, strict=True):
     curves = results.history_of(arm)
     plots.plot_curves(curves, ax, column="running_loss", label="training loss (nats)")
     ax.label_outer()
-    plots.title(ax, letter, arm)
+    plots.title(ax, arm)
 plots.show(
     fig,
     "figure-7",
@@ -438,8 +438,8 @@ plots.plot_path(
     lengths, axes[0, 1], x="length", y="percent", order="length",
     labels=("warm-up (% of the epochs)", "final test accuracy (%)"),
 )  # fmt: skip
-plots.title(axes[0, 0], "a", "without warm-up")
-plots.title(axes[0, 1], "b", "largest batch")
+plots.title(axes[0, 0], "without warm-up")
+plots.title(axes[0, 1], "largest batch")
 plots.show(
     fig,
     "rates",

@@ -180,7 +180,7 @@ for row, part in zip(axes, ("train", "test"), strict=True):
         label = f"{views.PARTS[part]} accuracy (%)"
         plots.plot_curves(curves, ax, column="percent", label=label, log=False)
         ax.label_outer()
-        plots.title(ax, None, f"{name}: {views.PARTS[part]}")
+        plots.title(ax, f"{name}: {views.PARTS[part]}")
 plots.show(
     fig,
     "curves",
@@ -371,8 +371,8 @@ for column, name in zip(axes.T, varied, strict=False):
         legend=False,
     )  # fmt: skip
     column[0].set_xlabel("")
-    plots.title(column[0], None, f"{name}: sharpness")
-    plots.title(column[1], None, f"{name}: test accuracy")
+    plots.title(column[0], f"{name}: sharpness")
+    plots.title(column[1], f"{name}: test accuracy")
 plots.show(
     fig,
     "batch-sizes",
@@ -414,8 +414,8 @@ for column, name in zip(axes.T, varied, strict=False):
             switched[name], ax, x="small_batch_epochs", y=y, order="small_batch_epochs", labels=axis
         )
     column[0].set_xlabel("")
-    plots.title(column[0], None, f"{name}: test accuracy")
-    plots.title(column[1], None, f"{name}: sharpness")
+    plots.title(column[0], f"{name}: test accuracy")
+    plots.title(column[1], f"{name}: sharpness")
 plots.show(
     fig,
     "warm-start",
@@ -451,14 +451,14 @@ rows.groupby(["arm", "batch_size", "epochs"])[["train_loss", "keskar_sharpness"]
 
 # %%
 fig, axes = plots.panels(1, len(varied), height=2.9)
-for ax, letter, name in zip(axes[0], "abcdef", varied, strict=False):
+for ax, name in zip(axes[0], varied, strict=False):
     runs = results.of(keskar.label(name, keskar.EVOLUTION))
     axis = ("training loss (nats)", views.PHI)
     plots.plot_path(
         runs, ax, x="train_loss", y="keskar_sharpness", order="epochs", labels=axis,
         log=(True, True),
     )  # fmt: skip
-    plots.title(ax, letter, name)
+    plots.title(ax, name)
 plots.show(
     fig,
     "evolution",
@@ -498,13 +498,13 @@ views.correlations(results)
 
 # %%
 fig, axes = plots.panels(1, len(varied), height=2.9)
-for ax, letter, name in zip(axes[0], "abcdef", varied, strict=False):
+for ax, name in zip(axes[0], varied, strict=False):
     axis = (views.PHI, "test error (%)")
     plots.plot_path(
         grids[name], ax, x="keskar_sharpness", y="percent_error", order="base_lr", labels=axis,
         log=(True, False),
     )  # fmt: skip
-    plots.title(ax, letter, name)
+    plots.title(ax, name)
 rows = views.joined(grids)
 plots.show(
     fig,
@@ -538,7 +538,8 @@ keskar.verdicts_of(results, "correlation", "correlation-gap")
 # Others hold that a gap at one learning rate for all batch sizes, after equal epochs, shows too few or
 # wrongly sized updates (Shallue et al. 2019; Hoffer et al. 2017). So each is made equal in turn: the
 # epochs; the learning rate chosen for each batch size by validation accuracy; the number of updates; the
-# training loss at which both stop.
+# training loss at which both stop. Where SB and LB ran to the same cap, "equal epochs" are the runs of the
+# source's comparison.
 
 # %%
 rows = views.rivals(results)
@@ -546,14 +547,14 @@ plots.show_table(views.what_is_left(rows), "what-is-left", folder=figures)
 
 # %%
 fig, axes = plots.panels(len(varied), 2, height=0.4 + 1.9 * len(varied), sharey="row")
-for row, letters, name in zip(axes, ("ab", "cd", "ef"), varied, strict=False):
+for row, name in zip(axes, varied, strict=False):
     mine = rows[rows["network"] == name]
     plots.plot_conditions(mine, row[0], column="gap", label="SB - LB (points)", none=0)
     plots.plot_conditions(
         mine, row[1], column="sharpness_ratio", label="sharpness LB / SB", none=1, log=True
     )
-    plots.title(row[0], letters[0], f"{name}: test accuracy")
-    plots.title(row[1], letters[1], f"{name}: sharpness")
+    plots.title(row[0], f"{name}: test accuracy")
+    plots.title(row[1], f"{name}: sharpness")
 plots.show(
     fig,
     "rivals",

@@ -185,8 +185,8 @@ plots.plot_against_batch_size(lines, axes[0, 0], column="keskar_sharpness", labe
 plots.plot_against_batch_size(
     lines, axes[0, 1], column="lambda_max", label=curve, log=True, legend=False
 )
-plots.title(axes[0, 0], "a", "Keskar's metric")
-plots.title(axes[0, 1], "b", "largest curvature")
+plots.title(axes[0, 0], "Keskar's metric")
+plots.title(axes[0, 1], "largest curvature")
 plots.show(
     fig,
     "figure-2",
@@ -245,7 +245,7 @@ means(rows, "error_ratio", "accuracy_ratio").round(3)
 
 # %%
 fig, axes = plots.panels(2, 2, height=5, sharey="col", sharex=True)
-for row, letters, (name, pair) in zip(axes, ("ab", "cd"), regimes.items(), strict=True):
+for row, (name, pair) in zip(axes, regimes.items(), strict=True):
     lines = {arm.label: rows[rows["arm"] == arm.label] for arm in pair}
     plots.plot_against_batch_size(
         lines, row[0], column="error_ratio", label="train error / test error"
@@ -253,8 +253,8 @@ for row, letters, (name, pair) in zip(axes, ("ab", "cd"), regimes.items(), stric
     plots.plot_against_batch_size(
         lines, row[1], column="accuracy_ratio", label="test acc. / validation acc.", legend=False
     )
-    plots.title(row[0], letters[0], f"errors, {name}")
-    plots.title(row[1], letters[1], f"accuracies, {name}")
+    plots.title(row[0], f"errors, {name}")
+    plots.title(row[1], f"accuracies, {name}")
 plots.show(
     fig,
     "figure-3",
@@ -296,10 +296,10 @@ means(rows, "keskar_sharpness", "train_loss", "validation_accuracy").map(
 
 # %%
 fig, axes = plots.panels(1, 2, height=2.9, sharey=True)
-for ax, pair, letter in zip(axes[0], (arms, without), "ab", strict=True):
+for ax, pair in zip(axes[0], (arms, without), strict=True):
     lines = {arm.label: results.of(arm.label) for arm in pair}
     plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
-    plots.title(ax, letter, "dropout on" if pair is arms else "dropout off")
+    plots.title(ax, "dropout on" if pair is arms else "dropout off")
 plots.show(
     fig,
     "dropout",
@@ -361,10 +361,10 @@ plots.show(
 
 # %%
 fig, axes = plots.panels(1, 2, height=2.9, sharey=True)
-for ax, pair, letter in zip(axes[0], (adam[:2], adam[2:]), "ab", strict=True):
+for ax, pair in zip(axes[0], (adam[:2], adam[2:]), strict=True):
     lines = {arm.label: results.of(arm.label) for arm in pair}
     plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
-    plots.title(ax, letter, pair[0].label)
+    plots.title(ax, pair[0].label)
 plots.show(
     fig,
     "figure-5",
@@ -435,8 +435,8 @@ plots.plot_against_batch_size(
     lines, axes[0, 1], column="validation_accuracy", label="validation accuracy (%)",
     scale=plots.PERCENT, legend=False,
 )  # fmt: skip
-plots.title(axes[0, 0], "a", "Keskar's metric")
-plots.title(axes[0, 1], "b", "accuracy")
+plots.title(axes[0, 0], "Keskar's metric")
+plots.title(axes[0, 1], "accuracy")
 plots.show(
     fig,
     "figure-7",

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bsglib import cli
+from bsglib import cli, plots
 from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, verdict
 from bsglib.data import Split
 from bsglib.papers import Results, kaabachi
@@ -559,7 +559,12 @@ def test_every_table_works_where_nothing_but_one_run_is_there(profile, timed):
     if not timed:
         results = changed(results, timings=pd.DataFrame())
     assert all(every_view(results)) and views.timing_note(results).startswith("**Time per epoch")
-    assert len(views.epoch_times(results)) == len(results.timings)
+    _, axes = plots.panels(1, 1, height=2)
+    plots.plot_against_batch_size(
+        {"": results.timings}, axes[0, 0], column="seconds", label="s", legend=False
+    )
+    shown = [text.get_text() for text in axes[0, 0].texts]
+    assert shown == ([] if timed else ["not computed yet"])
     for arm in results.runs["arm"].unique():
         others = pd.Series(results.runs.index != results.of(arm).index[-1], results.runs.index)
         assert all(every_view(without(results, others))), arm

@@ -217,10 +217,10 @@ def test_a_run_that_never_had_a_finite_loss_has_its_cross_on_the_upper_edge():
     assert colours == {plots.batch_colour(b) for b in set(rows["batch_size"])}
 
 
-def test_a_panel_without_a_letter_has_that_of_its_place():
+def test_a_panel_has_the_letter_of_its_place():
     fig, axes = plots.panels(2, 3, height=3)
     for ax in axes.T.flat:
-        plots.title(ax, None, "x")
+        plots.title(ax, "x")
     found = [ax.get_title(loc="left")[0] for ax in axes.flat]
     assert found == list("abcdef")
 

@@ -183,13 +183,6 @@ def table_1_seconds(results: Results) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("B")
 
 
-def epoch_times(results: Results) -> pd.DataFrame:
-    """Return the timed epochs: batch_size, repeat, seconds."""
-    columns = ["batch_size", "repeat", "seconds"]
-    times = results.timings
-    return times[columns] if len(times) else pd.DataFrame(columns=columns, dtype=float)
-
-
 def timing_note(results: Results) -> str:
     """Return the caption of the figure of times: machine, repeats, samples."""
     times, p = results.timings, results.parameters
