@@ -312,9 +312,7 @@ def read_export(folder: Path) -> Export:
     Raises:
         StoreError: if a table is damaged.
     """
-    ids = dict.fromkeys(
-        ("entry", "run_id", "plan"), str
-    )  # of hexadecimal digits, perhaps no letter
+    ids = dict.fromkeys(("entry", "run_id", "plan"), str)  # digits alone are no number
     tables = {}
     for name in TABLES:
         path = folder / f"{name}.csv"
@@ -325,14 +323,13 @@ def read_export(folder: Path) -> Export:
             tables[name] = pd.read_csv(path, dtype=ids)
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise StoreError(f"damaged file {path}: {error}") from error
-    runs, history = tables["runs"], tables["history"]
-    if len(runs):
-        keys = ["entry", "arm"]
-        with_history = set(map(tuple, history[keys].to_numpy())) if len(history) else set()
-        if lost := [key for key in map(tuple, runs[keys].to_numpy()) if key not in with_history]:
-            raise StoreError(
-                f"damaged file {folder / 'history.csv'}: without the run {lost[0][0]}, {lost[0][1]}"
-            )
+    runs, told = (
+        set(zip(table["entry"], table["arm"], strict=True)) if len(table) else set()
+        for table in (tables["runs"], tables["history"])
+    )
+    if lost := sorted(runs - told):
+        which = ", ".join(lost[0])
+        raise StoreError(f"damaged file {folder / 'history.csv'}: without the run {which}")
     return Export(**tables)
 
 

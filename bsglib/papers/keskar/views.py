@@ -421,10 +421,10 @@ def joined(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _tau(runs: pd.DataFrame, column: str, along: tuple[str, ...]) -> str:
-    try:
-        return interval_text(granulated(runs, column, along))
-    except ValueError:  # nothing varies alone along it
-        return "-"
+    others = [axis for axis in GRID if axis not in along]
+    if others and runs.groupby(others)[list(along)].nunique().to_numpy().max() < 2:
+        return "-"  # nothing varies alone along it
+    return interval_text(granulated(runs, column, along))
 
 
 def correlations(results: Results) -> pd.DataFrame:
