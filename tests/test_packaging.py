@@ -1,10 +1,13 @@
 """Tests of the files around the library: what is installed, and the commands people type."""
 
+import ast
 import os
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import papermill.cli
@@ -49,6 +52,32 @@ def test_environment_yml_lists_the_dependencies_of_pyproject():
     assert environment["name"] == PROJECT["name"]
     assert conda == ["python" + PROJECT["requires-python"], "pip"]
     assert pip["pip"] == [*PROJECT["dependencies"], "--editable ."]
+
+
+def imported(path):
+    """Return the packages, not Python's own, that a file imports."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.append(node.module)
+    return {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("folder", ["bsglib", "notebooks", "tests", "benchmarks", ".ci"])
+def test_what_is_imported_is_declared(folder):
+    declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    files = [p for p in sorted((ROOT / folder).rglob("*.py")) if "peers" not in p.parts]
+    own = {"bsglib", "benchmarks", *(path.stem for path in files)}
+    distributions = packages_distributions()
+    missing = {
+        (str(path.relative_to(ROOT)), name)
+        for path in files
+        for name in imported(path) - own
+        if not declared & {canonicalize_name(each) for each in distributions.get(name, [])}
+    }
+    assert files and not missing
 
 
 def test_every_dependency_has_a_lower_bound_that_the_lock_meets():
