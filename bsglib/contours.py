@@ -52,12 +52,15 @@ def plot_contours(
     filled.set(edgecolor="face", linewidth=0.3)  # else an SVG shows seams between the colours
     levels = [v for v in np.log10(loss_levels(range)) if z.min() < v < z.max()]
     if levels:
-        inks = [ink_on(filled.cmap(filled.norm(level))) for level in levels]
+        colours = {plain(10**level): filled.cmap(filled.norm(level)) for level in levels}
         lines = ax.contour(
-            surface.a, surface.b, z, levels, corner_mask=False, colors=inks, linewidths=0.6,
-            linestyles="solid",
+            surface.a, surface.b, z, levels, corner_mask=False, linewidths=0.6,
+            colors=[ink_on(colour) for colour in colours.values()], linestyles="solid",
         )  # fmt: skip
-        ax.clabel(lines, fmt=lambda level: plain(10**level), fontsize=6.5, inline_spacing=2)
+        words = dict(zip(levels, colours, strict=True))
+        for text in ax.clabel(lines, fmt=words, fontsize=6.5, inline_spacing=2):
+            # On the colour of its level: on that of a band beside it the ink may be too faint.
+            text.set_bbox({"facecolor": colours[text.get_text()], "edgecolor": "none", "pad": 0.3})
     if z.mask.any():
         ax.patch.set(facecolor="none", edgecolor=GREY, linewidth=0)
         ax.patch.set(hatch="/////", hatch_linewidth=0.5)
