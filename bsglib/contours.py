@@ -69,7 +69,7 @@ def plot_contours(
     even_ticks(ax.xaxis, surface.a)
     even_ticks(ax.yaxis, surface.b)
     ax.set(xlabel=axes[0], ylabel=axes[1])
-    ax.spines[["top", "right"]].set_visible(True)  # the edge of the map
+    ax.spines[:].set(visible=True, zorder=0)  # the edge of the map, seen against the page
     return ax
 
 
