@@ -49,8 +49,13 @@ def scaled(results: Results) -> pd.DataFrame:
 
 
 def grid(results: Results) -> pd.DataFrame:
-    """Return the runs of all batch sizes and rates."""
-    return results.of(*GRID)
+    """Return the runs of all batch sizes and rates, of the seeds that every cell with runs has.
+
+    While the grid is not complete, means over other seeds would compare seeds, not cells.
+    """
+    runs = results.of(*GRID)
+    cells = runs.groupby(["batch_size", "base_lr"])["seed"].agg(set)
+    return runs[runs["seed"].isin(set.intersection(*cells) if len(cells) else ())]
 
 
 def equal_loss(results: Results) -> pd.DataFrame:
