@@ -1012,9 +1012,9 @@ def _epoch_axis(ax: Axes, last: int) -> None:
     ax.set_xlabel("epoch")
 
 
-def nothing_yet(ax: Axes) -> Axes:
-    """Say so, where a study's later parts are still to be computed."""
-    ax.text(0.5, 0.5, "not computed yet", transform=ax.transAxes, ha="center", color=GREY)
+def nothing_yet(ax: Axes, words: str = "not computed yet") -> Axes:
+    """Say so, where a study's later parts are still to be computed, or something is not here."""
+    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", color=GREY)
     ends = ("bottom", "left", "labelbottom", "labelleft")  # ticks may be shared with other axes
     ax.tick_params(which="both", **dict.fromkeys(ends, False))
     return ax

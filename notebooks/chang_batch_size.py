@@ -116,13 +116,17 @@ results
 
 # %%
 data = views.data(parameters)
-fig = drawings.draw_examples(data.train.x, data.train.y, data.classes)
+if data is None:
+    fig, axes = plots.panels(1, 1, height=1.0)
+    plots.nothing_yet(axes[0, 0], "the images are not here")
+else:
+    fig = drawings.draw_examples(data.train.x, data.train.y, data.classes)
 plots.show(
     fig,
     "samples",
     rows=views.class_counts(data),
     caption=views.samples_note(data, parameters),
-    alt=f"Sample images of the classes {' and '.join(data.classes)}",
+    alt="Sample images of each class",
     folder=figures,
 )
 
@@ -138,13 +142,14 @@ plots.show(
 # > Chang & Pathak, figure 4; the sizes stand in their code
 
 # %%
-network = views.network(parameters)
-fig = drawings.draw_network(network, data.input_shape)
+network = views.network(results)
+shape = views.input_shape(results)
+fig = drawings.draw_network(network, shape)
 plots.show(
     fig,
     "network",
-    rows=pd.DataFrame(drawings.network_layers(network, data.input_shape)),
-    caption=views.network_note(parameters),
+    rows=pd.DataFrame(drawings.network_layers(network, shape)),
+    caption=views.network_note(results),
     alt="The network's layers in order, with the shape of their output and their parameters",
     folder=figures,
 )

@@ -79,6 +79,7 @@ def world(rule=as_stated, seconds=seconds_as_stated, p=None, cores=4):
         values = dict(zip(values, noise * list(values.values()), strict=True))
         labels = {"entry": entry.key, "arm": entry.arm, "batch_size": c.batch_size, "seed": c.seed}
         row = c.model_dump() | labels | {"network_options": json.dumps(c.network_options)}
+        row |= {"input_shape": "[3, 64, 64]", "classes": 2}
         row |= {"part": entry.part, "run_id": entry.key, "updates": 10_000, "running_loss": 0.5}
         row |= {"stopped": "patience" if c.target_loss is None else "target_loss"}
         if c.target_loss is not None:
@@ -259,12 +260,26 @@ def changed(results, **tables):
     return Results(chang.study, results.parameters, computed=0, **fields)
 
 
+def test_without_the_images_their_figure_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("BSG_DATA", str(tmp_path))
+    p = parameters()
+    assert views.data(p) is None and views.class_counts(None).empty
+    assert "bsg data" in views.samples_note(None, p)
+
+
 def test_a_claim_waits_for_all_runs_of_its_arms(stated):
     runs = stated.runs
     half = changed(stated, runs=runs[~((runs["arm"] == SCALED) & (runs["seed"] == 2))])
     assert why_not(half, "scaling-helps") == "18 of 21 runs of fixed lr, scaled lr"
     assert verdicts(half)["chang-sharper"] == REPRODUCED, "which needs the fixed rate alone"
     assert why_not(half, "best-lr-rises") == "57 of 60 runs of fixed lr, scaled lr, other lrs"
+
+
+def test_cells_are_compared_over_the_same_seeds_while_the_grid_is_not_whole(stated):
+    runs = stated.runs
+    part = changed(stated, runs=runs[(runs["arm"] != OTHER) | (runs["seed"] == 0)])
+    assert set(claims.grid(part)["seed"]) == {0} and set(claims.scaled(part)["seed"]) == {0, 1, 2}
+    assert len(claims.grid(part)) == len(claims.grid(stated)) / 3 == views.heat_map(part).size
 
 
 def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
@@ -444,12 +459,13 @@ def test_equal_losses_of_all_seeds_have_their_value_as_mean(stated):
 
 
 def test_layers_are_named_in_the_order_of_the_network():
-    p = parameters("quick")
-    names = [n for n, m in views.network(p).named_modules() if list(m.parameters(recurse=False))]
+    p, nothing = parameters("quick"), pd.DataFrame()
+    runs = pd.DataFrame({"input_shape": ["[1, 8, 8]"], "classes": 2})
+    results = Results(chang.study, p, runs, nothing, nothing, nothing, Counter(), 0)
+    network = views.network(results)
+    names = [n for n, m in network.named_modules() if list(m.parameters(recurse=False))]
     rows = pd.DataFrame({"layer": names, "distance": 1.0}).assign(
         measure="distances", arm=FIXED, batch_size=p.smallest, seed=0
     )
-    nothing = pd.DataFrame()
-    results = Results(chang.study, p, nothing, nothing, rows, nothing, Counter(), 0)
-    shown = views.layer_rows(results)["layer"].tolist()
+    shown = views.layer_rows(changed(results, points=rows))["layer"].tolist()
     assert shown == ["conv 1", "conv 2", "conv 3", "dense 1", "dense 2", "dense 3"]

@@ -1,12 +1,15 @@
 """Tables, rows and notes that the notebook on Chang & Pathak shows."""
 
+import json
+
 import numpy as np
 import pandas as pd
 from torch import nn
 
 from bsglib.claims import interval_text
-from bsglib.data import Dataset
+from bsglib.data import Dataset, at_hand
 from bsglib.landscape import Surface
+from bsglib.models import build
 from bsglib.papers import Results, per_seed, scope_table
 from bsglib.papers.chang import published
 from bsglib.papers.chang.claims import (
@@ -35,7 +38,7 @@ from bsglib.papers.chang.protocol import (
 )
 from bsglib.stats import PERCENT, interval
 from bsglib.sweep import LINE
-from bsglib.train import SPLITS, build_model, dataset_of
+from bsglib.train import SPLITS, dataset_of
 
 PHI = r"sharpness $\phi$ (%)"
 LOSSES = {"running_loss": "training", "validation_loss": "validation"}
@@ -94,18 +97,26 @@ def _why(dtype: str) -> str:
     return "the same digits on every machine" if dtype == "float64" else "as the paper"
 
 
-def data(p: ChangParameters):
-    """Return the data set that the runs train on."""
-    return dataset_of(design(p)[0].config)
+def data(p: ChangParameters) -> Dataset | None:
+    """Return the data set that the runs train on; None where it is not at hand."""
+    return dataset_of(design(p)[0].config) if at_hand(p.dataset) else None
 
 
-def network(p: ChangParameters) -> nn.Module:
-    """Return the network with fresh weights."""
-    return build_model(design(p)[0].config, data(p))
+def network(results: Results) -> nn.Module:
+    """Return the network of the runs with fresh weights."""
+    classes, options = results.runs["classes"].iloc[0], results.parameters.network_options
+    return build("chang", input_shape(results), classes, **options)
 
 
-def class_counts(dataset: Dataset) -> pd.DataFrame:
+def input_shape(results: Results) -> tuple[int, ...]:
+    """Return the shape of one example."""
+    return tuple(json.loads(str(results.runs["input_shape"].iloc[0])))
+
+
+def class_counts(dataset: Dataset | None) -> pd.DataFrame:
     """Return how many examples of each class each part has."""
+    if dataset is None:
+        return pd.DataFrame(columns=["class", *SPLITS])
     counts = {}
     for name in SPLITS:
         split = getattr(dataset, name)
@@ -113,8 +124,13 @@ def class_counts(dataset: Dataset) -> pd.DataFrame:
     return pd.DataFrame(counts, index=pd.Index(dataset.classes, name="class")).reset_index()
 
 
-def samples_note(dataset: Dataset, p: ChangParameters) -> str:
+def samples_note(dataset: Dataset | None, p: ChangParameters) -> str:
     """Return the caption of the sample images."""
+    if dataset is None:
+        return (
+            f"**Training images drawn at random from {p.dataset}.** They are not on this machine; "
+            "`bsg data` says how to get them. Answers figure 3 of the article."
+        )
     sizes = ", ".join(f"{len(getattr(dataset, name)):,} {name}" for name in SPLITS)
     _, height, width = dataset.input_shape
     return (
@@ -123,9 +139,9 @@ def samples_note(dataset: Dataset, p: ChangParameters) -> str:
     )
 
 
-def network_note(p: ChangParameters) -> str:
+def network_note(results: Results) -> str:
     """Return the caption of the drawing of the network."""
-    count = sum(w.numel() for w in network(p).parameters())
+    p, count = results.parameters, sum(w.numel() for w in network(results).parameters())
     return (
         f"**The network, drawn from itself: chang {p.network_options}, {count:,} parameters.** "
         "Answers figure 4 of the article."
@@ -277,7 +293,7 @@ def layer_rows(results: Results) -> pd.DataFrame:
     p, rows = results.parameters, layers(results)
     names: dict[str, str] = {}
     for layer in rows["layer"].unique():
-        kind = "conv" if isinstance(network(p).get_submodule(layer), nn.Conv2d) else "dense"
+        kind = "conv" if isinstance(network(results).get_submodule(layer), nn.Conv2d) else "dense"
         count = sum(name.startswith(kind) for name in names.values())
         names[layer] = f"{kind} {count + 1}"
     ends_only = rows[rows["batch_size"].isin((p.smallest, p.largest))]
