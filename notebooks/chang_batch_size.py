@@ -929,7 +929,7 @@ plots.show(
     caption=plots.caption(
         "Lowest validation loss against learning rate, a line per batch size",
         cells,
-        detail="The best rate of each is marked.",
+        detail="The best of the rates run is marked.",
         marks="curves",
         answers="figure 29 of the article",
     ),
@@ -948,7 +948,7 @@ plots.show(
     caption=plots.caption(
         "The whole grid: lowest validation loss by learning rate and batch size",
         cells,
-        detail='Means over seeds; the best rate of each batch size is marked. "diverged": at least '
+        detail='Means over seeds; the best rate run of each batch size is marked. "diverged": at least '
         "one seed did.",
         marks="none",
         answers="figure 29 of the article",

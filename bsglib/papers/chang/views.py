@@ -290,10 +290,10 @@ def stated(p: ChangParameters, name: str, column: str) -> dict[str, float]:
 
 def layer_rows(results: Results) -> pd.DataFrame:
     """Return distances by layer of the smallest and the largest batch: layer, seed, distance."""
-    p, rows = results.parameters, layers(results)
+    p, rows, model = results.parameters, layers(results), network(results)
     names: dict[str, str] = {}
     for layer in rows["layer"].unique():
-        kind = "conv" if isinstance(network(results).get_submodule(layer), nn.Conv2d) else "dense"
+        kind = "conv" if isinstance(model.get_submodule(layer), nn.Conv2d) else "dense"
         count = sum(name.startswith(kind) for name in names.values())
         names[layer] = f"{kind} {count + 1}"
     ends_only = rows[rows["batch_size"].isin((p.smallest, p.largest))]
@@ -502,11 +502,12 @@ def heat_map(results: Results) -> pd.DataFrame:
 
 
 def best_rates(results: Results) -> pd.DataFrame:
-    """Return the best rate by batch size: of each seed, of the mean, and the source's."""
-    best = best_lrs(results)
+    """Return the best rate by batch size, of those run: of each seed, of the mean, the source's."""
+    best, run = best_lrs(results), grid(results).groupby("batch_size")["base_lr"].nunique()
     of_mean = tuned(results).groupby("batch_size")["base_lr"].first()
     test = tuned(results).groupby("batch_size")["test_loss"]
     table = {
+        "rates run": run.map(f"{{}} of {len(results.parameters.lrs)}".format),
         "of each seed": best.agg(lambda column: ", ".join(f"{v:g}" for v in column)),
         "of the mean": of_mean,
         "paper": pd.Series(published.BEST_LR),
