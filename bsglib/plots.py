@@ -824,11 +824,11 @@ def ink_on(colour: tuple[float, ...]) -> str:
     return DEEP if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.18 else PALE
 
 
-def mark_paper(ax: Axes, value: float, text: str = "paper") -> None:
-    """Draw the paper's number as a dotted vermillion line, labelled at its end."""
+def mark_paper(ax: Axes, value: float, text: str = "paper", *, below: bool = False) -> None:
+    """Draw the paper's number as a dotted vermillion line, labelled at its end, above or below."""
     ax.axhline(value, color=PAPER, ls=":", lw=1.2)
     ax.annotate(text, (1, value), xycoords=("axes fraction", "data"), color=PAPER, fontsize=7.5,
-                ha="right", va="bottom")  # fmt: skip
+                ha="right", va="top" if below else "bottom")  # fmt: skip
 
 
 def mark_paper_curve(ax: Axes, stated: Mapping[int, float]) -> None:

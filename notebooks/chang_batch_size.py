@@ -192,8 +192,9 @@ fig, axes = plots.panels(1, 3, height=2.6, sharey=True)
 for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
     runs = {"": rows}
     plots.plot_against_batch_size(runs, ax, column=column, label="loss (nats)", legend=False)
-    for text, loss in views.stated(parameters, chang.FIXED, column).items():
-        plots.mark_paper(ax, loss, text)
+    stated = views.stated(parameters, chang.FIXED, column)
+    for text, loss in stated.items():
+        plots.mark_paper(ax, loss, text, below=loss < max(stated.values()))
     plots.title(ax, part)
     ax.label_outer()
 plots.show(
@@ -749,8 +750,9 @@ for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
     plots.plot_against_batch_size(
         both, ax, column=column, label="loss (nats)", legend=ax is axes[0, 0]
     )
-    for text, loss in views.stated(parameters, chang.SCALED, column).items():
-        plots.mark_paper(ax, loss, text)
+    stated = views.stated(parameters, chang.SCALED, column)
+    for text, loss in stated.items():
+        plots.mark_paper(ax, loss, text, below=loss < max(stated.values()))
     plots.title(ax, part)
     ax.label_outer()
 plots.show(

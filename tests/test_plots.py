@@ -758,3 +758,12 @@ def test_distributions_agreement_and_rates_not_computed_yet_say_so():
         drawn(plots.plot_heatmap, heat().iloc[:0], label="l"),
     ]
     assert [ax.texts[0].get_text() for ax in empty] == ["not computed yet"] * 4
+
+
+def test_labels_of_two_close_numbers_of_the_paper_do_not_overlap():
+    fig, axes = plots.panels(1, 1, height=3)
+    plots.mark_paper(axes[0, 0], 0.50, "paper, 32", below=True)
+    plots.mark_paper(axes[0, 0], 0.51, "paper, 256")
+    fig.draw_without_rendering()
+    one, other = (text.get_window_extent() for text in axes[0, 0].texts)
+    assert not one.overlaps(other)
