@@ -177,11 +177,12 @@ plots.show_table(views.equal_footing(results), "equal-footing", folder=figures)
 # The final accuracies that the rows lead to are not one accuracy, and the runs behind them had different
 # budgets: one that still rises at its end, as the last row of the source's table, says how long it was
 # trained and nothing more. So beside the run's own final accuracy stands a target common to all batch sizes: a
-# share of what the largest small batch ends with. A run that never gets there is censored, not dropped.
-# Medians over seeds, in brackets their range.
+# share of what the largest small batch ends with. A run that never gets there, or that has learned nothing by its
+# end, is censored, not dropped. Medians over seeds, in brackets their range.
 
 # %%
 rows = read_off(results, *unscaled, columns=("own_epochs", "target_epochs"))
+common = rows.dropna(subset="target")
 plots.show_table(views.table_1(results), "table-1", folder=figures)
 
 # %%
@@ -190,7 +191,7 @@ stated = {size: row.epochs for size, row in published.TABLE.items()}
 plots.plot_epochs_to(
     rows, axes[0, 0], column="own_epochs", label="epochs to final accuracy", paper=stated
 )
-plots.plot_epochs_to(rows, axes[0, 1], column="target_epochs", label="epochs to common target")
+plots.plot_epochs_to(common, axes[0, 1], column="target_epochs", label="epochs to common target")
 plots.title(axes[0, 0], "own final accuracy")
 plots.title(axes[0, 1], "common target")
 plots.show(

@@ -121,6 +121,13 @@ def test_every_claim_is_judged_in_the_notebook(path):
         assert of_each != claim.id or source.count(f'"{claim.id}"') == 1, claim.id
 
 
+@each
+def test_the_figure_that_shows_a_claim_is_in_the_notebook(path):
+    source = "\n".join(cell.source for cell in code_cells(path))
+    for claim in STUDIES[path.stem].claims:
+        assert f'"{claim.figure}"' in source, claim.id
+
+
 def test_papermill_refuses_a_misspelt_name_and_a_number_that_yaml_reads_as_text(tmp_path):
     (tmp_path / "typo.yaml").write_text("epoch: 3\nsgd_lr: 1e-3\n")
     command = [sys.executable, "-m", "papermill", str(SURLEMONT), "out.ipynb", "-f", "typo.yaml"]

@@ -10,6 +10,7 @@ from bsglib.papers import Results
 from bsglib.papers.kaabachi.protocol import SMALL
 
 WITHIN = 0.005  # of the final accuracy, from which on it counts as reached
+LEARNED = 2.0  # times chance: an accuracy that shows that something was learned
 SETTLED = 0.9  # of a run's epochs: an accuracy reached later is only where the run was stopped
 JUMP = 0.1  # nats by which a training loss has to move to count as a jump
 CHANCE = 0.02  # nats below ln(classes): a loss above that is no better than chance
@@ -82,8 +83,9 @@ def _peak(run, history: pd.DataFrame) -> float:
 
 
 def _own_epochs(run, history: pd.DataFrame) -> float:
-    target = math.nan if run.stopped == "diverged" else run.final - WITHIN
-    return _number(epochs_to(history, target))
+    """Near chance, where a run that learned nothing ends, it has been from the start."""
+    learned = run.stopped != "diverged" and run.final >= LEARNED / run.classes
+    return _number(epochs_to(history, run.final - WITHIN if learned else math.nan))
 
 
 def _number(epochs: float | None) -> float:

@@ -15,6 +15,7 @@ from bsglib.papers.kaabachi.protocol import (
     SMALL,
     WARM,
     KaabachiParameters,
+    epochs_of,
 )
 from bsglib.stats import PERCENT, censored_median, share
 
@@ -90,19 +91,26 @@ def equal_footing(results: Results) -> pd.DataFrame:
 
     Epochs are those of the small batches, updates those that the largest batch made. Between epochs
     that were evaluated, accuracy is interpolated; "-" stands where a run had not been evaluated yet
-    after as many updates, or made fewer.
+    after as many updates, or made fewer. A run that diverged before counts as chance.
     """
     p, arms_shown = results.parameters, (SMALL, LARGE, LINEAR)
     runs = results.of(*arms_shown)
     largest = runs[(runs["arm"] == LARGE) & (runs["batch_size"] == max(p.large_batches))]
-    limits = {"epoch": p.small_epochs, "updates": largest["updates"].max()}
+    limits = {"epoch": p.small_epochs}
+    if len(largest):
+        limits["updates"] = largest["updates"].max()
+    diverged = runs[runs["stopped"] == "diverged"]
+    chance = dict(zip(diverged["entry"], 1 / diverged["classes"], strict=True))
     history = results.history[results.history["arm"].isin(arms_shown)]
     history = history.dropna(subset="test_accuracy").sort_values("epoch")
     rows = []
-    for (arm, b, _, _), one in history.groupby(["arm", "batch_size", "seed", "entry"], sort=False):
+    for (arm, b, entry), one in history.groupby(["arm", "batch_size", "entry"], sort=False):
         row = {"arm": arm, "batch_size": b}
         for column, limit in limits.items():
             at = _interpolated(one[column], one["test_accuracy"], limit)
+            made, epochs = one[[column, "epoch"]].max()
+            if made < limit <= made / epochs * epochs_of(p, arm, b):
+                at = chance.get(entry, at)
             row[f"at {limit:,.0f} {'epochs' if column == 'epoch' else column} (%)"] = PERCENT * at
         rows.append(row)
     if not rows:
@@ -147,11 +155,16 @@ def table_1(results: Results) -> pd.DataFrame:
             "paper: epochs to final accuracy": f"{stated.epochs}" if stated else "-",
             "epochs to final accuracy": _median(mine["own_epochs"]),
             "final accuracy (%)": f"{PERCENT * mine['final'].mean():.1f}",
-            "epochs to common target": _median(mine["target_epochs"]),
-            "target (%)": f"{PERCENT * mine['target'].mean():.1f}",
+            "epochs to common target": _to_common(mine),
+            "target (%)": f"{PERCENT * mine['target'].mean():.1f}".replace("nan", "-"),
             "n": f"{len(mine)}",
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("B") if rows else _not_yet()
+
+
+def _to_common(runs: pd.DataFrame, cost: float = 1.0) -> str:
+    """Return the time to the common target; "-" where the run that sets a seed's is missing."""
+    return "-" if runs["target"].isna().any() else _median(runs["target_epochs"] * cost)
 
 
 def _median(times: pd.Series) -> str:
@@ -178,7 +191,7 @@ def table_1_seconds(results: Results) -> pd.DataFrame:
             "s per epoch": f"{median[size]:.3g}",
             "paper: s to final accuracy": f"{stated.seconds:,.0f}" if stated else "-",
             "s to final accuracy": _median(mine["own_epochs"] * median[size]),
-            "s to common target": _median(mine["target_epochs"] * median[size]),
+            "s to common target": _to_common(mine, median[size]),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("B")
 
