@@ -16,6 +16,7 @@ UNDECIDED = "undecided"
 NOT_TESTABLE = "not testable at this scale"
 VERDICTS = (REPRODUCED, DIRECTION_ONLY, NOT_REPRODUCED, UNDECIDED, NOT_TESTABLE)
 MIN_SEEDS = 3
+TIMING_REPEATS = 5  # from which times are judged
 
 
 @dataclass(frozen=True)

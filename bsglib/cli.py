@@ -28,6 +28,7 @@ from bsglib.params import ROOT, ParameterError, RunConfig, nearest, parse, read,
 from bsglib.runtime import cores
 from bsglib.store import Store, StoreError
 from bsglib.sweep import Entry, SweepError, megabytes, seconds, sweep
+from bsglib.timing import duration
 
 STUDIES = {
     study.name: study for study in (keskar.study, chang.study, kaabachi.study, surlemont.study)
@@ -169,7 +170,7 @@ def compute(
     typer.echo(f"{study}, {profile}: {len(entries)} runs, {len(todo)} to compute")
     if dry_run:
         processes = max(1, cores() if parameters.workers is None else parameters.workers)
-        length = _duration(seconds(todo) / processes)
+        length = duration(seconds(todo) / processes)
         typer.echo(f"about {length} of training on {processes} processes, measures extra")
         typer.echo(f"about {megabytes(todo):.3g} MB of disk in {store_of(parameters).root}")
         return
@@ -270,13 +271,6 @@ def _config(store: Store, run: str) -> RunConfig:
         return parse(store.read_json(run, file.name) or {}, RunConfig)
     except ParameterError as error:
         raise StoreError(f"damaged file {file}, or one of another version: {error}") from error
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 def _studies(names: list[str] | None) -> list[Study]:

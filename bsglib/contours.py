@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from bsglib.landscape import Surface
-from bsglib.plots import GREY, PALE, even_ticks, ink_on, nothing_yet, panels, plain, title
+from bsglib.style import GREY, PALE, even_ticks, ink_on, nothing_yet, panels, plain, title
 
 PLANE = ("$a$, first direction", "$b$, second direction")  # what the axes of a surface are
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from torch import Tensor, nn
 
-from bsglib.plots import FULL_WIDTH, GREY, INK, panels, plain, title
+from bsglib.style import FULL_WIDTH, GREY, INK, panels, plain, title
 from bsglib.weights import modes_kept
 
 PAGE = "#ffffff"  # the report replaces it by the page's own colour

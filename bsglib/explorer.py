@@ -15,7 +15,8 @@ from IPython.display import Markdown, display
 
 from bsglib.contours import log10_loss, loss_levels, loss_range, require_one_grid, surface_rows
 from bsglib.landscape import Surface
-from bsglib.plots import batch_colour, keep_rows, plain, pushed_apart
+from bsglib.show import keep_rows
+from bsglib.style import batch_colour, plain, pushed_apart
 from bsglib.surface3d import losses_text, rounded
 
 Cell = tuple[int, float]  # batch size, learning rate

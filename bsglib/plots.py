@@ -1,87 +1,35 @@
 """One function per kind of figure: each draws tidy rows on the axes it is given."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from string import ascii_lowercase
 from typing import Literal
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Image, Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from bsglib.gradients import expected_norm
-from bsglib.params import resolve
 from bsglib.stats import PERCENT, censored_median, interval
+from bsglib.style import (
+    BAND_SEEDS,
+    GREY,
+    INK,
+    batch_colour,
+    even_ticks,
+    fixed_ticks,
+    ink_on,
+    label_ends,
+    mark_paper_curve,
+    nothing_yet,
+    panels,
+    plain_log_ticks,
+    title,
+)
 
-INK, GREY, PAPER = "#1f2328", "#6a737d", "#D55E00"
-FULL_WIDTH = 7.2  # inches
 TRAIN_AND_TEST = {"train_loss": "train", "test_loss": "test"}
-BAND_SEEDS = 5  # from so many seeds on the band is an interval, below it their range
-SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
-BELOW = {4: "#c48a1c", 8: "#b5a01b", 16: "#94b02a"}  # beyond the light end, for panels of their own
+MARKERS = "os^P"  # of lines in one panel, so that ink is not all that tells them apart
 DASHES = ((), (6, 1.5), (2, 1.2), (6, 1.5, 1.5, 1.5))
-# Inks on maps, which look the same in both themes; the better one has a contrast of 4.5 anywhere.
-PALE, DEEP = "#fefefe", "#010101"
-
-
-def use_style() -> None:
-    """Set matplotlib's defaults for every figure of the reports."""
-    neutral = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    plt.rcParams.update(dict.fromkeys(neutral, INK))
-    plt.rcParams.update(
-        {
-            "font.family": "sans-serif",
-            "font.sans-serif": ["DejaVu Sans"],
-            "font.size": 8.5,
-            "axes.titlesize": 8.5,
-            "axes.titlelocation": "left",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.linewidth": 0.8,
-            "legend.frameon": False,
-            "lines.linewidth": 1.6,
-            "lines.markersize": 5,
-            "figure.constrained_layout.use": True,
-            "figure.dpi": 96,
-            "savefig.transparent": True,
-            "svg.fonttype": "none",
-            "svg.hashsalt": "bsglib",
-            "axes.formatter.useoffset": False,
-        }
-    )
-
-
-def batch_colour(batch_size: int) -> str:
-    """Return the colour of a batch size: light for small, dark for large, on one fixed scale.
-
-    4, 8 and 16, which would be too light for a line on white, have hues of their own instead.
-    """
-    if batch_size in BELOW:
-        return BELOW[batch_size]
-    position = 0.2 + 0.8 * np.log2(batch_size / 32) / np.log2(8192 / 32)
-    return mpl.colors.to_hex(mpl.colormaps["viridis_r"](float(np.clip(position, 0.05, 1))))
-
-
-def panels(rows: int, columns: int, *, height: float, **options) -> tuple[Figure, np.ndarray]:
-    """Return a figure of full width with a grid [rows, columns] of axes.
-
-    Args:
-        rows: of panels.
-        columns: of panels.
-        height: of the figure, in inches.
-        **options: of `plt.subplots`.
-    """
-    size = (FULL_WIDTH, height)
-    rows, columns = max(rows, 1), max(columns, 1)  # what has nothing to show is empty
-    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
-    plt.close(fig)  # shown once, by `show`
-    return fig, axes
 
 
 def plot_curves(
@@ -104,7 +52,7 @@ def plot_curves(
     """
     ends = _draw_curves(history, ax, column=column, label=label, log=log)
     ax.figure.draw_without_rendering()  # settles the limits
-    _label_ends(ax, ends)
+    label_ends(ax, ends)
     return ax
 
 
@@ -181,10 +129,10 @@ def plot_epochs_to(
     if paper:
         mark_paper_curve(ax, paper)
     ax.set_xscale("log", base=2)
-    _fixed_ticks(ax.xaxis, sizes)
+    fixed_ticks(ax.xaxis, sizes)
     ax.tick_params(axis="x", labelrotation=45)
     ax.set_yscale("log")
-    _plain_log_ticks(ax.yaxis)
+    plain_log_ticks(ax.yaxis)
     ax.set_xlabel("batch size")
     ax.set_ylabel(label)
     return ax
@@ -212,7 +160,7 @@ def loss_panels(
         ax.set_xlabel("")
     fig.draw_without_rendering()  # settles the limits, which all panels share
     for ax in axes.flat:
-        _label_ends(ax, ends[ax])
+        label_ends(ax, ends[ax])
     return fig
 
 
@@ -233,8 +181,8 @@ def plot_against_batch_size(
 
     Args:
         arms: name of each line and its runs, with batch_size and the column. Lines whose name
-            contains "SAM" are dashed with open diamonds; of the others the first has discs, a
-            second open squares, a third open triangles.
+            contains "SAM" are dashed with open diamonds; of the others the first has discs, the
+            next have open squares, triangles, crosses.
         ax: where to draw.
         column: what to draw.
         label: of the y axis, with its unit.
@@ -245,14 +193,19 @@ def plot_against_batch_size(
 
     Returns:
         the axes.
+
+    Raises:
+        ValueError: if there are more lines than markers.
     """
     arms = {name: runs for name, runs in arms.items() if len(runs) and runs[column].notna().any()}
     if not arms:
         return nothing_yet(ax)
     plain = [name for name in arms if "SAM" not in name]
+    if len(plain) > len(MARKERS):
+        raise ValueError(f"arms = {plain}: allowed are {len(MARKERS)} without SAM")
     for name, runs in arms.items():
         sam = name not in plain
-        marker = "D" if sam else "os^"[plain.index(name)]
+        marker = "D" if sam else MARKERS[plain.index(name)]
         filled, dashes = marker == "o", (4, 2) if sam else ()
         rows = runs.assign(value=runs[column] * scale).replace([np.inf, -np.inf], np.nan)
         rows = rows.dropna(subset="value")
@@ -269,11 +222,11 @@ def plot_against_batch_size(
         ax.plot([], [], color=GREY, lw=1, dashes=dashes, label=name, **style)
     sizes = sorted({b for runs in arms.values() for b in runs["batch_size"]})
     ax.set_xscale("log", base=2)
-    _fixed_ticks(ax.xaxis, sizes)
+    fixed_ticks(ax.xaxis, sizes)
     ax.set_xlim(min(sizes) / 1.3, max(sizes) * 1.3)
     if log:
         ax.set_yscale("log")
-        _plain_log_ticks(ax.yaxis)
+        plain_log_ticks(ax.yaxis)
     ax.set_xlabel("batch size")
     ax.set_ylabel(label)
     if legend:
@@ -316,10 +269,10 @@ def plot_against_rho(
         mew=1.6,
     )
     ax.set_xscale("log")
-    _fixed_ticks(ax.xaxis, list(mean.index))
+    fixed_ticks(ax.xaxis, list(mean.index))
     if log:
         ax.set_yscale("log")
-        _plain_log_ticks(ax.yaxis)
+        plain_log_ticks(ax.yaxis)
     ax.set_xlabel(r"SAM radius $\rho$")
     ax.set_ylabel(label)
     return ax
@@ -358,11 +311,11 @@ def plot_line(points: pd.DataFrame, ax: Axes, *, column: str, label: str, log: b
     for end in (0, 1):
         ax.axvline(end, color=GREY, lw=0.6, zorder=0)
     low, high = points["alpha"].min(), points["alpha"].max()
-    _fixed_ticks(ax.xaxis, [end for end in (-1, 0, 1, 2) if low <= end <= high])
+    fixed_ticks(ax.xaxis, [end for end in (-1, 0, 1, 2) if low <= end <= high])
     ax.set_xlim(low, high)
     if log:
         ax.set_yscale("log")
-        _plain_log_ticks(ax.yaxis)
+        plain_log_ticks(ax.yaxis)
     ax.set_xlabel(r"$\alpha$ (0: SB, 1: LB)")
     ax.set_ylabel(label)
     return ax
@@ -406,17 +359,12 @@ def plot_line_band(curves: pd.DataFrame, ax: Axes, *, column: str, label: str, l
     even_ticks(ax.xaxis, curves["a"])
     if log:
         ax.set_yscale("log")
-        _plain_log_ticks(ax.yaxis)
+        plain_log_ticks(ax.yaxis)
     ax.set_xlabel("$a$, along a direction")
     ax.set_ylabel(label)
     ax.figure.draw_without_rendering()  # settles the limits
-    _label_ends(ax, ends)
+    label_ends(ax, ends)
     return ax
-
-
-def plain(value: float, digits: int = 4) -> str:
-    """Return a number in four digits or fewer, without an exponent from 0.0001 to 999900."""
-    return f"{float(f'{value:.{digits}g}'):g}"
 
 
 def line_panels(lines: dict[str, pd.DataFrame], *, accuracy: bool = True) -> Figure:
@@ -486,7 +434,7 @@ def plot_path(
     for logarithmic, axis, name in zip(log, (ax.xaxis, ax.yaxis), "xy", strict=True):
         if logarithmic:
             getattr(ax, f"set_{name}scale")("log")
-            _plain_log_ticks(axis)
+            plain_log_ticks(axis)
     ax.set_xlabel(labels[0])
     ax.set_ylabel(labels[1])
     return ax
@@ -520,7 +468,7 @@ def plot_conditions(
     low, high = min(values), max(values)
     if log:
         ax.set_xscale("log")
-        _plain_log_ticks(ax.xaxis)
+        plain_log_ticks(ax.xaxis)
         ax.set_xlim(low / (high / low) ** 0.25, high * (high / low) ** 0.25)
     else:
         margin = 0.3 * (high - low) or 1.0  # where all are equal, such as chance
@@ -569,7 +517,7 @@ def plot_by_layer(rows: pd.DataFrame, ax: Axes, *, column: str, label: str) -> A
     ax.set_ylim(bottom=0)
     ax.set_ylabel(label)
     ax.figure.draw_without_rendering()  # settles the limits
-    _label_ends(ax, ends)
+    label_ends(ax, ends)
     return ax
 
 
@@ -592,7 +540,7 @@ def plot_ratio(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
     ax.plot(np.exp(table.mean(axis=1, skipna=False)), color=INK)
     ax.axhline(1, color=GREY, lw=0.6, zorder=0)
     ax.set_yscale("log")
-    _plain_log_ticks(ax.yaxis)
+    plain_log_ticks(ax.yaxis)
     ax.set_xlabel("epoch")
     ax.set_ylabel(label)
     return ax
@@ -630,12 +578,12 @@ def plot_distribution(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
         names[batch_size] = f"{batch_size}: median {median:.2g}"
     ax.axhline(0.5, color=GREY, lw=0.6, zorder=0)
     ax.set_xscale("log")
-    _plain_log_ticks(ax.xaxis)
+    plain_log_ticks(ax.xaxis)
     ax.set_ylim(0, 1)
     ax.set_xlabel(label)
     ax.set_ylabel("share up to that norm")
     ax.figure.draw_without_rendering()  # settles the limits
-    _label_ends(ax, ends, names)
+    label_ends(ax, ends, names)
     return ax
 
 
@@ -679,15 +627,15 @@ def plot_agreement(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.plot([], [], "o", ms=4.5, color=INK, label="root mean square of batches drawn")
     ax.plot([], [], "_", ms=10, mew=1.2, color=INK, label="their mean")
     ax.set_xscale("log", base=2)
-    _fixed_ticks(ax.xaxis, sizes)
+    fixed_ticks(ax.xaxis, sizes)
     ax.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
     ax.set_yscale("log")
-    _plain_log_ticks(ax.yaxis)
+    plain_log_ticks(ax.yaxis)
     ax.set_xlabel("examples averaged over")
     ax.set_ylabel("norm of the mean gradient")
     ax.legend(fontsize=7.5)
     ax.figure.draw_without_rendering()  # settles the limits
-    _label_ends(ax, ends)
+    label_ends(ax, ends)
     return ax
 
 
@@ -738,14 +686,14 @@ def plot_against_lr(
             ax.plot(found, mean[found], "o", ms=9, mfc="none", mec=colour, mew=1.4)
             ends.append((float(last), float(mean[last]), batch_size))
     ax.set_xscale("log")
-    _fixed_ticks(ax.xaxis, sorted(set(runs["base_lr"])))
+    fixed_ticks(ax.xaxis, sorted(set(runs["base_lr"])))
     if log:
         ax.set_yscale("log")
-        _plain_log_ticks(ax.yaxis)
+        plain_log_ticks(ax.yaxis)
     ax.set_xlabel("learning rate")
     ax.set_ylabel(label)
     ax.figure.draw_without_rendering()  # settles the limits
-    _label_ends(ax, ends)
+    label_ends(ax, ends)
     return ax
 
 
@@ -818,139 +766,6 @@ def _best(values: pd.Series, best: str):
     return values.idxmin() if best == "lowest" else values.idxmax()
 
 
-def ink_on(colour: tuple[float, ...]) -> str:
-    """Return whichever of PALE and DEEP has the higher contrast (WCAG) on an sRGB colour."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
-    return DEEP if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.18 else PALE
-
-
-def mark_paper(ax: Axes, value: float, text: str = "paper", *, below: bool = False) -> None:
-    """Draw the paper's number as a dotted vermillion line, labelled at its end, above or below."""
-    ax.axhline(value, color=PAPER, ls=":", lw=1.2)
-    ax.annotate(text, (1, value), xycoords=("axes fraction", "data"), color=PAPER, fontsize=7.5,
-                ha="right", va="top" if below else "bottom")  # fmt: skip
-
-
-def mark_paper_curve(ax: Axes, stated: Mapping[int, float]) -> None:
-    """Draw the paper's numbers by batch size in dotted vermillion, labelled at the last one."""
-    sizes = sorted(stated)
-    ax.plot(sizes, [stated[b] for b in sizes], ls=":", lw=1.2, marker=".", color=PAPER)
-    ax.annotate("paper", (sizes[-1], stated[sizes[-1]]), xytext=(0, 4), color=PAPER, fontsize=7.5,
-                textcoords="offset points", ha="center")  # fmt: skip
-
-
-def title(ax: Axes, words: str) -> None:
-    """Set a panel's title: the letter of its place in the figure, and about three words."""
-    letter = ascii_lowercase[ax.figure.axes.index(ax)]
-    ax.set_title(f"{letter}  {words}", loc="left")
-
-
-def caption(
-    statement: str,
-    runs: pd.DataFrame,
-    *,
-    answers: str,
-    detail: str = "",
-    marks: Literal["points", "medians", "curves", "lines", "bands", "none"] = "points",
-) -> str:
-    """Return a caption whose facts come from the runs: data, network, n of seeds.
-
-    Args:
-        statement: what is plotted against what.
-        runs: the runs behind the figure.
-        answers: the figure of the source this one answers.
-        detail: what else the reader has to know, one or two sentences.
-        marks: what seeds are: small "points" beside their mean, or beside their "medians"; faint
-            "curves" with a band, or faint "lines" alone; "bands" alone; "none" if none are shown.
-    """
-    if runs.empty:
-        return f"**{statement}.** Not computed yet. Answers {answers}."
-    setups = runs.groupby(["dataset", "train_size", "network", "network_options"], sort=False)
-    n = setups["seed"].nunique()
-    spread = "their range" if n.max() < BAND_SEEDS else "the 95 % interval of the mean"
-    if n.min() < BAND_SEEDS <= n.max():
-        spread = f"their range, from {BAND_SEEDS} seeds on the 95 % interval of the mean"
-    seeds = f"{n.min()} to {n.max()}" if n.min() < n.max() else f"{n.max()}"
-    seen = {
-        "points": "Small marks: seeds; large: their mean.",
-        "medians": "Small marks: seeds; large: their median.",
-        "lines": "Faint: seeds; full: their mean.",
-        "none": "",
-        "curves": f"Faint: seeds; full: their mean; band: {spread}.",
-        "bands": f"Lines: means over seeds; bands: {spread}.",
-    }[marks]
-    data = "; ".join(
-        f"{dataset}, {size:,.0f} training examples, network {network} {options}"
-        for dataset, size, network, options in setups.groups
-    )
-    facts = f"{data}; {runs['dtype'].iloc[0]}." + (f" {seen}" if seen and n.max() > 1 else "")
-    title = f"**{statement} (n = {seeds} seed{'s' if n.max() > 1 else ''}).**"
-    return " ".join(part for part in (title, detail, facts, f"Answers {answers}.") if part)
-
-
-def show(
-    fig: Figure, name: str, *, rows: pd.DataFrame, caption: str, alt: str, folder: str | None
-) -> None:
-    """Display a figure and its caption; with a folder also keep SVG, PNG and the data as CSV.
-
-    Args:
-        fig: the figure.
-        name: file name without ending, and the figure's anchor in the report.
-        rows: the data behind it.
-        caption: Markdown, shown under it.
-        alt: what the figure shows, for those who cannot see it.
-        folder: where the files go; None keeps none.
-    """
-    fig.draw_without_rendering()
-    fig.set_layout_engine("none")  # laid out once, not again for every format
-    shown = fig
-    if folder is not None:
-        path = resolve(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        fig.savefig(path / f"{name}.svg", metadata={"Date": None})
-        fig.savefig(path / f"{name}.png", dpi=200, transparent=False)
-        shown = Image(str(path / f"{name}.png"), retina=True)
-    keep_rows(rows, name, folder)
-    display(shown, metadata={"image/png": {"alt": alt}, "figure": {"name": name}})
-    display(Markdown(caption), metadata={"caption_of": name})
-
-
-def show_table(table: pd.DataFrame | object, name: str, *, folder: str | None) -> None:
-    """Display a table of numbers or verdicts; with a folder also keep it as CSV.
-
-    Args:
-        table: a DataFrame shown with its index, or what has `.rows` and shows itself as HTML.
-        name: file name without ending.
-        folder: where the file goes; None keeps none.
-    """
-    if isinstance(table, pd.DataFrame):
-        rows = table.reset_index()
-        kind = "bsg" if len(rows.select_dtypes("number").columns) else "bsg text"
-        html = rows.to_html(index=False, border=0, classes=kind, float_format=_short)
-    else:
-        rows, html = table.rows, table._repr_html_()
-    keep_rows(rows, name, folder)
-    display(HTML(html), metadata={"table": {"name": name}})
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:
-    """Write the data behind a figure as CSV.
-
-    Args:
-        rows: the data.
-        name: file name without ending.
-        folder: where the file goes; None keeps none.
-    """
-    if folder is not None:
-        path = Path(resolve(folder))
-        path.mkdir(parents=True, exist_ok=True)
-        rows.to_csv(path / f"{name}.csv", index=False, float_format="%.6g")
-
-
 def _draw_curves(history: pd.DataFrame, ax: Axes, *, column: str, label: str, log: bool) -> list:
     """Draw the curves and return where each ends: epoch, value, batch size."""
     if history.empty:
@@ -974,7 +789,7 @@ def _draw_curves(history: pd.DataFrame, ax: Axes, *, column: str, label: str, lo
         ends.append((float(common.index[-1]), float(common.mean(axis=1).iloc[-1]), batch_size))
     if log:
         ax.set_yscale("log")
-        _plain_log_ticks(ax.yaxis)
+        plain_log_ticks(ax.yaxis)
     _epoch_axis(ax, int(history["epoch"].max()))
     ax.set_ylabel(label)
     return ends
@@ -1008,16 +823,8 @@ def _going_on(history: pd.DataFrame) -> pd.Series:
 
 def _epoch_axis(ax: Axes, last: int) -> None:
     ax.set_xscale("log", base=2)
-    _fixed_ticks(ax.xaxis, [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if t <= last])
+    fixed_ticks(ax.xaxis, [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if t <= last])
     ax.set_xlabel("epoch")
-
-
-def nothing_yet(ax: Axes, words: str = "not computed yet") -> Axes:
-    """Say so, where a study's later parts are still to be computed, or something is not here."""
-    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", color=GREY)
-    ends = ("bottom", "left", "labelbottom", "labelleft")  # ticks may be shared with other axes
-    ax.tick_params(which="both", **dict.fromkeys(ends, False))
-    return ax
 
 
 def _band(table: pd.DataFrame, *, ratios: bool = False) -> tuple[Sequence[float], Sequence[float]]:
@@ -1025,56 +832,3 @@ def _band(table: pd.DataFrame, *, ratios: bool = False) -> tuple[Sequence[float]
         return table.min(axis=1), table.max(axis=1)
     intervals = [interval(row, ratios=ratios) for row in table.to_numpy()]
     return [i.low for i in intervals], [i.high for i in intervals]
-
-
-def _fixed_ticks(axis, values: Sequence[float]) -> None:
-    axis.set_major_locator(FixedLocator(values))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def even_ticks(axis, values: Sequence[float]) -> None:
-    """Set five ticks from end to end, the weights themselves in the middle."""
-    _fixed_ticks(axis, np.linspace(min(values), max(values), 5).round(9))
-
-
-def _plain_log_ticks(axis) -> None:
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def pushed_apart(shares: Sequence[float], gap: float) -> list[float]:
-    """Return where labels go so that none covers another: up, and back down from the top.
-
-    Args:
-        shares: where they belong, as shares of the axes, ascending.
-        gap: least distance between two of them.
-    """
-    shares = list(shares)
-    for i in range(1, len(shares)):
-        shares[i] = max(shares[i], shares[i - 1] + gap)
-    if shares and shares[-1] > 1:
-        shares[-1] = 1.0
-        for i in range(len(shares) - 2, -1, -1):
-            shares[i] = min(shares[i], shares[i + 1] - gap)
-    return shares
-
-
-def _label_ends(
-    ax: Axes, ends: list[tuple[float, float, int]], names: Mapping[int, str] | None = None
-) -> None:
-    """Write each batch size behind its line's end, pushed apart where lines end together."""
-    if not ends:
-        return
-    gap = 9 / (ax.get_window_extent().height * 72 / ax.figure.dpi)  # 9 pt, as a share of the axes
-    to_share = ax.transData + ax.transAxes.inverted()
-    ends = sorted(ends, key=lambda end: end[1])
-    shares = pushed_apart([to_share.transform((x, y))[1] for x, y, _ in ends], gap)
-    for (_, _, batch_size), share in zip(ends, shares, strict=True):
-        ax.annotate(
-            (names or {}).get(batch_size, f"{batch_size}"), (1.02, share), va="center",
-            xycoords="axes fraction", fontsize=7.5, color=batch_colour(batch_size),
-            annotation_clip=False,
-        )  # fmt: skip

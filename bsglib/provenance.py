@@ -10,6 +10,7 @@ from IPython.display import HTML
 
 from bsglib.params import ROOT
 from bsglib.runtime import cores
+from bsglib.timing import duration
 from bsglib.train import environment
 
 
@@ -44,7 +45,7 @@ def table(results) -> HTML:
         "Data": _distinct(runs, "dataset"),
         "Data checksum": _distinct(runs, "data_checksum"),
         "Runs": str(len(runs)),
-        "Wall time of the runs": _duration(runs["wall_time_s"].sum())
+        "Wall time of the runs": duration(runs["wall_time_s"].sum())
         if "wall_time_s" in runs
         else "",
     }
@@ -109,10 +110,3 @@ def _distinct(runs, column: str) -> str:
     if column not in runs:
         return ""
     return ", ".join(str(value) for value in sorted(runs[column].dropna().unique()))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -10,7 +10,8 @@ from plotly.io import renderers
 
 from bsglib.contours import log10_loss, loss_levels, loss_range, require_one_grid
 from bsglib.landscape import Surface
-from bsglib.plots import INK, keep_rows, plain
+from bsglib.show import keep_rows
+from bsglib.style import INK, plain
 
 CAMERA = {"eye": {"x": 1.1, "y": -1.4, "z": 0.85}, "center": {"x": 0, "y": 0, "z": -0.14}}
 PLANE = ("a", "b")

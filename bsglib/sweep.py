@@ -30,7 +30,7 @@ from bsglib.landscape import (
     loss_surface,
     trajectory_plane,
 )
-from bsglib.params import ParameterError, RunConfig, digest
+from bsglib.params import ParameterError, RunConfig, digest, nearest
 from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max, sam_sharpness
 from bsglib.store import DamagedError, Store
 from bsglib.train import (
@@ -92,6 +92,15 @@ class Measure:
     options: dict[str, Any] = field(default_factory=dict)
     start: RunConfig | None = None  # the other run of a LINE
     label: str = ""  # column of the value in tables; "" is the name
+
+    def __post_init__(self):
+        """Refuse a name that no worker would know.
+
+        Raises:
+            ValueError: if the name is none of MEASURES and ROWS.
+        """
+        if self.name not in (known := [*MEASURES, *ROWS]):
+            raise ValueError(f"unknown measure {self.name!r}{nearest(self.name, known)}")
 
     @property
     def column(self) -> str:

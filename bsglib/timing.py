@@ -78,3 +78,16 @@ def stored_timing(identity: str, store: Store, measured: Callable[[], dict] | No
             content = measured()
             store.write_json(identity, "timing.json", content)
     return content
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 67.2 s, 67 min, 3 h 05 min, 2 d 04 h."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(minutes / 60)
+    return f"{hours // 24} d {hours % 24:02d} h"

@@ -64,16 +64,16 @@ processes: list = [1, 2]  # over which a batch is split
 import pandas as pd
 import torch
 
-from bsglib import contours, drawings, explorer, plots, provenance, surface3d
-from bsglib.papers import chang
+from bsglib import contours, drawings, explorer, plots, provenance, show, style, surface3d
+from bsglib.papers import chang, notes
 from bsglib.papers.chang import views
 from bsglib.params import check
 from bsglib.sharpness import keskar_sharpness
 
 parameters = check(globals(), chang.ChangParameters)
-plots.use_style()
+style.use_style()
 print(provenance.setting(parameters.profile))
-plots.show_table(views.scope(parameters), "scope", folder=figures)
+show.table(views.scope(parameters), "scope", folder=figures)
 
 # %% [markdown]
 # **Sharpness** (figures 19 and 20 of the article, after Keskar et al. 2017): the largest relative growth of
@@ -117,11 +117,11 @@ results
 # %%
 data = views.data(parameters)
 if data is None:
-    fig, axes = plots.panels(1, 1, height=1.0)
-    plots.nothing_yet(axes[0, 0], "the images are not here")
+    fig, axes = style.panels(1, 1, height=1.0)
+    style.nothing_yet(axes[0, 0], "the images are not here")
 else:
     fig = drawings.draw_examples(data.train.x, data.train.y, data.classes)
-plots.show(
+show.figure(
     fig,
     "samples",
     rows=views.class_counts(data),
@@ -145,7 +145,7 @@ plots.show(
 network = views.network(results)
 shape = views.input_shape(results)
 fig = drawings.draw_network(network, shape)
-plots.show(
+show.figure(
     fig,
     "network",
     rows=pd.DataFrame(drawings.network_layers(network, shape)),
@@ -172,11 +172,11 @@ history.groupby("batch_size")[["running_loss", "validation_loss"]].min().round(3
 
 # %%
 fig = plots.loss_panels({"fixed rate": history}, columns=views.LOSSES)
-plots.show(
+show.figure(
     fig,
     "losses",
     rows=history,
-    caption=plots.caption(
+    caption=show.caption(
         "Training and validation loss against epochs at one learning rate for all batch sizes",
         rows,
         detail="Training loss as it runs. Numbers at the lines' ends: batch size.",
@@ -188,20 +188,20 @@ plots.show(
 )
 
 # %%
-fig, axes = plots.panels(1, 3, height=2.6, sharey=True)
+fig, axes = style.panels(1, 3, height=2.6, sharey=True)
 for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
     runs = {"": rows}
     plots.plot_against_batch_size(runs, ax, column=column, label="loss (nats)", legend=False)
     stated = views.stated(parameters, chang.FIXED, column)
     for text, loss in stated.items():
-        plots.mark_paper(ax, loss, text, below=loss < max(stated.values()))
-    plots.title(ax, part)
+        style.mark_paper(ax, loss, text, below=loss < max(stated.values()))
+    style.title(ax, part)
     ax.label_outer()
-plots.show(
+show.figure(
     fig,
     "best-losses",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Losses at the lowest validation loss against batch size",
         rows,
         detail="The table adds the lowest training loss as it ran, which the article draws.",
@@ -210,7 +210,7 @@ plots.show(
     alt="Training, validation and test loss against batch size",
     folder=figures,
 )
-plots.show_table(views.best_losses(results, chang.FIXED), "best-losses-table", folder=figures)
+show.table(views.best_losses(results, chang.FIXED), "best-losses-table", folder=figures)
 
 # %%
 results.verdicts(
@@ -238,7 +238,7 @@ results.verdicts(
 # updates ends.
 
 # %%
-plots.show_table(views.equal_updates(results), "equal-updates", folder=figures)
+show.table(views.equal_updates(results), "equal-updates", folder=figures)
 results.verdicts("chang-gap-equal-updates")
 
 # %% [markdown]
@@ -254,7 +254,7 @@ results.verdicts("chang-gap-equal-updates")
 # > Chang & Pathak, figure 7
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plots.panels(1, 3, height=2.6)
+fig, axes = style.panels(1, 3, height=2.6)
 totals = views.total_rows(results, chang.FIXED)
 shown = views.time_panels(results, totals)
 for ax, (rows, column) in zip(axes[0], shown, strict=True):
@@ -262,22 +262,22 @@ for ax, (rows, column) in zip(axes[0], shown, strict=True):
     plots.plot_against_batch_size(
         {"": rows}, ax, column=column, label=label, legend=False, average="median"
     )
-    plots.title(ax, views.TIMES[column])
-plots.show(
+    style.title(ax, views.TIMES[column])
+show.figure(
     fig,
     "times",
     rows=totals,
-    caption=plots.caption(
+    caption=show.caption(
         "Seconds per epoch, epochs to the lowest validation loss, and their product",
         totals,
-        detail="Small marks in panel a: repeats. " + views.timing_note(results),
+        detail="Small marks in panel a: repeats. " + notes.timing(results),
         marks="medians",
         answers="figure 7 of the article",
     ),
     alt="Time per epoch, number of epochs and total time against batch size",
     folder=figures,
 )
-plots.show_table(views.times(results, chang.FIXED), "times-table", folder=figures)
+show.table(views.times(results, chang.FIXED), "times-table", folder=figures)
 
 # %%
 results.verdicts("chang-time-per-epoch", "chang-epochs", "chang-epochs-order", "chang-total-time")
@@ -296,12 +296,12 @@ results.verdicts("chang-time-per-epoch", "chang-epochs", "chang-epochs-order", "
 # > Chang & Pathak, figure 8
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plots.panels(1, 1, height=2.8)
-counts = {f"{n} process{'es' * (n > 1)}": views.epochs_over(results, n) for n in processes[:3]}
+fig, axes = style.panels(1, 1, height=2.8)
+counts = {f"{n} process{'es' * (n > 1)}": views.epochs_over(results, n) for n in processes}
 plots.plot_against_batch_size(
     counts, axes[0, 0], column="seconds", label="seconds per epoch", average="median"
 )
-plots.show(
+show.figure(
     fig,
     "parallel",
     rows=results.timings,
@@ -336,7 +336,7 @@ results.verdicts(
 # %%
 wells = pd.DataFrame({"minimum": ["flat", "sharp"], "width": [1.0, 0.25]})
 fig = drawings.draw_minima(widths=tuple(wells["width"]))
-plots.show(
+show.figure(
     fig,
     "minima",
     rows=wells,
@@ -360,18 +360,18 @@ plots.show(
 
 # %%
 rows, history = views.cells(results, chang.FIXED)
-fig, axes = plots.panels(1, 2, height=2.8)
+fig, axes = style.panels(1, 2, height=2.8)
 plots.plot_against_batch_size(
     {"": rows}, axes[0, 0], column="distance", label="distance, whole network", legend=False
 )
 plots.plot_curves(history, axes[0, 1], column="distance", label="distance", log=False)
-plots.title(axes[0, 0], "at the lowest loss")
-plots.title(axes[0, 1], "along training")
-plots.show(
+style.title(axes[0, 0], "at the lowest loss")
+style.title(axes[0, 1], "along training")
+show.figure(
     fig,
     "distance",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Euclidean distance from the initial weights, where the loss is lowest and along training",
         rows,
         detail="Panel b: faint lines are seeds, full ones their mean.",
@@ -383,13 +383,13 @@ plots.show(
 
 # %%
 layer_rows = views.layer_rows(results)
-fig, axes = plots.panels(1, 1, height=2.9)
+fig, axes = style.panels(1, 1, height=2.9)
 plots.plot_by_layer(layer_rows, axes[0, 0], column="distance", label="distance from the start")
-plots.show(
+show.figure(
     fig,
     "layers",
     rows=layer_rows,
-    caption=plots.caption(
+    caption=show.caption(
         "The same layer by layer, smallest and largest batch",
         rows[rows["batch_size"].isin(layer_rows["batch_size"])],
         answers="figure 11 of the article",
@@ -414,16 +414,16 @@ results.verdicts("chang-nearer", "chang-nearer-order", "chang-nearer-128", "chan
 
 # %%
 ratio = views.epoch_ratio(results)
-fig, axes = plots.panels(1, 2, height=2.8)
+fig, axes = style.panels(1, 2, height=2.8)
 plots.plot_curves(history, axes[0, 0], column="epoch_distance", label="distance per epoch")
 plots.plot_ratio(ratio, axes[0, 1], label=f"B = {min(batch_sizes)} / B = {max(batch_sizes)}")
-plots.title(axes[0, 0], "distance per epoch")
-plots.title(axes[0, 1], "their ratio")
-plots.show(
+style.title(axes[0, 0], "distance per epoch")
+style.title(axes[0, 1], "their ratio")
+show.figure(
     fig,
     "epoch-distance",
     rows=history,
-    caption=plots.caption(
+    caption=show.caption(
         "Distance between the weights before and after an epoch, and smallest over largest batch",
         rows,
         detail="Panel b: smallest over largest batch, a line per seed and their mean.",
@@ -450,13 +450,13 @@ results.verdicts("chang-epoch-distance", "chang-epoch-distance-grows")
 
 # %%
 quantiles = views.norms(results)
-fig, axes = plots.panels(1, 1, height=2.9)
+fig, axes = style.panels(1, 1, height=2.9)
 plots.plot_distribution(quantiles, axes[0, 0], label="norm of an update")
-plots.show(
+show.figure(
     fig,
     "update-norms",
     rows=quantiles,
-    caption=plots.caption(
+    caption=show.caption(
         "Distribution of the norms of all updates by batch size",
         rows,
         detail="Medians are marked.",
@@ -466,7 +466,7 @@ plots.show(
     alt="Distribution of the norms of updates, one curve per batch size",
     folder=figures,
 )
-plots.show_table(views.norm_table(results), "norm-table", folder=figures)
+show.table(views.norm_table(results), "norm-table", folder=figures)
 
 # %%
 results.verdicts("chang-update-norm")
@@ -486,7 +486,7 @@ results.verdicts("chang-update-norm")
 # %%
 vectors = pd.DataFrame({"a": [2.0, 0.4], "b": [0.5, 1.6]})
 fig = drawings.draw_gradients(vectors["a"], vectors["b"])
-plots.show(
+show.figure(
     fig,
     "gradients",
     rows=vectors,
@@ -498,13 +498,13 @@ plots.show(
 
 # %%
 agree = chang.agreement(results)
-fig, axes = plots.panels(1, 1, height=2.8)
+fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_agreement(agree, axes[0, 0])
-plots.show(
+show.figure(
     fig,
     "agreement",
     rows=agree,
-    caption=plots.caption(
+    caption=show.caption(
         "Norm of the mean gradient against batch size, on trained networks of the smallest batch",
         rows[rows["batch_size"] == min(batch_sizes)],
         detail="Bars: a tenth of the batches drawn lies beyond each end. "
@@ -535,11 +535,11 @@ results.verdicts("chang-cancelling")
 # %%
 points = views.line(results)
 fig = plots.line_panels({f"B = {min(batch_sizes)} to {max(batch_sizes)}": points})
-plots.show(
+show.figure(
     fig,
     "line",
     rows=points,
-    caption=plots.caption(
+    caption=show.caption(
         "Loss and accuracy on the line between the smallest and the largest batch's minimizers",
         rows[rows["batch_size"] == max(batch_sizes)],
         detail=views.line_note(parameters),
@@ -565,24 +565,24 @@ results.verdicts("chang-sharper-line")
 # > Chang & Pathak, figures 19 to 21
 
 # %%
-fig, axes = plots.panels(1, 1, height=2.8)
+fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_against_batch_size(
     {"": rows}, axes[0, 0], column="keskar_sharpness", label=views.PHI, log=True, legend=False
 )
-plots.show(
+show.figure(
     fig,
     "sharpness",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Sharpness against batch size at one learning rate",
         rows,
-        detail=views.sharpness_note(parameters, rows),
+        detail=notes.sharpness(parameters, rows),
         answers="figure 21 of the article",
     ),
     alt="Sharpness against batch size",
     folder=figures,
 )
-plots.show_table(views.sharpness(results), "sharpness-table", folder=figures)
+show.table(views.sharpness(results), "sharpness-table", folder=figures)
 
 # %%
 results.verdicts("chang-sharper", "chang-sharper-order")
@@ -599,15 +599,15 @@ results.verdicts("chang-sharper", "chang-sharper-order")
 
 # %%
 equal = results.of(chang.LOSS)
-fig, axes = plots.panels(1, 3, height=2.6)
+fig, axes = style.panels(1, 3, height=2.6)
 for ax, (column, label) in zip(axes[0], views.EQUAL.items(), strict=True):
     plots.plot_against_batch_size({"": equal}, ax, column=column, label=label, legend=False)
-    plots.title(ax, "at equal loss")
-plots.show(
+    style.title(ax, "at equal loss")
+show.figure(
     fig,
     "equal-loss",
     rows=equal,
-    caption=plots.caption(
+    caption=show.caption(
         "Losses and sharpness after the epoch whose running training loss first fell to "
         f"{equal_loss:g} nats",
         equal,
@@ -634,11 +634,11 @@ results.verdicts("chang-gap-equal-loss", "chang-sharper-equal-loss")
 # %%
 planes = views.planes(results)
 fig = contours.contour_panels(planes)
-plots.show(
+show.figure(
     fig,
     "surfaces",
     rows=contours.surface_rows(views.known(planes), ["panel"]),
-    caption=plots.caption(
+    caption=show.caption(
         "Training loss around the minimizers of the smallest and the largest batch",
         views.ends(rows, parameters, first_seed=True),
         detail=views.surface_note(parameters),
@@ -662,13 +662,13 @@ if len(first) == 2:
 
 # %%
 lines = views.directions(results)
-fig, axes = plots.panels(1, 1, height=2.9)
+fig, axes = style.panels(1, 1, height=2.9)
 plots.plot_line_band(lines, axes[0, 0], column="loss", label="training loss (nats)", log=True)
-plots.show(
+show.figure(
     fig,
     "directions",
     rows=lines,
-    caption=plots.caption(
+    caption=show.caption(
         "Training loss along single filter-normalized directions",
         views.ends(rows, parameters),
         detail=views.direction_note(),
@@ -694,16 +694,16 @@ results.verdicts("chang-sharper-surface")
 
 # %%
 ways = views.trajectories(results)
-fig, axes = plots.panels(1, 2, height=2.9)
+fig, axes = style.panels(1, 2, height=2.9)
 for ax, (batch_size, way) in zip(axes[0], ways.groupby("batch_size"), strict=False):
     labels = views.shares(way)
     plots.plot_path(way, ax, x="a", y="b", order="epoch", labels=labels)
-    plots.title(ax, f"B = {batch_size}")
-plots.show(
+    style.title(ax, f"B = {batch_size}")
+show.figure(
     fig,
     "trajectory",
     rows=ways,
-    caption=plots.caption(
+    caption=show.caption(
         "Weights at log-spaced epochs in the plane of their two leading principal directions",
         views.ends(rows, parameters, first_seed=True),
         detail="Explained variance on the axes; the way ends at the minimizer, the origin, where the "
@@ -729,11 +729,11 @@ plots.show(
 # %%
 rows, history = views.cells(results, chang.SCALED)
 fig = plots.loss_panels({"scaled rate": history}, columns=views.LOSSES)
-plots.show(
+show.figure(
     fig,
     "scaled-curves",
     rows=history,
-    caption=plots.caption(
+    caption=show.caption(
         "Training and validation loss against epochs, learning rate scaled with the batch size",
         rows,
         marks="curves",
@@ -745,21 +745,21 @@ plots.show(
 
 # %%
 both = views.compared(results)
-fig, axes = plots.panels(1, 3, height=2.6, sharey=True)
+fig, axes = style.panels(1, 3, height=2.6, sharey=True)
 for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
     plots.plot_against_batch_size(
         both, ax, column=column, label="loss (nats)", legend=ax is axes[0, 0]
     )
     stated = views.stated(parameters, chang.SCALED, column)
     for text, loss in stated.items():
-        plots.mark_paper(ax, loss, text, below=loss < max(stated.values()))
-    plots.title(ax, part)
+        style.mark_paper(ax, loss, text, below=loss < max(stated.values()))
+    style.title(ax, part)
     ax.label_outer()
-plots.show(
+show.figure(
     fig,
     "scaled-losses",
     rows=views.joined(both),
-    caption=plots.caption(
+    caption=show.caption(
         "Losses at the lowest validation loss, fixed and scaled rate",
         views.joined(both),
         answers="figure 24 of the article",
@@ -767,7 +767,7 @@ plots.show(
     alt="Training, validation and test loss against batch size, fixed and scaled learning rate",
     folder=figures,
 )
-plots.show_table(views.best_losses(results, chang.SCALED), "scaled-losses-table", folder=figures)
+show.table(views.best_losses(results, chang.SCALED), "scaled-losses-table", folder=figures)
 
 # %%
 results.verdicts("chang-scaling-helps", "chang-scaling-closes", "chang-scaling-remains")
@@ -785,27 +785,27 @@ results.verdicts("chang-scaling-helps", "chang-scaling-closes", "chang-scaling-r
 # > Chang & Pathak, figure 25
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plots.panels(1, 2, height=2.6)
+fig, axes = style.panels(1, 2, height=2.6)
 totals = {name: views.total_rows(results, name) for name in (chang.FIXED, chang.SCALED)}
 for ax, column in zip(axes[0], ("kept_epoch", "total_seconds"), strict=True):
     plots.plot_against_batch_size(
         totals, ax, column=column, label=views.TIME_LABELS[column], log=True
     )
-    plots.title(ax, views.TIMES[column])
-plots.show(
+    style.title(ax, views.TIMES[column])
+show.figure(
     fig,
     "scaled-times",
     rows=totals[chang.SCALED],
-    caption=plots.caption(
+    caption=show.caption(
         "Epochs to the lowest validation loss, and the time they take",
         totals[chang.SCALED],
-        detail=views.timing_note(results),
+        detail=notes.timing(results),
         answers="figure 25 of the article",
     ),
     alt="Epochs and total time against batch size, fixed and scaled rate",
     folder=figures,
 )
-plots.show_table(views.times(results, chang.SCALED), "scaled-times-table", folder=figures)
+show.table(views.times(results, chang.SCALED), "scaled-times-table", folder=figures)
 
 # %%
 results.verdicts("chang-scaled-epochs", "chang-scaled-time")
@@ -823,18 +823,18 @@ results.verdicts("chang-scaled-epochs", "chang-scaled-time")
 # > Chang & Pathak, figure 26
 
 # %%
-fig, axes = plots.panels(1, 1, height=2.8)
+fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_against_batch_size(
     both, axes[0, 0], column="keskar_sharpness", label=views.PHI, log=True
 )
-plots.show(
+show.figure(
     fig,
     "scaled-sharpness",
     rows=views.joined(both),
-    caption=plots.caption(
+    caption=show.caption(
         "Sharpness against batch size, fixed and scaled rate",
         views.joined(both),
-        detail=views.sharpness_note(parameters, views.joined(both)),
+        detail=notes.sharpness(parameters, views.joined(both)),
         answers="figure 26 of the article",
     ),
     alt="Sharpness against batch size, fixed and scaled learning rate",
@@ -856,15 +856,15 @@ results.verdicts("chang-scaled-flatter", "chang-scaled-still-sharper")
 # > Chang & Pathak, figure 27
 
 # %%
-fig, axes = plots.panels(1, 1, height=2.8)
+fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_against_batch_size(
     both, axes[0, 0], column="distance", label="distance from the initial weights"
 )
-plots.show(
+show.figure(
     fig,
     "scaled-distance",
     rows=views.joined(both),
-    caption=plots.caption(
+    caption=show.caption(
         "Distance from the initial weights against batch size, fixed and scaled rate",
         views.joined(both),
         answers="figure 27 of the article",
@@ -889,15 +889,15 @@ results.verdicts("chang-scaled-distance", "chang-scaled-distance-128")
 # %%
 cells = views.rates(results)
 high = cells[cells["base_lr"] == parameters.scaled_lr(max(batch_sizes))]
-fig, axes = plots.panels(1, 1, height=2.8)
+fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_against_batch_size(
     {"": high}, axes[0, 0], column="validation_loss", label="validation loss (nats)", legend=False
 )
-plots.show(
+show.figure(
     fig,
     "large-lr",
     rows=high,
-    caption=plots.caption(
+    caption=show.caption(
         "Lowest validation loss against batch size at the largest batch's scaled rate",
         high,
         detail=views.diverged_note(high),
@@ -922,13 +922,13 @@ results.verdicts("chang-large-lr")
 # > Chang & Pathak, figure 29
 
 # %%
-fig, axes = plots.panels(1, 1, height=3.0)
+fig, axes = style.panels(1, 1, height=3.0)
 plots.plot_against_lr(cells, axes[0, 0], column="validation_loss", label="validation loss (nats)")
-plots.show(
+show.figure(
     fig,
     "rates",
     rows=cells,
-    caption=plots.caption(
+    caption=show.caption(
         "Lowest validation loss against learning rate, a line per batch size",
         cells,
         detail="The best of the rates run is marked.",
@@ -941,13 +941,13 @@ plots.show(
 
 # %%
 table = views.heat_map(results)
-fig, axes = plots.panels(1, 1, height=2.8)
+fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_heatmap(table, axes[0, 0], label="validation loss (nats)")
-plots.show(
+show.figure(
     fig,
     "heat-map",
     rows=table.reset_index(),
-    caption=plots.caption(
+    caption=show.caption(
         "The whole grid: lowest validation loss by learning rate and batch size",
         cells,
         detail='Means over seeds; the best rate run of each batch size is marked. "diverged": at least '
@@ -958,7 +958,7 @@ plots.show(
     alt="Heat map of the lowest validation loss over learning rate and batch size",
     folder=figures,
 )
-plots.show_table(views.best_rates(results), "best-rates", folder=figures)
+show.table(views.best_rates(results), "best-rates", folder=figures)
 
 # %%
 results.verdicts(
@@ -1002,7 +1002,7 @@ explorer.show(
 # Intervals are over seeds; those of times over interleaved repeats.
 
 # %%
-plots.show_table(results.verdicts(), "verdicts", folder=figures)
+show.table(results.verdicts(), "verdicts", folder=figures)
 
 # %% [markdown]
 # ## What did not reproduce, and limits
@@ -1012,9 +1012,9 @@ plots.show_table(results.verdicts(), "verdicts", folder=figures)
 # %%
 verdicts = results.verdicts().rows
 counts = verdicts["verdict"].value_counts().rename_axis("verdict").rename("claims")
-plots.show_table(counts.to_frame(), "counts", folder=None)
+show.table(counts.to_frame(), "counts", folder=None)
 missed = verdicts.loc[verdicts["verdict"] == "not reproduced", ["statement", "ours", "rule"]]
-missed.set_index("statement") if len(missed) else "nothing failed at this scale"
+missed.set_index("statement") if len(missed) else "no claim was contradicted"
 
 # %% [markdown]
 # - Images are smaller and fewer than the article's in all but the largest profile; with fewer images a run

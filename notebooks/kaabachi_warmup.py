@@ -62,17 +62,18 @@ timing_repeats: int = 2  # interleaved; the claims need five
 # %%
 import pandas as pd
 
-from bsglib import plots, provenance
-from bsglib.papers import kaabachi
+from bsglib import plots, provenance, show, style
+from bsglib.papers import kaabachi, notes
 from bsglib.papers.kaabachi import published, views
 from bsglib.papers.kaabachi.histories import epochs_to, read_off
 from bsglib.params import check
 from bsglib.schedules import Schedule
+from bsglib.stats import PERCENT
 
 parameters = check(globals(), kaabachi.KaabachiParameters)
-plots.use_style()
+style.use_style()
 print(provenance.setting(parameters.profile))
-plots.show_table(views.scope(parameters), "scope", folder=figures)
+show.table(views.scope(parameters), "scope", folder=figures)
 
 # %% [markdown]
 # Of a batch $B$ of examples with losses $f_i$, plain SGD makes the update
@@ -121,21 +122,21 @@ results
 # %%
 unscaled = (kaabachi.SMALL, kaabachi.LARGE)
 rows = results.of(*unscaled)
-plots.show_table(views.accuracy(results), "accuracy", folder=figures)
+show.table(views.accuracy(results), "accuracy", folder=figures)
 
 # %%
-fig, axes = plots.panels(1, 2, height=3.0, sharey=True)
+fig, axes = style.panels(1, 2, height=3.0, sharey=True)
 for ax, arm in zip(axes[0], unscaled, strict=True):
     curves = results.history_of(arm)
-    curves = curves.assign(percent=plots.PERCENT * curves["test_accuracy"])
+    curves = curves.assign(percent=PERCENT * curves["test_accuracy"])
     plots.plot_curves(curves, ax, column="percent", label="test accuracy (%)", log=False)
     ax.label_outer()
-    plots.title(ax, arm)
-plots.show(
+    style.title(ax, arm)
+show.figure(
     fig,
     "figure-1",
     rows=results.history[results.history["arm"].isin(unscaled)],
-    caption=plots.caption(
+    caption=show.caption(
         "Test accuracy against epochs with one learning rate, per batch size",
         rows,
         detail="Numbers at the lines' ends: batch size. Small batches have hues of their own.",
@@ -164,7 +165,7 @@ results.verdicts(
 # at equal updates, what they lack is updates.
 
 # %%
-plots.show_table(views.equal_footing(results), "equal-footing", folder=figures)
+show.table(views.equal_footing(results), "equal-footing", folder=figures)
 
 # %% [markdown]
 # ## Table I: epochs and time to an accuracy
@@ -183,22 +184,22 @@ plots.show_table(views.equal_footing(results), "equal-footing", folder=figures)
 # %%
 rows = read_off(results, *unscaled, columns=("own_epochs", "target_epochs"))
 common = rows.dropna(subset="target")
-plots.show_table(views.table_1(results), "table-1", folder=figures)
+show.table(views.table_1(results), "table-1", folder=figures)
 
 # %%
-fig, axes = plots.panels(1, 2, height=2.9, sharey=True)
+fig, axes = style.panels(1, 2, height=2.9, sharey=True)
 stated = {size: row.epochs for size, row in published.TABLE.items()}
 plots.plot_epochs_to(
     rows, axes[0, 0], column="own_epochs", label="epochs to final accuracy", paper=stated
 )
 plots.plot_epochs_to(common, axes[0, 1], column="target_epochs", label="epochs to common target")
-plots.title(axes[0, 0], "own final accuracy")
-plots.title(axes[0, 1], "common target")
-plots.show(
+style.title(axes[0, 0], "own final accuracy")
+style.title(axes[0, 1], "common target")
+show.figure(
     fig,
     "epochs-to-accuracy",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Epochs to an accuracy against batch size, one learning rate",
         rows,
         detail="Discs: runs that got there, joined at their medians; open triangles: runs that "
@@ -210,23 +211,24 @@ plots.show(
 )
 
 # %% tags=["nbval-ignore-output"]
-plots.show_table(views.table_1_seconds(results), "table-1-seconds", folder=figures)
+show.table(views.table_1_seconds(results), "table-1-seconds", folder=figures)
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plots.panels(1, 1, height=2.7)
+fig, axes = style.panels(1, 1, height=2.7)
 if len(results.timings):
     seconds = {size: row.seconds_per_epoch for size, row in published.TABLE.items()}
-    plots.mark_paper_curve(axes[0, 0], seconds)
+    style.mark_paper_curve(axes[0, 0], seconds)
 plots.plot_against_batch_size(
     {"here": results.timings}, axes[0, 0], column="seconds", label="seconds per epoch",
     log=True, legend=False, average="median",
 )  # fmt: skip
 axes[0, 0].set_xlim(3, 2800)
-plots.show(
+show.figure(
     fig,
     "seconds",
     rows=results.timings,
-    caption=views.timing_note(results),
+    caption=f"**Time per epoch against batch size.** {notes.timing(results)} Small marks: repeats; "
+    "large: their median. Paper: one Tesla T4, all of CIFAR-10. Answers table I of the paper.",
     alt="Seconds per epoch against batch size, here and on the paper's device",
     folder=figures,
 )
@@ -264,23 +266,23 @@ results.verdicts(
 sizes = parameters.large_batches
 rows = results.of(*views.ARMS)
 history = results.history[results.history["arm"].isin(views.ARMS)]
-history = history.assign(percent=plots.PERCENT * history["test_accuracy"])
+history = history.assign(percent=PERCENT * history["test_accuracy"])
 
 # %%
 columns = 2
-fig, axes = plots.panels(-(-len(sizes) // columns), columns, height=1.9 * len(sizes), sharey=True)
+fig, axes = style.panels(-(-len(sizes) // columns), columns, height=1.9 * len(sizes), sharey=True)
 for ax in axes.flat[len(sizes) :]:
     ax.set_visible(False)
 for ax, size in zip(axes.flat, sizes, strict=False):
     mine = history[history["batch_size"] == size]
     arms = {name: mine[mine["arm"] == arm] for arm, name in views.ARMS.items()}
     plots.plot_arms(arms, ax, column="percent", label="test accuracy (%)", legend=ax is axes[0, 0])
-    plots.title(ax, f"B = {size}")
-plots.show(
+    style.title(ax, f"B = {size}")
+show.figure(
     fig,
     "figures-2-6",
     rows=history,
-    caption=plots.caption(
+    caption=show.caption(
         "Test accuracy against epochs at each large batch size, by rule and warm-up",
         rows,
         detail="Thin: seeds; thick: their mean as far as all of them got; cross: diverged, on the upper "
@@ -326,17 +328,17 @@ results.verdicts(
 
 # %%
 rows = pd.concat([views.warm_ups(results, size) for size in sizes])
-fig, axes = plots.panels(1, len(sizes), height=2.2, sharey=True)
+fig, axes = style.panels(1, len(sizes), height=2.2, sharey=True)
 for ax, size in zip(axes[0], sizes, strict=False):
     mine = views.warm_ups(results, size)
     none = mine.loc[mine["condition"] == "none", "percent"].mean()
     plots.plot_conditions(mine, ax, column="percent", label="test acc. (%)", none=none)
-    plots.title(ax, f"B = {size}")
-plots.show(
+    style.title(ax, f"B = {size}")
+show.figure(
     fig,
     "warm-ups",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Final test accuracy with the linear rule by kind of warm-up, at each large batch size",
         rows,
         detail="Lines: 95 % intervals; hairline: mean without warm-up; all runs equally long.",
@@ -371,20 +373,20 @@ rows = results.of(*scaled)
 # Wilson's interval of their share, at the same level as all others.
 
 # %%
-plots.show_table(views.divergence(results), "divergence", folder=figures)
+show.table(views.divergence(results), "divergence", folder=figures)
 
 # %%
-fig, axes = plots.panels(1, 2, height=3.0, sharey=True)
+fig, axes = style.panels(1, 2, height=3.0, sharey=True)
 for ax, arm in zip(axes[0], scaled, strict=True):
     curves = results.history_of(arm)
     plots.plot_curves(curves, ax, column="running_loss", label="training loss (nats)")
     ax.label_outer()
-    plots.title(ax, arm)
-plots.show(
+    style.title(ax, arm)
+show.figure(
     fig,
     "figure-7",
     rows=results.history[results.history["arm"].isin(scaled)],
-    caption=plots.caption(
+    caption=show.caption(
         "Training loss against epochs with the linear rule, without and with warm-up",
         rows,
         detail="Mean over each epoch as it went. Numbers at the lines' ends: batch size. Cross: "
@@ -428,10 +430,10 @@ results.verdicts(
 
 # %%
 rows = views.by_rate(results)
-plots.show_table(views.rules(results), "rules", folder=figures)
+show.table(views.rules(results), "rules", folder=figures)
 
 # %%
-fig, axes = plots.panels(1, 2, height=2.9)
+fig, axes = style.panels(1, 2, height=2.9)
 labels = ("learning rate", "final test accuracy (%)")
 plots.plot_path(rows, axes[0, 0], x="lr", y="percent", order="lr", labels=labels, log=(True, False))
 lengths = views.by_length(results)
@@ -439,13 +441,13 @@ plots.plot_path(
     lengths, axes[0, 1], x="length", y="percent", order="length",
     labels=("warm-up (% of the epochs)", "final test accuracy (%)"),
 )  # fmt: skip
-plots.title(axes[0, 0], "without warm-up")
-plots.title(axes[0, 1], "largest batch")
-plots.show(
+style.title(axes[0, 0], "without warm-up")
+style.title(axes[0, 1], "largest batch")
+show.figure(
     fig,
     "rates",
     rows=pd.concat([rows, lengths]),
-    caption=plots.caption(
+    caption=show.caption(
         "Final test accuracy against the learning rate, and against the length of warm-up",
         pd.concat([rows, lengths]),
         detail="Numbers: batch size. A diverged run counts as chance.",
@@ -487,17 +489,17 @@ results.verdicts(
 
 # %%
 rows = views.local(results)
-plots.show_table(views.local_table(results), "local-table", folder=figures)
+show.table(views.local_table(results), "local-table", folder=figures)
 
 # %%
-fig, axes = plots.panels(1, 1, height=2.0)
+fig, axes = style.panels(1, 1, height=2.0)
 large = rows.loc[rows["condition"] == f"B = {largest}", "percent"].mean()
 plots.plot_conditions(rows, axes[0, 0], column="percent", label="test accuracy (%)", none=large)
-plots.show(
+show.figure(
     fig,
     "local",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Final test accuracy of local SGD beside that of the batch of all its workers",
         rows,
         detail="Lines: 95 % intervals; hairline: mean of the linear rule without warm-up.",
@@ -521,7 +523,7 @@ results.verdicts("kaabachi-local-linear", "kaabachi-local-warmup", "kaabachi-loc
 # Intervals are over seeds; those of times over interleaved repeats.
 
 # %%
-plots.show_table(results.verdicts(), "verdicts", folder=figures)
+show.table(results.verdicts(), "verdicts", folder=figures)
 
 # %% [markdown]
 # ## What did not reproduce, and limits
@@ -531,9 +533,9 @@ plots.show_table(results.verdicts(), "verdicts", folder=figures)
 # %%
 verdicts = results.verdicts().rows
 counts = verdicts["verdict"].value_counts().rename_axis("verdict").rename("claims")
-plots.show_table(counts.to_frame(), "counts", folder=None)
+show.table(counts.to_frame(), "counts", folder=None)
 missed = verdicts.loc[verdicts["verdict"] == "not reproduced", ["statement", "ours", "rule"]]
-missed.set_index("statement") if len(missed) else "nothing failed at this scale"
+missed.set_index("statement") if len(missed) else "no claim was contradicted"
 
 # %% [markdown]
 # - The place of batch norm is ambiguous there, the widths of the dense layers and the kind of dropout are not

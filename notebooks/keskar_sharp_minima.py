@@ -86,17 +86,18 @@ line_points: int = 25  # of alpha from -1 to 2
 # %%
 import torch
 
-from bsglib import plots, provenance
+from bsglib import plots, provenance, show, style
 from bsglib.papers import keskar
 from bsglib.papers.keskar import views
 from bsglib.params import check
 from bsglib.sharpness import keskar_sharpness
+from bsglib.stats import PERCENT
 
 parameters = check(globals(), keskar.KeskarParameters)
-plots.use_style()
+style.use_style()
 print(provenance.setting(parameters.profile))
-plots.show_table(views.scope(parameters), "scope", folder=figures)
-plots.show_table(views.networks(parameters), "networks", folder=figures)
+show.table(views.scope(parameters), "scope", folder=figures)
+show.table(views.networks(parameters), "networks", folder=figures)
 
 # %% [markdown]
 # **Sharpness** (metric 2.1 of the paper): the largest relative growth of the loss $f$ in a box around the
@@ -148,7 +149,7 @@ results
 # > Keskar, slides; Keskar et al. 2017, table 2
 
 # %%
-plots.show_table(views.accuracy(results), "accuracy", folder=figures)
+show.table(views.accuracy(results), "accuracy", folder=figures)
 
 # %%
 keskar.verdicts_of(results, "training", "gap")
@@ -172,20 +173,20 @@ rows = results.of(*(keskar.label(name, kind) for name in names for kind in (kesk
 history = results.history[results.history["arm"].isin(rows["arm"])]
 
 # %%
-fig, axes = plots.panels(2, len(names), height=4.4, sharex="col", sharey="row")
+fig, axes = style.panels(2, len(names), height=4.4, sharex="col", sharey="row")
 for row, part in zip(axes, ("train", "test"), strict=True):
     for ax, name in zip(row, names, strict=False):
         curves = history[history["arm"].str.startswith(f"{name},")]
-        curves = curves.assign(percent=plots.PERCENT * curves[f"{part}_accuracy"])
+        curves = curves.assign(percent=PERCENT * curves[f"{part}_accuracy"])
         label = f"{views.PARTS[part]} accuracy (%)"
         plots.plot_curves(curves, ax, column="percent", label=label, log=False)
         ax.label_outer()
-        plots.title(ax, f"{name}: {views.PARTS[part]}")
-plots.show(
+        style.title(ax, f"{name}: {views.PARTS[part]}")
+show.figure(
     fig,
     "curves",
     rows=history,
-    caption=plots.caption(
+    caption=show.caption(
         "Training and test accuracy against epochs, small and large batch",
         rows,
         detail="Evaluation mode. Numbers at the lines' ends: batch size.",
@@ -209,7 +210,7 @@ plots.show(
 # > Keskar, slides; Keskar et al. 2017, table 3
 
 # %%
-plots.show_table(views.sharpness(results, subspace=False), "sharpness", folder=figures)
+show.table(views.sharpness(results, subspace=False), "sharpness", folder=figures)
 
 # %% [markdown]
 # > The same in a random subspace of a hundred dimensions.
@@ -217,7 +218,7 @@ plots.show_table(views.sharpness(results, subspace=False), "sharpness", folder=f
 # > Keskar et al. 2017, table 4
 
 # %%
-plots.show_table(views.sharpness(results, subspace=True), "sharpness-subspace", folder=figures)
+show.table(views.sharpness(results, subspace=True), "sharpness-subspace", folder=figures)
 
 # %%
 keskar.verdicts_of(results, "sharper", "sharper-subspace", "sharper-adaptive")
@@ -239,15 +240,15 @@ keskar.verdicts_of(results, "sharper", "sharper-subspace", "sharper-adaptive")
 # the largest eigenvalue of the Hessian, and its trace.
 
 # %%
-plots.show_table(views.other_measures(results), "other-measures", folder=figures)
-plots.show_table(views.solver(results), "solver", folder=figures)
+show.table(views.other_measures(results), "other-measures", folder=figures)
+show.table(views.solver(results), "solver", folder=figures)
 
 # %% [markdown]
 # Where the measures disagree on which of the two is sharper, "sharp" is not one thing. A solver that
 # stops at its limit of iterations has found a lower bound; the next table says how far it stopped short.
 
 # %%
-plots.show_table(views.choices(results), "choices", folder=figures)
+show.table(views.choices(results), "choices", folder=figures)
 
 # %% [markdown]
 # Compare how far what the paper leaves open moves the value with the deviations over seeds above; what has
@@ -269,11 +270,11 @@ linear.groupby(["network", "set"], sort=False)["loss"].agg(["min", "median", "ma
 
 # %%
 fig = plots.line_panels({name: linear[linear["network"] == name] for name in names})
-plots.show(
+show.figure(
     fig,
     "linear",
     rows=linear,
-    caption=plots.caption(
+    caption=show.caption(
         "Loss and accuracy on the line between the small and the large batch's minimizers",
         rows,
         detail=views.line_note(parameters),
@@ -298,11 +299,11 @@ keskar.verdicts_of(results, "line", "agree")
 
 # %%
 fig = plots.line_panels({name: curved[curved["network"] == name] for name in names})
-plots.show(
+show.figure(
     fig,
     "curvilinear",
     rows=curved,
-    caption=plots.caption(
+    caption=show.caption(
         "Loss and accuracy on the curved path between the small and the large batch's minimizers",
         rows,
         detail=views.line_note(parameters),
@@ -327,11 +328,11 @@ views.shift(near)
 
 # %%
 fig = plots.line_panels({name: near[near["network"] == name] for name in names}, accuracy=False)
-plots.show(
+show.figure(
     fig,
     "shift",
     rows=near,
-    caption=plots.caption(
+    caption=show.caption(
         "Training and test loss along the same line, around the two minimizers",
         rows,
         detail=views.line_note(parameters),
@@ -357,27 +358,27 @@ plots.show(
 # %%
 varied = views.varied(results)
 rows = results.of(*(keskar.label(name, keskar.SIZES) for name in varied))
-plots.show_table(views.thresholds(results), "thresholds", folder=figures)
+show.table(views.thresholds(results), "thresholds", folder=figures)
 
 # %%
-fig, axes = plots.panels(2, len(varied), height=4.6, sharex="col")
+fig, axes = style.panels(2, len(varied), height=4.6, sharex="col")
 for column, name in zip(axes.T, varied, strict=False):
     lines = {name: results.of(keskar.label(name, keskar.SIZES))}
     plots.plot_against_batch_size(
         lines, column[0], column="keskar_sharpness", label=views.PHI, log=True, legend=False
     )
     plots.plot_against_batch_size(
-        lines, column[1], column="test_accuracy", label="test accuracy (%)", scale=plots.PERCENT,
+        lines, column[1], column="test_accuracy", label="test accuracy (%)", scale=PERCENT,
         legend=False,
     )  # fmt: skip
     column[0].set_xlabel("")
-    plots.title(column[0], f"{name}: sharpness")
-    plots.title(column[1], f"{name}: test accuracy")
-plots.show(
+    style.title(column[0], f"{name}: sharpness")
+    style.title(column[1], f"{name}: test accuracy")
+show.figure(
     fig,
     "batch-sizes",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Sharpness and test accuracy against batch size", rows, answers="figure 4 of the paper"
     ),
     alt="Sharpness and test accuracy against batch size, one column per network",
@@ -406,7 +407,7 @@ switched = {name: views.warm_start(results, name) for name in varied}
 rows.groupby(["arm", "first_epochs"])[["test_accuracy", "keskar_sharpness"]].mean().round(3)
 
 # %%
-fig, axes = plots.panels(2, len(varied), height=4.6, sharex="col")
+fig, axes = style.panels(2, len(varied), height=4.6, sharex="col")
 for column, name in zip(axes.T, varied, strict=False):
     for ax, y, label in zip(column, ("percent", "keskar_sharpness"), views.LABELS, strict=True):
         axis = ("small-batch epochs", label)
@@ -414,13 +415,13 @@ for column, name in zip(axes.T, varied, strict=False):
             switched[name], ax, x="small_batch_epochs", y=y, order="small_batch_epochs", labels=axis
         )
     column[0].set_xlabel("")
-    plots.title(column[0], f"{name}: test accuracy")
-    plots.title(column[1], f"{name}: sharpness")
-plots.show(
+    style.title(column[0], f"{name}: test accuracy")
+    style.title(column[1], f"{name}: sharpness")
+show.figure(
     fig,
     "warm-start",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Test accuracy and sharpness against the small-batch epochs before the switch",
         rows,
         detail="The large batch's path: after the epochs behind the switch; the small one's: before.",
@@ -450,7 +451,7 @@ rows = results.of(*(keskar.label(name, keskar.EVOLUTION) for name in varied))
 rows.groupby(["arm", "batch_size", "epochs"])[["train_loss", "keskar_sharpness"]].mean().round(3)
 
 # %%
-fig, axes = plots.panels(1, len(varied), height=2.9)
+fig, axes = style.panels(1, len(varied), height=2.9)
 for ax, name in zip(axes[0], varied, strict=False):
     runs = results.of(keskar.label(name, keskar.EVOLUTION))
     axis = ("training loss (nats)", views.PHI)
@@ -458,12 +459,12 @@ for ax, name in zip(axes[0], varied, strict=False):
         runs, ax, x="train_loss", y="keskar_sharpness", order="epochs", labels=axis,
         log=(True, True),
     )  # fmt: skip
-    plots.title(ax, name)
-plots.show(
+    style.title(ax, name)
+show.figure(
     fig,
     "evolution",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Sharpness against training loss as training goes on",
         rows,
         detail="Training goes from right to left; numbers stand at the last epoch.",
@@ -497,20 +498,20 @@ grids = {name: views.grid(results, name) for name in varied}
 views.correlations(results)
 
 # %%
-fig, axes = plots.panels(1, len(varied), height=2.9)
+fig, axes = style.panels(1, len(varied), height=2.9)
 for ax, name in zip(axes[0], varied, strict=False):
     axis = (views.PHI, "test error (%)")
     plots.plot_path(
         grids[name], ax, x="keskar_sharpness", y="percent_error", order="base_lr", labels=axis,
         log=(True, False),
     )  # fmt: skip
-    plots.title(ax, name)
+    style.title(ax, name)
 rows = views.joined(grids)
-plots.show(
+show.figure(
     fig,
     "correlation",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Test error against sharpness over batch sizes and learning rates",
         rows,
         detail=views.grid_note(),
@@ -543,23 +544,23 @@ keskar.verdicts_of(results, "correlation", "correlation-gap")
 
 # %%
 rows = views.rivals(results)
-plots.show_table(views.what_is_left(rows), "what-is-left", folder=figures)
+show.table(views.what_is_left(rows), "what-is-left", folder=figures)
 
 # %%
-fig, axes = plots.panels(len(varied), 2, height=0.4 + 1.9 * len(varied), sharey="row")
+fig, axes = style.panels(len(varied), 2, height=0.4 + 1.9 * len(varied), sharey="row")
 for row, name in zip(axes, varied, strict=False):
     mine = rows[rows["network"] == name]
     plots.plot_conditions(mine, row[0], column="gap", label="SB - LB (points)", none=0)
     plots.plot_conditions(
         mine, row[1], column="sharpness_ratio", label="sharpness LB / SB", none=1, log=True
     )
-    plots.title(row[0], f"{name}: test accuracy")
-    plots.title(row[1], f"{name}: sharpness")
-plots.show(
+    style.title(row[0], f"{name}: test accuracy")
+    style.title(row[1], f"{name}: sharpness")
+show.figure(
     fig,
     "rivals",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Gap in test accuracy and ratio of sharpness between small and large batch, by what is made "
         "equal",
         results.of(*(keskar.label(name, kind) for name in varied for kind in views.RIVALS)),
@@ -607,7 +608,7 @@ results.verdicts(
 # Intervals are over starts; those of rank correlations over configurations are bootstrapped from them.
 
 # %%
-plots.show_table(results.verdicts(), "verdicts", folder=figures)
+show.table(results.verdicts(), "verdicts", folder=figures)
 
 # %% [markdown]
 # ## What did not reproduce, and limits
@@ -617,9 +618,9 @@ plots.show_table(results.verdicts(), "verdicts", folder=figures)
 # %%
 verdicts = results.verdicts().rows
 counts = verdicts["verdict"].value_counts().rename_axis("verdict").rename("claims")
-plots.show_table(counts.to_frame(), "counts", folder=None)
+show.table(counts.to_frame(), "counts", folder=None)
 missed = verdicts.loc[verdicts["verdict"] == "not reproduced", ["statement", "ours", "rule"]]
-missed.set_index("statement") if len(missed) else "nothing failed at this scale"
+missed.set_index("statement") if len(missed) else "no claim was contradicted"
 
 # %% [markdown]
 # - The paper's values of sharpness hang on choices it does not state, and are compared by order alone.

@@ -64,15 +64,18 @@ timing_repeats: int = 2  # interleaved; the claims need five
 # %%
 import torch
 
-from bsglib import plots, provenance
-from bsglib.papers import means, surlemont
+from bsglib import plots, provenance, show, style
+from bsglib.papers import notes, surlemont
+from bsglib.papers.surlemont import claims, views
+from bsglib.papers.tables import means
 from bsglib.params import check
 from bsglib.sharpness import keskar_sharpness
+from bsglib.stats import PERCENT
 
 parameters = check(globals(), surlemont.SurlemontParameters)
-plots.use_style()
+style.use_style()
 print(provenance.setting(parameters.profile))
-plots.show_table(surlemont.scope(parameters), "scope", folder=figures)
+show.table(views.scope(parameters), "scope", folder=figures)
 
 # %% [markdown]
 # SAM replaces the gradient of the loss $L$ at the weights $w$ by the gradient at the worst point
@@ -134,11 +137,11 @@ means(rows, "train_loss", "test_loss", "validation_accuracy").round(4)
 # %%
 arms = (surlemont.SGD, surlemont.SGD_SAM)
 fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in arms})
-plots.show(
+show.figure(
     fig,
     "figure-1",
     rows=results.history[results.history["arm"].isin([arm.label for arm in arms])],
-    caption=plots.caption(
+    caption=show.caption(
         "Training and test loss against epochs, SGD with scaled learning rate, per batch size",
         rows,
         detail="Top: without SAM; bottom: with SAM. Numbers at the lines' ends: batch size.",
@@ -178,23 +181,23 @@ results.verdicts(
 means(rows, "keskar_sharpness", "lambda_max").map(lambda value: float(f"{value:.4g}"))
 
 # %%
-fig, axes = plots.panels(1, 2, height=2.9)
+fig, axes = style.panels(1, 2, height=2.9)
 lines = {arm.label: results.of(arm.label) for arm in arms}
 phi, curve = r"sharpness $\phi$ (%)", r"largest Hessian eigenvalue $\lambda_{max}$"
 plots.plot_against_batch_size(lines, axes[0, 0], column="keskar_sharpness", label=phi, log=True)
 plots.plot_against_batch_size(
     lines, axes[0, 1], column="lambda_max", label=curve, log=True, legend=False
 )
-plots.title(axes[0, 0], "Keskar's metric")
-plots.title(axes[0, 1], "largest curvature")
-plots.show(
+style.title(axes[0, 0], "Keskar's metric")
+style.title(axes[0, 1], "largest curvature")
+show.figure(
     fig,
     "figure-2",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Sharpness and largest Hessian eigenvalue against batch size, SGD with scaled learning rate",
         rows,
-        detail=surlemont.sharpness_note(parameters, rows),
+        detail=notes.sharpness(parameters, rows),
         answers="figure 2 of the paper; panel b is ours",
     ),
     alt="Sharpness and largest Hessian eigenvalue against batch size, without and with SAM",
@@ -238,13 +241,13 @@ regimes = {
 }
 rows = results.of(*(arm.label for pair in regimes.values() for arm in pair))
 rows = rows.assign(
-    error_ratio=surlemont.error_ratio(rows),
+    error_ratio=claims.error_ratio(rows),
     accuracy_ratio=rows["test_accuracy"] / rows["validation_accuracy"],
 )
 means(rows, "error_ratio", "accuracy_ratio").round(3)
 
 # %%
-fig, axes = plots.panels(2, 2, height=5, sharey="col", sharex=True)
+fig, axes = style.panels(2, 2, height=5, sharey="col", sharex=True)
 for row, (name, pair) in zip(axes, regimes.items(), strict=True):
     lines = {arm.label: rows[rows["arm"] == arm.label] for arm in pair}
     plots.plot_against_batch_size(
@@ -253,13 +256,13 @@ for row, (name, pair) in zip(axes, regimes.items(), strict=True):
     plots.plot_against_batch_size(
         lines, row[1], column="accuracy_ratio", label="test acc. / validation acc.", legend=False
     )
-    plots.title(row[0], f"errors, {name}")
-    plots.title(row[1], f"accuracies, {name}")
-plots.show(
+    style.title(row[0], f"errors, {name}")
+    style.title(row[1], f"accuracies, {name}")
+show.figure(
     fig,
     "figure-3",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Ratio of train error to test error, and of test accuracy to validation accuracy",
         rows,
         detail="A ratio of one means no generalization gap.",
@@ -295,19 +298,19 @@ means(rows, "keskar_sharpness", "train_loss", "validation_accuracy").map(
 )
 
 # %%
-fig, axes = plots.panels(1, 2, height=2.9, sharey=True)
+fig, axes = style.panels(1, 2, height=2.9, sharey=True)
 for ax, pair in zip(axes[0], (arms, without), strict=True):
     lines = {arm.label: results.of(arm.label) for arm in pair}
     plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
-    plots.title(ax, "dropout on" if pair is arms else "dropout off")
-plots.show(
+    style.title(ax, "dropout on" if pair is arms else "dropout off")
+show.figure(
     fig,
     "dropout",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Sharpness against batch size with dropout on (a) and off (b)",
         rows,
-        detail=surlemont.sharpness_note(parameters, rows),
+        detail=notes.sharpness(parameters, rows),
         answers="a question of ours; the paper's comparison may be filled marks of a with open of b",
     ),
     alt="Sharpness against batch size, with and without dropout, without and with SAM",
@@ -344,11 +347,11 @@ means(rows, "test_loss", "validation_accuracy", "keskar_sharpness").map(lambda v
 
 # %%
 fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in adam})
-plots.show(
+show.figure(
     fig,
     "figure-4",
     rows=results.history[results.history["arm"].isin([arm.label for arm in adam])],
-    caption=plots.caption(
+    caption=show.caption(
         "Training and test loss against epochs, Adam, per batch size",
         rows,
         detail="Numbers at the lines' ends: batch size.",
@@ -360,19 +363,19 @@ plots.show(
 )
 
 # %%
-fig, axes = plots.panels(1, 2, height=2.9, sharey=True)
+fig, axes = style.panels(1, 2, height=2.9, sharey=True)
 for ax, pair in zip(axes[0], (adam[:2], adam[2:]), strict=True):
     lines = {arm.label: results.of(arm.label) for arm in pair}
     plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
-    plots.title(ax, pair[0].label)
-plots.show(
+    style.title(ax, pair[0].label)
+show.figure(
     fig,
     "figure-5",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Sharpness against batch size, Adam",
         rows,
-        detail=surlemont.sharpness_note(parameters, rows),
+        detail=notes.sharpness(parameters, rows),
         answers="figure 5 of the paper",
     ),
     alt="Sharpness against batch size, Adam with fixed and scaled learning rate",
@@ -412,11 +415,11 @@ means(rows, "test_loss", "validation_accuracy", "keskar_sharpness").map(lambda v
 
 # %%
 fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in fixed})
-plots.show(
+show.figure(
     fig,
     "figure-6",
     rows=results.history[results.history["arm"].isin([arm.label for arm in fixed])],
-    caption=plots.caption(
+    caption=show.caption(
         "Training and test loss against epochs, SGD with fixed learning rate, per batch size",
         rows,
         detail="Numbers at the lines' ends: batch size.",
@@ -428,23 +431,23 @@ plots.show(
 )
 
 # %%
-fig, axes = plots.panels(1, 2, height=2.9)
+fig, axes = style.panels(1, 2, height=2.9)
 lines = {arm.label: results.of(arm.label) for arm in fixed}
 plots.plot_against_batch_size(lines, axes[0, 0], column="keskar_sharpness", label=phi, log=True)
 plots.plot_against_batch_size(
     lines, axes[0, 1], column="validation_accuracy", label="validation accuracy (%)",
-    scale=plots.PERCENT, legend=False,
+    scale=PERCENT, legend=False,
 )  # fmt: skip
-plots.title(axes[0, 0], "Keskar's metric")
-plots.title(axes[0, 1], "accuracy")
-plots.show(
+style.title(axes[0, 0], "Keskar's metric")
+style.title(axes[0, 1], "accuracy")
+show.figure(
     fig,
     "figure-7",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Sharpness and validation accuracy against batch size, SGD with fixed learning rate",
         rows,
-        detail=surlemont.sharpness_note(parameters, rows),
+        detail=notes.sharpness(parameters, rows),
         answers="figure 7 of the paper; the right panel is ours",
     ),
     alt="Sharpness and accuracy against batch size, SGD with fixed learning rate",
@@ -474,8 +477,8 @@ results.verdicts(
 
 # %%
 main = results.runs[~results.runs["arm"].isin([surlemont.RHO_SWEEP])]
-accuracy = means(main, "validation_accuracy", "test_accuracy", scale=plots.PERCENT)
-plots.show_table(accuracy, "accuracy", folder=figures)
+accuracy = means(main, "validation_accuracy", "test_accuracy", scale=PERCENT)
+show.table(accuracy, "accuracy", folder=figures)
 
 # %% [markdown]
 # ## Time per epoch
@@ -486,28 +489,26 @@ plots.show_table(accuracy, "accuracy", folder=figures)
 # > Surlemont et al., section V, in words only
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plots.panels(1, 2, height=2.7)
-times = surlemont.epoch_times(results)
+fig, axes = style.panels(1, 2, height=2.7)
+times = views.epoch_times(results)
 lines = {arm.label: times[times["sam"] == arm.sam] for arm in arms}
 plots.plot_against_batch_size(
     lines, axes[0, 0], column="seconds", label="seconds per epoch", average="median"
 )
-ratio = {"SAM over SGD": surlemont.epoch_time_ratios(results)}
+ratio = {"SAM over SGD": views.epoch_time_ratios(results)}
 plots.plot_against_batch_size(
-    ratio,
-    axes[0, 1],
-    column="ratio",
-    label="time with SAM / without",
-    legend=False,
+    ratio, axes[0, 1], column="ratio", label="time with SAM / without", legend=False,
     average="median",
-)
-plots.mark_paper(axes[0, 1], 2.0)
+)  # fmt: skip
+style.mark_paper(axes[0, 1], 2.0)
 axes[0, 1].set_ylim(bottom=0)
-plots.show(
+show.figure(
     fig,
     "runtime",
     rows=times,
-    caption=surlemont.timing_note(results),
+    caption="**Time per epoch against batch size, without and with SAM, and their ratio.** "
+    f"{notes.timing(results)} Small marks: repeats; large: their median. Answers the paragraph on "
+    "runtime in section V.",
     alt="Seconds per epoch against batch size, without and with SAM, and their ratio",
     folder=figures,
 )
@@ -530,11 +531,11 @@ results.verdicts("surlemont-sam-doubles-time", "surlemont-large-batch-faster")
 # > Surlemont et al., section V
 
 # %%
-rows = surlemont.rho_rows(results)
+rows = views.rho_rows(results)
 rows.groupby("rho")[["keskar_sharpness", "train_loss", "validation_accuracy"]].mean().round(4)
 
 # %%
-fig, axes = plots.panels(1, 2, height=2.7)
+fig, axes = style.panels(1, 2, height=2.7)
 plots.plot_against_rho(rows, axes[0, 0], column="keskar_sharpness", label=phi, log=True, scale=1)
 plots.plot_against_rho(
     rows,
@@ -544,14 +545,14 @@ plots.plot_against_rho(
     log=False,
     scale=100,
 )
-plots.show(
+show.figure(
     fig,
     "rho",
     rows=rows,
-    caption=plots.caption(
+    caption=show.caption(
         "Sharpness and validation accuracy at the largest batch against the radius of SAM",
         rows,
-        detail=surlemont.sharpness_note(parameters, rows),
+        detail=notes.sharpness(parameters, rows),
         answers="the open question of section V",
     ),
     alt="Sharpness and validation accuracy against the radius of SAM at the largest batch",
@@ -571,7 +572,7 @@ results.verdicts("surlemont-larger-rho")
 # verdict.
 
 # %%
-plots.show_table(results.verdicts(), "verdicts", folder=figures)
+show.table(results.verdicts(), "verdicts", folder=figures)
 
 # %% [markdown]
 # ## What did not reproduce, and limits
@@ -581,9 +582,9 @@ plots.show_table(results.verdicts(), "verdicts", folder=figures)
 # %%
 verdicts = results.verdicts().rows
 counts = verdicts["verdict"].value_counts().rename_axis("verdict").rename("claims")
-plots.show_table(counts.to_frame(), "counts", folder=None)
+show.table(counts.to_frame(), "counts", folder=None)
 missed = verdicts.loc[verdicts["verdict"] == "not reproduced", ["statement", "ours", "rule"]]
-missed.set_index("statement") if len(missed) else "nothing failed at this scale"
+missed.set_index("statement") if len(missed) else "no claim was contradicted"
 
 # %% [markdown]
 # - The source does not state SAM's radius, the examples its sharpness was measured on, or its number

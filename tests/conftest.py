@@ -3,11 +3,12 @@
 import copy
 import os
 
+import matplotlib as mpl
 import pytest
 import torch
 import yaml
 
-from bsglib import cli, papers, runtime
+from bsglib import cli, papers, runtime, style
 from bsglib.params import RunConfig
 from bsglib.store import Store
 
@@ -73,6 +74,14 @@ def tiny():
         return RunConfig(**values | changes)
 
     return make
+
+
+@pytest.fixture
+def report_style():
+    """Draw as the reports do, and give matplotlib its settings back."""
+    with mpl.rc_context():
+        style.use_style()
+        yield
 
 
 @pytest.fixture(scope="session")

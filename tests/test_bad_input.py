@@ -19,7 +19,7 @@ from conftest import TINY, assert_same_state, state_of
 from PIL import Image
 from torch import nn
 
-from bsglib import cli, data, plots
+from bsglib import cli, data, show
 from bsglib.evaluate import evaluate
 from bsglib.landscape import filter_normalized_direction, interpolate, loss_surface
 from bsglib.papers import surlemont
@@ -214,7 +214,7 @@ def export_into_a_file(place):
 
 def figures_in_a_file(place):
     (place.folder / "figures").write_text("")
-    return lambda: plots.keep_rows(pd.DataFrame(), "x", folder=str(place.folder / "figures"))
+    return lambda: show.keep_rows(pd.DataFrame(), "x", folder=str(place.folder / "figures"))
 
 
 # Networks of a user's that do not fit

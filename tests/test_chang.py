@@ -312,7 +312,7 @@ def test_a_rate_at_which_training_diverges_is_no_best_rate(stated):
     results = changed(stated, runs=runs)
     assert verdicts(results)["chang-best-lr-small"] == REPRODUCED
     assert np.isinf(views.heat_map(results).loc[0.16, 32])
-    assert (claims.tuned(results).query("batch_size == 32")["base_lr"] == 0.01).all()
+    assert (claims.at_best_rate(results).query("batch_size == 32")["base_lr"] == 0.01).all()
 
 
 def test_runs_that_missed_the_loss_they_were_to_stop_at_are_not_compared(stated):

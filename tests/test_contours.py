@@ -5,15 +5,10 @@ import numpy as np
 import pytest
 from test_plots import contrast
 
-from bsglib import contours, plots
+from bsglib import contours, style
 from bsglib.landscape import Surface
 
-
-@pytest.fixture(autouse=True)
-def style():
-    with mpl.rc_context():
-        plots.use_style()
-        yield
+pytestmark = pytest.mark.usefixtures("report_style")
 
 
 def surface(scale=1.0):
@@ -58,7 +53,7 @@ def test_levels_are_round_losses_within_the_range(ends, levels):
 
 
 def test_contours_put_a_upwards_of_nothing_and_along_x():
-    fig, axes = plots.panels(1, 1, height=3)
+    fig, axes = style.panels(1, 1, height=3)
     given = surface()
     ax = contours.plot_contours(given, axes[0, 0], range=contours.loss_range([given]))
     assert ax.get_xlim() == (-1, 1) and ax.get_ylim() == (-0.5, 0.5)
@@ -76,16 +71,16 @@ def test_contours_put_a_upwards_of_nothing_and_along_x():
 def test_every_label_of_a_level_can_be_read_on_its_colour():
     given, inks = surface(4), set()
     for high in np.geomspace(1e3, 1e7, 12):
-        _, axes = plots.panels(1, 1, height=3)
+        _, axes = style.panels(1, 1, height=3)
         for text in contours.plot_contours(given, axes[0, 0], range=(4, high)).texts:
             assert contrast(text.get_color(), text.get_bbox_patch().get_facecolor()) > 4.5
             inks.add(mpl.colors.to_hex(text.get_color()))
-    assert inks == {plots.PALE, plots.DEEP}
+    assert inks == {style.PALE, style.DEEP}
 
 
 @pytest.mark.parametrize("missing", [np.nan, np.inf])
 def test_missing_points_are_hatched_and_never_filled(missing):
-    fig, axes = plots.panels(1, 2, height=3)
+    fig, axes = style.panels(1, 2, height=3)
     both = [surface(), holed(missing)]
     for ax, given in zip(axes[0], both, strict=True):
         contours.plot_contours(given, ax, range=contours.loss_range(both))
@@ -103,7 +98,7 @@ def test_missing_points_are_hatched_and_never_filled(missing):
 
 def test_a_surface_between_two_contour_lines_is_drawn_without_lines():
     flat = Surface(surface().a, surface().b, 1.21 + 1e-3 * surface().loss / 1e3, 10, 0.0)
-    fig, axes = plots.panels(1, 1, height=3)
+    fig, axes = style.panels(1, 1, height=3)
     ax = contours.plot_contours(flat, axes[0, 0], range=(0.1, 10))
     assert len(ax.collections) == 1
 

@@ -2,7 +2,6 @@
 
 import re
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -10,17 +9,13 @@ from conftest import assert_same_state, state_of
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from torch import nn
 
-from bsglib import drawings, models, plots, report
+from bsglib import drawings, models, report, style
 
 CLASSES = ("cat", "dog", "owl")
 SHAPES = {"f1": (4, 5), "f2": (360,)}  # of the others: images
 
 
-@pytest.fixture(autouse=True)
-def style():
-    with mpl.rc_context():
-        plots.use_style()
-        yield
+pytestmark = pytest.mark.usefixtures("report_style")
 
 
 def network(name, width=0.125):
@@ -235,7 +230,7 @@ def test_gradients_are_drawn_head_to_tail_with_their_lengths_and_angle(a, b):
     assert np.allclose(bars, [apart, together]) and apart >= together
     texts = [text.get_text() for text in fig.axes[1].texts]
     assert texts == [
-        f"(|a| + |b|) / 2 = {plots.plain(apart)}", f"|a + b| / 2 = {plots.plain(together)}",
+        f"(|a| + |b|) / 2 = {style.plain(apart)}", f"|a + b| / 2 = {style.plain(together)}",
     ]  # fmt: skip
     (left, right), (low, high) = fig.axes[0].get_xlim(), fig.axes[0].get_ylim()
     for x, y in np.concatenate([first, second, mean]):

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from bsglib import cli, plots
+from bsglib import cli, plots, style
 from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, verdict
 from bsglib.data import Split
-from bsglib.papers import Results, kaabachi
+from bsglib.papers import Results, kaabachi, notes
 from bsglib.papers.kaabachi import claims, protocol, published, views
 from bsglib.papers.kaabachi.histories import WITHIN, epochs_to, largest_rise, lost, read_off
 from bsglib.papers.kaabachi.protocol import (
@@ -584,13 +584,13 @@ def test_the_rate_is_chosen_by_validation_over_seeds_and_never_one_that_diverged
     found = runs.assign(rate=runs["lr"].map("{:.4g}".format))["rate"]
     assert list(dict.fromkeys(found)) == rates
     better = runs.assign(validation_accuracy=found.eq("0.5") * 0.1 + 0.5, test_accuracy=0.0)
-    assert set(claims.tuned(better)["lr"]) == {0.5}
-    assert len(claims.tuned(better)) == 3
+    assert set(claims.at_best_rate(better)["lr"]) == {0.5}
+    assert len(claims.at_best_rate(better)) == 3
     broken = better["lr"].eq(0.5) & better["seed"].eq(1)
     other = better.assign(stopped=better["stopped"].where(~broken, "diverged"))
-    assert 0.5 not in set(claims.tuned(other)["lr"])
+    assert 0.5 not in set(claims.at_best_rate(other)["lr"])
     lucky = better.assign(validation_accuracy=0.5 + 0.4 * broken + 0.3 * found.eq("0.256"))
-    assert set(claims.tuned(lucky)["rate"]) == {"0.256"}
+    assert set(claims.at_best_rate(lucky)["rate"]) == {"0.256"}
 
 
 # Tables
@@ -621,8 +621,9 @@ def test_every_table_works_where_nothing_but_one_run_is_there(profile, timed):
     results = stated_in(profile)
     if not timed:
         results = changed(results, timings=pd.DataFrame())
-    assert all(every_view(results)) and views.timing_note(results).startswith("**Time per epoch")
-    _, axes = plots.panels(1, 1, height=2)
+    assert all(every_view(results))
+    assert notes.timing(results) == "Not timed yet." or timed
+    _, axes = style.panels(1, 1, height=2)
     plots.plot_against_batch_size(
         {"": results.timings}, axes[0, 0], column="seconds", label="s", legend=False
     )

@@ -397,7 +397,7 @@ def test_the_rate_is_chosen_by_validation_and_not_by_test_accuracy(stated):
         test_accuracy=better,
         validation_accuracy=(1 - better).where(large, -((better - 0.3) ** 2)),
     )
-    found = claims.tuned(noisy)
+    found = claims.at_best_rate(noisy)
     assert set(zip(found["batch_size"], found["base_lr"], strict=True)) == {
         (26, 0.003),
         (512, 3e-4),
@@ -410,7 +410,7 @@ def test_the_rate_is_chosen_by_the_mean_over_seeds(stated):
     lucky = (runs["seed"] == 0) & (runs["base_lr"] == 0.01)  # best of all in a single seed
     steady = runs["base_lr"] == 0.001
     accuracy = 0.5 + 0.3 * steady + 0.4 * lucky
-    found = claims.tuned(runs.assign(validation_accuracy=accuracy))
+    found = claims.at_best_rate(runs.assign(validation_accuracy=accuracy))
     assert set(found["base_lr"]) == {0.001}
 
 
@@ -419,7 +419,7 @@ def test_a_rate_at_which_a_run_diverged_is_never_the_best(stated):
     runs = runs.assign(validation_accuracy=0.5 + 0.1 * (runs["base_lr"] == 0.01))
     broken = (runs["base_lr"] == 0.01) & (runs["seed"] == 0)
     runs = runs.assign(stopped=runs["stopped"].where(~broken, "diverged"))
-    assert 0.01 not in set(claims.tuned(runs)["base_lr"])
+    assert 0.01 not in set(claims.at_best_rate(runs)["base_lr"])
 
 
 def test_configurations_are_trained_complete_and_counted_once(stated):

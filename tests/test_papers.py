@@ -9,6 +9,7 @@ import torchvision
 from bsglib import papers
 from bsglib.data import DataError
 from bsglib.papers import Study, StudyParameters, Timing, write_export
+from bsglib.papers.tables import tuned
 from bsglib.store import StoreError
 from bsglib.sweep import Entry, Measure
 
@@ -174,3 +175,29 @@ def test_an_exported_optional_run_is_shown_without_its_data(
     results = with_optional.run(parameters(tmp_path))
     assert results.runs["arm"].tolist() == ["SB", "LB", "C3"]
     assert results.designed == 3
+
+
+# The best rate
+
+
+def grid(values, stopped="epochs"):
+    """Runs of one batch size by rate and seed, with a column to choose by."""
+    rows = [
+        {"batch_size": 32, "base_lr": lr, "seed": seed, "value": value, "stopped": stopped}
+        for lr, seeds in values.items()
+        for seed, value in enumerate(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("lowest", "best"), [(False, 0.1), (True, 0.2)])
+def test_the_best_rate_is_that_of_the_best_mean_over_seeds(lowest, best):
+    runs = grid({0.1: [0.9, 0.1, 0.8], 0.2: [0.5, 0.5, 0.5]})
+    assert set(tuned(runs, "value", lowest=lowest)["base_lr"]) == {best}
+
+
+@pytest.mark.parametrize(("lowest", "good", "bad"), [(False, 0.9, 0.1), (True, 0.1, 0.9)])
+def test_a_rate_at_which_one_run_diverged_is_not_the_best(lowest, good, bad):
+    runs = grid({0.1: [good] * 3, 0.2: [bad] * 3})
+    runs.loc[2, "stopped"] = "diverged"
+    assert set(tuned(runs, "value", lowest=lowest)["base_lr"]) == {0.2}

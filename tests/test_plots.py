@@ -5,18 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bsglib import contours, plots
+from bsglib import contours, plots, show, style
 from bsglib.gradients import expected_norm
 from bsglib.landscape import Surface
 
 BATCHES = (32, 128, 512)
+BATCH_SIZES = [2**k for k in range(5, 14)]
 
 
-@pytest.fixture(autouse=True)
-def style():
-    with mpl.rc_context():
-        plots.use_style()
-        yield
+pytestmark = pytest.mark.usefixtures("report_style")
 
 
 def runs(seeds=3):
@@ -43,19 +40,19 @@ def contrast(one, other):
 
 
 def test_larger_batches_are_strictly_darker_and_the_fixed_scale_is_the_declared_one():
-    colours = [plots.batch_colour(b) for b in plots.SIZES]
+    colours = [style.batch_colour(b) for b in BATCH_SIZES]
     assert colours[0] == "#7ad151" and colours[-1] == "#440154" and colours[4] == "#2a788e"
     light = [np.dot(mpl.colors.to_rgb(c), (0.2126, 0.7152, 0.0722)) for c in colours]
     assert all(a > b for a, b in zip(light, light[1:], strict=False))
 
 
 def test_the_paper_s_colour_is_no_batch_s_colour():
-    assert plots.PAPER.lower() not in {plots.batch_colour(b) for b in plots.SIZES}
+    assert style.PAPER.lower() not in {style.batch_colour(b) for b in BATCH_SIZES}
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 5])
 def test_curves_show_every_seed_their_mean_and_a_label_per_batch_size(seeds):
-    fig, axes = plots.panels(1, 1, height=3)
+    fig, axes = style.panels(1, 1, height=3)
     ax = plots.plot_curves(history(seeds), axes[0, 0], column="train_loss", label="loss (nats)")
     assert ax.get_xlabel() and ax.get_ylabel() == "loss (nats)"
     assert len(ax.lines) == len(BATCHES) * (1 + (seeds if seeds > 1 else 0))
@@ -64,7 +61,7 @@ def test_curves_show_every_seed_their_mean_and_a_label_per_batch_size(seeds):
 
 def test_end_labels_never_overlap():
     close = history(1).assign(train_loss=1.0)
-    fig, axes = plots.panels(1, 1, height=2)
+    fig, axes = style.panels(1, 1, height=2)
     ax = plots.plot_curves(close, axes[0, 0], column="train_loss", label="loss")
     heights = sorted(text.get_position()[1] for text in ax.texts)
     points = np.diff(heights) * ax.get_window_extent().height * 72 / fig.dpi
@@ -83,7 +80,7 @@ def test_a_band_is_the_range_below_five_seeds_and_an_interval_from_five_on():
 
 
 def test_sam_is_dashed_diamonds_and_plain_is_discs():
-    fig, axes = plots.panels(1, 1, height=3)
+    fig, axes = style.panels(1, 1, height=3)
     arms = {"SGD": runs(1), "SGD, SAM": runs(1)}
     ax = plots.plot_against_batch_size(arms, axes[0, 0], column="value", label="v", log=True)
     markers = {line.get_marker() for line in ax.lines}
@@ -93,7 +90,7 @@ def test_sam_is_dashed_diamonds_and_plain_is_discs():
 
 
 def test_a_second_plain_line_is_open_squares():
-    fig, axes = plots.panels(1, 1, height=3)
+    fig, axes = style.panels(1, 1, height=3)
     arms = {"fixed": runs(1), "scaled": runs(1)}
     ax = plots.plot_against_batch_size(arms, axes[0, 0], column="value", label="v")
     marks = {(line.get_marker(), line.get_markerfacecolor() == "none") for line in ax.lines}
@@ -110,7 +107,7 @@ def test_layers_stand_in_their_order_with_the_mean_over_seeds():
             for seed in (0, 1)
         ]
     )
-    fig, axes = plots.panels(1, 2, height=3)
+    fig, axes = style.panels(1, 2, height=3)
     ax = plots.plot_by_layer(rows, axes[0, 0], column="distance", label="d")
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["conv 2", "conv 1", "dense 1"]
     joined = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "-"]
@@ -121,7 +118,7 @@ def test_layers_stand_in_their_order_with_the_mean_over_seeds():
 
 def test_a_ratio_is_averaged_geometrically_and_only_where_all_seeds_are():
     rows = pd.DataFrame({"seed": [0, 0, 1], "epoch": [1, 2, 1], "ratio": [2.0, 3.0, 8.0]})
-    fig, axes = plots.panels(1, 2, height=3)
+    fig, axes = style.panels(1, 2, height=3)
     ax = plots.plot_ratio(rows, axes[0, 0], label="32 / 256")
     mean = next(
         line for line in ax.lines if line.get_alpha() is None and len(line.get_xdata()) == 2
@@ -133,7 +130,7 @@ def test_a_ratio_is_averaged_geometrically_and_only_where_all_seeds_are():
 
 def test_missing_and_infinite_values_leave_gaps_instead_of_errors():
     broken = runs(1).assign(value=[np.nan, np.inf, 1.0])
-    fig, axes = plots.panels(1, 1, height=3)
+    fig, axes = style.panels(1, 1, height=3)
     ax = plots.plot_against_batch_size({"SGD": broken}, axes[0, 0], column="value", label="v")
     assert np.isfinite(ax.lines[0].get_ydata()).all()
 
@@ -148,7 +145,7 @@ def test_loss_panels_have_a_row_per_arm_with_training_left_and_test_right():
 
 def test_rho_panel_has_a_tick_per_radius():
     rows = pd.concat([runs().assign(rho=r) for r in (0.01, 0.1)]).query("batch_size == 512")
-    fig, axes = plots.panels(1, 1, height=3)
+    fig, axes = style.panels(1, 1, height=3)
     ax = plots.plot_against_rho(rows, axes[0, 0], column="value", label="v", log=True, scale=1)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0.01", "0.1"]
 
@@ -156,27 +153,27 @@ def test_rho_panel_has_a_tick_per_radius():
 def test_a_caption_names_n_data_and_the_paper_s_figure():
     facts = {"dataset": "digits", "train_size": 1024, "network": "net", "network_options": "{}"}
     rows = runs(3).assign(dtype="float64", **facts)
-    text = plots.caption("What is shown", rows, answers="figure 2 of the paper", marks="curves")
+    text = show.caption("What is shown", rows, answers="figure 2 of the paper", marks="curves")
     assert text.startswith("**What is shown (n = 3 seeds).**")
     assert "digits, 1,024 training examples" in text and "band: their range" in text
     assert text.endswith("Answers figure 2 of the paper.")
-    assert "Small marks: seeds" in plots.caption("Marks", rows, answers="it")
+    assert "Small marks: seeds" in show.caption("Marks", rows, answers="it")
 
 
 def test_what_is_not_computed_yet_says_so():
     nothing = runs().iloc[:0]
-    fig, axes = plots.panels(1, 3, height=2)
+    fig, axes = style.panels(1, 3, height=2)
     plots.plot_curves(history().iloc[:0], axes[0, 0], column="train_loss", label="loss")
     plots.plot_against_batch_size({"SGD": nothing}, axes[0, 1], column="value", label="v")
     plots.plot_against_rho(nothing, axes[0, 2], column="value", label="v", log=False, scale=1)
     assert [ax.texts[0].get_text() for ax in fig.axes] == ["not computed yet"] * 3
-    assert "Not computed yet" in plots.caption("Nothing", nothing, answers="it")
+    assert "Not computed yet" in show.caption("Nothing", nothing, answers="it")
 
 
 def test_show_keeps_svg_png_and_the_data(tmp_path):
-    fig, axes = plots.panels(1, 1, height=2)
+    fig, axes = style.panels(1, 1, height=2)
     axes[0, 0].plot([1, 2])
-    plots.show(fig, "figure-9", rows=runs(), caption="c", alt="a", folder=str(tmp_path))
+    show.figure(fig, "figure-9", rows=runs(), caption="c", alt="a", folder=str(tmp_path))
     assert {p.name for p in tmp_path.iterdir()} == {f"figure-9.{e}" for e in ("svg", "png", "csv")}
     assert len(pd.read_csv(tmp_path / "figure-9.csv")) == len(runs())
 
@@ -205,11 +202,11 @@ def crosses(ax):
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
 def test_a_diverged_run_ends_in_a_cross_of_its_batch_sizes_colour(loss):
     rows = diverging().replace({"running_loss": {np.nan: loss}})
-    fig, axes = plots.panels(1, 2, height=3)
+    fig, axes = style.panels(1, 2, height=3)
     plots.plot_curves(rows, axes[0, 0], column="percent", label="accuracy (%)", log=False)
     (mark,) = crosses(axes[0, 0])
     assert (mark.get_xdata().item(), mark.get_ydata().item()) == (4, 40), "before it diverged"
-    assert mark.get_color() == plots.batch_colour(128)
+    assert mark.get_color() == style.batch_colour(128)
     plots.plot_curves(rows, axes[0, 1], column="running_loss", label="loss (nats)")
     assert all(np.isfinite(line.get_ydata()).all() for line in axes[0, 1].lines)
     assert len(crosses(axes[0, 1])) == 1
@@ -217,19 +214,19 @@ def test_a_diverged_run_ends_in_a_cross_of_its_batch_sizes_colour(loss):
 
 def test_a_run_that_never_had_a_finite_loss_has_its_cross_on_the_upper_edge():
     rows = diverging(1).assign(running_loss=np.nan)
-    fig, axes = plots.panels(1, 1, height=3)
+    fig, axes = style.panels(1, 1, height=3)
     plots.plot_curves(rows, axes[0, 0], column="running_loss", label="loss (nats)")
     for mark in crosses(axes[0, 0]):
         assert (mark.get_xdata().item(), mark.get_ydata().item()) == (1, 1)
         assert mark.get_transform() == axes[0, 0].get_xaxis_transform()
     colours = {mark.get_color() for mark in crosses(axes[0, 0])}
-    assert colours == {plots.batch_colour(b) for b in set(rows["batch_size"])}
+    assert colours == {style.batch_colour(b) for b in set(rows["batch_size"])}
 
 
 def test_a_panel_has_the_letter_of_its_place():
-    fig, axes = plots.panels(2, 3, height=3)
+    fig, axes = style.panels(2, 3, height=3)
     for ax in axes.T.flat:
-        plots.title(ax, "x")
+        style.title(ax, "x")
     found = [ax.get_title(loc="left")[0] for ax in axes.flat]
     assert found == list("abcdef")
 
@@ -238,23 +235,23 @@ def test_what_diverged_at_once_is_not_left_out_of_a_mean():
     rows = diverging()
     first = rows["seed"].eq(rows["seed"].min()) & rows["batch_size"].eq(128)
     rows = rows.assign(running_loss=rows["running_loss"].mask(first))
-    fig, axes = plots.panels(1, 2, height=3)
+    fig, axes = style.panels(1, 2, height=3)
     plots.plot_curves(rows, axes[0, 0], column="percent", label="accuracy (%)", log=False)
     thick = [line for line in axes[0, 0].lines if line.get_linewidth() > 0.6]
     thick = [line for line in thick if line.get_marker() != "x"]
-    assert plots.batch_colour(128) not in {line.get_color() for line in thick}
+    assert style.batch_colour(128) not in {line.get_color() for line in thick}
     assert "128" in {text.get_text() for text in axes[0, 0].texts}
 
 
 def test_arms_of_one_batch_size_differ_in_dashes_and_the_first_is_grey():
     rows = diverging()[lambda t: t["batch_size"] == 128]
-    fig, axes = plots.panels(1, 2, height=3)
+    fig, axes = style.panels(1, 2, height=3)
     arms = {"unscaled": rows, "linear": rows, "warm-up": rows, "nothing": rows.iloc[:0]}
     ax = plots.plot_arms(arms, axes[0, 0], column="percent", label="accuracy (%)", legend=True)
     named = [line for line in ax.lines if not line.get_label().startswith("_")]
     assert [line.get_label() for line in named] == ["unscaled", "linear", "warm-up"]
-    colour = plots.batch_colour(128)
-    assert [line.get_color() for line in named] == [plots.GREY, colour, colour]
+    colour = style.batch_colour(128)
+    assert [line.get_color() for line in named] == [style.GREY, colour, colour]
     assert named[1].is_dashed() is False and named[2].is_dashed() is True
     assert len(crosses(ax)) == 3
     assert max(named[0].get_xdata()) == 4, "the mean ends where a seed does"
@@ -267,17 +264,17 @@ def test_times_that_were_not_reached_are_open_triangles_at_the_last_epoch():
     rows = runs().assign(epochs=50, value=lambda t: 2.0 + t["seed"])
     never = (rows["batch_size"] == 512) | ((rows["batch_size"] == 128) & (rows["seed"] == 0))
     rows["value"] = rows["value"].where(~never)
-    fig, axes = plots.panels(1, 2, height=3)
+    fig, axes = style.panels(1, 2, height=3)
     ax = plots.plot_epochs_to(rows, axes[0, 0], column="value", label="epochs", paper={32: 35})
     triangles = [line for line in ax.lines if line.get_marker() == "^" and len(line.get_xdata())]
     assert {(x, y) for t in triangles for x, y in zip(*t.get_data(), strict=True)} == {
         (512, 50),
         (128, 50),
     }
-    joined = next(line for line in ax.lines if line.get_color() == plots.GREY)
+    joined = next(line for line in ax.lines if line.get_color() == style.GREY)
     assert joined.get_xdata().tolist() == [32, 128], "half of 512 and more never got there"
     assert joined.get_ydata().tolist() == [3, 4], "a time without end counts as the longest"
-    paper = next(line for line in ax.lines if line.get_color() == plots.PAPER)
+    paper = next(line for line in ax.lines if line.get_color() == style.PAPER)
     assert paper.get_data()[0].tolist() == [32] and paper.get_data()[1].tolist() == [35]
     assert [text.get_text() for text in ax.texts] == ["paper"]
     empty = plots.plot_epochs_to(rows.iloc[:0], axes[0, 1], column="value", label="epochs")
@@ -287,14 +284,14 @@ def test_times_that_were_not_reached_are_open_triangles_at_the_last_epoch():
 @pytest.mark.parametrize("none", [10.0, np.nan])
 def test_conditions_that_are_all_equal_have_a_span_around_them(none):
     rows = pd.DataFrame({"condition": ["a", "b"], "seed": [0, 0], "value": [10.0, 10.0]})
-    fig, axes = plots.panels(1, 1, height=2)
+    fig, axes = style.panels(1, 1, height=2)
     ax = plots.plot_conditions(rows, axes[0, 0], column="value", label="accuracy (%)", none=none)
     low, high = ax.get_xlim()
     assert low < 10 < high
 
 
 def test_batch_sizes_beyond_the_light_end_read_on_white_and_on_dark_and_differ():
-    colours = [plots.batch_colour(b) for b in (4, 8, 16, 32)]
+    colours = [style.batch_colour(b) for b in (4, 8, 16, 32)]
     for colour in colours:
         assert contrast(colour, "white") > 1.89  # that of 32
         assert contrast(colour, "#15181c") > 3
@@ -316,7 +313,7 @@ def points(seeds=3, path=4):
 
 
 def drawn_line(rows, **options):
-    fig, axes = plots.panels(1, 1, height=2)
+    fig, axes = style.panels(1, 1, height=2)
     options = {"column": "loss", "label": "loss (nats)", "log": True} | options
     return plots.plot_line(rows, axes[0, 0], **options)
 
@@ -338,7 +335,7 @@ def test_training_is_thin_and_faint_and_test_is_full():
     assert [train.get_label(), test.get_label()] == ["training", "test"]
     assert train.get_linewidth() < test.get_linewidth()
     assert train.get_alpha() < test.get_alpha() == 1
-    assert train.get_color() == test.get_color() == plots.INK
+    assert train.get_color() == test.get_color() == style.INK
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 5])
@@ -382,7 +379,7 @@ def path_rows(seeds=2):
 
 
 def drawn_path(rows, **options):
-    fig, axes = plots.panels(1, 1, height=2)
+    fig, axes = style.panels(1, 1, height=2)
     options = {"x": "loss", "y": "phi", "order": "epochs", "labels": ("x", "y")} | options
     return plots.plot_path(rows, axes[0, 0], **options)
 
@@ -390,7 +387,7 @@ def drawn_path(rows, **options):
 def test_there_is_a_path_per_batch_size_in_its_colour_named_at_its_end():
     ax = drawn_path(path_rows())
     paths = [line for line in ax.lines if line.get_linestyle() == "-"]
-    assert [line.get_color() for line in paths] == [plots.batch_colour(b) for b in (32, 512)]
+    assert [line.get_color() for line in paths] == [style.batch_colour(b) for b in (32, 512)]
     assert [text.get_text() for text in ax.texts] == ["32", "512"]
     for line, text in zip(paths, ax.texts, strict=True):
         assert text.xy == (line.get_xdata()[-1], line.get_ydata()[-1])
@@ -425,7 +422,7 @@ def conditions(seeds=3):
 
 
 def drawn_conditions(rows, **options):
-    fig, axes = plots.panels(1, 1, height=2)
+    fig, axes = style.panels(1, 1, height=2)
     options = {"column": "gap", "label": "points", "none": 0} | options
     return plots.plot_conditions(rows, axes[0, 0], **options)
 
@@ -502,14 +499,28 @@ def several():
     )
 
 
+def test_a_caption_refuses_marks_that_no_figure_has():
+    facts = {"dataset": "digits", "train_size": 64, "network": "net", "network_options": "{}"}
+    rows = runs().assign(dtype="float64", **facts)
+    with pytest.raises(ValueError, match="marks = 'point'; did you mean 'points'"):
+        show.caption("Loss against batch size", rows, answers="figure 1", marks="point")
+
+
+def test_more_lines_than_markers_are_refused():
+    _, axes = style.panels(1, 1, height=2)
+    arms = {str(n): runs() for n in range(len(plots.MARKERS) + 1)}
+    with pytest.raises(ValueError, match="allowed are 4 without SAM"):
+        plots.plot_against_batch_size(arms, axes[0, 0], column="value", label="value")
+
+
 def test_a_caption_lists_each_networks_data_once_and_the_range_of_n():
-    text = plots.caption("What is shown", several(), answers="it")
+    text = show.caption("What is shown", several(), answers="it")
     assert text.startswith("**What is shown (n = 3 to 5 seeds).**")
     for name in ("f1", "c1"):
         assert text.count(f"digits, 1,024 training examples, network {name} {{}}") == 1
-    one = plots.caption("What", several().query("network == 'c1'"), answers="it")
+    one = show.caption("What", several().query("network == 'c1'"), answers="it")
     assert "(n = 3 seeds)" in one and "f1" not in one
-    single = plots.caption("What", several().query("seed == 0"), answers="it")
+    single = show.caption("What", several().query("seed == 0"), answers="it")
     assert "(n = 1 seed)" in single and "marks" not in single
 
 
@@ -524,7 +535,7 @@ def test_a_caption_lists_each_networks_data_once_and_the_range_of_n():
 def test_a_caption_says_what_the_band_is_for_each_number_of_seeds(networks, band):
     rows = several()
     rows = rows[rows["network"].isin(networks)]
-    assert band in plots.caption("What", rows, answers="it", marks="curves")
+    assert band in show.caption("What", rows, answers="it", marks="curves")
 
 
 # ---------------------------------------------------------------- directions, and labels
@@ -539,11 +550,11 @@ def test_a_line_band_shows_each_direction_their_mean_and_range_in_the_batch_s_co
     }
     curves[512, 2].loss[-1] = np.inf
     rows = contours.surface_rows(curves, ["batch_size", "direction"])
-    fig, axes = plots.panels(1, 1, height=3)
+    fig, axes = style.panels(1, 1, height=3)
     ax = plots.plot_line_band(rows, axes[0, 0], column="loss", label="loss (nats)", log=True)
     assert ax.get_xlabel() and ax.get_ylabel() == "loss (nats)"
     for batch_size in (32, 512):
-        lines = [li for li in ax.lines if li.get_color() == plots.batch_colour(batch_size)]
+        lines = [li for li in ax.lines if li.get_color() == style.batch_colour(batch_size)]
         assert len(lines) == 3 + 1
         mean = lines[-1].get_ydata()
         assert np.allclose(mean[:4], 1 + (1 + batch_size / 32) * a[:4] ** 2)
@@ -557,17 +568,17 @@ def test_a_line_band_shows_each_direction_their_mean_and_range_in_the_batch_s_co
 
 
 def test_labels_are_pushed_apart_within_the_axes_and_in_order():
-    assert plots.pushed_apart([0.1, 0.5], 0.1) == [0.1, 0.5]
-    pushed = plots.pushed_apart([0.2, 0.95, 0.96, 0.99], 0.1)
+    assert style.pushed_apart([0.1, 0.5], 0.1) == [0.1, 0.5]
+    pushed = style.pushed_apart([0.2, 0.95, 0.96, 0.99], 0.1)
     assert pushed == pytest.approx([0.2, 0.8, 0.9, 1.0])
-    assert plots.pushed_apart([], 0.1) == []
+    assert style.pushed_apart([], 0.1) == []
 
 
 # ---------------------------------------------------------------- updates and their gradients
 
 
 def drawn(plot, rows, **options):
-    fig, axes = plots.panels(1, 1, height=3)
+    fig, axes = style.panels(1, 1, height=3)
     return plot(rows, axes[0, 0], **options)
 
 
@@ -587,7 +598,7 @@ def test_a_distribution_is_the_share_up_to_each_norm_with_its_median_named():
     assert ax.get_xlabel() == "norm of an update" and ax.get_ylabel()
     assert ax.get_xscale() == "log" and ax.get_ylim() == (0, 1)
     for batch_size in (32, 256):
-        colour = plots.batch_colour(batch_size)
+        colour = style.batch_colour(batch_size)
         *seeds, mean, median = [line for line in ax.lines if line.get_color() == colour]
         assert len(seeds) == 2 and seeds[0].get_linewidth() < mean.get_linewidth()
         levels = np.linspace(0, 1, 101)
@@ -631,7 +642,7 @@ def test_agreement_shows_what_was_drawn_beside_what_is_expected():
     rows = np.log(agreement().set_index(["batch_size", "examples", "seed"]))
     means = np.exp(rows.groupby(["batch_size", "examples"]).mean())
     for batch_size in (32, 256):
-        colour = plots.batch_colour(batch_size)
+        colour = style.batch_colour(batch_size)
         line, dashes, discs = [li for li in ax.lines if li.get_color() == colour]
         assert (dashes.get_marker(), discs.get_marker()) == ("_", "o")
         seen = means.loc[batch_size]
@@ -668,7 +679,7 @@ def test_the_best_learning_rate_of_each_batch_size_is_ringed(seeds):
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.01", "0.02", "0.04", "0.08"]
     assert ax.get_xlabel() == "learning rate" and ax.get_ylabel() == "loss (nats)"
     for batch_size, best in ((32, 0.01), (128, 0.04)):
-        colour = plots.batch_colour(batch_size)
+        colour = style.batch_colour(batch_size)
         lines = [line for line in ax.lines if colour in (line.get_color(), line.get_mec())]
         *faint, mean, ring = lines
         assert len(faint) == (seeds if seeds > 1 else 0)
@@ -742,7 +753,7 @@ def test_every_value_can_be_read_on_its_cell():
         cell = cells.to_rgba(cells.get_array()[row, column])
         assert contrast(text.get_color(), cell) > 4.5, text
         inks.add(text.get_color())
-    assert inks == {plots.PALE, plots.DEEP}
+    assert inks == {style.PALE, style.DEEP}
 
 
 def test_a_heat_map_without_any_value_is_only_marks():
@@ -761,9 +772,9 @@ def test_distributions_agreement_and_rates_not_computed_yet_say_so():
 
 
 def test_labels_of_two_close_numbers_of_the_paper_do_not_overlap():
-    fig, axes = plots.panels(1, 1, height=3)
-    plots.mark_paper(axes[0, 0], 0.50, "paper, 32", below=True)
-    plots.mark_paper(axes[0, 0], 0.51, "paper, 256")
+    fig, axes = style.panels(1, 1, height=3)
+    style.mark_paper(axes[0, 0], 0.50, "paper, 32", below=True)
+    style.mark_paper(axes[0, 0], 0.51, "paper, 256")
     fig.draw_without_rendering()
     one, other = (text.get_window_extent() for text in axes[0, 0].texts)
     assert not one.overlaps(other)

@@ -1,10 +1,12 @@
 """Tests of reports/: every published report rebuilds from its exported numbers alone."""
 
+import re
+
 import pandas as pd
 import pytest
 
-from bsglib import cli, report
-from bsglib.params import ROOT
+from bsglib import cli, papers, report
+from bsglib.params import ROOT, RunConfig
 
 PUBLISHED = sorted(path for path in (ROOT / "reports" / "results").glob("*/*") if path.is_dir())
 each = pytest.mark.parametrize("folder", PUBLISHED, ids=lambda f: f"{f.parent.name}-{f.name}")
@@ -40,3 +42,15 @@ def test_published_verdicts_stand_in_the_readme():
         for row in verdicts[verdicts["claim"].isin(study.main_claims)].itertuples():
             assert row.statement in readme and row.ours in readme
     assert f"All {total} claims" in readme
+
+
+@pytest.mark.parametrize("table", papers.TABLES)
+def test_every_column_of_an_exported_table_is_explained(table):
+    pages = (ROOT / "docs" / "tables.md").read_text().split("\n## ")
+    (page,) = [page for page in pages if page.startswith(f"{table}.csv")]
+    explained = [re.escape(name).replace("…", ".*") for name in re.findall(r"`([^`\s]+)`", page)]
+    for file in sorted(papers.RESULTS.glob(f"*/*/{table}.csv")):
+        columns = {name.partition(".")[0] for name in pd.read_csv(file, nrows=0)}
+        unknown = columns - (set(RunConfig.model_fields) if table == "runs" else set())
+        unknown = {c for c in unknown if not any(re.fullmatch(each, c) for each in explained)}
+        assert not unknown, file

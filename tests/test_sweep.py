@@ -137,6 +137,11 @@ def test_all_entries_are_trained_and_measured(store):
     assert all(is_stored(entry, store) for entry in entries())
 
 
+def test_a_measure_that_nobody_knows_is_refused_where_it_is_named():
+    with pytest.raises(ValueError, match="'lambda_maximum'; did you mean 'lambda_max'"):
+        Measure("lambda_maximum", 10)
+
+
 def test_a_measure_is_that_of_the_last_weights_and_first_training_examples(store):
     entry = entries()[0]
     sweep([entry], store, workers=0)

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from bsglib import timing
-from bsglib.timing import epoch_times, stored_epoch_times
+from bsglib.timing import duration, epoch_times, stored_epoch_times
 
 OPTIONS = {"samples": 32, "repeats": 3}
 
@@ -66,3 +66,18 @@ def test_damaged_times_are_set_aside_and_taken_again(configs, store, caplog):
     assert str(path) in caplog.text
     assert len(again["rows"]) == len(first["rows"])
     assert (store.root / "damaged").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.04, "0.0 s"),
+        (119.0, "119.0 s"),
+        (4020, "67 min"),
+        (7200, "2 h 00 min"),
+        (11100, "3 h 05 min"),
+        (187200, "2 d 04 h"),
+    ],
+)
+def test_a_duration_is_said_in_units_that_people_use(seconds, words):
+    assert duration(seconds) == words

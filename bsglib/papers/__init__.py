@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -363,36 +363,3 @@ def _stored(entry: Entry, store: Store) -> Numbers | None:
         row |= {f"{column}.{name}": value for name, value in (values or {}).items()}
         row |= {column: row.get(f"{column}.value", float("nan"))}
     return Numbers(row, run.history.assign(**labels), _joined(points))
-
-
-def scope_table(rows: Iterable[tuple[str, Any, Any, str]]) -> pd.DataFrame:
-    """Return what differs from a source, a row per quantity.
-
-    Args:
-        rows: quantity, what the source has, what is here, and why that differs, which the table
-            says only where the two do.
-    """
-    shown = []
-    for quantity, *both, why in rows:
-        paper, here = (", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in both)
-        shown.append((quantity, paper, here, "as the paper" if paper == here else why))
-    columns = ["quantity", "paper", "here", "why"]
-    return pd.DataFrame(shown, columns=columns).set_index("quantity")
-
-
-def means(runs: pd.DataFrame, *columns: str, scale: float = 1.0) -> pd.DataFrame:
-    """Return columns of the runs averaged over seeds: a row per arm, a column per batch size."""
-    tables = {
-        name: runs.assign(value=scale * runs[name]).pivot_table(
-            "value", "arm", "batch_size", sort=False
-        )
-        for name in columns
-    }
-    return pd.concat(tables, names=["mean over seeds"])
-
-
-def per_seed(runs: pd.DataFrame, column: str, **where: Any) -> pd.DataFrame:
-    """Return a column of the runs that match, a row per seed and a column per batch size."""
-    for name, value in where.items():
-        runs = runs[runs[name].isna() if value is None else runs[name] == value]
-    return runs.pivot(index="seed", columns="batch_size", values=column)

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import Claim, Measured, about, above, below, between
-from bsglib.papers import Results, per_seed
+from bsglib.claims import TIMING_REPEATS, Claim, Measured, about, above, below, between
+from bsglib.papers import Results
 from bsglib.papers.chang import published
 from bsglib.papers.chang.protocol import (
     AGREEMENT,
@@ -19,6 +20,7 @@ from bsglib.papers.chang.protocol import (
     SHARPNESS,
     SURFACE,
 )
+from bsglib.papers.tables import per_seed, tuned
 from bsglib.stats import interval, kendall
 from bsglib.sweep import LINE
 
@@ -27,7 +29,6 @@ Table = pd.DataFrame  # [seed, batch size] of one quantity
 GRID = (FIXED, SCALED, OTHER)
 TRAINED = 0.95  # of the loss of guessing; above it a run counts as not trained
 OFF = 0.1  # of the training loss at which runs were to stop, by which they may miss it
-TIMING_REPEATS = 5  # from which times are judged
 DEVICES = 4  # of the source
 STEP = 0.25  # of alpha, and
 RADIUS = 0.5  # of the filter-normalized plane, at which the growth of the loss is read
@@ -90,7 +91,7 @@ def failed(runs: pd.DataFrame) -> str | None:
     diverged = runs[runs["stopped"] == "diverged"]
     if len(diverged):
         return f"{_where(diverged.iloc[0])}: diverged"
-    chance = runs[runs["validation_loss"] > TRAINED * math.log(2)]
+    chance = runs[runs["validation_loss"] > TRAINED * np.log(runs["classes"])]
     if len(chance):
         run = chance.iloc[0]
         return f"{_where(run)}: validation loss {run['validation_loss']:.2f}, as good as chance"
@@ -415,12 +416,9 @@ def best_lrs(results: Results) -> pd.DataFrame:
     return best.pivot(index="seed", columns="batch_size", values="base_lr")
 
 
-def tuned(results: Results) -> pd.DataFrame:
+def at_best_rate(results: Results) -> pd.DataFrame:
     """Return the runs at each batch size's rate of lowest mean validation loss over seeds."""
-    runs = grid(results)
-    cells = runs.assign(loss=runs["validation_loss"].where(runs["stopped"] != "diverged", np.inf))
-    means = cells.groupby(["batch_size", "base_lr"])["loss"].mean().unstack()
-    return runs[runs["base_lr"] == runs["batch_size"].map(means.idxmin(axis=1))]
+    return tuned(grid(results), "validation_loss", lowest=True)
 
 
 def _on_grid(by: Callable[[Results], pd.Series | Measured]) -> Statistic:
@@ -473,7 +471,7 @@ def _off_others(results: Results) -> pd.Series:
 
 def _tuned_gap(results: Results) -> pd.Series:
     """Return the test loss at the tuned rates: largest - smallest batch."""
-    return _difference(per_seed(tuned(results), "test_loss"))
+    return _difference(per_seed(at_best_rate(results), "test_loss"))
 
 
 def _wins_too_high(results: Results) -> Measured:
@@ -506,11 +504,18 @@ TAU = "rank correlation with B"
 SPEED = "figure 7"
 
 
-def _over(numbers: Mapping[int, float]) -> tuple[str, float]:
-    """Return the source's number at 256 over that at 32: as text, and rounded."""
+class Stated(NamedTuple):
+    """A ratio of two numbers that the source prints: as the tables show it, and rounded."""
+
+    text: str
+    ratio: float
+
+
+def _over(numbers: Mapping[int, float]) -> Stated:
+    """Return the source's number at 256 over that at 32."""
     small, large = numbers[32], numbers[256]
     ratio = round(large / small, 2)
-    return f"{large:,g} / {small:,g} = {ratio:.2f}", ratio
+    return Stated(f"{large:,g} / {small:,g} = {ratio:.2f}", ratio)
 
 
 def _minus(large: float, small: float) -> str:
@@ -549,8 +554,8 @@ CLAIMS = (
         locator="figure 6",
         statement="The largest batch's lowest validation loss is higher than the smallest's.",
         quantity=f"lowest validation loss, {ENDS}",
-        value=VALIDATION[0],
-        rule=about(VALIDATION[1], factor=1.08),
+        value=VALIDATION.text,
+        rule=about(VALIDATION.ratio, factor=1.08),
         statistic=_taken(fixed, by=_ratio, column="validation_loss"),
     ),
     Claim(
@@ -616,8 +621,8 @@ CLAIMS = (
         locator=SPEED,
         statement="An epoch of the largest batch takes less time.",
         quantity=f"seconds per epoch, {ENDS}",
-        value=SECONDS[0],
-        rule=about(SECONDS[1], factor=1.25),
+        value=SECONDS.text,
+        rule=about(SECONDS.ratio, factor=1.25),
         statistic=_judged(_timed, timed=True),
     ),
     Claim(
@@ -626,8 +631,8 @@ CLAIMS = (
         locator=SPEED,
         statement="The largest batch needs more epochs to its lowest validation loss.",
         quantity=f"epochs, {ENDS}",
-        value=EPOCHS[0],
-        rule=about(EPOCHS[1], factor=2),
+        value=EPOCHS.text,
+        rule=about(EPOCHS.ratio, factor=2),
         statistic=_taken(fixed, by=_ratio, column="kept_epoch"),
     ),
     Claim(
@@ -655,8 +660,8 @@ CLAIMS = (
         locator="figure 8",
         statement="Four devices about halve the time of an epoch of the largest batch.",
         quantity="seconds per epoch, four devices / one",
-        value=FOUR[0],
-        rule=about(FOUR[1], factor=1.25),
+        value=FOUR.text,
+        rule=about(FOUR.ratio, factor=1.25),
         statistic=_parallel(
             lambda one, four: _at_end(four, max) / _at_end(one, max), devices=DEVICES
         ),
@@ -698,7 +703,7 @@ CLAIMS = (
         locator="figure 8",
         statement="Even so the largest batch takes longer overall than the smallest on one device.",
         quantity="total seconds, largest B on several / smallest on one",
-        value=FOUR_TOTAL[0],
+        value=FOUR_TOTAL.text,
         rule=above(1, ratios=True),
         statistic=_parallel_total(devices=DEVICES),
     ),
@@ -775,8 +780,8 @@ CLAIMS = (
         locator="figure 13",
         statement="Each update is smaller when the batch is larger.",
         quantity=f"median norm of the updates, {ENDS}",
-        value=NORM[0],
-        rule=about(NORM[1], factor=1.25),
+        value=NORM.text,
+        rule=about(NORM.ratio, factor=1.25),
         statistic=_judged(lambda r: _ratio(per_seed(median_norms(r), "norm")), fixed, unfit=failed),
     ),
     Claim(
@@ -885,7 +890,7 @@ CLAIMS = (
         locator="figure 25",
         statement="So the largest batch becomes the faster one overall.",
         quantity=f"epochs x seconds per epoch, {ENDS}",
-        value=SCALED_TOTAL[0],
+        value=SCALED_TOTAL.text,
         rule=below(1, ratios=True),
         statistic=_total(scaled),
     ),

@@ -10,9 +10,10 @@ from bsglib.claims import interval_text
 from bsglib.data import Dataset, at_hand
 from bsglib.landscape import Surface
 from bsglib.models import build
-from bsglib.papers import Results, per_seed, scope_table
+from bsglib.papers import Results, notes
 from bsglib.papers.chang import published
 from bsglib.papers.chang.claims import (
+    at_best_rate,
     at_equal_updates,
     best_lrs,
     fixed,
@@ -23,7 +24,6 @@ from bsglib.papers.chang.claims import (
     scaled,
     seconds,
     total_seconds,
-    tuned,
     with_losses,
 )
 from bsglib.papers.chang.protocol import (
@@ -36,6 +36,7 @@ from bsglib.papers.chang.protocol import (
     ChangParameters,
     design,
 )
+from bsglib.papers.tables import per_seed, scope_table
 from bsglib.stats import PERCENT, interval
 from bsglib.sweep import LINE
 from bsglib.train import SPLITS, dataset_of
@@ -88,13 +89,9 @@ def scope(p: ChangParameters) -> pd.DataFrame:
         ("seeds", "one run of each, as it seems", f"{len(p.seeds)}", "an interval needs three"),
         ("sharpness", "largest loss in a box", "Keskar's ratio, per cent", "their figure 20"),
         ("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
-        ("arithmetic", "not stated (float32)", p.dtype, _why(p.dtype)),
+        notes.arithmetic(p.dtype),
     ]
     return scope_table(rows)
-
-
-def _why(dtype: str) -> str:
-    return "the same digits on every machine" if dtype == "float64" else "as the paper"
 
 
 def data(p: ChangParameters) -> Dataset | None:
@@ -235,30 +232,17 @@ def total_rows(results: Results, name: str) -> pd.DataFrame:
     return runs.assign(total_seconds=runs["kept_epoch"] * runs["batch_size"].map(median))
 
 
-def timing_note(results: Results) -> str:
-    """Return how the times were taken, for captions."""
-    rows, p = results.timings, results.parameters
-    if rows.empty:
-        return "Not timed yet."
-    first = rows.iloc[0]
-    return (
-        f"{first['processor']}, {first['cores']} cores, {first['threads']} thread per process; "
-        f"{rows['repeat'].nunique()} interleaved repeats, scaled to an epoch from "
-        f"{p.timing_samples:,} examples, evaluation excluded."
-    )
-
-
 def parallel_note(results: Results) -> str:
     """Return what the timed processes can and cannot show, for a caption."""
     rows = results.timings
     if rows.empty:
-        return timing_note(results)
+        return notes.timing(results)
     crowded = sorted({n for n in rows["processes"] if n > rows["cores"].max()})
     note = f"Up to {most_processes(results)} processes have a core each."
     if crowded:
         listed = ", ".join(map(str, crowded))
         note += f" With {listed} they take turns on the cores: a lower bound of the speed-up."
-    return f"{timing_note(results)} {note}"
+    return f"{notes.timing(results)} {note}"
 
 
 def time_panels(results: Results, totals: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
@@ -331,16 +315,6 @@ def agreement_note(rows: pd.DataFrame) -> str:
     return (
         f"{first['draws']:.0f} batches of each size, drawn from {first['n']:,.0f} training "
         f"examples; mean cosine between two examples' gradients {rows['cosine'].mean():.2g}."
-    )
-
-
-def sharpness_note(p: ChangParameters, runs: pd.DataFrame) -> str:
-    """Return how the sharpness of some runs was measured, for captions."""
-    limited = (runs[f"{SHARPNESS}.iterations"] >= p.max_iter).sum()
-    return (
-        f"Box half-width {p.epsilon:g}, full space, mean cross-entropy of {p.sharpness_examples:,} "
-        f"training examples; L-BFGS-B reached its limit of {p.max_iter} iterations in {limited} of "
-        f"{len(runs)} runs."
     )
 
 
@@ -504,8 +478,8 @@ def heat_map(results: Results) -> pd.DataFrame:
 def best_rates(results: Results) -> pd.DataFrame:
     """Return the best rate by batch size, of those run: of each seed, of the mean, the source's."""
     best, run = best_lrs(results), grid(results).groupby("batch_size")["base_lr"].nunique()
-    of_mean = tuned(results).groupby("batch_size")["base_lr"].first()
-    test = tuned(results).groupby("batch_size")["test_loss"]
+    of_mean = at_best_rate(results).groupby("batch_size")["base_lr"].first()
+    test = at_best_rate(results).groupby("batch_size")["test_loss"]
     table = {
         "rates run": run.map(f"{{}} of {len(results.parameters.lrs)}".format),
         "of each seed": best.agg(lambda column: ", ".join(f"{v:g}" for v in column)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import MIN_SEEDS, Claim, Measured, about, above, below, between
+from bsglib.claims import MIN_SEEDS, TIMING_REPEATS, Claim, Measured, about, above, below, between
 from bsglib.papers import Results
 from bsglib.papers.kaabachi import published
 from bsglib.papers.kaabachi.histories import JUMP, LEARNED, read_off
@@ -25,6 +25,7 @@ from bsglib.papers.kaabachi.protocol import (
     epochs_of,
     reference,
 )
+from bsglib.papers.tables import tuned
 from bsglib.stats import PERCENT, kendall, share
 
 MIN_UPDATES = 50  # from which a run says something about a rate
@@ -32,7 +33,6 @@ MIN_WARMUP_UPDATES = 10  # from which a warm-up is one
 ENOUGH = 0.1  # of the source's updates: an event that was not seen counts as absent from there
 SIMILAR = 2.0  # percentage points
 AS_FAST = 1.1  # times the other's time
-TIMING_REPEATS = 5  # from which times are judged
 EXPONENTIAL = WARM["exponential"]
 
 # ------------------------------------------------------------- statistics: one value per seed
@@ -173,7 +173,7 @@ def _unlearned(results: Results, *needs: Need) -> str | None:
         best, chance = max(best, runs["peak"].mean()), 1 / runs["classes"].iloc[0]
     if best >= LEARNED * chance:
         return None
-    return f"accuracy {100 * best:.0f} % at best, {100 * LEARNED * chance:.0f} % needed"
+    return f"accuracy {PERCENT * best:.0f} % at best, {PERCENT * LEARNED * chance:.0f} % needed"
 
 
 def _rising(results: Results, *needs: Need) -> str | None:
@@ -185,7 +185,7 @@ def _rising(results: Results, *needs: Need) -> str | None:
     return None
 
 
-def _points(a: Table, b: Table) -> pd.Series:
+def _points_gained(a: Table, b: Table) -> pd.Series:
     """Return a - b in percentage points, each a mean over its batch sizes."""
     return PERCENT * (a.mean(axis=1) - b.mean(axis=1))
 
@@ -431,20 +431,16 @@ def _rank(table: pd.DataFrame) -> pd.Series:
     return pd.Series(kendall(table.to_numpy(), np.array(table.columns)), table.index)
 
 
-def tuned(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs at each batch size's best rate, by mean validation accuracy over seeds.
-
-    A rate at which a run diverged is never the best; two rules that give one rate are one.
+def at_best_rate(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs at each batch size's rate of highest mean validation accuracy.
 
     Args:
-        runs: of several rules, all without warm-up and for as many epochs.
+        runs: of several rules, all without warm-up and for as many epochs; two rules that give one
+            rate are one.
     """
     runs = runs.assign(rate=runs["lr"].map("{:.4g}".format))
     runs = runs.drop_duplicates(["batch_size", "rate", "seed"])
-    accuracy = runs["validation_accuracy"].where(runs["stopped"] != "diverged", -1.0)
-    means = runs.assign(accuracy=accuracy).groupby(["batch_size", "rate"])["accuracy"].mean()
-    best = set(means.groupby(level="batch_size").idxmax())  # (batch size, rate)
-    return runs[[pair in best for pair in zip(runs["batch_size"], runs["rate"], strict=True)]]
+    return tuned(runs, "validation_accuracy", rate="rate")
 
 
 def rate_arms(p: KaabachiParameters) -> tuple[str, ...]:
@@ -463,7 +459,7 @@ def _tuned(other: Need) -> Statistic:
         (size,) = largest(results.parameters)
         runs = read_off(results, *arms, columns=())
         runs = runs[runs["batch_size"] == size]
-        best = tuned(runs).set_index("seed")
+        best = at_best_rate(runs).set_index("seed")
         values = PERCENT * (best["final"] - _table(results, other, "final").mean(axis=1))
         note = f"B = {size}, rate {best['rate'].iloc[0]}"
         if best["lr"].iloc[0] in (runs["lr"].min(), runs["lr"].max()):
@@ -559,7 +555,7 @@ def _of_size(size: int) -> list[Claim]:
             statement=f"B = {size}: the linear rule improves the test accuracy.",
             quantity=f"{PEAK}: linear rule - unscaled, unequal epochs",
             rule=above(0),
-            statistic=_compare(_points, Need(LINEAR, at), Need(LARGE, at), column="peak"),
+            statistic=_compare(_points_gained, Need(LINEAR, at), Need(LARGE, at), column="peak"),
         ),
         Claim(
             id=f"kaabachi-warmup-{size}",
@@ -570,7 +566,9 @@ def _of_size(size: int) -> list[Claim]:
             else f"B = {size}: with warm-up the accuracy is higher.",
             quantity=f"{PEAK}: exponential warm-up - none, equal epochs",
             rule=below(SIMILAR) if semi else above(0),
-            statistic=_compare(_points, Need(EXPONENTIAL, at), Need(COLD, at), column="peak"),
+            statistic=_compare(
+                _points_gained, Need(EXPONENTIAL, at), Need(COLD, at), column="peak"
+            ),
         ),
         Claim(
             id=f"kaabachi-unscaled-lower-{size}",
@@ -579,7 +577,9 @@ def _of_size(size: int) -> list[Claim]:
             statement=f"B = {size}, unscaled: the accuracy ends lower.",
             quantity=f"{FINAL}: B = 32 - B = {size}, unequal epochs",
             rule=above(0),
-            statistic=_compare(_points, Need(SMALL, exactly(32)), Need(LARGE, at), column="final"),
+            statistic=_compare(
+                _points_gained, Need(SMALL, exactly(32)), Need(LARGE, at), column="final"
+            ),
         ),
         Claim(
             id=f"kaabachi-similar-{size}",
@@ -590,7 +590,7 @@ def _of_size(size: int) -> list[Claim]:
             value="-" if semi else "ours",
             rule=above(-SIMILAR),
             statistic=_compare(
-                _points, Need(EXPONENTIAL, at), Need(SMALL, all_small), column="peak"
+                _points_gained, Need(EXPONENTIAL, at), Need(SMALL, all_small), column="peak"
             ),
         ),
         Claim(
@@ -635,7 +635,7 @@ def _of_size(size: int) -> list[Claim]:
                 value="asked",
                 rule=above(0),
                 statistic=_compare(
-                    _points, Need(SQRT, at), Need(COLD, at), column="final", learned=1
+                    _points_gained, Need(SQRT, at), Need(COLD, at), column="final", learned=1
                 ),
             ),
         ]
@@ -693,7 +693,7 @@ def _of_reference(batch_size: int) -> list[Claim]:
             value="ours",
             rule=above(0),
             statistic=_compare(
-                _points, Need(arm, largest), Need(COLD, largest), column="final", learned=1
+                _points_gained, Need(arm, largest), Need(COLD, largest), column="final", learned=1
             ),
         ),
     ]
@@ -744,7 +744,7 @@ CLAIMS = (
         quantity=f"{PEAK}: linear rule - unscaled, mean over B, unequal epochs",
         rule=above(0),
         statistic=_compare(
-            _points,
+            _points_gained,
             Need(LINEAR, those_of(*published.SEMI_LARGE)),
             Need(LARGE, those_of(*published.SEMI_LARGE)),
             column="peak",
@@ -775,7 +775,7 @@ CLAIMS = (
             value="not shown",
             rule=above(0),
             statistic=_compare(
-                _points, Need(WARM[kind], largest), Need(COLD, largest), column="final"
+                _points_gained, Need(WARM[kind], largest), Need(COLD, largest), column="final"
             ),
         )
         for kind in ("linear", "constant")

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from bsglib.papers import Results, scope_table
+from bsglib.papers import Results, notes
 from bsglib.papers.kaabachi import published
 from bsglib.papers.kaabachi.claims import lengths, rate_arms
 from bsglib.papers.kaabachi.histories import read_off
@@ -17,6 +17,7 @@ from bsglib.papers.kaabachi.protocol import (
     KaabachiParameters,
     epochs_of,
 )
+from bsglib.papers.tables import scope_table
 from bsglib.stats import PERCENT, censored_median, share
 
 ARMS = {LARGE: "rate not scaled", LINEAR: LINEAR} | {a: f"{k} warm-up" for k, a in WARM.items()}
@@ -26,7 +27,6 @@ def scope(p: KaabachiParameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
     size = "all that is not set aside" if p.train_size is None else f"{p.train_size:,} to train on"
     epochs = [p.small_epochs, *p.large_epochs, p.scaled_epochs, p.warmup_epochs]
-    exact = p.dtype == "float64"
     rows = [
         (
             "data",
@@ -66,12 +66,7 @@ def scope(p: KaabachiParameters) -> pd.DataFrame:
             "re-estimated on training examples",
             "large batches lag behind",
         ),
-        (
-            "arithmetic",
-            "not stated (float32)",
-            p.dtype,
-            "the same digits on every machine" if exact else "PyTorch's default",
-        ),
+        notes.arithmetic(p.dtype, "PyTorch's default"),
     ]
     return scope_table(rows)
 
@@ -194,20 +189,6 @@ def table_1_seconds(results: Results) -> pd.DataFrame:
             "s to common target": _to_common(mine, median[size]),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("B")
-
-
-def timing_note(results: Results) -> str:
-    """Return the caption of the figure of times: machine, repeats, samples."""
-    times, p = results.timings, results.parameters
-    if times.empty:
-        return "**Time per epoch against batch size.** Not measured yet."
-    machine = f"{times['processor'].iloc[0]}, {times['threads'].iloc[0]} thread"
-    return (
-        f"**Time per epoch against batch size (n = {times['repeat'].nunique()} interleaved "
-        f"repeats).** Here: {machine}, scaled to an epoch from {p.timing_samples:,} training "
-        "examples, evaluation excluded; small marks: repeats, large: their median. Paper: one "
-        "Tesla T4, all of CIFAR-10. Answers table I of the paper."
-    )
 
 
 def divergence(results: Results) -> pd.DataFrame:

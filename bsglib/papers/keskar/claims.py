@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bsglib.claims import Claim, Measured, VerdictTable, above, below, verdict_table
-from bsglib.papers import Results, per_seed
+from bsglib.papers import Results
 from bsglib.papers.keskar import published
 from bsglib.papers.keskar.protocol import (
     ADAPTIVE,
@@ -23,7 +23,8 @@ from bsglib.papers.keskar.protocol import (
     UPDATES,
     label,
 )
-from bsglib.stats import Interval, bootstrap, granulated_kendall, kendall
+from bsglib.papers.tables import per_seed, tuned
+from bsglib.stats import PERCENT, Interval, bootstrap, granulated_kendall, kendall
 
 TRAINED = 0.9  # training accuracy from which a run counts as a minimizer worth comparing
 MATCHED = 2.0  # factor within which training losses count as equal
@@ -115,9 +116,8 @@ def _untrained(runs: pd.DataFrame) -> str | None:
     if runs.empty:
         return None
     worst = runs.loc[runs["train_accuracy"].idxmin()]
-    reached = (
-        f"training accuracy {100 * worst['train_accuracy']:.0f} %, {100 * TRAINED:.0f} % needed"
-    )
+    reached, needed = PERCENT * worst["train_accuracy"], PERCENT * TRAINED
+    reached = f"training accuracy {reached:.0f} %, {needed:.0f} % needed"
     return f"{_where(worst)}, {worst['updates']:.0f} updates: {reached}"
 
 
@@ -128,12 +128,12 @@ def _where(run: pd.Series) -> str:
 Pair = Callable[[pd.Series, pd.Series], pd.Series]  # of the small and the large batch, by seed
 
 
-def _difference(small: pd.Series, large: pd.Series) -> pd.Series:
+def _points_lost(small: pd.Series, large: pd.Series) -> pd.Series:
     """Return small - large in percentage points."""
-    return 100 * (small - large)
+    return PERCENT * (small - large)
 
 
-def _ratio(small: pd.Series, large: pd.Series) -> pd.Series:
+def _large_over_small(small: pd.Series, large: pd.Series) -> pd.Series:
     return large / small
 
 
@@ -165,7 +165,7 @@ def _trains(name: str) -> Statistic:
         small, large = pairs(results, name, runs)
         if why := _untrained(small):
             return Measured(not_testable=why)
-        return Measured(tuple(_difference(small["train_accuracy"], large["train_accuracy"])))
+        return Measured(tuple(_points_lost(small["train_accuracy"], large["train_accuracy"])))
 
     return _judged(name, (SB, LB), value, unfit=_diverged)
 
@@ -175,15 +175,9 @@ def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["epochs"] == runs["epochs"].max()]
 
 
-def tuned(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs at each batch size's best rate, by mean validation accuracy over seeds.
-
-    A rate at which a run diverged is never the best.
-    """
-    accuracy = runs["validation_accuracy"].where(runs["stopped"] != "diverged", -1.0)
-    means = runs.assign(accuracy=accuracy).groupby(["batch_size", "base_lr"])["accuracy"].mean()
-    best = set(means.groupby(level="batch_size").idxmax())  # (batch size, rate)
-    return runs[[pair in best for pair in zip(runs["batch_size"], runs["base_lr"], strict=True)]]
+def at_best_rate(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs at each batch size's rate of highest mean validation accuracy."""
+    return tuned(runs, "validation_accuracy")
 
 
 class Condition(NamedTuple):
@@ -196,7 +190,7 @@ class Condition(NamedTuple):
 
 CONDITIONS = {
     "epochs": Condition("at equal epochs", EVOLUTION, last_epochs),
-    "tuned": Condition("with a rate tuned for each batch size", RATES, tuned),
+    "tuned": Condition("with a rate tuned for each batch size", RATES, at_best_rate),
     "updates": Condition("at equal updates", UPDATES),
     "loss": Condition("at equal training loss", LOSS),
 }
@@ -384,7 +378,7 @@ def _of_each(name: str) -> list[Claim]:
             quantity=TEST_POINTS,
             value=f"{test_sb.mean - test_lb.mean:.2f}",
             rule=above(0),
-            statistic=_compare(name, _difference, "test_accuracy"),
+            statistic=_compare(name, _points_lost, "test_accuracy"),
         ),
         Claim(
             id=f"keskar-{key}-sharper",
@@ -394,7 +388,7 @@ def _of_each(name: str) -> list[Claim]:
             quantity=f"{PHI}, full space",
             value=f"{full[1].mean / full[0].mean:.3g}",
             rule=above(1, ratios=True),
-            statistic=_compare(name, _ratio, SHARPNESS),
+            statistic=_compare(name, _large_over_small, SHARPNESS),
         ),
         Claim(
             id=f"keskar-{key}-sharper-subspace",
@@ -404,7 +398,7 @@ def _of_each(name: str) -> list[Claim]:
             quantity=f"{PHI}, random subspace",
             value=f"{subspace[1].mean / subspace[0].mean:.3g}",
             rule=above(1, ratios=True),
-            statistic=_compare(name, _ratio, SUBSPACE),
+            statistic=_compare(name, _large_over_small, SUBSPACE),
         ),
         Claim(
             id=f"keskar-{key}-sharper-adaptive",
@@ -414,7 +408,7 @@ def _of_each(name: str) -> list[Claim]:
             quantity=f"{PHI}, adaptive box",
             value="ours",
             rule=above(1, ratios=True),
-            statistic=_compare(name, _ratio, ADAPTIVE),
+            statistic=_compare(name, _large_over_small, ADAPTIVE),
         ),
         Claim(
             id=f"keskar-{key}-line",
@@ -469,7 +463,7 @@ def _of_varied(name: str) -> list[Claim]:
             statement=f"{name}: enough small-batch epochs first make the large batch test better.",
             quantity="test accuracy, percentage points: latest switch - LB alone",
             rule=above(0),
-            statistic=_switched(name, "test_accuracy", lambda t: 100 * (t.iloc[:, -1] - t[0])),
+            statistic=_switched(name, "test_accuracy", lambda t: PERCENT * (t.iloc[:, -1] - t[0])),
         ),
         Claim(
             id=f"keskar-{key}-switch-timing",
@@ -479,7 +473,7 @@ def _of_varied(name: str) -> list[Claim]:
             quantity="test accuracy, percentage points: latest switch - earliest",
             rule=above(0),
             statistic=_switched(
-                name, "test_accuracy", lambda t: 100 * (t.iloc[:, -1] - t.iloc[:, 1])
+                name, "test_accuracy", lambda t: PERCENT * (t.iloc[:, -1] - t.iloc[:, 1])
             ),
         ),
         Claim(
@@ -546,7 +540,7 @@ def _rivals(name: str) -> list[Claim]:
                 quantity=TEST_POINTS,
                 value="ours",
                 rule=above(0),
-                statistic=_rival(name, condition, _difference, "test_accuracy"),
+                statistic=_rival(name, condition, _points_lost, "test_accuracy"),
             ),
             Claim(
                 id=f"keskar-{key}-sharper-{key_of}",
@@ -557,7 +551,7 @@ def _rivals(name: str) -> list[Claim]:
                 quantity=f"{PHI}, full space",
                 value="ours",
                 rule=above(1, ratios=True),
-                statistic=_rival(name, condition, _ratio, SHARPNESS),
+                statistic=_rival(name, condition, _large_over_small, SHARPNESS),
             ),
         ]
     return claims

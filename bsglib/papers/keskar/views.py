@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from bsglib.claims import interval_text
-from bsglib.papers import Results, scope_table
+from bsglib.papers import Results, notes
 from bsglib.papers.keskar import published
 from bsglib.papers.keskar.claims import (
     CONDITIONS,
@@ -37,6 +37,7 @@ from bsglib.papers.keskar.protocol import (
     KeskarParameters,
     label,
 )
+from bsglib.papers.tables import scope_table
 from bsglib.stats import PERCENT, interval
 
 PHI = r"sharpness $\phi$ (%)"
@@ -48,7 +49,6 @@ RIVALS = (SB, LB, EVOLUTION, RATES, UPDATES, LOSS)
 
 def scope(p: KeskarParameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
-    exact = p.dtype == "float64"
     rows = [
         ("optimizer", "Adam, rate not stated", f"Adam, {p.lr:g} at every batch size", "default"),
         ("small batch", "256", "see the networks", "a like share of fewer data"),
@@ -91,12 +91,7 @@ def scope(p: KeskarParameters) -> pd.DataFrame:
             f"{p.subspace} dimensions, standard normal",
             "chosen here",
         ),
-        (
-            "arithmetic",
-            "not stated (float32)",
-            p.dtype,
-            "the same digits on every machine" if exact else "as the paper",
-        ),
+        notes.arithmetic(p.dtype),
     ]
     return scope_table(rows)
 

@@ -23,15 +23,6 @@ from bsglib.papers.surlemont.protocol import (
     design,
     timing,
 )
-from bsglib.papers.surlemont.views import (
-    epoch_time_ratios,
-    epoch_times,
-    error_ratio,
-    rho_rows,
-    scope,
-    sharpness_note,
-    timing_note,
-)
 
 __all__ = [
     "ADAM",
@@ -49,13 +40,6 @@ __all__ = [
     "SurlemontParameters",
     "design",
     "timing",
-    "epoch_time_ratios",
-    "epoch_times",
-    "error_ratio",
-    "rho_rows",
-    "scope",
-    "sharpness_note",
-    "timing_note",
     "study",
     "CLAIMS",
 ]

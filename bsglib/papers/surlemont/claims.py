@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import Claim, Measured, about, above, below, between
-from bsglib.papers import Results, per_seed
+from bsglib.claims import TIMING_REPEATS, Claim, Measured, about, above, below, between
+from bsglib.papers import Results
 from bsglib.papers.surlemont.protocol import (
     ADAM,
     ADAM_FIXED,
@@ -21,12 +21,17 @@ from bsglib.papers.surlemont.protocol import (
     SGD_SAM,
     Arm,
 )
-from bsglib.papers.surlemont.views import error_ratio
+from bsglib.papers.tables import per_seed
+from bsglib.stats import PERCENT
 
 TRAINED = 0.75  # training accuracy from which a run counts as a minimizer worth comparing
-TIMING_REPEATS = 5  # from which times are judged
 SMALL, LARGE, ALL = (32, 64), (256, 512, 1024), (32, 64, 128, 256, 512, 1024)
 MIDDLE = (128, 256, 512)
+
+
+def error_ratio(runs: pd.DataFrame) -> pd.Series:
+    """Return train error over test error of each run, which the source's figure 3 shows."""
+    return (1 - runs["train_accuracy"]) / (1 - runs["test_accuracy"])
 
 
 # ------------------------------------------------------------- statistics: one value per seed
@@ -84,7 +89,8 @@ def _untrained(runs: pd.DataFrame, arms: Sequence[Arm], sizes: Sequence[int]) ->
         if mine.empty or mine["reached"].min() >= TRAINED:
             continue
         worst = mine.loc[mine["reached"].idxmin()]
-        reached = f"training accuracy {100 * worst['reached']:.0f} %, {100 * TRAINED:.0f} % needed"
+        reached, needed = PERCENT * worst["reached"], PERCENT * TRAINED
+        reached = f"training accuracy {reached:.0f} %, {needed:.0f} % needed"
         if worst["stopped"] == "diverged":
             reached = "diverged"
         failed[size] = f"{worst['arm']}, B = {size}, {worst['updates']:.0f} updates: {reached}"
@@ -93,7 +99,7 @@ def _untrained(runs: pd.DataFrame, arms: Sequence[Arm], sizes: Sequence[int]) ->
 
 def _derived(runs: pd.DataFrame) -> pd.DataFrame:
     ratio = error_ratio(runs).clip(1e-6, 1e6)  # errors of zero occur on small data
-    gap = 100 * (runs["train_accuracy"] - runs["test_accuracy"])
+    gap = PERCENT * (runs["train_accuracy"] - runs["test_accuracy"])
     return runs.assign(gap_points=gap, ratio_off_one=np.log(ratio).abs())
 
 
@@ -104,7 +110,7 @@ def _ratio(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
 
 def _gain(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
     """Return b - a in percentage points, mean over batch sizes."""
-    return 100 * (b - a).mean(axis=1)
+    return PERCENT * (b - a).mean(axis=1)
 
 
 def _drop(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
@@ -127,7 +133,7 @@ def _last_over_lowest(table: pd.DataFrame) -> pd.Series:
 
 def _last_minus_lowest(table: pd.DataFrame) -> pd.Series:
     last = max(table.columns)
-    return 100 * (table[last] - table.drop(columns=last).min(axis=1))
+    return PERCENT * (table[last] - table.drop(columns=last).min(axis=1))
 
 
 def _larger_rho(results: Results) -> Measured:
@@ -140,7 +146,8 @@ def _larger_rho(results: Results) -> Measured:
     worst = swept.groupby("rho")["train_accuracy"].min()
     usable = [r for r in worst.index if r > results.parameters.rho and worst[r] >= TRAINED]
     if not usable:
-        why = "no rho sweep" if swept.empty else f"no larger rho trains to {100 * TRAINED:.0f} %"
+        needed = f"{PERCENT * TRAINED:.0f} %"
+        why = "no rho sweep" if swept.empty else f"no larger rho trains to {needed}"
         return Measured(not_testable=why)
     rhos = swept.pivot(index="seed", columns="rho", values="keskar_sharpness")
     table = per_seed(results.runs, "keskar_sharpness", arm=SGD_SAM.label)[largest]
@@ -186,7 +193,9 @@ CLAIMS = (
         statement="With scaled learning rate, the largest batch is as accurate as the smallest.",
         quantity=f"{POINTS}: largest - smallest B",
         rule=above(-1),
-        statistic=_compare(lambda t: 100 * _last_minus_first(t), SGD, column="validation_accuracy"),
+        statistic=_compare(
+            lambda t: PERCENT * _last_minus_first(t), SGD, column="validation_accuracy"
+        ),
     ),
     Claim(
         id="surlemont-sam-keeps-accuracy",

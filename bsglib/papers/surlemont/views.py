@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from bsglib.papers import Results, scope_table
+from bsglib.papers import Results, notes
 from bsglib.papers.surlemont.protocol import RHO_SWEEP, SGD_SAM, SurlemontParameters
+from bsglib.papers.tables import scope_table
 
 
 def scope(p: SurlemontParameters) -> pd.DataFrame:
@@ -25,29 +26,9 @@ def scope(p: SurlemontParameters) -> pd.DataFrame:
         ("box half-width", 0.01, p.epsilon, "chosen here"),
         ("accuracy", "validation or test, mixed", "both, apart", "no choice on test data"),
         ("seeds", "not stated", len(p.seeds), "an interval needs three"),
-        ("arithmetic", "not stated (float32)", p.dtype, _why_dtype(p.dtype)),
+        notes.arithmetic(p.dtype, "Keras' default"),
     ]
     return scope_table(rows)
-
-
-def _why_dtype(dtype: str) -> str:
-    reasons = {"float64": "the same digits on every machine", "bfloat16": "speed"}
-    return reasons.get(dtype, "Keras' default")
-
-
-def error_ratio(runs: pd.DataFrame) -> pd.Series:
-    """Return train error over test error of each run, which the source's figure 3 shows."""
-    return (1 - runs["train_accuracy"]) / (1 - runs["test_accuracy"])
-
-
-def sharpness_note(p: SurlemontParameters, runs: pd.DataFrame) -> str:
-    """Return how the sharpness of some runs was measured, for captions."""
-    limited = (runs["keskar_sharpness.iterations"] >= p.max_iter).sum()
-    return (
-        f"Box half-width {p.epsilon:g}, full space, mean cross-entropy of {p.sharpness_examples:,} "
-        f"training examples without dropout; L-BFGS-B reached its limit of {p.max_iter} iterations "
-        f"in {limited} of {len(runs)} runs."
-    )
 
 
 def epoch_times(results: Results) -> pd.DataFrame:
@@ -64,20 +45,6 @@ def epoch_time_ratios(results: Results) -> pd.DataFrame:
         return pd.DataFrame(columns=["batch_size", "repeat", "ratio"], dtype=float)
     table = times.pivot(index=["batch_size", "repeat"], columns="sam", values="seconds")
     return (table[True] / table[False]).rename("ratio").reset_index()
-
-
-def timing_note(results: Results) -> str:
-    """Return the caption of the figure of times: machine, repeats, samples."""
-    times, p = results.timings, results.parameters
-    if times.empty:
-        return "**Time per epoch against batch size.** Not measured yet."
-    machine = f"{times['processor'].iloc[0]}, {times['threads'].iloc[0]} thread"
-    return (
-        f"**Time per epoch against batch size, without and with SAM, and their ratio (n = "
-        f"{times['repeat'].nunique()} interleaved repeats).** {machine}. Each is scaled to an "
-        f"epoch from {p.timing_samples:,} training examples, evaluation excluded. Small marks: "
-        "repeats; large: their median. Answers the paragraph on runtime in section V."
-    )
 
 
 def rho_rows(results: Results) -> pd.DataFrame:

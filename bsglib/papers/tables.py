@@ -1,0 +1,60 @@
+"""Tables that several studies make of their runs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def scope_table(rows: Iterable[tuple[str, Any, Any, str]]) -> pd.DataFrame:
+    """Return what differs from a source, a row per quantity.
+
+    Args:
+        rows: quantity, what the source has, what is here, and why that differs, which the table
+            says only where the two do.
+    """
+    shown = []
+    for quantity, *both, why in rows:
+        paper, here = (", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in both)
+        shown.append((quantity, paper, here, "as the paper" if paper == here else why))
+    columns = ["quantity", "paper", "here", "why"]
+    return pd.DataFrame(shown, columns=columns).set_index("quantity")
+
+
+def means(runs: pd.DataFrame, *columns: str, scale: float = 1.0) -> pd.DataFrame:
+    """Return columns of the runs averaged over seeds: a row per arm, a column per batch size."""
+    tables = {
+        name: runs.assign(value=scale * runs[name]).pivot_table(
+            "value", "arm", "batch_size", sort=False
+        )
+        for name in columns
+    }
+    return pd.concat(tables, names=["mean over seeds"])
+
+
+def per_seed(runs: pd.DataFrame, column: str, **where: Any) -> pd.DataFrame:
+    """Return a column of the runs that match, a row per seed and a column per batch size."""
+    for name, value in where.items():
+        runs = runs[runs[name].isna() if value is None else runs[name] == value]
+    return runs.pivot(index="seed", columns="batch_size", values=column)
+
+
+def tuned(
+    runs: pd.DataFrame, by: str, *, rate: str = "base_lr", lowest: bool = False
+) -> pd.DataFrame:
+    """Return the runs at each batch size's best rate, by the mean of a column over seeds.
+
+    A rate at which a run diverged is never the best.
+
+    Args:
+        runs: with batch_size, stopped, and the two columns.
+        by: the column by which rates are chosen, of the validation set.
+        rate: the column that holds the rate.
+        lowest: the lowest mean is the best, not the highest.
+    """
+    worst = np.inf if lowest else -np.inf
+    values = runs.assign(value=runs[by].where(runs["stopped"] != "diverged", worst))
+    means = values.groupby(["batch_size", rate])["value"].mean().unstack()
+    best = means.idxmin(axis=1) if lowest else means.idxmax(axis=1)
+    return runs[runs[rate] == runs["batch_size"].map(best)]
