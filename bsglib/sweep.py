@@ -246,6 +246,8 @@ def _trajectory(run: Run, measure: Measure, store: Store) -> dict[str, list]:
     recorded = (int(name.split(".")[1]) for name in run.path if name.startswith("weights."))
     kept = int(run.result["kept_epoch"])
     before = sorted(epoch for epoch in recorded if epoch < kept)
+    if len(before) < 2:  # kept where it started, as it were: three points span a plane
+        return {"rows": []}
     weights = [run.path[f"weights.{epoch}"] for epoch in before]
     plane = trajectory_plane(torch.stack([*weights, flatten(run.model().parameters())]))
     epochs = [*before, kept]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bsglib import cli
-from bsglib.claims import NOT_TESTABLE, REPRODUCED
+from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 from bsglib.papers import Results, chang
 from bsglib.papers.chang import claims, protocol, published, views
 from bsglib.papers.chang.protocol import FIXED, LINES, LOSS, OTHER, PLANES, SCALED, SHARPNESS
@@ -241,6 +241,7 @@ def test_every_seed_has_the_plane_its_claim_reads_and_the_first_has_all_planes()
         ({"surface_points": 24}, "'surface_points' = 24"),
         ({"explorer_points": 12}, "'explorer_points' = 12"),
         ({"line_points": 19}, "'line_points' = 19"),
+        ({"agreement_examples": 255}, "'agreement_examples' = 255: has to be at least 256"),
         ({"processes": [2, 4]}, "'processes' = [2, 4]: 1 is missing"),
         ({"batch_sizes": [32]}, "batch_sizes"),
     ],
@@ -280,6 +281,11 @@ def test_cells_are_compared_over_the_same_seeds_while_the_grid_is_not_whole(stat
     part = changed(stated, runs=runs[(runs["arm"] != OTHER) | (runs["seed"] == 0)])
     assert set(claims.grid(part)["seed"]) == {0} and set(claims.scaled(part)["seed"]) == {0, 1, 2}
     assert len(claims.grid(part)) == len(claims.grid(stated)) / 3 == views.heat_map(part).size
+    late = (runs["arm"] == FIXED) & (runs["batch_size"] == 256) & (runs["seed"] == 2)
+    part = changed(stated, runs=runs[~late])
+    for of, n in ((claims.fixed, 8), (claims.scaled, 12)):
+        assert len(of(part)) == n
+    assert set(claims.fixed(part)["seed"]) == {0, 1}
 
 
 def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
@@ -316,11 +322,22 @@ def test_a_rate_at_which_training_diverges_is_no_best_rate(stated):
 
 
 def test_runs_that_missed_the_loss_they_were_to_stop_at_are_not_compared(stated):
-    one = (stated.runs["arm"] == LOSS) & (stated.runs["batch_size"] == 128)
-    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(one, "epochs"))
-    runs.loc[one, "running_loss"] = 0.61
-    reason = "B = 128, learning rate 0.01: training loss 0.61, not 0.56"
-    assert why_not(changed(stated, runs=runs), "sharper-equal-loss") == reason
+    for size in (128, 256):
+        one = (stated.runs["arm"] == LOSS) & (stated.runs["batch_size"] == size)
+        runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(one, "epochs"))
+        runs.loc[one, "running_loss"] = 0.61
+        results = changed(stated, runs=runs)
+        if size == 128:
+            assert verdicts(results)["chang-sharper-equal-loss"] == REPRODUCED, "not an end"
+    reason = "B = 256, learning rate 0.01: training loss 0.61, not 0.56"
+    assert why_not(results, "sharper-equal-loss") == reason
+
+
+def test_a_gap_at_equal_loss_excludes_no_run(stated):
+    large = (stated.runs["arm"] == LOSS) & (stated.runs["batch_size"] == 256)
+    runs = stated.runs.assign(validation_loss=stated.runs["validation_loss"].mask(large, 0.9))
+    found = changed(stated, runs=runs).verdicts().rows.set_index("claim")
+    assert found.loc["chang-gap-equal-loss", "verdict"] != NOT_TESTABLE
 
 
 def test_runs_that_stopped_in_time_and_moved_on_are_not_compared(stated):
@@ -360,7 +377,10 @@ def test_no_gap_cannot_be_closed(stated):
     same = stated.runs["batch_size"].eq(256) & stated.runs["arm"].eq(FIXED)
     runs = stated.runs.assign(validation_loss=stated.runs["validation_loss"].mask(same, 0.33))
     reason = "no gap at the fixed rate that could be closed"
-    assert why_not(changed(stated, runs=runs), "scaling-closes") == reason
+    for name in ("scaling-closes", "scaling-remains"):
+        assert why_not(changed(stated, runs=runs), name) == reason
+    runs = stated.runs.assign(distance=stated.runs["distance"].mask(same, 100.0))
+    assert why_not(changed(stated, runs=runs), "scaled-distance") == reason
 
 
 def test_best_rates_at_an_end_of_the_grid_are_counted(stated):
@@ -371,6 +391,39 @@ def test_best_rates_at_an_end_of_the_grid_are_counted(stated):
     results = changed(stated, runs=runs)
     assert why_not(results, "best-lr-linear") == "75% of the best rates lie at an end of the grid"
     assert verdicts(results)["chang-best-lr-rises"] == REPRODUCED
+
+
+def with_best(stated, rates):
+    """The same results with some best rates, by batch size."""
+    best = stated.runs["batch_size"].map(rates)
+    runs = stated.runs.assign(
+        validation_loss=stated.runs["validation_loss"].mask(stated.runs["base_lr"] == best, 0.1)
+    )
+    return changed(stated, runs=runs)
+
+
+def test_rates_on_both_sides_of_the_source_s_best_are_not_the_source_s_best(stated):
+    found = verdicts(with_best(stated, {64: 0.04, 128: 0.08, 256: 0.16}))
+    assert found["chang-best-lr-others"] == NOT_REPRODUCED
+
+
+def test_a_best_rate_of_the_largest_batch_at_the_end_of_the_grid_may_lie_beyond_it(stated):
+    reason = why_not(with_best(stated, {256: 0.16}), "worse-in-general")
+    assert reason == "rates 0.01 and 0.16: the largest batch's best is an end of the grid"
+
+
+def test_a_diverged_run_is_beaten(stated):
+    gone = (stated.runs["batch_size"] == 32) & (stated.runs["base_lr"] >= 0.08)
+    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(gone, "diverged"))
+    found = verdicts(changed(stated, runs=runs))
+    assert found["chang-large-lr"] == REPRODUCED
+    assert found["chang-wins-too-high"] == REPRODUCED
+
+
+def test_wins_at_any_rate_say_nothing_of_rates_too_high(stated):
+    loss = stated.runs["validation_loss"].mask(stated.runs["batch_size"] > 32, 0.2)
+    found = verdicts(changed(stated, runs=stated.runs.assign(validation_loss=loss)))
+    assert found["chang-wins-too-high"] != REPRODUCED
 
 
 # Statistics in closed form
@@ -416,9 +469,23 @@ def test_tables_put_the_article_s_numbers_beside_ours(stated):
     assert table.loc[256, "validation"].startswith("0.395")
     times = views.times(stated, FIXED)
     assert times.loc[256, "seconds in all"] == pytest.approx(958 * 7.7, rel=1e-3)
+    assert times.loc[256, "seconds in all, paper"] == "almost 4 x 1915"
+    assert set(times["n"]) == {3} and times.index.name == "batch size, medians"
     assert views.norm_table(stated).loc[32, "paper"] == 3.3e-3
     assert views.best_rates(stated).loc[64, "of each seed"] == "0.08, 0.08, 0.08"
     assert views.scope(parameters()).loc["learning rate at the smallest B", "why"] == "as the paper"
+
+
+def test_what_a_diverged_run_kept_is_in_no_mean(stated):
+    gone = stated.runs["arm"].eq(FIXED) & stated.runs["batch_size"].eq(64)
+    gone &= stated.runs["seed"].eq(0)
+    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(gone, "diverged"))
+    runs.loc[gone, ["validation_loss", "kept_epoch"]] = 0.01, 1
+    results = changed(stated, runs=runs)
+    assert views.best_losses(results, FIXED).loc[64, "n"] == 2
+    assert not views.best_losses(results, FIXED).loc[64, "validation"].startswith("0.2")
+    assert views.times(results, FIXED).loc[64, "n"] == 2
+    assert views.total_rows(results, FIXED)["total_seconds"].isna().sum() == 1
 
 
 def test_surfaces_come_back_as_they_were_measured(stated):
@@ -429,6 +496,8 @@ def test_surfaces_come_back_as_they_were_measured(stated):
     assert surface.loss.shape == (p.surface_points, p.surface_points)
     assert surface.loss[0, 0] == pytest.approx(0.2 + 6 * 2, rel=1e-3)
     assert surface.loss[p.surface_points // 2, p.surface_points // 2] == pytest.approx(0.2)
+    assert list(views.first_pair(panels)) == list(panels)[:2]
+    assert views.first_pair(panels | {"B = 256, seeds 0, 1": None}) == {}
     cells = views.explorer_surfaces(stated)
     assert set(cells) == {(b, lr) for b in p.batch_sizes for lr in p.lrs}
     lines = views.directions(stated)
@@ -441,7 +510,9 @@ def test_the_explorer_counts_diverged_runs_and_leaves_them_out_of_means(stated):
     runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(gone, "diverged"))
     cells = views.explorer_cells(changed(stated, runs=runs))
     one = cells.query("batch_size == 32 and base_lr == 0.16").set_index("quantity")
-    assert (one["n"] == 2).all() and (one["diverged"] == 1).all()
+    assert (one["n"] == 0).all() and (one["diverged"] == 1).all() and one["mean"].isna().all()
+    note = views.explorer_note(stated.parameters, cells)
+    assert "(n = 3 seeds)" in note
     assert len(cells) == 3 * 4 * 5
     curves = views.explorer_curves(stated)
     assert set(curves.groupby(["batch_size", "base_lr"]).groups) == set(

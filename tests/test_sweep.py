@@ -229,6 +229,12 @@ def test_a_trajectory_ends_in_the_origin_of_its_plane(store):
     assert 0.5 < rows["explained_a"].iloc[0] + rows["explained_b"].iloc[0] <= 1 + 1e-9
 
 
+def test_a_run_that_kept_its_first_weights_has_no_trajectory(store):
+    entry = Entry(config(record_path=True, epochs=1), (Measure("trajectory", 1),))
+    _, rows = rows_of(entry, store, "trajectory")
+    assert rows.empty
+
+
 def test_a_trajectory_ends_where_the_weights_were_kept(store):
     changes = {"keep": "best", "patience": 2, "patience_on": "validation_loss", "base_lr": 0.05}
     c = config(record_path=True, epochs=30, validation_fraction=0.3, **changes)

@@ -24,8 +24,8 @@ def sharpness(p: StudyParameters, runs: pd.DataFrame) -> str:
     limited = (runs["keskar_sharpness.iterations"] >= p.max_iter).sum()
     return (
         f"Box half-width {p.epsilon:g} (|x| + 1), full space, mean cross-entropy of "
-        f"{p.sharpness_examples:,} training examples without dropout; L-BFGS-B reached its limit of "
-        f"{p.max_iter} iterations in {limited} of {len(runs)} runs."
+        f"{p.sharpness_examples:,} training examples without dropout; L-BFGS-B reached its limit "
+        f"of {p.max_iter} iterations in {limited} of {len(runs)} runs."
     )
 
 

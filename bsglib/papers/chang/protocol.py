@@ -57,6 +57,11 @@ class ChangParameters(StudyParameters):
         for name in ("surface_points", "explorer_points"):
             if getattr(self, name) % 2 == 0:
                 raise ValueError(f"parameter {name!r} = {getattr(self, name)}: has to be odd")
+        if self.agreement_examples < self.largest:
+            raise ValueError(
+                f"parameter 'agreement_examples' = {self.agreement_examples}: has to be at least "
+                f"{self.largest}, the largest of 'batch_sizes'"
+            )
         if self.line_points % 12 != 1:
             raise ValueError(
                 f"parameter 'line_points' = {self.line_points}: the line from -1 to 2 has points a "

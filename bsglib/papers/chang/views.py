@@ -39,7 +39,7 @@ from bsglib.papers.chang.protocol import (
 from bsglib.papers.tables import per_seed, scope_table
 from bsglib.stats import PERCENT, interval
 from bsglib.sweep import LINE
-from bsglib.train import SPLITS, dataset_of
+from bsglib.train import CHUNK_SIZE, SPLITS, dataset_of
 
 PHI = r"sharpness $\phi$ (%)"
 LOSSES = {"running_loss": "training", "validation_loss": "validation"}
@@ -60,18 +60,25 @@ RATES = {FIXED: fixed, SCALED: scaled}  # the runs of each
 
 def scope(p: ChangParameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
-    size = "all" if p.train_size is None else f"{p.train_size:,}"
+    size = "all of the training part" if p.train_size is None else f"{p.train_size:,}"
+    images = " of 24,975 images" if p.dataset == "cats_vs_dogs" else ""
     side = "as they are" if p.image_size is None else f"{p.image_size} x {p.image_size} pixels"
     grid_here = ", ".join(f"{lr:g}" for lr in p.lrs)
     rows = [
         (
             "data",
-            "Cats vs Dogs, four fifths of 23,262 to train on",
-            f"{p.dataset}, {size} to train on",
-            "time, and a test part",
+            "Cats vs Dogs, four fifths of 23,262 images to train on",
+            f"{p.dataset}, {size}{images} to train on",
+            "time, a test part, and another choice of unreadable images",
         ),
         ("images, by their code", "128 x 128 pixels", side, "time"),
         ("validation part", "20 %", f"{p.validation_fraction:.0%} of what is not test", "time"),
+        (
+            "batches on a CPU",
+            "whole, as it seems",
+            f"of over {CHUNK_SIZE} in chunks whose gradients add up",
+            "they fit the cache",
+        ),
         ("test part", "none", "held out", "the validation part chooses weights and rates"),
         ("network, by their code", "chang {}", f"chang {p.network_options}", "time"),
         ("learning rate at the smallest B", "0.01", f"{p.lr:g}", "fewer updates"),
@@ -152,10 +159,17 @@ def cells(results: Results, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         results: of the study.
         name: FIXED or SCALED.
     """
-    runs = RATES[name](results)
+    runs = lasting(RATES[name](results))
     return runs, results.history[results.history["entry"].isin(runs["entry"])].merge(
         runs[["entry", "arm"]], on=["entry", "arm"]
     )
+
+
+def lasting(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return runs without the numbers of those that diverged: what they kept is of no minimizer."""
+    measured = [*KEPT, "kept_epoch", "distance", *(c for c in runs if c.startswith(SHARPNESS))]
+    numbers = runs[measured].select_dtypes("number")
+    return runs.assign(**numbers.where(runs["stopped"] != "diverged"))
 
 
 def best_losses(results: Results, name: str) -> pd.DataFrame:
@@ -165,7 +179,7 @@ def best_losses(results: Results, name: str) -> pd.DataFrame:
         results: of the study.
         name: FIXED or SCALED.
     """
-    runs = with_losses(results, RATES[name](results))
+    runs = with_losses(results, lasting(RATES[name](results)))
     losses = published.VALIDATION if name == FIXED else published.SCALED_VALIDATION
     columns = {
         "train_loss": "training",
@@ -178,7 +192,7 @@ def best_losses(results: Results, name: str) -> pd.DataFrame:
     for batch_size, of_size in runs.groupby("batch_size"):
         rows[batch_size] = {title: _mean(of_size[c]) for c, title in columns.items()}
         rows[batch_size]["validation, paper"] = losses.get(batch_size, "-")
-        rows[batch_size]["n"] = len(of_size)
+        rows[batch_size]["n"] = int(of_size["validation_loss"].count())
     return pd.DataFrame(rows).T.rename_axis("batch size")
 
 
@@ -200,23 +214,24 @@ def equal_updates(results: Results) -> pd.DataFrame:
 
 
 def times(results: Results, name: str) -> pd.DataFrame:
-    """Return seconds per epoch, epochs and total time by batch size, beside the source's.
+    """Return seconds per epoch, epochs and total time by batch size, beside the source's: medians.
 
     Args:
         results: of the study.
         name: FIXED or SCALED.
     """
-    runs = RATES[name](results)
+    runs = lasting(RATES[name](results))
     totals = published.TOTAL_SECONDS if name == FIXED else published.SCALED_TOTAL_SECONDS
-    table = pd.DataFrame({"epochs to the lowest loss": per_seed(runs, "kept_epoch").mean()})
+    epochs = per_seed(runs, "kept_epoch")
+    table = pd.DataFrame({"epochs to the lowest loss": epochs.median()})
     if len(per_epoch := seconds(results)):
         table["seconds per epoch"] = per_epoch.median()
-        table["seconds in all"] = total_seconds(results, runs).mean()
+        table["seconds in all"] = total_seconds(results, runs).median()
     if name == FIXED:
         table["epochs, paper"] = pd.Series(published.EPOCHS)
         table["seconds per epoch, paper"] = pd.Series(published.SECONDS_PER_EPOCH)
     table["seconds in all, paper"] = pd.Series(totals)
-    return _dashed(table).rename_axis("batch size")
+    return _dashed(table.assign(n=epochs.count())).rename_axis("batch size, medians")
 
 
 def _dashed(table: pd.DataFrame) -> pd.DataFrame:
@@ -226,7 +241,7 @@ def _dashed(table: pd.DataFrame) -> pd.DataFrame:
 
 def total_rows(results: Results, name: str) -> pd.DataFrame:
     """Return the runs of the fixed or scaled rate with a column "total_seconds", NaN if untimed."""
-    runs = RATES[name](results)
+    runs = lasting(RATES[name](results))
     per_epoch = seconds(results)
     median = per_epoch.median() if len(per_epoch) else pd.Series(dtype=float)
     return runs.assign(total_seconds=runs["kept_epoch"] * runs["batch_size"].map(median))
@@ -327,8 +342,9 @@ def sharpness(results: Results) -> pd.DataFrame:
     }
     tables = {}
     for name, chosen in RATES.items():
-        runs = chosen(results).groupby("batch_size")
-        tables[name] = runs[list(columns)].mean().rename(columns=columns).assign(n=runs.size())
+        runs = lasting(chosen(results)).groupby("batch_size")
+        n = runs[SHARPNESS].count()
+        tables[name] = runs[list(columns)].mean().rename(columns=columns).assign(n=n)
     table = pd.concat(tables, axis=1)
     table.columns = [f"{name}: {column}" for name, column in table.columns]
     return table.rename_axis("batch size, means over seeds")
@@ -389,6 +405,12 @@ def planes(results: Results) -> dict[str, Surface | None]:
             name = f"B = {batch_size}, seeds {seeds[0]}, {seeds[1]}"
             found[name] = computed.get((batch_size, p.lr, p.seeds[0]))
     return found
+
+
+def first_pair(panels: dict[str, Surface | None]) -> dict[str, Surface]:
+    """Return the first plane's panels at both ends, nothing unless both are computed."""
+    pair = known(dict(list(panels.items())[:2]))
+    return pair if len(pair) == 2 else {}
 
 
 def known(panels: dict[str, Surface | None]) -> dict[str, Surface]:
@@ -454,7 +476,8 @@ def joined(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def compared(results: Results) -> dict[str, pd.DataFrame]:
     """Return the runs of both rates under the names of the lines of a figure."""
-    return {"fixed learning rate": fixed(results), "scaled learning rate": scaled(results)}
+    fixed_rate, scaled_rate = lasting(fixed(results)), lasting(scaled(results))
+    return {"fixed learning rate": fixed_rate, "scaled learning rate": scaled_rate}
 
 
 def rates(results: Results) -> pd.DataFrame:
@@ -492,7 +515,10 @@ def best_rates(results: Results) -> pd.DataFrame:
 
 
 def explorer_cells(results: Results) -> pd.DataFrame:
-    """Return mean, low, high and n over seeds of what the explorer shows: a row per quantity."""
+    """Return mean, low, high and n over seeds of what the explorer shows: a row per quantity.
+
+    A cell of which a seed diverged has no mean: that of the others would look like a good rate's.
+    """
     runs = grid(results)
     points = results.points
     whole = points[(points["measure"] == "distances") & (points["layer"] == "whole")]
@@ -503,7 +529,7 @@ def explorer_cells(results: Results) -> pd.DataFrame:
     for (batch_size, lr), of_cell in runs.groupby(["batch_size", "base_lr"]):
         gone = of_cell["stopped"] == "diverged"
         for quantity in ("validation_loss", "distance", SHARPNESS):
-            values = of_cell.loc[~gone, quantity].dropna()
+            values = of_cell[quantity].dropna() if not gone.any() else of_cell[quantity].iloc[:0]
             row = {"batch_size": batch_size, "base_lr": lr, "quantity": quantity}
             low, high = values.min(), values.max()
             mean = np.clip(values.mean(), low, high)  # of equal values it may be off by rounding
@@ -527,10 +553,16 @@ def explorer_surfaces(results: Results) -> dict[tuple[int, float], Surface]:
     return {(b, lr): surface for (b, lr, seed), surface in computed.items() if seed == p.seeds[0]}
 
 
-def explorer_note(p: ChangParameters) -> str:
-    """Return the caption of the explorer."""
+def explorer_note(p: ChangParameters, cells: pd.DataFrame) -> str:
+    """Return the caption of the explorer.
+
+    Args:
+        p: of the study.
+        cells: of `explorer_cells`.
+    """
+    n = int(cells["n"].max()) if len(cells) else 0
     return (
-        f"**Every cell of the grid (n = {len(p.seeds)} seed{'s' * (len(p.seeds) > 1)}): loss, "
+        f"**Every cell of the grid (n = {n} seed{'s' * (n > 1)}): loss, "
         "distance from the initial weights, sharpness, loss surface.** Map: lowest validation "
         f"loss. Surface: {p.surface_examples:,} training examples, first seed. Bars: range over "
         "seeds."
