@@ -45,37 +45,45 @@ class Parameters(BaseModel):
 class RunConfig(Parameters):
     """Everything that determines the numbers of one training run."""
 
-    dataset: str
+    # The data.
+    dataset: str  # a name, an .npz file or a folder of images
     image_size: int | None = Field(default=None, gt=0)  # side in pixels, of a folder of images
-    train_size: int | None = Field(default=None, gt=0)
-    validation_fraction: float = Field(default=0.1, ge=0, lt=1)
-    split_seed: int = Field(default=0, ge=0)
+    train_size: int | None = Field(default=None, gt=0)  # examples to train on; None: all
+    validation_fraction: float = Field(default=0.1, ge=0, lt=1)  # of the official training part
+    split_seed: int = Field(default=0, ge=0)  # of what is set aside
     standardise: bool = False  # inputs of mean 0 and deviation 1 per channel, by the training part
+
+    # The network and its optimizer.
     network: str
     network_options: dict[str, Option] = {}
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = Field(default=0.0, ge=0, lt=1)
-    base_lr: float = Field(gt=0)
+    rho: float | None = Field(default=None, ge=0)  # radius of SAM; None: the plain optimizer
+
+    # Batch size and learning rate.
     batch_size: int = Field(gt=0)
-    reference_batch_size: int = Field(default=32, gt=0)
-    scaling: Literal["none", "linear", "sqrt"] = "none"
+    base_lr: float = Field(gt=0)
+    reference_batch_size: int = Field(default=32, gt=0)  # at which the scaled rate is base_lr
+    scaling: Literal["none", "linear", "sqrt"] = "none"  # of the rate with the batch size
     warmup: Literal["none", "constant", "linear", "exponential"] = "none"  # starts at base_lr
-    warmup_epochs: float = Field(default=0.0, ge=0)  # rounded to whole updates
-    local_workers: int = Field(default=1, gt=0)  # each takes batch_size examples per step
+    warmup_epochs: float = Field(default=0.0, ge=0)  # how long it lasts, rounded to whole updates
+    first_epochs: int = Field(default=0, ge=0)  # with first_batch_size; then the optimizer restarts
+    first_batch_size: int | None = Field(default=None, gt=0)  # of the first_epochs
+    local_workers: int = Field(default=1, gt=0)  # of local SGD, batch_size examples each per step
     local_steps: int = Field(default=1, gt=0)  # of each worker, until weights are averaged
-    rho: float | None = Field(default=None, ge=0)  # radius of SAM; None: plain optimizer
-    epochs: int = Field(gt=0)  # at most
-    patience: int | None = Field(default=None, gt=0)  # epochs without a better running value of
-    patience_on: Literal["accuracy", "loss", "validation_loss"] = "accuracy"  # first two: running
-    keep: Literal["last", "best"] = "last"  # weights; best: of the lowest validation loss
+
+    # When it ends, and which weights are kept.
+    epochs: int = Field(gt=0)  # at most, the first_epochs included
+    patience: int | None = Field(default=None, gt=0)  # stop after so many epochs without a better
+    patience_on: Literal["accuracy", "loss", "validation_loss"] = "accuracy"  # the first two as run
+    target_loss: float | None = Field(default=None, gt=0)  # stop when the running loss is below
+    keep: Literal["last", "best"] = "last"  # best: the weights of the lowest validation loss
+
+    # What is recorded, and how it is computed.
+    evaluate: Literal["every", "log", "validation", "test", "last"] = "every"  # when what: `train`
     record_path: bool = False  # norms of updates, distances, and weights at log-spaced epochs
-    target_loss: float | None = Field(default=None, gt=0)  # running loss at which training stops
-    first_epochs: int = Field(default=0, ge=0)  # of all; after them the optimizer starts anew
-    first_batch_size: int | None = Field(default=None, gt=0)  # in them
-    # Epochs after which sets are evaluated, and which: see `train`.
-    evaluate: Literal["every", "log", "validation", "test", "last"] = "every"
     dtype: Literal["float64", "float32", "bfloat16"] = "float32"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0)  # of the initial weights, the order and dropout
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:

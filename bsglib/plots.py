@@ -1,7 +1,6 @@
 """One function per kind of figure: each draws tidy rows on the axes it is given."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -639,16 +638,8 @@ def plot_agreement(rows: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def plot_against_lr(
-    runs: pd.DataFrame,
-    ax: Axes,
-    *,
-    column: str,
-    label: str,
-    log: bool = False,
-    best: Literal["lowest", "highest"] = "lowest",
-) -> Axes:
-    """Draw a column of the runs against learning rate, one line per batch size, and ring its best.
+def plot_against_lr(runs: pd.DataFrame, ax: Axes, *, column: str, label: str) -> Axes:
+    """Draw a column of the runs against learning rate, a line per batch size, its lowest ringed.
 
     Faint lines are seeds, the full line their mean, the band their range (a 95 % interval of the
     mean from five seeds on). The line has gaps where a seed diverged or is missing.
@@ -658,14 +649,9 @@ def plot_against_lr(
         ax: where to draw.
         column: what to draw.
         label: of the y axis, with its unit.
-        log: use a logarithmic y axis, plain numbers.
-        best: which mean is ringed.
 
     Returns:
         the axes.
-
-    Raises:
-        ValueError: if `best` is neither of the two.
     """
     if runs.empty:
         return nothing_yet(ax)
@@ -682,14 +668,11 @@ def plot_against_lr(
             ax.fill_between(band.index, band["low"], band["high"], color=colour, alpha=0.18, lw=0)
         ax.plot(mean, "-o", ms=3.5, color=colour)
         if mean.notna().any():
-            found, last = _best(mean, best), mean.last_valid_index()
-            ax.plot(found, mean[found], "o", ms=9, mfc="none", mec=colour, mew=1.4)
+            best, last = mean.idxmin(), mean.last_valid_index()
+            ax.plot(best, mean[best], "o", ms=9, mfc="none", mec=colour, mew=1.4)
             ends.append((float(last), float(mean[last]), batch_size))
     ax.set_xscale("log")
     fixed_ticks(ax.xaxis, sorted(set(runs["base_lr"])))
-    if log:
-        ax.set_yscale("log")
-        plain_log_ticks(ax.yaxis)
     ax.set_xlabel("learning rate")
     ax.set_ylabel(label)
     ax.figure.draw_without_rendering()  # settles the limits
@@ -697,25 +680,19 @@ def plot_against_lr(
     return ax
 
 
-def plot_heatmap(
-    table: pd.DataFrame, ax: Axes, *, label: str, best: Literal["lowest", "highest"] = "lowest"
-) -> Axes:
+def plot_heatmap(table: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
     """Draw a table of learning rate by batch size as a map, its values written in the cells.
 
-    The best of each batch size has a frame.
+    The lowest of each batch size has a frame.
 
     Args:
         table: a row per learning rate, a column per batch size; NaN where nothing was run, infinite
             where a run diverged.
         ax: where to draw; a colour bar takes its room from it.
         label: of the colour bar, with its unit.
-        best: which value of a column is framed.
 
     Returns:
         the axes.
-
-    Raises:
-        ValueError: if `best` is neither of the two.
     """
     if table.empty:
         return nothing_yet(ax)
@@ -737,7 +714,7 @@ def plot_heatmap(
             ax.text(s="diverged", color=GREY, bbox=behind, **place)
     for column, size in enumerate(table):
         if known[:, column].count():
-            row = table.index.get_loc(_best(table[size].where(np.isfinite(table[size])), best))
+            row = table.index.get_loc(table[size].where(np.isfinite(table[size])).idxmin())
             ink = ink_on(cells.to_rgba(values[row, column]))
             corner = column - 0.42, row - 0.42
             ax.add_patch(Rectangle(corner, 0.84, 0.84, fc="none", ec=ink, lw=1.4))
@@ -757,13 +734,6 @@ def plot_heatmap(
 def _cell(value: float) -> str:
     """Three digits, also where the last one is 0."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
-
-
-def _best(values: pd.Series, best: str):
-    """The label of the lowest or highest value."""
-    if best not in (allowed := ("lowest", "highest")):
-        raise ValueError(f"best = {best!r}: allowed are {', '.join(allowed)}")
-    return values.idxmin() if best == "lowest" else values.idxmax()
 
 
 def _draw_curves(history: pd.DataFrame, ax: Axes, *, column: str, label: str, log: bool) -> list:

@@ -698,18 +698,6 @@ def test_the_best_learning_rate_of_each_batch_size_is_ringed(seeds):
     assert {text.get_text() for text in ax.texts} == {"32", "128"}
 
 
-def test_the_highest_may_be_the_best_and_nothing_else():
-    ax = drawn(plots.plot_against_lr, rates(1), column="loss", label="l", best="highest", log=True)
-    rings = [line for line in ax.lines if line.get_markerfacecolor() == "none"]
-    assert [ring.get_xdata()[0] for ring in rings] == [0.04, 0.01]
-    for plot, rows, options in (
-        (plots.plot_against_lr, rates(), {"column": "loss", "label": "l"}),
-        (plots.plot_heatmap, heat(), {"label": "l"}),
-    ):
-        with pytest.raises(ValueError, match="best = 'least': allowed are lowest, highest"):
-            drawn(plot, rows, best="least", **options)
-
-
 def test_a_batch_size_that_always_diverged_has_no_best():
     rows = rates().assign(loss=np.nan)
     ax = drawn(plots.plot_against_lr, rows, column="loss", label="l")
