@@ -11,7 +11,7 @@ from IPython.display import HTML
 from bsglib.params import ROOT
 from bsglib.runtime import cores
 from bsglib.timing import duration
-from bsglib.train import environment
+from bsglib.train import TRAINING_VERSION, environment
 
 
 def table(results) -> HTML:
@@ -25,6 +25,7 @@ def table(results) -> HTML:
         a table that shows itself in a notebook.
     """
     runs, here = results.runs, environment()
+    distinct = runs.drop_duplicates("run_id") if "run_id" in runs else runs  # one may have two arms
     study, profile = results.study.name, results.parameters.profile
     file = f"params/{study}/{profile}.yaml"
     if not (ROOT / file).is_file():  # a file of the user's, which has the profile's name
@@ -44,8 +45,9 @@ def table(results) -> HTML:
         "Seeds": _distinct(runs, "seed"),
         "Data": _distinct(runs, "dataset"),
         "Data checksum": _distinct(runs, "data_checksum"),
-        "Runs": str(len(runs)),
-        "Wall time of the runs": duration(runs["wall_time_s"].sum())
+        "Training version": _training_version(runs),
+        "Runs": str(len(distinct)),
+        "Wall time of the runs": duration(distinct["wall_time_s"].sum())
         if "wall_time_s" in runs
         else "",
     }
@@ -59,7 +61,7 @@ def table(results) -> HTML:
         if value
     ]
     folded = {
-        "Run ids": [str(r) for r in runs["run_id"]] if "run_id" in runs else [],
+        "Run ids": [str(r) for r in distinct["run_id"]] if "run_id" in runs else [],
         "Parameters": [f"{k}: {v}" for k, v in results.parameters.model_dump().items()],
     }
     for key, values in folded.items():
@@ -104,6 +106,12 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head} ({'dirty' if changes else 'clean'})"
+
+
+def _training_version(runs) -> str:
+    """Say with which version the runs were trained, where that is not the present one."""
+    found = _distinct(runs, "training_version")
+    return f"{found}; now {TRAINING_VERSION}" if found not in ("", TRAINING_VERSION) else ""
 
 
 def _distinct(runs, column: str) -> str:

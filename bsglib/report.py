@@ -37,6 +37,7 @@ from bsglib.claims import NOT_TESTABLE, css_class
 from bsglib.params import ROOT
 
 TEMPLATES = Path(__file__).parent / "templates"
+QUESTIONS = ("ours", "asked")  # in place of a source's number, where a source claims nothing
 PUBLISHED = ("paper", "laptop")  # the largest first
 
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -609,13 +610,14 @@ def main_claims_table(reports: Path, studies: list[dict]) -> str:
         a table of claim, quantity, paper, here, verdict and report, and the number of all claims.
     """
     lines = ["| claim | quantity | paper | here | verdict | report |", "|---|---|---|---|---|---|"]
-    counts = Counter()
+    counts, asked = Counter(), 0
     for study, main in ((s["name"], s.get("main_claims")) for s in studies):
         profile = published(reports, study)
         if profile is None:
             continue
         rows = verdicts(reports / profile / "figures" / study / "verdicts.csv")
         counts.update(row["verdict"] for row in rows)
+        asked += sum(row["paper"] in QUESTIONS or row["locator"].startswith("ours") for row in rows)
         for row in (r for r in rows if main is None or r["claim"] in main):
             here = f"{row['ours']} (n = {row['n']})" if row["ours"] and row["n"] else row["ours"]
             page = f"{reports.name}/{profile}/{study}.html#claim-{row['claim']}"
@@ -632,7 +634,8 @@ def main_claims_table(reports: Path, studies: list[dict]) -> str:
             cells = [c.replace("|", r"\|").replace("\n", " ") for c in columns]
             lines.append(f"| {' | '.join(cells)} |")
     total = ", ".join(f"{counts[word]} {word}" for word in VERDICTS if counts[word])
-    return "\n".join([*lines, "", f"All {counts.total()} claims: {total or 'none yet'}."])
+    of_these = f" {asked} of them are questions, ours or left open there." if asked else ""
+    return "\n".join([*lines, "", f"All {counts.total()} claims: {total or 'none yet'}.{of_these}"])
 
 
 def headline(reports: Path, study: str, figure: str, notebook: Path) -> str:

@@ -309,7 +309,7 @@ def world(**rules):
     return SimpleNamespace(
         runs=pd.DataFrame(rows),
         timings=pd.DataFrame(timings),
-        parameters=SimpleNamespace(batch_sizes=list(SIZES), rho=0.05),
+        parameters=SimpleNamespace(batch_sizes=list(SIZES), seeds=list(SEEDS), rho=0.05),
     )
 
 
@@ -370,6 +370,34 @@ def test_untrained_runs_and_missing_sizes_are_not_testable():
     assert word(results, "sam-sharpness-64") != NOT_TESTABLE
 
 
+def test_a_lost_accuracy_refutes_that_it_is_kept():
+    collapse = {
+        part: lambda arm, b: 0.5 if arm.sam and b <= 64 else 0.9 for part in ("train", "validation")
+    }
+    for name in ("sam-keeps-accuracy", "fixed-sam-accuracy"):
+        assert word(world(**collapse), name) == NOT_REPRODUCED
+    collapse = {part: lambda arm, b: 0.5 if b == 1024 else 0.9 for part in ("train", "validation")}
+    assert word(world(**collapse), "scaling-compensates") == NOT_REPRODUCED
+
+
+def test_claims_on_the_ends_ask_nothing_of_the_sizes_between():
+    results = world()
+    results.runs = results.runs[results.runs["batch_size"] != 128]
+    for name in ("scaling-compensates", "scaled-equal-sharpness", "fixed-gap", "sam-lr-relation"):
+        assert word(results, name) != NOT_TESTABLE, name
+
+
+def test_optimizers_that_were_cut_off_unequally_far_are_not_compared():
+    results = world(train=lambda arm, b: 0.84 + 0.04 * (arm.optimizer == "adam"))
+    for name in ("adam-worse-scaled", "adam-worse-fixed", "adam-sharper-scaled"):
+        found = surlemont.study.claim(f"surlemont-{name}")
+        judged = verdict(found, found.statistic(results))
+        assert judged.verdict == NOT_TESTABLE, name
+        assert judged.reason.startswith("cut off at training accuracies of 84.0 % (SGD"), name
+    results.runs["stopped"] = "patience"
+    assert word(results, "adam-worse-scaled") != NOT_TESTABLE, "to end so is a result"
+
+
 def test_too_few_timings_are_not_testable():
     results = world()
     assert word(results, "sam-doubles-time") == REPRODUCED
@@ -414,6 +442,15 @@ def test_radii_at_which_nothing_trains_do_not_count_as_flat():
     results = world()
     results.runs.loc[results.runs["arm"] == surlemont.RHO_SWEEP, "train_accuracy"] = 0.1
     assert word(results, "larger-rho") == NOT_TESTABLE
+
+
+def test_a_radius_that_lacks_a_seed_hides_no_complete_one():
+    results = world()
+    extra = results.runs[results.runs["rho"] == 0.5].assign(rho=0.9).iloc[:1]
+    results.runs = pd.concat([results.runs, extra])
+    found = surlemont.study.claim("surlemont-larger-rho")
+    judged = verdict(found, found.statistic(results))
+    assert judged.ours.n == len(SEEDS) and "over rho = 0.5" in judged.reason
 
 
 def test_a_study_without_runs_is_not_testable():

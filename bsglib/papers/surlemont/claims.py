@@ -20,11 +20,13 @@ from bsglib.papers.surlemont.protocol import (
     SGD_FIXED_SAM,
     SGD_SAM,
     Arm,
+    SurlemontParameters,
 )
 from bsglib.papers.tables import per_seed
 from bsglib.stats import PERCENT
 
 TRAINED = 0.75  # training accuracy from which a run counts as a minimizer worth comparing
+ALIKE = 2.0  # percentage points of training accuracy: two cut off that near are equally far
 SMALL, LARGE, ALL = (32, 64), (256, 512, 1024), (32, 64, 128, 256, 512, 1024)
 MIDDLE = (128, 256, 512)
 
@@ -36,13 +38,27 @@ def error_ratio(runs: pd.DataFrame) -> pd.Series:
 
 # ------------------------------------------------------------- statistics: one value per seed
 
+Sizes = Callable[[SurlemontParameters], Sequence[int]]
+
+
+def ends(p: SurlemontParameters) -> tuple[int, int]:
+    """Return the profile's smallest and largest batch size."""
+    return min(p.batch_sizes), max(p.batch_sizes)
+
+
+def smallest(p: SurlemontParameters) -> tuple[int]:
+    """Return the profile's smallest batch size."""
+    return (min(p.batch_sizes),)
+
 
 def _compare(
     by: Callable[..., pd.Series],
     *arms: Arm,
     column: str = "keskar_sharpness",
-    sizes: Sequence[int] | None = None,
+    sizes: Sequence[int] | Sizes | None = None,
     trained: Sequence[Arm] | None = None,
+    trained_at: Sizes | None = None,
+    equally_far: bool = False,
     drop_untrained: bool = False,
 ) -> Callable[[Results], Measured]:
     """Return a statistic made of a column of some arms.
@@ -53,24 +69,30 @@ def _compare(
         column: of the runs, or one that `_derived` adds.
         sizes: batch sizes it takes; None: all of the study.
         trained: arms whose runs have to be trained; None: all that are compared.
+        trained_at: batch sizes at which they have to be; None: all that are compared.
+        equally_far: not testable where runs were cut off with different training accuracies.
         drop_untrained: leave out batch sizes at which they are not, and say so, instead of
             calling the claim not testable.
     """
 
     def statistic(results: Results) -> Measured:
-        wanted = list(sizes or results.parameters.batch_sizes)
-        runs = results.runs
+        p, runs = results.parameters, results.runs
+        wanted = list(sizes(p) if callable(sizes) else sizes or p.batch_sizes)
         for arm in arms:
             for size in wanted:
                 if runs.empty or _at(runs, arm, size).empty:
                     return Measured(not_testable=f"no runs at B = {size} ({arm.label})")
-        failed = _untrained(runs, arms if trained is None else trained, wanted)
+        gated, at = arms if trained is None else trained, trained_at(p) if trained_at else wanted
+        failed = _untrained(runs, gated, at)
         kept = [size for size in wanted if size not in failed]
         if failed and not (kept and drop_untrained):
             return Measured(not_testable=next(iter(failed.values())))
+        if equally_far and (why := _cut_off_apart(runs, arms, kept)):
+            return Measured(not_testable=why)
         tables = [per_seed(_derived(runs), column, arm=arm.label)[kept].dropna() for arm in arms]
         seeds = sorted(set.intersection(*(set(table.index) for table in tables)))
-        note = f"at B = {', '.join(map(str, kept))}, where all are trained" if failed else ""
+        who = "all are" if gated == arms else f"{gated[0].label} is" if gated else ""
+        note = f"at B = {', '.join(map(str, kept))}, where {who} trained" if failed else ""
         return Measured(tuple(by(*(table.loc[seeds] for table in tables))), note=note)
 
     return statistic
@@ -95,6 +117,17 @@ def _untrained(runs: pd.DataFrame, arms: Sequence[Arm], sizes: Sequence[int]) ->
             reached = "diverged"
         failed[size] = f"{worst['arm']}, B = {size}, {worst['updates']:.0f} updates: {reached}"
     return failed
+
+
+def _cut_off_apart(runs: pd.DataFrame, arms: Sequence[Arm], sizes: Sequence[int]) -> str | None:
+    """Return how far the arms got, if the last epoch cut one off at another training accuracy."""
+    mine = [pd.concat(_at(runs, arm, size) for size in sizes) for arm in arms]
+    reached = [PERCENT * rows["train_accuracy"].mean() for rows in mine]
+    cut_off = any((rows["stopped"] == "epochs").any() for rows in mine)
+    if not cut_off or max(reached) - min(reached) <= ALIKE:
+        return None
+    told = " and ".join(f"{r:.1f} % ({arm.label})" for r, arm in zip(reached, arms, strict=True))
+    return f"cut off at training accuracies of {told}"
 
 
 def _derived(runs: pd.DataFrame) -> pd.DataFrame:
@@ -143,11 +176,12 @@ def _larger_rho(results: Results) -> Measured:
     if default.not_testable:
         return default
     swept = results.runs[results.runs["arm"] == RHO_SWEEP]
-    worst = swept.groupby("rho")["train_accuracy"].min()
+    whole = swept.groupby("rho")["seed"].transform("nunique") == len(results.parameters.seeds)
+    worst = swept[whole].groupby("rho")["train_accuracy"].min()
     usable = [r for r in worst.index if r > results.parameters.rho and worst[r] >= TRAINED]
     if not usable:
         needed = f"{PERCENT * TRAINED:.0f} %"
-        why = "no rho sweep" if swept.empty else f"no larger rho trains to {needed}"
+        why = "no whole rho sweep" if worst.empty else f"no larger rho trains to {needed}"
         return Measured(not_testable=why)
     rhos = swept.pivot(index="seed", columns="rho", values="keskar_sharpness")
     table = per_seed(results.runs, "keskar_sharpness", arm=SGD_SAM.label)[largest]
@@ -189,12 +223,16 @@ CLAIMS = (
     Claim(
         id="surlemont-scaling-compensates",
         figure="figure-1",
-        locator=ABSTRACT,
+        locator=f"{ABSTRACT}, of earlier work",
         statement="With scaled learning rate, the largest batch is as accurate as the smallest.",
         quantity=f"{POINTS}: largest - smallest B",
         rule=above(-1),
         statistic=_compare(
-            lambda t: PERCENT * _last_minus_first(t), SGD, column="validation_accuracy"
+            lambda t: PERCENT * _last_minus_first(t),
+            SGD,
+            column="validation_accuracy",
+            sizes=ends,
+            trained_at=smallest,
         ),
     ),
     Claim(
@@ -204,7 +242,9 @@ CLAIMS = (
         statement="SAM keeps the validation accuracy at B = 32 and 64.",
         quantity=f"{POINTS}: SAM - SGD, mean over B",
         rule=between(-1, 1),
-        statistic=_compare(_gain, SGD, SGD_SAM, column="validation_accuracy", sizes=SMALL),
+        statistic=_compare(
+            _gain, SGD, SGD_SAM, column="validation_accuracy", sizes=SMALL, trained=(SGD,)
+        ),
     ),
     Claim(
         id="surlemont-sam-lowers-accuracy-large",
@@ -298,21 +338,20 @@ CLAIMS = (
         figure="figure-2",
         locator="section V, paragraph on figure 2",
         statement="Without SAM and with scaled learning rate, sharpness does not differ between "
-        "the smallest and the largest batch (against the source's own abstract).",
+        "the smallest and the largest batch (against earlier work).",
         quantity=ENDS,
-        value="1",
         rule=about(1, factor=1.5),
-        statistic=_compare(_last_over_first, SGD),
+        statistic=_compare(_last_over_first, SGD, sizes=ends),
     ),
     Claim(
         id="surlemont-scaled-sharper",
         figure="figure-2",
-        locator=ABSTRACT,
+        locator=f"{ABSTRACT}, of earlier work",
         statement="With scaled learning rate, minima of large batches stay sharper (against the "
-        "source's own section V).",
+        "source's own result).",
         quantity=ENDS,
         rule=above(1, ratios=True),
-        statistic=_compare(_last_over_first, SGD),
+        statistic=_compare(_last_over_first, SGD, sizes=ends),
     ),
     Claim(
         id="surlemont-sam-lr-relation",
@@ -322,7 +361,7 @@ CLAIMS = (
         quantity=f"{ENDS}, with SAM",
         value="asked",
         rule=about(1, factor=1.5),
-        statistic=_compare(_last_over_first, SGD_SAM),
+        statistic=_compare(_last_over_first, SGD_SAM, sizes=ends),
     ),
     Claim(
         id="surlemont-sam-narrows-gap",
@@ -380,19 +419,25 @@ CLAIMS = (
         id="surlemont-adam-worse-scaled",
         figure="figure-4",
         locator=LAST,
-        statement="With scaled rate, Adam is less accurate than SGD.",
-        quantity=f"{POINTS}: Adam - SGD, mean over B",
+        statement="With scaled rate, Adam is less accurate than SGD (there: worse).",
+        quantity=f"{POINTS}: Adam - SGD, without SAM, mean over B",
         rule=below(0),
         statistic=_compare(
-            _gain, SGD, ADAM, column="validation_accuracy", trained=(SGD,), drop_untrained=True
+            _gain,
+            SGD,
+            ADAM,
+            column="validation_accuracy",
+            trained=(SGD,),
+            equally_far=True,
+            drop_untrained=True,
         ),
     ),
     Claim(
         id="surlemont-adam-worse-fixed",
         figure="figure-4",
         locator=LAST,
-        statement="With fixed rate, Adam is less accurate than SGD.",
-        quantity=f"{POINTS}: Adam - SGD, mean over B",
+        statement="With fixed rate, Adam is less accurate than SGD (there: worse).",
+        quantity=f"{POINTS}: Adam - SGD, without SAM, mean over B",
         rule=below(0),
         statistic=_compare(
             _gain,
@@ -400,6 +445,7 @@ CLAIMS = (
             ADAM_FIXED,
             column="validation_accuracy",
             trained=(SGD_FIXED,),
+            equally_far=True,
             drop_untrained=True,
         ),
     ),
@@ -428,17 +474,19 @@ CLAIMS = (
         statement="With scaled rate, Adam's minima are sharper than those of SGD.",
         quantity="sharpness of Adam / of SGD, mean over B",
         rule=above(1, ratios=True),
-        statistic=_compare(lambda a, b: _ratio(b, a), SGD, ADAM, drop_untrained=True),
+        statistic=_compare(
+            lambda a, b: _ratio(b, a), SGD, ADAM, equally_far=True, drop_untrained=True
+        ),
     ),
     Claim(
         id="surlemont-fixed-gap",
         figure="figure-6",
-        locator="section II.A",
+        locator="section II.A, of earlier work; the fixed rate is ours",
         statement="With the learning rate fixed, the generalization gap of the largest batch is "
         "wider than that of the smallest.",
         quantity="test error - train error, percentage points: largest - smallest B",
         rule=above(0),
-        statistic=_compare(_last_minus_first, SGD_FIXED, column="gap_points"),
+        statistic=_compare(_last_minus_first, SGD_FIXED, column="gap_points", sizes=ends),
     ),
     Claim(
         id="surlemont-fixed-sam-accuracy",
@@ -448,7 +496,12 @@ CLAIMS = (
         quantity=f"{POINTS}: SAM - SGD, mean over B",
         rule=between(-1, 1),
         statistic=_compare(
-            _gain, SGD_FIXED, SGD_FIXED_SAM, column="validation_accuracy", sizes=SMALL
+            _gain,
+            SGD_FIXED,
+            SGD_FIXED_SAM,
+            column="validation_accuracy",
+            sizes=SMALL,
+            trained=(SGD_FIXED,),
         ),
     ),
     Claim(

@@ -1,5 +1,7 @@
 """Tables, rows and notes that the notebook on Surlemont et al. shows."""
 
+import math
+
 import pandas as pd
 
 from bsglib.papers import Results, notes
@@ -9,10 +11,23 @@ from bsglib.papers.tables import scope_table
 
 def scope(p: SurlemontParameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
-    size = "all" if p.train_size is None else f"{p.train_size:,}"
+    size = "all that is not set aside" if p.train_size is None else f"{p.train_size:,}"
+    largest = max(p.batch_sizes)
+    share = "-" if p.train_size is None else f"{p.train_size / largest:.1f}"
     rows = [
-        ("data", "fashion_mnist, 60,000", f"{p.dataset}, {size}", "time"),
-        ("network", "surlemont, 32 and 64 filters", f"{p.network}, {p.network_options}", "time"),
+        (
+            "data",
+            "fashion_mnist, 60,000 images to train on",
+            f"{p.dataset}, {size} to train on",
+            "a part to choose by" if p.train_size is None else "time",
+        ),
+        ("network", "surlemont, {'width': 1.0}", f"{p.network}, {p.network_options}", "time"),
+        (
+            f"updates per epoch at B = {largest}",
+            f"{math.ceil(60_000 / largest)}",
+            share if p.train_size is None else f"{math.ceil(p.train_size / largest)}",
+            "fewer examples",
+        ),
         ("initial weights", "not stated", "Glorot uniform, biases 0", "Keras' default"),
         ("batch sizes", [32, 64, 128, 256, 512, 1024], p.batch_sizes, "training set too small"),
         ("SGD learning rate at B = 32", 0.001, p.sgd_lr, "fewer updates"),
@@ -21,8 +36,10 @@ def scope(p: SurlemontParameters) -> pd.DataFrame:
         ("epochs, at most", 500, p.epochs, "time"),
         ("stop after epochs without gain", 10, p.patience, "chosen here"),
         ("SAM radius", "not stated", p.rho, "default of the code it cites"),
+        ("SAM's two gradients", "not stated", "each with dropout masks of its own", "as its code"),
         ("dropout", "0.5; with SAM perhaps off", f"{p.dropout}; off as two arms", "to compare"),
         ("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
+        ("largest eigenvalue", "not measured", f"{p.lambda_max_examples:,} examples", "ours"),
         ("box half-width", 0.01, p.epsilon, "chosen here"),
         ("accuracy", "validation or test, mixed", "both, apart", "no choice on test data"),
         ("seeds", "not stated", len(p.seeds), "an interval needs three"),
