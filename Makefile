@@ -69,19 +69,18 @@ $(VENV)/reported: $(VENV)/report-sources $(if $(wildcard $(INDEX)),,FORCE)
 	@test -s $(INDEX) || { echo "make: bsg report wrote no $(INDEX)" >&2; exit 1; }
 	@touch $@
 
-# Files are shared out over two processes. The notebooks meet an empty run store: what they print is
-# computed, not remembered.
-PYTEST := pytest -p no:cacheprovider -n 2 --dist loadfile
+# Test files are shared out over two processes; a notebook takes all cores by itself. Notebooks meet an empty run
+# store: what they print is computed, not remembered.
 $(VENV)/tested: $(VENV)/test-sources
 	$(eval TESTED := yes)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
-	$(PY) -m $(PYTEST) tests
+	$(PY) -m pytest -p no:cacheprovider -n 2 --dist loadfile tests
 	@store=$$(mktemp -d) || exit 1; \
 	trap 'rm -rf "$$store"' EXIT; trap 'exit 130' HUP INT TERM; \
-	set -- $(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks; \
-	echo "BSG_STORE=$$store $(PY) -m $$*"; \
-	BSG_STORE="$$store" $(PY) -m "$$@"
+	set -- -p no:cacheprovider --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks; \
+	echo "BSG_STORE=$$store $(PY) -m pytest $$*"; \
+	BSG_STORE="$$store" $(PY) -m pytest "$$@"
 	@touch $@
 
 # Rewritten only where the contents differ, so that what depends on it is made again only then.
