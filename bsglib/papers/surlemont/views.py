@@ -13,7 +13,7 @@ def scope(p: SurlemontParameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
     size = "all that is not set aside" if p.train_size is None else f"{p.train_size:,}"
     largest = max(p.batch_sizes)
-    share = "-" if p.train_size is None else f"{p.train_size / largest:.1f}"
+    updates = "-" if p.train_size is None else f"{math.ceil(p.train_size / largest)}"
     rows = [
         (
             "data",
@@ -25,7 +25,7 @@ def scope(p: SurlemontParameters) -> pd.DataFrame:
         (
             f"updates per epoch at B = {largest}",
             f"{math.ceil(60_000 / largest)}",
-            share if p.train_size is None else f"{math.ceil(p.train_size / largest)}",
+            updates,
             "fewer examples",
         ),
         ("initial weights", "not stated", "Glorot uniform, biases 0", "Keras' default"),
