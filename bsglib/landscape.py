@@ -234,7 +234,7 @@ def interpolate(
 ) -> pd.DataFrame:
     """Return loss and accuracy along a path from one network's weights to another's.
 
-    Source: Keskar et al. 2017, figures 3 and 4: alpha x_b + (1 - alpha) x_a on the linear path,
+    Source: Keskar et al. 2017, figures 3 and 7: alpha x_b + (1 - alpha) x_a on the linear path,
     sin(alpha pi / 2) x_b + cos(alpha pi / 2) x_a on the curvilinear one. At alpha = 0 and 1 the
     weights are exactly those given.
 

@@ -414,6 +414,15 @@ def test_the_rate_is_chosen_by_the_mean_over_seeds(stated):
     assert set(found["base_lr"]) == {0.001}
 
 
+def test_a_start_has_no_say_in_its_own_rate(stated):
+    runs = stated.of(label("C1", RATES))
+    own = runs["seed"].map({0: 0.0003, 1: 0.003, 2: 0.003}) == runs["base_lr"]
+    found = claims.at_best_rate(runs.assign(validation_accuracy=0.5 + 0.1 * own))
+    rates = found.groupby("seed")["base_lr"].agg(set).to_dict()
+    assert rates[0] == {0.003}, "though its own best is another"
+    assert len(found) == 2 * 3
+
+
 def test_a_rate_at_which_a_run_diverged_is_never_the_best(stated):
     runs = stated.of(label("C1", RATES))
     runs = runs.assign(validation_accuracy=0.5 + 0.1 * (runs["base_lr"] == 0.01))
@@ -686,6 +695,7 @@ def test_what_is_left_of_the_gap_is_a_share_of_the_gap_as_in_the_source():
 def test_rivals_hold_a_row_per_network_condition_and_seed(stated):
     rows = views.rivals(stated)
     conditions = ["as in the source", *(c.words for c in claims.CONDITIONS.values())]
+    conditions.append(views.LONGER)
     expected = [(n, c, s) for n in claims.VARIED for c in conditions for s in range(3)]
     found = rows[["network", "condition", "seed"]].itertuples(index=False, name=None)
     assert sorted(found) == sorted(expected)
@@ -695,6 +705,9 @@ def test_rivals_hold_a_row_per_network_condition_and_seed(stated):
     mine = equal.loc[equal["network"] == "C1", "gap"]
     assert claim.mean == pytest.approx(mine.mean(), rel=1e-12)
     assert set(rows.loc[rows["condition"] == conditions[2], "base_lr_LB"]) == {0.0003}
+    longer, source = (rows[rows["condition"] == conditions[place]] for place in (-1, 0))
+    assert longer["updates_SB"].tolist() == source["updates_SB"].tolist()
+    assert sorted(longer["updates_LB"]) == sorted(equal["updates_LB"])
 
 
 def test_a_shifted_test_loss_is_found_on_the_line(stated):
@@ -704,12 +717,17 @@ def test_a_shifted_test_loss_is_found_on_the_line(stated):
     table = views.shift(near)
     assert table.index.tolist() == [(n, end) for n in published.NETWORKS for end in (SB, LB)]
     raised = "test - training loss (nats)"
-    assert table[raised].tolist() == pytest.approx([0.2] * 12, abs=2e-3)
-    for end, at in ((SB, 0), (LB, 1)):
-        assert set(table.xs(end, level="minimizer").iloc[:, :2].to_numpy().ravel()) == {at}
+    assert table[raised].astype(float).tolist() == pytest.approx([0.2] * 12, abs=2e-3)
+    for end, at in ((SB, "0.000"), (LB, "1.000")):
+        shown = set(table.xs(end, level="minimizer").iloc[:, :2].to_numpy().ravel())
+        assert shown == {f"{at} ({n} of {n})" for n in (3, 5)}
     moved = near.assign(alpha=near["alpha"] + 0.125 * (near["set"] == "test"))
     table = views.shift(moved[moved["alpha"].between(-0.375, 1.375)])
-    assert set(table.xs(LB, level="minimizer")["lowest test loss at alpha"]) == {1.125}
+    shown = set(table.xs(LB, level="minimizer")["lowest test loss at alpha"])
+    assert shown == {f"1.125 ({n} of {n})" for n in (3, 5)}
+    falling = near.assign(loss=near["loss"].where(near["set"] == "train", near["alpha"]))
+    shown = views.shift(falling).xs(SB, level="minimizer")["lowest test loss at alpha"]
+    assert set(shown) == {f"none (0 of {n})" for n in (3, 5)}, "the edge is no minimum"
 
 
 @pytest.mark.parametrize("line_points", [4, 31])
@@ -718,7 +736,8 @@ def test_lines_of_any_number_of_points_can_be_shown(line_points):
     results = world(p=p)
     near = views.points(results, "linear")
     table = views.shift(near[near["alpha"].between(-0.5, 1.5)])
-    assert table["test - training loss (nats)"].tolist() == pytest.approx([0.2] * 4, abs=2e-3)
+    shown = table["test - training loss (nats)"].astype(float)
+    assert shown.tolist() == pytest.approx([0.2] * 4, abs=2e-3)
 
 
 def test_a_warm_start_stands_beside_the_small_batch_where_it_switched(stated):
@@ -733,14 +752,40 @@ def test_a_warm_start_stands_beside_the_small_batch_where_it_switched(stated):
 
 def test_other_measures_solver_and_choices_have_a_row_for_small_and_large(stated):
     pairs = [(name, kind) for name in published.NETWORKS for kind in (SB, LB)]
-    assert views.other_measures(stated).index.tolist() == pairs
+    measures = views.other_measures(stated)
+    rows = [(name, kind) for name in published.NETWORKS for kind in (SB, LB, "LB / SB")]
+    assert measures.index.tolist() == rows
+    assert measures.loc[("F1", "LB / SB"), "phi (%)"].startswith("167 [16")
+    assert measures.loc[("F1", SB), "n"] == "5"
     assert views.solver(stated).index.tolist() == pairs
     assert views.solver(stated).loc[("F1", SB), "reasons to stop"].startswith("5 x stop: total")
     table = views.choices(stated)
     assert set(table.index.get_level_values(0)) == {"F1"}
     assert len(table) == 3 + len(protocol.CHOICES)
     first = table.iloc[0]
-    assert first["LB / SB"] == pytest.approx(205.14 / 1.23, rel=1e-3)
+    assert first["LB / SB"].startswith("167 [16") and first["n"] == "5"
+    reason = judged(stated, "f1-sharper-subspace").reason
+    assert "with columns of length one" in reason and "uniform ones" in reason
+
+
+@pytest.mark.parametrize("kind", [SB, LB, UPDATES, LOSS])
+def test_one_diverged_run_of_several_stops_no_table(stated, kind):
+    mine = stated.runs.index[stated.runs["arm"] == label("C1", kind)][0]
+    runs = stated.runs.copy()
+    runs.loc[mine, "stopped"] = "diverged"
+    runs.loc[mine, [SHARPNESS, SUBSPACE]] = math.nan
+    results = changed(stated, runs)
+    assert all(every_view(results))
+    shown = views.what_is_left(views.rivals(results)).loc["C1"]
+    assert (shown["phi LB / SB"] == "-").any()
+
+
+@pytest.mark.parametrize("kind", [SB, LB])
+def test_one_missing_run_of_several_stops_no_table(stated, kind):
+    mine = stated.runs.index[stated.runs["arm"] == label("F1", kind)][0]
+    results = changed(stated, stated.runs.drop(index=mine))
+    assert views.choices(results)["n"].unique().tolist() == ["4"]
+    assert all(every_view(results))
 
 
 def test_correlations_are_those_that_are_judged(stated):

@@ -1,6 +1,7 @@
 """What Keskar et al. state, the statistic that tests it, and the rule that judges it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from bsglib.papers.keskar.protocol import (
     label,
 )
 from bsglib.papers.tables import per_seed, tuned
-from bsglib.stats import PERCENT, Interval, bootstrap, granulated_kendall, kendall
+from bsglib.stats import PERCENT, Interval, bootstrap, granulated_kendall, interval, kendall
 
 TRAINED = 0.9  # training accuracy from which a run counts as a minimizer worth comparing
 MATCHED = 2.0  # factor within which training losses count as equal
@@ -158,6 +159,28 @@ def _compare(name: str, by: Pair, column: str) -> Statistic:
     return _judged(name, (SB, LB), value)
 
 
+def _in_subspace(name: str) -> Statistic:
+    """Return the ratio in the random subspace; its note, what other subspaces would give."""
+    inner = _compare(name, _large_over_small, SUBSPACE)
+
+    def statistic(results: Results) -> Measured:
+        found = inner(results)
+        if not found.values:
+            return found
+        small, large = pairs(results, name, of(results, name, SB, LB))
+        told = [
+            f"{words} {interval(tuple(large[column] / small[column]), ratios=True).mean:.2g}"
+            for column, words in (
+                ("unit_columns", "with columns of length one"),
+                ("uniform_columns", "uniform ones"),
+            )
+            if column in small and small[column].notna().all() and large[column].notna().all()
+        ]
+        return replace(found, note=", ".join(told))
+
+    return statistic
+
+
 def _trains(name: str) -> Statistic:
     """Training accuracy of SB - LB, where SB at least is trained."""
 
@@ -176,8 +199,23 @@ def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_best_rate(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs at each batch size's rate of highest mean validation accuracy."""
-    return tuned(runs, "validation_accuracy")
+    """Return each seed's runs at the rates of highest mean validation accuracy of the other seeds.
+
+    Two rates may be as good as each other and their minimizers of different sharpness: that the
+    choice could have been another one then shows in the interval over seeds. A rate at which a run
+    diverged is never the best.
+    """
+    diverged = runs[runs["stopped"] == "diverged"]
+    lost = set(zip(diverged["batch_size"], diverged["base_lr"], strict=True))
+    cells = zip(runs["batch_size"], runs["base_lr"], strict=True)
+    whole = runs[[cell not in lost for cell in cells]]
+    parts = []
+    for seed, own in whole.groupby("seed"):
+        others = whole[whole["seed"] != seed]
+        best = tuned(others if len(others) else own, "validation_accuracy")
+        rates = best.groupby("batch_size")["base_lr"].first()
+        parts.append(own[own["base_lr"] == own["batch_size"].map(rates)])
+    return pd.concat(parts) if parts else runs
 
 
 class Condition(NamedTuple):
@@ -209,6 +247,11 @@ def compared(
     return runs, why
 
 
+def listed(values: pd.Series) -> str:
+    """Return the distinct values in order."""
+    return ", ".join(f"{value:g}" for value in sorted(set(values)))
+
+
 def _rival(name: str, condition: Condition, by: Pair, column: str) -> Statistic:
     def value(results: Results, runs: pd.DataFrame) -> Measured:
         runs, why = compared(results, name, condition, runs)
@@ -217,7 +260,7 @@ def _rival(name: str, condition: Condition, by: Pair, column: str) -> Statistic:
         small, large = pairs(results, name, runs)
         note = f"training loss {small['train_loss'].mean():.2g}, {large['train_loss'].mean():.2g}"
         if condition.kind == RATES:
-            note = f"rates {small['base_lr'].iloc[0]:g}, {large['base_lr'].iloc[0]:g}; {note}"
+            note = f"rates {listed(small['base_lr'])} and {listed(large['base_lr'])}; {note}"
         return Measured(tuple(by(small[column], large[column])), note=note)
 
     return _judged(name, (condition.kind,), value, unfit=_left_to_value)
@@ -299,7 +342,8 @@ def _correlation(name: str, column: str) -> Statistic:
         if (found := granulated(runs, column)) is None:
             why = f"{n} trained configurations, {MIN_CONFIGURATIONS} needed"
             return Measured(not_testable=why)
-        return Measured(interval=found, note=f"{n} trained configurations, bootstrap over starts")
+        note = f"of these {n} trained configurations, bootstrap over starts alone"
+        return Measured(interval=found, note=note)
 
     return _judged(name, (SIZES, RATES), value, unfit=_left_to_value)
 
@@ -398,7 +442,7 @@ def _of_each(name: str) -> list[Claim]:
             quantity=f"{PHI}, random subspace",
             value=f"{subspace[1].mean / subspace[0].mean:.3g}",
             rule=above(1, ratios=True),
-            statistic=_compare(name, _large_over_small, SUBSPACE),
+            statistic=_in_subspace(name),
         ),
         Claim(
             id=f"keskar-{key}-sharper-adaptive",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from bsglib.claims import interval_text
@@ -15,6 +16,7 @@ from bsglib.papers.keskar.claims import (
     compared,
     configurations,
     granulated,
+    listed,
     of,
     pairs,
 )
@@ -44,6 +46,7 @@ PHI = r"sharpness $\phi$ (%)"
 LABELS = ("test accuracy (%)", PHI)
 PARTS = {"train": "training", "test": "test"}
 AS_IN_SOURCE = "as in the source"
+LONGER = "LB trained longer, as at equal updates"
 RIVALS = (SB, LB, EVOLUTION, RATES, UPDATES, LOSS)
 
 
@@ -51,7 +54,7 @@ def scope(p: KeskarParameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
     rows = [
         ("optimizer", "Adam, rate not stated", f"Adam, {p.lr:g} at every batch size", "default"),
-        ("small batch", "256", "see the networks", "a like share of fewer data"),
+        ("small batch", "256", "see the networks", "fewer data"),
         ("large batch", "10 % of the data", "see the networks", "about as the paper"),
         (
             "epochs",
@@ -103,7 +106,8 @@ def networks(p: KeskarParameters) -> pd.DataFrame:
         if (network := p.networks.get(name)) is None:
             rows.append({"network": name, "data": "not in this profile"})
             continue
-        size = "all" if network.train_size is None else f"{network.train_size:,}"
+        size = "all but the validation part" if network.train_size is None else None
+        size = size or f"{network.train_size:,}"
         rows.append(
             {
                 "network": name,
@@ -178,7 +182,7 @@ def _mean_and_deviation(values: pd.Series) -> str:
 
 
 def other_measures(results: Results) -> pd.DataFrame:
-    """Return means over seeds of what else measures curvature, and of the losses there."""
+    """Return means over seeds of what else measures curvature, the losses there, and LB / SB."""
     names = {
         "phi (%)": SHARPNESS,
         "phi, adaptive box (%)": ADAPTIVE,
@@ -186,13 +190,28 @@ def other_measures(results: Results) -> pd.DataFrame:
         "Hessian trace": "hessian_trace",
         "training loss": "train_loss",
     }
-    rows = {
-        (name, kind): {head: runs[column].mean() for head, column in names.items()}
-        for name in results.parameters.networks
-        for kind in (SB, LB)
-        if len(runs := of(results, name, kind))
-    }
-    return _table(rows, ["network", "batch"])
+    rows = {}
+    for name in results.parameters.networks:
+        small, large = pairs(results, name, of(results, name, SB, LB))
+        if small.empty:
+            continue
+        for kind, runs in ((SB, small), (LB, large)):
+            rows[name, kind] = {h: _short(runs[c].mean(skipna=False)) for h, c in names.items()}
+        rows[name, "LB / SB"] = {h: _ratio_text(small[c], large[c]) for h, c in names.items()}
+        for kind in (SB, LB, "LB / SB"):
+            rows[name, kind]["n"] = f"{len(small)}"
+    return _table(rows, ["network", "batch"]).replace("nan", "-")
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _ratio_text(small: pd.Series, large: pd.Series) -> str:
+    """Return LB / SB with its interval; "-" where a run has no finite value above zero."""
+    values = (large / small).to_numpy(float)
+    fit = len(values) and np.isfinite(values).all() and (values > 0).all()
+    return interval_text(interval(tuple(values), ratios=True)) if fit else "-"
 
 
 def solver(results: Results) -> pd.DataFrame:
@@ -213,7 +232,7 @@ def solver(results: Results) -> pd.DataFrame:
 
 
 def choices(results: Results) -> pd.DataFrame:
-    """Return what the choices that the paper leaves open do to the metric, for one network."""
+    """Return what the choices that the paper leaves open do to the metric."""
     p = results.parameters
     words = {
         SHARPNESS: "full space, as in the table above",
@@ -227,17 +246,18 @@ def choices(results: Results) -> pd.DataFrame:
     assert set(CHOICES) <= set(words)
     rows = {}
     for name, network in p.networks.items():
-        small, large = of(results, name, SB), of(results, name, LB)
+        small, large = pairs(results, name, of(results, name, SB, LB))
         both = pd.concat([small, large])
         if not network.choices or small.empty or large.empty or both[SHARPNESS].isna().any():
             continue
         for column, choice in words.items():
-            a, b = (runs.set_index("seed")[column] for runs in (small, large))
+            a, b = small[column], large[column]
             rows[name, choice] = {
-                "SB (%)": a.mean(),
-                "LB (%)": b.mean(),
-                "LB / SB": interval(b / a, ratios=True).mean,
-                "iterations": both[f"{column}.iterations"].mean(),
+                "SB (%)": _short(a.mean()),
+                "LB (%)": _short(b.mean()),
+                "LB / SB": _ratio_text(a, b),
+                "iterations": f"{both[f'{column}.iterations'].mean():.3g}",
+                "n": f"{len(a)}",
             }
     return _table(rows, ["network", "measured with"])
 
@@ -249,19 +269,28 @@ def rivals(results: Results) -> pd.DataFrame:
     """
     rows = []
     for name in varied(results):
-        tables = {} if absence(results, name, SB, LB) else {AS_IN_SOURCE: of(results, name, SB, LB)}
-        reasons = {}
+        tables, reasons = {}, {}
+        if not absence(results, name, SB, LB):
+            tables[AS_IN_SOURCE] = of(results, name, SB, LB)
+            gone = (tables[AS_IN_SOURCE]["stopped"] == "diverged").any()
+            reasons[AS_IN_SOURCE] = "a run diverged" if gone else ""
         for condition in CONDITIONS.values():
             if not absence(results, name, condition.kind):
                 arm = of(results, name, condition.kind)
                 runs, why = compared(results, name, condition, arm)
                 tables[condition.words], reasons[condition.words] = runs, why or ""
+        if tables and not absence(results, name, SB, UPDATES):
+            small, _ = pairs(results, name, of(results, name, SB, LB))
+            long = of(results, name, UPDATES)
+            long = long[long["batch_size"] == results.parameters.networks[name].large_batch]
+            tables[LONGER] = pd.concat([small.reset_index(), long])
+            reasons[LONGER] = "" if (tables[LONGER]["stopped"] != "diverged").all() else "diverged"
         for words, runs in tables.items():
             small, large = pairs(results, name, runs)
             for seed in small.index:
                 a, b = small.loc[seed], large.loc[seed]
                 row = {"network": name, "condition": words, "seed": seed}
-                row["unfit"] = reasons.get(words, "")
+                row["unfit"] = reasons[words]
                 row["gap"] = PERCENT * (a["test_accuracy"] - b["test_accuracy"])
                 row["sharpness_ratio"] = b[SHARPNESS] / a[SHARPNESS]
                 for column in ("train_loss", "updates", "base_lr"):
@@ -282,14 +311,15 @@ def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
         reference = rows[(rows["network"] == name) & (rows["condition"] == AS_IN_SOURCE)]
         gap, why = interval(mine["gap"]), mine["unfit"].iloc[0]
         whole = interval(reference["gap"]) if len(reference) else None
+        ratio = mine["sharpness_ratio"]
         known = whole is not None and whole.low > 0 and not why
         table[name, condition] = {
             "SB - LB (points)": f"{gap.mean:.2f} [{gap.low:.2f}, {gap.high:.2f}]",
             "share of the gap": f"{PERCENT * gap.mean / whole.mean:.0f} %" if known else "-",
-            "phi LB / SB": f"{interval(mine['sharpness_ratio'], ratios=True).mean:.3g}",
+            "phi LB / SB": f"{np.exp(np.log(ratio).mean(skipna=False)):.3g}".replace("nan", "-"),
             "training loss SB, LB": _pair(mine, "train_loss", ".3g"),
             "updates SB, LB": _pair(mine, "updates", ".0f"),
-            "rate SB, LB": _pair(mine, "base_lr", "g"),
+            "rate SB, LB": f"{listed(mine['base_lr_SB'])}; {listed(mine['base_lr_LB'])}",
             "n": str(len(mine)),
             "no comparison, because": why,
         }
@@ -361,7 +391,8 @@ def line_note(p: KeskarParameters) -> str:
 def shift(near: pd.DataFrame) -> pd.DataFrame:
     """Return where on the line training and test loss are lowest near each end, means over seeds.
 
-    And by how much the test loss is above the training loss at the end itself, in nats.
+    And by how much the test loss is above the training loss at the end itself, in nats. A lowest
+    value at the edge, half-way to the other end or as far outside, is no minimum and not counted.
     """
     rows = {}
     for (name, end), mine in (
@@ -370,14 +401,21 @@ def shift(near: pd.DataFrame) -> pd.DataFrame:
         for end in (0, 1)
     ):
         table = mine.pivot(index=["seed", "set"], columns="alpha", values="loss")
-        lowest = table.idxmin(axis=1).groupby("set").mean()
+        lowest = table.idxmin(axis=1)
+        lowest = lowest.where((lowest - end).abs() < 0.5 - 1e-9).groupby("set")
         at_end = table[float(end)].groupby("set").mean()
         rows[name, "SB" if end == 0 else "LB"] = {
-            "lowest training loss at alpha": lowest["train"],
-            "lowest test loss at alpha": lowest["test"],
-            "test - training loss (nats)": at_end["test"] - at_end["train"],
-        }
-    return _table(rows, ["network", "minimizer"]).round(3)
+            **{f"lowest {word} loss at alpha": _minimum(lowest.get_group(part))
+               for part, word in PARTS.items()},
+            "test - training loss (nats)": f"{at_end['test'] - at_end['train']:.3g}",
+        }  # fmt: skip
+    return _table(rows, ["network", "minimizer"])
+
+
+def _minimum(places: pd.Series) -> str:
+    """Return where minima lie in the mean, and of how many seeds; missing ones have none."""
+    n = f"{places.count()} of {len(places)}"
+    return f"{places.mean():.3f} ({n})" if places.count() else f"none ({n})"
 
 
 def warm_start(results: Results, name: str) -> pd.DataFrame:
@@ -405,8 +443,9 @@ def grid(results: Results, name: str) -> pd.DataFrame:
 def grid_note() -> str:
     """Return what the figure of the rank correlation shows, for its caption."""
     return (
-        "Lines join the learning rates of a batch size, its number at the largest. Runs below a "
-        f"training accuracy of {PERCENT * TRAINED:.0f} % are left out."
+        "Lines join the learning rates of a batch size, its number at the largest. A batch size "
+        "and rate of which a run diverged or stayed below a training accuracy of "
+        f"{PERCENT * TRAINED:.0f} % is left out."
     )
 
 
