@@ -467,8 +467,8 @@ def plot_conditions(
     low, high = min(values), max(values)
     if log:
         ax.set_xscale("log")
-        plain_log_ticks(ax.xaxis)
         ax.set_xlim(low / (high / low) ** 0.25, high * (high / low) ** 0.25)
+        plain_log_ticks(ax.xaxis)
     else:
         margin = 0.3 * (high - low) or 1.0  # where all are equal, such as chance
         ax.set_xlim(low - margin, high + margin)

@@ -547,7 +547,8 @@ keskar.verdicts_of(results, "correlation", "correlation-gap")
 # Others hold that a gap at one learning rate for all batch sizes, after equal epochs, shows too few or
 # wrongly sized updates (Shallue et al. 2019; Hoffer et al. 2017). So each is made equal in turn: the
 # epochs; the learning rate chosen for each batch size by validation accuracy; the number of updates; the
-# training loss at which both stop. Where SB and LB ran to the same cap, "equal epochs" are the runs of the
+# training loss at which both stop. *LB trained longer* sets the large batch of the comparison at equal updates
+# beside the source's small one. Where SB and LB ran to the same cap, "equal epochs" are the runs of the
 # source's comparison.
 
 # %%

@@ -46,7 +46,7 @@ PHI = r"sharpness $\phi$ (%)"
 LABELS = ("test accuracy (%)", PHI)
 PARTS = {"train": "training", "test": "test"}
 AS_IN_SOURCE = "as in the source"
-LONGER = "LB trained longer, as at equal updates"
+LONGER = "LB trained longer"
 RIVALS = (SB, LB, EVOLUTION, RATES, UPDATES, LOSS)
 
 
