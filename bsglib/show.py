@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from bsglib.params import nearest, resolve
 from bsglib.style import BAND_SEEDS
 
+PNG_DPI = 200
+
 
 def caption(
     statement: str,
@@ -73,14 +75,18 @@ def figure(
         alt: what the figure shows, for those who cannot see it.
         folder: where the files go; None keeps none.
     """
+    dpi = fig.dpi
+    if folder is not None:
+        fig.set_dpi(PNG_DPI)  # hinted text is narrower in fewer pixels, and room for it too small
     fig.draw_without_rendering()
     fig.set_layout_engine("none")  # laid out once, not again for every format
+    fig.set_dpi(dpi)
     shown = fig
     if folder is not None:
         path = resolve(folder)
         path.mkdir(parents=True, exist_ok=True)
         fig.savefig(path / f"{name}.svg", metadata={"Date": None})
-        fig.savefig(path / f"{name}.png", dpi=200, transparent=False)
+        fig.savefig(path / f"{name}.png", dpi=PNG_DPI, transparent=False)
         shown = Image(str(path / f"{name}.png"), retina=True)
     keep_rows(rows, name, folder)
     display(shown, metadata={"image/png": {"alt": alt}, "figure": {"name": name}})
