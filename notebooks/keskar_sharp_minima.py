@@ -170,9 +170,11 @@ stops.unstack(fill_value=0).rename_axis(columns="runs that ended by")
 # ## Training curves
 #
 # > Test accuracy of F2 and C1 along training: the large batch levels off below the small one, and more
-# > epochs do not close the gap. (What more epochs do here stands under the rival explanations.)
+# > epochs do not close the gap.
 # >
 # > Keskar et al. 2017, figure 2
+#
+# What more epochs of the large batch do here stands under the rival explanations.
 
 # %%
 names = views.shown(results, (keskar.SB, keskar.LB))
