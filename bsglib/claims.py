@@ -163,6 +163,11 @@ def interval_text(ours: Interval) -> str:
     return f"{mean:.3g} [{low:.3g}, {high:.3g}]"
 
 
+def number_text(value: float) -> str:
+    """Return a number of a table as text: three digits, all of those before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 @dataclass(frozen=True)
 class VerdictTable:
     """Verdicts as a table: HTML in a notebook, rows for a CSV file."""

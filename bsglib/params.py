@@ -74,7 +74,7 @@ class RunConfig(Parameters):
 
     # When it ends, and which weights are kept.
     epochs: int = Field(gt=0)  # at most, the first_epochs included
-    patience: int | None = Field(default=None, gt=0)  # stop after so many epochs without a better
+    patience: int | None = Field(default=None, gt=0)  # stop after so many epochs without gain
     patience_on: Literal["accuracy", "loss", "validation_loss"] = "accuracy"  # the first two as run
     target_loss: float | None = Field(default=None, gt=0)  # stop when the running loss is below
     keep: Literal["last", "best"] = "last"  # best: the weights of the lowest validation loss

@@ -7,6 +7,7 @@ import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
+from bsglib.claims import number_text
 from bsglib.params import nearest, resolve
 from bsglib.style import BAND_SEEDS
 
@@ -104,7 +105,7 @@ def table(shown: pd.DataFrame | object, name: str, *, folder: str | None) -> Non
     if isinstance(shown, pd.DataFrame):
         rows = shown.reset_index()
         kind = "bsg" if len(rows.select_dtypes("number").columns) else "bsg text"
-        html = rows.to_html(index=False, border=0, classes=kind, float_format=_short)
+        html = rows.to_html(index=False, border=0, classes=kind, float_format=number_text)
     else:
         rows, html = shown.rows, shown._repr_html_()
     keep_rows(rows, name, folder)
@@ -123,7 +124,3 @@ def keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:
         path = Path(resolve(folder))
         path.mkdir(parents=True, exist_ok=True)
         rows.to_csv(path / f"{name}.csv", index=False, float_format="%.6g")
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bsglib.stats import kendall
+
 
 def scope_table(rows: Iterable[tuple[str, Any, Any, str]]) -> pd.DataFrame:
     """Return what differs from a source, a row per quantity.
@@ -58,3 +60,8 @@ def tuned(
     means = values.groupby(["batch_size", rate])["value"].mean().unstack()
     best = means.idxmin(axis=1) if lowest else means.idxmax(axis=1)
     return runs[runs[rate] == runs["batch_size"].map(best)]
+
+
+def rank_with_batch_size(table: pd.DataFrame) -> pd.Series:
+    """Return the rank correlation of each row of a table [..., batch size] with the batch size."""
+    return pd.Series(kendall(table.to_numpy(), table.columns.to_numpy()), table.index)

@@ -20,7 +20,7 @@ from bsglib.papers.chang.protocol import (
     SHARPNESS,
     SURFACE,
 )
-from bsglib.papers.tables import per_seed, tuned
+from bsglib.papers.tables import per_seed, rank_with_batch_size, tuned
 from bsglib.stats import interval, kendall
 from bsglib.sweep import LINE
 
@@ -234,11 +234,6 @@ def _at_end(table: Table, end: Callable) -> pd.Series:
 def _over_others(table: Table) -> pd.Series:
     """Return the geometric mean over all batch sizes but the smallest."""
     return np.exp(np.log(table.drop(columns=min(table.columns))).mean(axis=1))
-
-
-def _rank(table: Table) -> pd.Series:
-    """Return the rank correlation with the batch size."""
-    return pd.Series(kendall(table.to_numpy(), np.array(table.columns)), table.index)
 
 
 def _at(batch_size: int, over: int) -> Callable[[Table], pd.Series]:
@@ -627,7 +622,7 @@ CLAIMS = (
         statement="The larger the batch, the higher the lowest validation loss.",
         quantity=f"lowest validation loss: {TAU}",
         rule=above(0),
-        statistic=_taken(fixed, by=_rank, column="validation_loss"),
+        statistic=_taken(fixed, by=rank_with_batch_size, column="validation_loss"),
     ),
     Claim(
         id="chang-best-training",
@@ -704,7 +699,7 @@ CLAIMS = (
         statement="The larger the batch, the more epochs.",
         quantity=f"epochs to the lowest validation loss: {TAU}",
         rule=above(0),
-        statistic=_taken(fixed, by=_rank, column="kept_epoch"),
+        statistic=_taken(fixed, by=rank_with_batch_size, column="kept_epoch"),
     ),
     Claim(
         id="chang-total-time",
@@ -795,7 +790,7 @@ CLAIMS = (
         statement="Generally, the larger the batch, the nearer.",
         quantity=f"distance: {TAU}",
         rule=below(0),
-        statistic=_taken(fixed, by=_rank, column="distance"),
+        statistic=_taken(fixed, by=rank_with_batch_size, column="distance"),
     ),
     Claim(
         id="chang-nearer-128",
@@ -881,7 +876,7 @@ CLAIMS = (
         statement="The larger the batch, the sharper.",
         quantity=f"sharpness: {TAU}",
         rule=above(0),
-        statistic=_taken(fixed, by=_rank),
+        statistic=_taken(fixed, by=rank_with_batch_size),
     ),
     Claim(
         id="chang-sharper-equal-loss",
@@ -1044,7 +1039,7 @@ CLAIMS = (
         id="chang-best-lr-small",
         figure="rates",
         locator="figure 29",
-        statement="The smallest batch does best at .01 (the lowest rate tried, there as here).",
+        statement="The smallest batch does best at the lowest rate tried (there .01).",
         quantity="doublings from the lowest rate to the best one",
         rule=below(0.5),
         statistic=_best_rates(_off_small),

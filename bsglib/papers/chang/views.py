@@ -501,8 +501,8 @@ def heat_map(results: Results) -> pd.DataFrame:
 def best_rates(results: Results) -> pd.DataFrame:
     """Return the best rate by batch size, of those run: of each seed, of the mean, the source's."""
     best, run = best_lrs(results), grid(results).groupby("batch_size")["base_lr"].nunique()
-    of_mean = at_best_rate(results).groupby("batch_size")["base_lr"].first()
-    test = at_best_rate(results).groupby("batch_size")["test_loss"]
+    chosen = at_best_rate(results).groupby("batch_size")
+    of_mean, test = chosen["base_lr"].first(), chosen["test_loss"]
     table = {
         "rates run": run.map(f"{{}} of {len(results.parameters.lrs)}".format),
         "of each seed": best.agg(lambda column: ", ".join(f"{v:g}" for v in column)),
@@ -528,8 +528,9 @@ def explorer_cells(results: Results) -> pd.DataFrame:
     rows = []
     for (batch_size, lr), of_cell in runs.groupby(["batch_size", "base_lr"]):
         gone = of_cell["stopped"] == "diverged"
+        whole_cell = of_cell.iloc[:0] if gone.any() else of_cell
         for quantity in ("validation_loss", "distance", SHARPNESS):
-            values = of_cell[quantity].dropna() if not gone.any() else of_cell[quantity].iloc[:0]
+            values = whole_cell[quantity].dropna()
             row = {"batch_size": batch_size, "base_lr": lr, "quantity": quantity}
             low, high = values.min(), values.max()
             mean = np.clip(values.mean(), low, high)  # of equal values it may be off by rounding

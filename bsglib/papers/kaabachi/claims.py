@@ -25,7 +25,7 @@ from bsglib.papers.kaabachi.protocol import (
     epochs_of,
     reference,
 )
-from bsglib.papers.tables import tuned
+from bsglib.papers.tables import rank_with_batch_size, tuned
 from bsglib.stats import PERCENT, kendall, share
 
 MIN_UPDATES = 50  # from which a run says something about a rate
@@ -426,11 +426,6 @@ def _timed(by: Callable[[pd.DataFrame], pd.Series], *sizes: int) -> Statistic:
     return statistic
 
 
-def _rank(table: pd.DataFrame) -> pd.Series:
-    """Return the rank correlation with the batch size."""
-    return pd.Series(kendall(table.to_numpy(), np.array(table.columns)), table.index)
-
-
 def at_best_rate(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs at each batch size's rate of highest mean validation accuracy.
 
@@ -808,7 +803,7 @@ CLAIMS = (
         quantity="seconds per epoch: rank correlation with B",
         value="-1",
         rule=below(-0.5),
-        statistic=_timed(_rank),
+        statistic=_timed(rank_with_batch_size),
     ),
     Claim(
         id="kaabachi-time-levels",

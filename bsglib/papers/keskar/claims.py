@@ -24,7 +24,7 @@ from bsglib.papers.keskar.protocol import (
     UPDATES,
     label,
 )
-from bsglib.papers.tables import per_seed, tuned
+from bsglib.papers.tables import per_seed, rank_with_batch_size, tuned
 from bsglib.stats import PERCENT, Interval, bootstrap, granulated_kendall, interval, kendall
 
 TRAINED = 0.9  # training accuracy from which a run counts as a minimizer worth comparing
@@ -205,10 +205,8 @@ def at_best_rate(runs: pd.DataFrame) -> pd.DataFrame:
     choice could have been another one then shows in the interval over seeds. A rate at which a run
     diverged is never the best.
     """
-    diverged = runs[runs["stopped"] == "diverged"]
-    lost = set(zip(diverged["batch_size"], diverged["base_lr"], strict=True))
-    cells = zip(runs["batch_size"], runs["base_lr"], strict=True)
-    whole = runs[[cell not in lost for cell in cells]]
+    cells = runs.groupby(list(GRID))
+    whole = cells.filter(lambda cell: (cell["stopped"] != "diverged").all())
     parts = []
     for seed, own in whole.groupby("seed"):
         others = whole[whole["seed"] != seed]
@@ -270,9 +268,7 @@ def _rank_against_size(name: str, column: str) -> Statistic:
     """Kendall's correlation of batch size and a column, over the batch sizes of each seed."""
 
     def value(results: Results, runs: pd.DataFrame) -> Measured:
-        table = per_seed(runs, column)
-        sizes = np.broadcast_to(table.columns.to_numpy(), table.shape)
-        return Measured(tuple(kendall(sizes, table.to_numpy())))
+        return Measured(tuple(rank_with_batch_size(per_seed(runs, column))))
 
     return _judged(name, (SIZES,), value)
 

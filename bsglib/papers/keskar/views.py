@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import interval_text
+from bsglib.claims import interval_text, number_text
 from bsglib.papers import Results, notes
 from bsglib.papers.keskar import published
 from bsglib.papers.keskar.claims import (
@@ -106,8 +106,8 @@ def networks(p: KeskarParameters) -> pd.DataFrame:
         if (network := p.networks.get(name)) is None:
             rows.append({"network": name, "data": "not in this profile"})
             continue
-        size = "all but the validation part" if network.train_size is None else None
-        size = size or f"{network.train_size:,}"
+        all_of_it = network.train_size is None
+        size = "all but the validation part" if all_of_it else f"{network.train_size:,}"
         rows.append(
             {
                 "network": name,
@@ -196,15 +196,12 @@ def other_measures(results: Results) -> pd.DataFrame:
         if small.empty:
             continue
         for kind, runs in ((SB, small), (LB, large)):
-            rows[name, kind] = {h: _short(runs[c].mean(skipna=False)) for h, c in names.items()}
+            found = {head: runs[column].mean(skipna=False) for head, column in names.items()}
+            rows[name, kind] = {head: number_text(mean) for head, mean in found.items()}
         rows[name, "LB / SB"] = {h: _ratio_text(small[c], large[c]) for h, c in names.items()}
         for kind in (SB, LB, "LB / SB"):
             rows[name, kind]["n"] = f"{len(small)}"
     return _table(rows, ["network", "batch"]).replace("nan", "-")
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _ratio_text(small: pd.Series, large: pd.Series) -> str:
@@ -253,8 +250,8 @@ def choices(results: Results) -> pd.DataFrame:
         for column, choice in words.items():
             a, b = small[column], large[column]
             rows[name, choice] = {
-                "SB (%)": _short(a.mean()),
-                "LB (%)": _short(b.mean()),
+                "SB (%)": number_text(a.mean()),
+                "LB (%)": number_text(b.mean()),
                 "LB / SB": _ratio_text(a, b),
                 "iterations": f"{both[f'{column}.iterations'].mean():.3g}",
                 "n": f"{len(a)}",
@@ -279,12 +276,12 @@ def rivals(results: Results) -> pd.DataFrame:
                 arm = of(results, name, condition.kind)
                 runs, why = compared(results, name, condition, arm)
                 tables[condition.words], reasons[condition.words] = runs, why or ""
-        if tables and not absence(results, name, SB, UPDATES):
-            small, _ = pairs(results, name, of(results, name, SB, LB))
+        if not absence(results, name, SB, UPDATES):
             long = of(results, name, UPDATES)
             long = long[long["batch_size"] == results.parameters.networks[name].large_batch]
-            tables[LONGER] = pd.concat([small.reset_index(), long])
-            reasons[LONGER] = "" if (tables[LONGER]["stopped"] != "diverged").all() else "diverged"
+            tables[LONGER] = pd.concat([of(results, name, SB), long])
+            gone = (tables[LONGER]["stopped"] == "diverged").any()
+            reasons[LONGER] = "a run diverged" if gone else ""
         for words, runs in tables.items():
             small, large = pairs(results, name, runs)
             for seed in small.index:
