@@ -1,18 +1,19 @@
 """The interactive twin of the contour maps: loss surfaces to turn, all by one camera."""
 
+import json
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import Markdown, display
-from plotly.io import renderers
 
 from bsglib.contours import log10_loss, loss_levels, loss_range, require_one_grid
 from bsglib.landscape import Surface
 from bsglib.show import keep_rows
 from bsglib.style import INK, plain
 
+PLOTLY = "application/vnd.plotly.v1+json"
 CAMERA = {"eye": {"x": 1.1, "y": -1.4, "z": 0.85}, "center": {"x": 0, "y": 0, "z": -0.14}}
 PLANE = ("a", "b")
 DIGITS = 5  # significant ones of log10 of a loss: more than one sees, and strict nbval compares all
@@ -142,10 +143,10 @@ def show(
         alt: what the figure shows, as `surface_text` says it; stands in where plotly is missing.
         folder: where the file goes; None keeps none.
     """
-    bundle = renderers["plotly_mimetype"].to_mimebundle(fig.to_dict())
     keep_rows(rows, name, folder)
-    metadata = {kind: {"alt": alt} for kind in bundle} | {"figure": {"name": name}}
-    display(bundle | {"text/plain": alt}, raw=True, metadata=metadata)
+    metadata = {PLOTLY: {"alt": alt}, "figure": {"name": name}}
+    # plotly's renderers do the same, but import nbformat, which takes longer than plotly does
+    display({PLOTLY: json.loads(fig.to_json()), "text/plain": alt}, raw=True, metadata=metadata)
     display(Markdown(caption), metadata={"caption_of": name})
 
 
