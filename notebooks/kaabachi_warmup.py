@@ -65,7 +65,7 @@ import pandas as pd
 from bsglib import plots, provenance, show, style
 from bsglib.papers import kaabachi, notes
 from bsglib.papers.kaabachi import published, views
-from bsglib.papers.kaabachi.histories import epochs_to, read_off
+from bsglib.papers.kaabachi.readings import epochs_to, read_off
 from bsglib.params import check
 from bsglib.schedules import Schedule
 from bsglib.stats import PERCENT

@@ -11,7 +11,7 @@ import pytest
 from bsglib import cli
 from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 from bsglib.papers import Results, chang
-from bsglib.papers.chang import claims, protocol, published, views
+from bsglib.papers.chang import claims, protocol, published, readings, views
 from bsglib.papers.chang.protocol import FIXED, LINES, LOSS, OTHER, PLANES, SCALED, SHARPNESS
 from bsglib.params import ROOT, ParameterError, parse
 from bsglib.sweep import LINE
@@ -279,13 +279,17 @@ def test_a_claim_waits_for_all_runs_of_its_arms(stated):
 def test_cells_are_compared_over_the_same_seeds_while_the_grid_is_not_whole(stated):
     runs = stated.runs
     part = changed(stated, runs=runs[(runs["arm"] != OTHER) | (runs["seed"] == 0)])
-    assert set(claims.grid(part)["seed"]) == {0} and set(claims.scaled(part)["seed"]) == {0, 1, 2}
-    assert len(claims.grid(part)) == len(claims.grid(stated)) / 3 == views.heat_map(part).size
+    assert set(readings.grid(part)["seed"]) == {0} and set(readings.scaled(part)["seed"]) == {
+        0,
+        1,
+        2,
+    }
+    assert len(readings.grid(part)) == len(readings.grid(stated)) / 3 == views.heat_map(part).size
     late = (runs["arm"] == FIXED) & (runs["batch_size"] == 256) & (runs["seed"] == 2)
     part = changed(stated, runs=runs[~late])
-    for of, n in ((claims.fixed, 8), (claims.scaled, 12)):
+    for of, n in ((readings.fixed, 8), (readings.scaled, 12)):
         assert len(of(part)) == n
-    assert set(claims.fixed(part)["seed"]) == {0, 1}
+    assert set(readings.fixed(part)["seed"]) == {0, 1}
 
 
 def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
@@ -318,7 +322,7 @@ def test_a_rate_at_which_training_diverges_is_no_best_rate(stated):
     results = changed(stated, runs=runs)
     assert verdicts(results)["chang-best-lr-small"] == REPRODUCED
     assert np.isinf(views.heat_map(results).loc[0.16, 32])
-    assert (claims.at_best_rate(results).query("batch_size == 32")["base_lr"] == 0.01).all()
+    assert (readings.at_best_rate(results).query("batch_size == 32")["base_lr"] == 0.01).all()
 
 
 def test_runs_that_missed_the_loss_they_were_to_stop_at_are_not_compared(stated):
@@ -430,7 +434,7 @@ def test_wins_at_any_rate_say_nothing_of_rates_too_high(stated):
 
 
 def test_equal_updates_end_where_the_shortest_run_of_a_seed_ends(stated):
-    rows = claims.at_equal_updates(stated)
+    rows = readings.at_equal_updates(stated)
     updates = stated.history_of(FIXED).groupby(["seed", "batch_size"])["updates"].max()
     assert (rows["updates"] == updates.min()).all()
     history = stated.history_of(FIXED).query("batch_size == 32 and seed == 0")
@@ -440,22 +444,22 @@ def test_equal_updates_end_where_the_shortest_run_of_a_seed_ends(stated):
 
 
 def test_the_growth_around_a_paraboloid_is_its_mean_over_the_disc(stated):
-    found = claims.growth(stated)
+    found = readings.growth(stated)
     axis = np.linspace(-1, 1, stated.parameters.explorer_points)
     a, b = np.meshgrid(axis, axis)
-    squares = (a**2 + b**2)[np.hypot(a, b) <= claims.RADIUS + 1e-9]
+    squares = (a**2 + b**2)[np.hypot(a, b) <= readings.RADIUS + 1e-9]
     assert found[32].to_numpy() == pytest.approx(squares.mean(), rel=1e-3)
     assert found[256].to_numpy() == pytest.approx(6 * squares.mean(), rel=1e-3)
 
 
 def test_the_rise_on_the_line_is_that_of_the_log_loss(stated):
-    found = claims.rises(stated)
-    assert found[32].to_numpy() == pytest.approx(claims.STEP**2, rel=1e-3)
-    assert found[256].to_numpy() == pytest.approx(6 * claims.STEP**2, rel=1e-3)
+    found = readings.rises(stated)
+    assert found[32].to_numpy() == pytest.approx(readings.STEP**2, rel=1e-3)
+    assert found[256].to_numpy() == pytest.approx(6 * readings.STEP**2, rel=1e-3)
 
 
 def test_the_slope_of_the_best_rates_is_that_of_a_least_squares_line(stated):
-    best = claims.best_lrs(stated)
+    best = readings.best_lrs(stated)
     assert best.iloc[0].to_dict() == published.BEST_LR
     assert claims._slope(stated).to_numpy() == pytest.approx(0.9)
 

@@ -17,7 +17,6 @@ from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, verdict
 from bsglib.data import Split
 from bsglib.papers import Results, kaabachi, notes
 from bsglib.papers.kaabachi import claims, protocol, published, views
-from bsglib.papers.kaabachi.histories import WITHIN, epochs_to, largest_rise, lost, read_off
 from bsglib.papers.kaabachi.protocol import (
     COLD,
     LARGE,
@@ -31,6 +30,7 @@ from bsglib.papers.kaabachi.protocol import (
     WARMUPS,
     reference,
 )
+from bsglib.papers.kaabachi.readings import WITHIN, epochs_to, largest_rise, lost, read_off
 from bsglib.params import ROOT, ParameterError, parse
 from bsglib.train import batches_of, schedule_of
 
@@ -578,7 +578,7 @@ def test_what_is_read_off_keeps_what_a_diverged_run_reached(stated):
 
 
 def test_the_rate_is_chosen_by_validation_over_seeds_and_never_one_that_diverged(stated):
-    runs = read_off(stated, *claims.rate_arms(stated.parameters), columns=())
+    runs = read_off(stated, *protocol.rate_arms(stated.parameters), columns=())
     runs = runs[runs["batch_size"] == 1024]
     rates = ["1.024", "0.032", "0.256", "0.1", "0.5"]  # the root of B / 1 and B / 32 give one rate
     found = runs.assign(rate=runs["lr"].map("{:.4g}".format))["rate"]

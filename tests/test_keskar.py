@@ -13,7 +13,7 @@ import pytest
 from bsglib import cli
 from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, interval_text, verdict
 from bsglib.papers import Results, keskar
-from bsglib.papers.keskar import claims, protocol, published, views
+from bsglib.papers.keskar import claims, protocol, published, readings, views
 from bsglib.papers.keskar.protocol import (
     ADAPTIVE,
     EVOLUTION,
@@ -397,7 +397,7 @@ def test_the_rate_is_chosen_by_validation_and_not_by_test_accuracy(stated):
         test_accuracy=better,
         validation_accuracy=(1 - better).where(large, -((better - 0.3) ** 2)),
     )
-    found = claims.at_best_rate(noisy)
+    found = readings.at_best_rate(noisy)
     assert set(zip(found["batch_size"], found["base_lr"], strict=True)) == {
         (26, 0.003),
         (512, 3e-4),
@@ -410,14 +410,14 @@ def test_the_rate_is_chosen_by_the_mean_over_seeds(stated):
     lucky = (runs["seed"] == 0) & (runs["base_lr"] == 0.01)  # best of all in a single seed
     steady = runs["base_lr"] == 0.001
     accuracy = 0.5 + 0.3 * steady + 0.4 * lucky
-    found = claims.at_best_rate(runs.assign(validation_accuracy=accuracy))
+    found = readings.at_best_rate(runs.assign(validation_accuracy=accuracy))
     assert set(found["base_lr"]) == {0.001}
 
 
 def test_a_start_has_no_say_in_its_own_rate(stated):
     runs = stated.of(label("C1", RATES))
     own = runs["seed"].map({0: 0.0003, 1: 0.003, 2: 0.003}) == runs["base_lr"]
-    found = claims.at_best_rate(runs.assign(validation_accuracy=0.5 + 0.1 * own))
+    found = readings.at_best_rate(runs.assign(validation_accuracy=0.5 + 0.1 * own))
     rates = found.groupby("seed")["base_lr"].agg(set).to_dict()
     assert rates[0] == {0.003}, "though its own best is another"
     assert len(found) == 2 * 3
@@ -428,11 +428,11 @@ def test_a_rate_at_which_a_run_diverged_is_never_the_best(stated):
     runs = runs.assign(validation_accuracy=0.5 + 0.1 * (runs["base_lr"] == 0.01))
     broken = (runs["base_lr"] == 0.01) & (runs["seed"] == 0)
     runs = runs.assign(stopped=runs["stopped"].where(~broken, "diverged"))
-    assert 0.01 not in set(claims.at_best_rate(runs)["base_lr"])
+    assert 0.01 not in set(readings.at_best_rate(runs)["base_lr"])
 
 
 def test_configurations_are_trained_complete_and_counted_once(stated):
-    runs = claims.configurations(stated, "F2")
+    runs = readings.configurations(stated, "F2")
     assert not runs.duplicated(["batch_size", "base_lr", "seed"]).any()
     assert runs.groupby(["batch_size", "base_lr"]).ngroups == 2 * 4 + 3
     for column, value in (("train_accuracy", 0.5), (SHARPNESS, math.nan)):
@@ -441,7 +441,7 @@ def test_configurations_are_trained_complete_and_counted_once(stated):
         results = changed(stated, stated.runs.assign(**{
             column: stated.runs[column].where(~broken, value)
         }))  # fmt: skip
-        left = claims.configurations(results, "F2")
+        left = readings.configurations(results, "F2")
         assert left.groupby(["batch_size", "base_lr"]).ngroups == 2 * 4 + 3 - 1
         assert set(left.groupby(["batch_size", "base_lr"]).size()) == {3}
 
@@ -694,7 +694,7 @@ def test_what_is_left_of_the_gap_is_a_share_of_the_gap_as_in_the_source():
 
 def test_rivals_hold_a_row_per_network_condition_and_seed(stated):
     rows = views.rivals(stated)
-    conditions = ["as in the source", *(c.words for c in claims.CONDITIONS.values())]
+    conditions = ["as in the source", *(c.words for c in readings.CONDITIONS.values())]
     conditions.append(views.LONGER)
     expected = [(n, c, s) for n in claims.VARIED for c in conditions for s in range(3)]
     found = rows[["network", "condition", "seed"]].itertuples(index=False, name=None)

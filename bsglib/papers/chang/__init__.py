@@ -5,8 +5,9 @@ linearly scaled learning rate undo it? Four batch sizes, plain SGD, cats against
 """
 
 from bsglib.papers import Study
-from bsglib.papers.chang.claims import CLAIMS, agreement
+from bsglib.papers.chang.claims import CLAIMS
 from bsglib.papers.chang.protocol import FIXED, LOSS, OTHER, SCALED, ChangParameters, design, timing
+from bsglib.papers.chang.readings import agreement
 
 __all__ = [
     "CLAIMS",

@@ -10,73 +10,42 @@ import pandas as pd
 from bsglib.claims import TIMING_REPEATS, Claim, Measured, about, above, below, between
 from bsglib.papers import Results
 from bsglib.papers.chang import published
-from bsglib.papers.chang.protocol import (
-    AGREEMENT,
-    FIXED,
-    LOSS,
-    OTHER,
-    PLANES,
-    SCALED,
-    SHARPNESS,
-    SURFACE,
+from bsglib.papers.chang.protocol import FIXED, LOSS, SCALED, SHARPNESS
+from bsglib.papers.chang.readings import (
+    GRID,
+    RADIUS,
+    STEP,
+    agreement,
+    at_best_rate,
+    at_edge,
+    at_equal_updates,
+    best_lrs,
+    epoch_distances,
+    equal_loss,
+    fixed,
+    grid,
+    growth,
+    layers,
+    median_norms,
+    most_processes,
+    rises,
+    scaled,
+    seconds,
+    total_seconds,
+    two_at_large_lr,
+    with_losses,
 )
-from bsglib.papers.tables import per_seed, rank_with_batch_size, tuned
+from bsglib.papers.tables import per_seed, rank_with_batch_size
 from bsglib.stats import interval, kendall
-from bsglib.sweep import LINE
 
 Statistic = Callable[[Results], Measured]
 Table = pd.DataFrame  # [seed, batch size] of one quantity
-GRID = (FIXED, SCALED, OTHER)
 TRAINED = 0.95  # of the loss of guessing; above it a run counts as not trained
 OFF = 0.1  # of the training loss at which runs were to stop, by which they may miss it
 DEVICES = 4  # of the source
-STEP = 0.25  # of alpha, and
-RADIUS = 0.5  # of the filter-normalized plane, at which the growth of the loss is read
 
 
-# ------------------------------------------------------------- runs
-
-
-def fixed(results: Results) -> pd.DataFrame:
-    """Return the runs at the source's rate, every batch size, of the seeds that all have."""
-    return _of_common_seeds(results.of(FIXED))
-
-
-def scaled(results: Results) -> pd.DataFrame:
-    """Return the runs at the linearly scaled rate, of the seeds that all batch sizes have.
-
-    At the smallest batch size it is the fixed rate.
-    """
-    runs = results.of(FIXED, SCALED)
-    smallest = runs["batch_size"] == results.parameters.smallest
-    return _of_common_seeds(runs[smallest | (runs["arm"] == SCALED)])
-
-
-def grid(results: Results) -> pd.DataFrame:
-    """Return the runs of all batch sizes and rates, of the seeds that every cell with runs has."""
-    return _of_common_seeds(results.of(*GRID))
-
-
-def _of_common_seeds(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs of the seeds that every batch size and rate with runs has.
-
-    While a study is not complete, means over other seeds would compare seeds, not cells.
-    """
-    cells = runs.groupby(["batch_size", "base_lr"])["seed"].agg(set)
-    return runs[runs["seed"].isin(set.intersection(*cells) if len(cells) else ())]
-
-
-def equal_loss(results: Results) -> pd.DataFrame:
-    """Return the runs at the source's rate that stopped at one training loss."""
-    return results.of(LOSS)
-
-
-def two_at_large_lr(results: Results) -> pd.DataFrame:
-    """Return the runs of the two smallest batch sizes at the largest one's scaled rate."""
-    p, runs = results.parameters, grid(results)
-    two = runs["batch_size"].isin(sorted(p.batch_sizes)[:2])
-    return runs[two & (runs["base_lr"] == p.scaled_lr(p.largest))]
-
+# ------------------------------------------------------------- runs fit for a claim
 
 ARMS = {  # of each set of runs
     fixed: (FIXED,),
@@ -207,18 +176,6 @@ def _taken(
     return _judged(value, *sets, unfit=unfit, sizes=sizes)
 
 
-def with_losses(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return runs with "gap", validation minus training loss, and "lowest_running", nats.
-
-    The lowest training loss as it ran is what the source draws; at the lowest validation loss,
-    which early stopping keeps, training goes on.
-    """
-    lowest = results.history.groupby(["entry", "arm"])["running_loss"].min()
-    keys = pd.MultiIndex.from_frame(runs[["entry", "arm"]])
-    gap = runs["validation_loss"] - runs["train_loss"]
-    return runs.assign(gap=gap, lowest_running=lowest.reindex(keys).to_numpy())
-
-
 def _difference(table: Table) -> pd.Series:
     return table[max(table.columns)] - table[min(table.columns)]
 
@@ -250,49 +207,16 @@ def _slower(results: Results) -> pd.Series:
     return _difference(per_seed(rows, "running_loss"))
 
 
-def at_equal_updates(results: Results) -> pd.DataFrame:
-    """Return the lowest validation loss up to the updates of the shortest run of each seed."""
-    history = results.history_of(FIXED)
-    ends = history.groupby(["seed", "batch_size"])["updates"].max().groupby("seed").min()
-    history = history[history["updates"] <= history["seed"].map(ends)]
-    rows = history.groupby(["seed", "batch_size"], as_index=False)["validation_loss"].min()
-    return rows.assign(updates=rows["seed"].map(ends))
-
-
 def _equal_updates(results: Results) -> Measured:
     rows = at_equal_updates(results)
     note = f"{rows['updates'].min():,} to {rows['updates'].max():,} updates"
     return Measured(tuple(_difference(per_seed(rows, "validation_loss"))), note=note)
 
 
-def median_norms(results: Results) -> pd.DataFrame:
-    """Return the median norm of the updates of each run at the source's rate."""
-    norms = _points(results, "update_norms")
-    return norms[norms["level"].round(9) == 0.5]
-
-
-def layers(results: Results) -> pd.DataFrame:
-    """Return the distances from the initial weights layer by layer, at the source's rate."""
-    rows = _points(results, "distances")
-    return rows[rows["layer"] != "whole"]
-
-
-def _points(results: Results, measure: str) -> pd.DataFrame:
-    points = results.points
-    return points[(points["measure"] == measure) & (points["arm"] == FIXED)]
-
-
 def _every_layer(results: Results) -> pd.Series:
     """The layer in which the largest batch comes nearest to the smallest, or farther still."""
     table = layers(results).pivot(index=["seed", "layer"], columns="batch_size", values="distance")
     return _ratio(table).groupby("seed").max()
-
-
-def epoch_distances(results: Results) -> pd.DataFrame:
-    """Return distance per epoch [(seed, epoch), batch size], epochs that both ends have."""
-    p, history = results.parameters, results.history_of(FIXED)
-    table = history.pivot(index=["seed", "epoch"], columns="batch_size", values="epoch_distance")
-    return table[[p.smallest, p.largest]].dropna()
 
 
 def _epoch_ratio(results: Results) -> Measured:
@@ -308,47 +232,10 @@ def _ratio_grows(results: Results) -> pd.Series:
     return ratios.groupby("seed").agg(lambda r: kendall(r, r.index.get_level_values("epoch")))
 
 
-def agreement(results: Results) -> pd.DataFrame:
-    """Return the rows on how gradients agree, on the trained networks of the smallest batch."""
-    return _points(results, AGREEMENT)
-
-
 def _cancelling(results: Results) -> pd.Series:
     """How much of the shrinking of updates the mean gradient shows where weights are held."""
     norms = agreement(results).pivot(index="seed", columns="examples", values="norm")
     return _ratio(norms) / _ratio(per_seed(median_norms(results), "norm"))
-
-
-def rises(results: Results) -> pd.DataFrame:
-    """Return by how much log(training loss) rises STEP away from each end, by seed."""
-    line = _points(results, LINE)
-    line = line[line["set"] == "train"].assign(alpha=line["alpha"].round(9))
-    table = np.log(line.pivot(index="seed", columns="alpha", values="loss"))
-    p, ends = results.parameters, {}
-    for batch_size, end in ((p.smallest, 0.0), (p.largest, 1.0)):
-        ends[batch_size] = (table[end - STEP] + table[end + STEP]) / 2 - table[end]
-    return pd.DataFrame(ends)
-
-
-def growth(results: Results) -> pd.DataFrame:
-    """Return the mean growth of the loss within RADIUS of the filter-normalized plane, by seed."""
-    p, planes = results.parameters, _points(results, SURFACE)
-    planes = planes[planes["seeds"] == str(list(PLANES[0]))]
-    planes = planes[planes["points"] == p.explorer_points]
-    inside = planes[np.hypot(planes["a"], planes["b"]) <= RADIUS + 1e-9]
-    cells = ["seed", "batch_size"]
-    middle = inside[(inside["a"] == 0) & (inside["b"] == 0)].set_index(cells)["loss"]
-    table = (inside.groupby(cells)["loss"].mean() - middle).unstack()
-    return table[[p.smallest, p.largest]].dropna()
-
-
-def seconds(results: Results, processes: int = 1) -> pd.DataFrame:
-    """Return seconds per epoch [repeat, batch size] over some processes."""
-    times = results.timings
-    if times.empty:
-        return pd.DataFrame()
-    times = times[times["processes"] == processes]
-    return times.pivot(index="repeat", columns="batch_size", values="seconds")
 
 
 def _untimed(results: Results) -> str | None:
@@ -360,19 +247,8 @@ def _timed(results: Results) -> Measured:
     return Measured(tuple(_ratio(seconds(results))), note="n counts repeats")
 
 
-def total_seconds(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return epochs to the lowest validation loss times the median seconds of an epoch."""
-    return per_seed(runs, "kept_epoch") * seconds(results).median()
-
-
 def _total(of: Callable[[Results], pd.DataFrame]) -> Statistic:
     return _judged(lambda results: _ratio(total_seconds(results, of(results))), of, timed=True)
-
-
-def most_processes(results: Results) -> int:
-    """Return the largest number of processes that each had a core of its own."""
-    times = results.timings
-    return int(times.loc[times["processes"] <= times["cores"], "processes"].max())
 
 
 def _too_few(results: Results, devices: int) -> str | None:
@@ -419,27 +295,8 @@ def _parallel_total(*, devices: int | None = None) -> Statistic:
     return _judged(value, fixed, timed=True)
 
 
-def best_lrs(results: Results) -> pd.DataFrame:
-    """Return the rate of the lowest validation loss [seed, batch size]; diverged runs have none."""
-    runs = grid(results)
-    runs = runs[runs["stopped"] != "diverged"]
-    best = runs.loc[runs.groupby(["seed", "batch_size"])["validation_loss"].idxmin()]
-    return best.pivot(index="seed", columns="batch_size", values="base_lr")
-
-
-def at_best_rate(results: Results) -> pd.DataFrame:
-    """Return the runs at each batch size's rate of lowest mean validation loss over seeds."""
-    return tuned(grid(results), "validation_loss", lowest=True)
-
-
 def _on_grid(by: Callable[[Results], pd.Series | Measured]) -> Statistic:
     return _judged(by, grid, unfit=cut_off)  # a rate at which training fails is no best one
-
-
-def at_edge(results: Results) -> float:
-    """Return the share of best rates at an end of the grid, beyond which there may be better."""
-    best, p = best_lrs(results), results.parameters
-    return float(best.isin((min(p.lrs), max(p.lrs))).to_numpy().mean())
 
 
 def _best_rates(by: Callable[[Results], pd.Series], most: float = 1.0) -> Statistic:

@@ -12,7 +12,17 @@ from bsglib.landscape import Surface
 from bsglib.models import build
 from bsglib.papers import Results, notes
 from bsglib.papers.chang import published
-from bsglib.papers.chang.claims import (
+from bsglib.papers.chang.protocol import (
+    FIXED,
+    LINES,
+    PLANES,
+    SCALED,
+    SHARPNESS,
+    SURFACE,
+    ChangParameters,
+    design,
+)
+from bsglib.papers.chang.readings import (
     at_best_rate,
     at_equal_updates,
     best_lrs,
@@ -25,16 +35,6 @@ from bsglib.papers.chang.claims import (
     seconds,
     total_seconds,
     with_losses,
-)
-from bsglib.papers.chang.protocol import (
-    FIXED,
-    LINES,
-    PLANES,
-    SCALED,
-    SHARPNESS,
-    SURFACE,
-    ChangParameters,
-    design,
 )
 from bsglib.papers.tables import per_seed, scope_table
 from bsglib.stats import PERCENT, interval

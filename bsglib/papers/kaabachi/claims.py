@@ -10,21 +10,21 @@ import pandas as pd
 from bsglib.claims import MIN_SEEDS, TIMING_REPEATS, Claim, Measured, about, above, below, between
 from bsglib.papers import Results
 from bsglib.papers.kaabachi import published
-from bsglib.papers.kaabachi.histories import JUMP, LEARNED, read_off
 from bsglib.papers.kaabachi.protocol import (
     COLD,
     LARGE,
     LENGTHS,
     LINEAR,
     LOCAL,
-    RATES,
     SMALL,
     SQRT,
     WARM,
     KaabachiParameters,
     epochs_of,
+    rate_arms,
     reference,
 )
+from bsglib.papers.kaabachi.readings import JUMP, LEARNED, lengths, read_off
 from bsglib.papers.tables import rank_with_batch_size, tuned
 from bsglib.stats import PERCENT, kendall, share
 
@@ -438,12 +438,6 @@ def at_best_rate(runs: pd.DataFrame) -> pd.DataFrame:
     return tuned(runs, "validation_accuracy", rate="rate")
 
 
-def rate_arms(p: KaabachiParameters) -> tuple[str, ...]:
-    """Return the arms that differ in their rate alone, those of one length without warm-up."""
-    rules = COLD, SQRT, *(reference(b) for b in p.references)
-    return (*rules, RATES) if p.other_lrs else rules
-
-
 def _tuned(other: Need) -> Statistic:
     """Accuracy of the largest batch at its best rate, minus that of others, in points."""
 
@@ -462,15 +456,6 @@ def _tuned(other: Need) -> Statistic:
         return Measured(tuple(values.sort_index()), note=note)
 
     return statistic
-
-
-def lengths(results: Results) -> pd.DataFrame:
-    """Return the runs of the largest batch with the linear rule by the length of their warm-up."""
-    (size,) = largest(results.parameters)
-    runs = read_off(results, COLD, EXPONENTIAL, LENGTHS, columns=())
-    runs = runs[runs["batch_size"] == size] if len(runs) else runs
-    planned = results.parameters.warmup_epochs
-    return runs.assign(share=runs["warmup_epochs"] / planned).sort_values(["share", "seed"])
 
 
 def _length(results: Results) -> Measured:

@@ -97,6 +97,12 @@ def epochs_of(p: KaabachiParameters, arm: str, batch_size: int) -> int:
     return {SMALL: p.small_epochs, LINEAR: p.scaled_epochs}.get(arm, p.warmup_epochs)
 
 
+def rate_arms(p: KaabachiParameters) -> tuple[str, ...]:
+    """Return the arms that differ in their rate alone, those of one length without warm-up."""
+    rules = COLD, SQRT, *(reference(b) for b in p.references)
+    return (*rules, RATES) if p.other_lrs else rules
+
+
 Planned = list[tuple[str, RunConfig]]  # arm, run
 
 

@@ -5,8 +5,6 @@ import pandas as pd
 
 from bsglib.papers import Results, notes
 from bsglib.papers.kaabachi import published
-from bsglib.papers.kaabachi.claims import lengths, rate_arms
-from bsglib.papers.kaabachi.histories import read_off
 from bsglib.papers.kaabachi.protocol import (
     COLD,
     LARGE,
@@ -16,7 +14,9 @@ from bsglib.papers.kaabachi.protocol import (
     WARM,
     KaabachiParameters,
     epochs_of,
+    rate_arms,
 )
+from bsglib.papers.kaabachi.readings import lengths, read_off
 from bsglib.papers.tables import scope_table
 from bsglib.stats import PERCENT, censored_median, share
 

@@ -5,11 +5,7 @@ a small batch and one of a tenth of the data; Keskar et al. 2017, arXiv 1609.048
 """
 
 from bsglib.papers import Study
-from bsglib.papers.keskar.claims import (
-    CLAIMS,
-    TRAINED,
-    verdicts_of,
-)
+from bsglib.papers.keskar.claims import CLAIMS, verdicts_of
 from bsglib.papers.keskar.protocol import (
     EVOLUTION,
     LB,
@@ -20,6 +16,7 @@ from bsglib.papers.keskar.protocol import (
     design,
     label,
 )
+from bsglib.papers.keskar.readings import TRAINED
 
 __all__ = [
     "CLAIMS",

@@ -8,18 +8,6 @@ import pandas as pd
 from bsglib.claims import interval_text, number_text
 from bsglib.papers import Results, notes
 from bsglib.papers.keskar import published
-from bsglib.papers.keskar.claims import (
-    CONDITIONS,
-    GRID,
-    TRAINED,
-    absence,
-    compared,
-    configurations,
-    granulated,
-    listed,
-    of,
-    pairs,
-)
 from bsglib.papers.keskar.protocol import (
     ADAPTIVE,
     CHOICES,
@@ -38,6 +26,18 @@ from bsglib.papers.keskar.protocol import (
     UPDATES,
     KeskarParameters,
     label,
+)
+from bsglib.papers.keskar.readings import (
+    CONDITIONS,
+    GRID,
+    TRAINED,
+    absence,
+    compared,
+    configurations,
+    granulated,
+    listed,
+    of,
+    pairs,
 )
 from bsglib.papers.tables import scope_table
 from bsglib.stats import PERCENT, interval

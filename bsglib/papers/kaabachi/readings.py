@@ -1,4 +1,4 @@
-"""What is read off a run's history: its peak, the time to an accuracy, how its loss jumps."""
+"""What figures and claims read off runs and their histories: peaks, times to an accuracy, jumps."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bsglib.papers import Results
-from bsglib.papers.kaabachi.protocol import SMALL
+from bsglib.papers.kaabachi.protocol import COLD, LENGTHS, SMALL, WARM
 
 WITHIN = 0.005  # of the final accuracy, from which on it counts as reached
 LEARNED = 2.0  # times chance: an accuracy that shows that something was learned
@@ -138,6 +138,15 @@ def read_off(
         for name in wanted
     }
     return runs.assign(**readings)
+
+
+def lengths(results: Results) -> pd.DataFrame:
+    """Return the runs of the largest batch with the linear rule by the length of their warm-up."""
+    size = max(results.parameters.large_batches)
+    runs = read_off(results, COLD, WARM["exponential"], LENGTHS, columns=())
+    runs = runs[runs["batch_size"] == size] if len(runs) else runs
+    planned = results.parameters.warmup_epochs
+    return runs.assign(share=runs["warmup_epochs"] / planned).sort_values(["share", "seed"])
 
 
 def _common_targets(results: Results) -> pd.Series:
