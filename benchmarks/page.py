@@ -101,7 +101,7 @@ def text(results: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    from bsglib.report import update_marked
+    from bsglib.index import update_marked
 
     update_marked(PAGE, "measured", "\n" + text(stored()) + "\n")
     print(PAGE.relative_to(bench.ROOT))

@@ -68,7 +68,7 @@ def build_report(
     """Build HTML reports, their index, and of published profiles the README's tables."""
     # Without it jsonschema checks no URIs, and does not compile a grammar of them for a second.
     sys.modules.setdefault("rfc3987_syntax", None)
-    from bsglib import report  # here, because computing needs no Jupyter
+    from bsglib import index  # here, because computing needs no Jupyter
 
     built, complete = [], True
     for study in _studies(studies):
@@ -103,13 +103,13 @@ def build_report(
         }
         for s in STUDIES.values()
     ]
-    index = report.write_index(REPORTS, name, cards)
-    smallest = name == report.PUBLISHED[-1]  # there is no better one to hide
-    if name in report.PUBLISHED and (complete or smallest):
+    page = index.write_index(REPORTS, name, cards)
+    smallest = name == index.PUBLISHED[-1]  # there is no better one to hide
+    if name in index.PUBLISHED and (complete or smallest):
         _publish(name, cards, built)
-    elif name in report.PUBLISHED:
+    elif name in index.PUBLISHED:
         typer.echo("the README and the index of all profiles stay")
-    typer.echo(_shown(index))
+    typer.echo(_shown(page))
 
 
 def _build_page(study: Study, parameters: StudyParameters, command: str) -> tuple[Path, str]:
@@ -136,15 +136,15 @@ def _build_page(study: Study, parameters: StudyParameters, command: str) -> tupl
 
 def _publish(profile: str, cards: list[dict], built: list[Study]) -> None:
     """Write the index of all reports, and what the README shows of them."""
-    from bsglib import report
+    from bsglib import index
 
-    typer.echo(_shown(report.write_index(REPORTS, None, cards)))
-    report.update_marked(README, "verdicts", report.main_claims_table(REPORTS, cards))
+    typer.echo(_shown(index.write_index(REPORTS, None, cards)))
+    index.update_marked(README, "verdicts", index.main_claims_table(REPORTS, cards))
     first = next(iter(STUDIES.values()))
     if first in built:
         notebook = REPORTS / profile / f"{first.name}.ipynb"
-        shown = report.headline(REPORTS, first.name, first.headline, notebook)
-        report.update_marked(README, "headline", shown)
+        shown = index.headline(REPORTS, first.name, first.headline, notebook)
+        index.update_marked(README, "headline", shown)
     typer.echo(_shown(README))
 
 

@@ -7,7 +7,6 @@ light or dark theme, and the only script is plotly's, in pages with an interacti
 import csv
 import html as markup
 import json
-import math
 import os
 import re
 from collections import Counter
@@ -15,15 +14,11 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
-import jinja2
 import nbformat
 import papermill
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from latex2mathml.converter import convert
-from markupsafe import Markup
-from matplotlib import colormaps
-from matplotlib.colors import to_hex, to_rgb
 from nbconvert.exporters import TemplateExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
@@ -33,38 +28,16 @@ from pygments.lexers import get_lexer_by_name
 from traitlets import default
 
 from bsglib import claims
-from bsglib.claims import NOT_TESTABLE, css_class
+from bsglib.claims import css_class
 from bsglib.params import ROOT
+from bsglib.themes import dark_colours, inline_svg, themed
 
 TEMPLATES = Path(__file__).parent / "templates"
-QUESTIONS = ("ours", "asked")  # in place of a source's number, where a source claims nothing
-PUBLISHED = ("paper", "laptop")  # the largest first
-
 PLOTLY = "application/vnd.plotly.v1+json"
 HINT = """<p class="hint">Drag it, or use the arrow keys, to turn; <kbd>+</kbd> and <kbd>−</kbd>
 come closer and go back; <kbd>0</kbd> returns to the first view. Pointing at a surface shows the
 loss there; all of them are in the data.</p>"""
 VERDICTS = {word: css_class(word) for word in claims.VERDICTS}
-INKS = {
-    "#1f2328": "currentColor",
-    "#000000": "currentColor",
-    "#6a737d": "var(--ink-2)",
-    "#ffffff": "var(--page)",
-    "#d55e00": "var(--vermillion)",
-}
-LETTERS = r"color-mix(in oklab, \2 50%, var(--ink))"  # a line's label: its hue, dark enough to read
-BATCH_COLOURS = {to_hex(c): f"--b-{to_hex(c)[1:]}" for c in colormaps["viridis"].colors}
-BATCH_COLOURS |= {
-    "#7ad151": "--b32",
-    "#44bf70": "--b64",
-    "#22a884": "--b128",
-    "#21908d": "--b256",
-    "#2a788e": "--b512",
-    "#355f8d": "--b1024",
-    "#414487": "--b2048",
-    "#482475": "--b4096",
-    "#440154": "--b8192",
-}
 
 
 # ---------------------------------------------------------------- running
@@ -138,8 +111,8 @@ def to_html(notebook: Path, html: Path, *, figures: Path, assets: Path, command:
     """
     cells = nbformat.read(notebook, as_version=4)
     outputs = [output for cell in cells.cells for output in cell.get("outputs", [])]
-    captions = {o.metadata.caption_of: o.data["text/markdown"] for o in outputs if _is_caption(o)}
-    names = {_name(output) for output in outputs}
+    captions = {o.metadata.caption_of: o.data["text/markdown"] for o in outputs if is_caption(o)}
+    names = {name_of(output) for output in outputs}
     prose = Prose(names | {"main"})
     for cell in cells.cells:
         if cell.cell_type == "markdown":
@@ -169,12 +142,12 @@ def to_html(notebook: Path, html: Path, *, figures: Path, assets: Path, command:
         "profile": markup.escape(figures.parents[1].name),
         "verdicts": verdict_counts(figures / "verdicts.csv"),
         "command": markup.escape(command),
-        "plotly": _relative(assets / "plotly.min.js", html.parent) if interactive else None,
+        "plotly": relative(assets / "plotly.min.js", html.parent) if interactive else None,
         "explorer": 'class="explorer"' in shown,
         "dark": dark_colours(shown),
     }
     page, _ = exporter.from_notebook_node(cells, resources)
-    return _write(html, page)
+    return write_page(html, page)
 
 
 class Prose(IPythonRenderer):
@@ -249,13 +222,13 @@ def _readable(output, prose: Prose, captions: dict, figures: Path, folder: Path)
     if output.output_type not in ("display_data", "execute_result"):
         return output
     output.output_type = "display_data"
-    data, name, metadata = output.data, _name(output), output.metadata
+    data, name, metadata = output.data, name_of(output), output.metadata
     if PLOTLY in data:
         kind, body = "interactive", _interactive(data[PLOTLY], name, metadata)
     elif "figure" in metadata:
         kind, body = "drawing", _drawing(name, data, metadata, figures)
     elif "text/html" in data:
-        body = re.sub(r'(?<="colour":")#[0-9a-f]{6}', _themed, _boxed(data["text/html"]))
+        body = re.sub(r'(?<="colour":")#[0-9a-f]{6}', themed, _boxed(data["text/html"]))
         kind = "data"
     else:
         return output
@@ -295,108 +268,8 @@ def _interactive(plot: dict, name: str | None, metadata: dict) -> str:
     )
 
 
-def inline_svg(svg: str, prefix: str, alt: str) -> str:
-    """Return matplotlib's SVG ready to stand in a page beside others.
-
-    Ids get a prefix, because matplotlib reuses them between figures; neutral inks become the page's
-    and the batch-size colours become variables, which `dark_colours` defines for the dark theme.
-
-    Args:
-        svg: the file's text.
-        prefix: what the ids start with, unique in the page.
-        alt: the text for those who do not see the figure.
-
-    Returns:
-        one <svg> element.
-    """
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(
-        r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", svg, flags=re.S
-    )
-    prefix = re.sub(r"\W", "-", prefix)
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}--\1"', svg)
-    svg = re.sub(r'(href="|url\()#', rf"\1#{prefix}--", svg)
-    svg = re.sub(r"(?<![(\w])#[0-9a-fA-F]{6}\b(?!-)", _themed, svg)
-    svg = re.sub(r"(<text[^>]*fill: )(var\(--[bv][^)]*\))", rf"\1{LETTERS}", svg)
-    svg = re.sub(r'(?<= d=")[^"]+', _rounded, svg)
-    svg = re.sub(r"\n\s*", "\n", svg)
-    width = re.search(r'width="([\d.]+pt)"', svg)
-    natural = f' style="--natural:{width[1]}"' if width else ""
-    label = markup.escape(alt)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"{natural}', 1)
-
-
-def _themed(match: re.Match) -> str:
-    colour = match[0].lower()
-    if colour in BATCH_COLOURS:
-        return f"var({BATCH_COLOURS[colour]}, {colour})"
-    return INKS.get(colour, match[0])
-
-
-def _rounded(match: re.Match) -> str:
-    return re.sub(r"\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", match[0]).replace("\n", "")
-
-
-def dark_colours(html: str) -> dict[str, str]:
-    """Return the dark theme's value of each batch-size colour that the page uses.
-
-    Args:
-        html: the page, or a part of it.
-
-    Returns:
-        the colour of each variable, lifted off the dark background.
-    """
-    used = sorted(set(re.findall(r"var\((--b[^,]+), (#[0-9a-f]{6})\)", html)))
-    return {name: lifted(colour) for name, colour in used}
-
-
-def lifted(colour: str) -> str:
-    """Return a batch-size colour for the dark theme: the same hue, lighter, in the same order.
-
-    OKLCh lightness (Ottosson 2020) goes from viridis's own range to .525-.94, which keeps the order
-    and has contrast 3 on the dark page at its darkest; chroma is at least .11, where sRGB has it.
-
-    Args:
-        colour: an sRGB colour as "#rrggbb".
-
-    Returns:
-        an sRGB colour as "#rrggbb".
-    """
-    light, a, b = _oklab(to_rgb(colour))
-    hue, chroma = math.atan2(b, a), max(math.hypot(a, b), 0.11)
-    light = 0.525 + 0.75 * (light - _oklab(to_rgb("#440154"))[0])
-    while True:
-        rgb = _srgb(light, chroma * math.cos(hue), chroma * math.sin(hue))
-        if min(rgb) >= 0 and max(rgb) <= 1:
-            return to_hex(rgb)
-        chroma *= 0.98
-
-
-def _oklab(rgb) -> tuple[float, float, float]:
-    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb)
-    l_ = math.cbrt(0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b)
-    m_ = math.cbrt(0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b)
-    s_ = math.cbrt(0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b)
-    return (
-        0.2104542553 * l_ + 0.7936177850 * m_ - 0.0040720468 * s_,
-        1.9779984951 * l_ - 2.4285922050 * m_ + 0.4505937099 * s_,
-        0.0259040371 * l_ + 0.7827717662 * m_ - 0.8086757660 * s_,
-    )
-
-
-def _srgb(light: float, a: float, b: float) -> list[float]:
-    long = (light + 0.3963377774 * a + 0.2158037573 * b) ** 3
-    medium = (light - 0.1055613458 * a - 0.0638541728 * b) ** 3
-    short = (light - 0.0894841775 * a - 1.2914855480 * b) ** 3
-    linear = (
-        4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
-        -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
-        -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
-    )
-    return [12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055 for c in linear]
-
-
-def _is_caption(output) -> bool:
+def is_caption(output) -> bool:
+    """Return whether an output of a cell is a caption."""
     return "caption_of" in output.get("metadata", {})
 
 
@@ -404,7 +277,7 @@ def _is_widget(output) -> bool:
     return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
 
 
-def _name(output) -> str | None:
+def name_of(output) -> str | None:
     """Return the name of the figure or table that the output shows, if it has one."""
     metadata = output.get("metadata", {})
     return (metadata.get("figure") or metadata.get("table") or {}).get("name")
@@ -436,13 +309,14 @@ def _links(name: str | None, figures: Path, folder: Path, others: dict[str, str]
     found = {k: figures / f"{name}.{v}" for k, v in kinds.items() if name}
     found |= {k: figures / file for k, file in others.items()}
     return " · ".join(
-        f'<a href="{_relative(path, folder)}">{kind}</a>'
+        f'<a href="{relative(path, folder)}">{kind}</a>'
         for kind, path in found.items()
         if path.exists()
     )
 
 
-def _relative(path: Path, folder: Path) -> str:
+def relative(path: Path, folder: Path) -> str:
+    """Return the link from a page in a folder to a file."""
     return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())
 
 
@@ -465,10 +339,11 @@ def _copy_plotly(assets: Path) -> None:
     script = files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
     target = assets / "plotly.min.js"
     if not target.exists() or target.stat().st_size != len(script.encode()):
-        _write(target, script)
+        write_page(target, script)
 
 
-def _write(path: Path, text: str) -> Path:
+def write_page(path: Path, text: str) -> Path:
+    """Write a page whole or not at all, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
@@ -476,7 +351,7 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-# ---------------------------------------------------------------- verdicts over all studies
+# ---------------------------------------------------------------- verdicts of a study
 
 
 def verdicts(file: Path) -> list[dict[str, str]]:
@@ -514,165 +389,3 @@ def verdict_counts(file: Path) -> list[dict]:
     """
     counts = Counter(row["verdict"] for row in verdicts(file))
     return [{"verdict": v, "class": c, "n": counts[v]} for v, c in VERDICTS.items() if counts[v]]
-
-
-def published(reports: Path, study: str, profile: str | None = None) -> str | None:
-    """Return the largest profile in which a study has a page, or None.
-
-    Args:
-        reports: the folder of the reports.
-        study: the study's name.
-        profile: look at this profile only.
-
-    Returns:
-        the profile's name.
-    """
-    profiles = PUBLISHED if profile is None else (profile,)
-    return next((p for p in profiles if (reports / p / f"{study}.html").exists()), None)
-
-
-def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path:
-    """Return the index page: a card for each study and one table of all claims.
-
-    Args:
-        reports: the folder of the reports.
-        profile: the profile to show; None for the largest that each study has.
-        studies: dicts with `name`, `title`, `source` and `headline`, a figure's name.
-
-    Returns:
-        the path of reports/PROFILE/index.html or, without a profile, reports/index.html.
-    """
-    page = (reports / profile if profile else reports) / "index.html"
-    cards, claims = [], []
-    for index, study in enumerate(studies, start=1):
-        shown = published(reports, study["name"], profile)
-        card = {**study, "index": index, "profile": shown}
-        card |= {"link": None, "counts": [], "thumbnail": ""}
-        if shown:
-            figures = reports / shown / "figures" / study["name"]
-            card["link"] = _relative(reports / shown / f"{study['name']}.html", page.parent)
-            card["counts"] = verdict_counts(figures / "verdicts.csv")
-            card["thumbnail"] = Markup(_thumbnail(study, figures, page.parent))
-            claims += [{**row, "card": card} for row in verdicts(figures / "verdicts.csv")]
-        cards.append(card)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return _write(
-        page,
-        environment.get_template("index.html.j2").render(
-            profile=profile,
-            studies=cards,
-            claims=claims,
-            summary=_summary(claims),
-            judged=sum(row["verdict"] != NOT_TESTABLE for row in claims),
-            verdicts={v: c for v, c in VERDICTS.items() if any(r["verdict"] == v for r in claims)},
-            others=[
-                (p, _relative(reports / p / "index.html", page.parent))
-                for p in PUBLISHED
-                if p != profile and (reports / p / "index.html").exists()
-            ],
-            everything="../index.html" if profile and (reports / "index.html").exists() else None,
-            dark=dark_colours("".join(card["thumbnail"] for card in cards)),
-        ),
-    )
-
-
-def _summary(claims: list[dict]) -> list[dict]:
-    """The main claims by verdict; those that could not be judged are counted, not told."""
-    main = [r for r in claims if r["claim"] in r["card"].get("main_claims", [r["claim"]])]
-    rows = [
-        {"verdict": word, "class": css, "claims": [r for r in main if r["verdict"] == word]}
-        for word, css in VERDICTS.items()
-    ]
-    return [row | {"told": row["verdict"] != NOT_TESTABLE} for row in rows if row["claims"]]
-
-
-def _thumbnail(study: dict, figures: Path, folder: Path) -> str:
-    alt = f"Headline figure of {study['title']}"
-    svg, png = (figures / f"{study['headline']}.{kind}" for kind in ("svg", "png"))
-    if svg.exists():
-        text = svg.read_text(encoding="utf-8")
-        return inline_svg(text, f"{study['name']}-{study['headline']}", alt)
-    if png.exists():
-        return f'<img src="{_relative(png, folder)}" alt="{markup.escape(alt)}">'
-    return ""
-
-
-def main_claims_table(reports: Path, studies: list[dict]) -> str:
-    """Return the Markdown table of the studies' main claims, from the largest profile of each.
-
-    Args:
-        reports: the folder of the reports, in the project root.
-        studies: dicts with `name`, and `main_claims`, the ids of those to show; without, all.
-
-    Returns:
-        a table of claim, quantity, paper, here, verdict and report, and the number of all claims.
-    """
-    lines = ["| claim | quantity | paper | here | verdict | report |", "|---|---|---|---|---|---|"]
-    counts, asked = Counter(), 0
-    for study, main in ((s["name"], s.get("main_claims")) for s in studies):
-        profile = published(reports, study)
-        if profile is None:
-            continue
-        rows = verdicts(reports / profile / "figures" / study / "verdicts.csv")
-        counts.update(row["verdict"] for row in rows)
-        asked += sum(row["paper"] in QUESTIONS or row["locator"].startswith("ours") for row in rows)
-        for row in (r for r in rows if main is None or r["claim"] in main):
-            here = f"{row['ours']} (n = {row['n']})" if row["ours"] and row["n"] else row["ours"]
-            page = f"{reports.name}/{profile}/{study}.html#claim-{row['claim']}"
-            link = f"[{profile}]({quote(page, safe='/#')})"
-            paper = "our question" if row["paper"] == "ours" else row["paper"]
-            columns = (
-                row["statement"],
-                row["quantity"],
-                paper,
-                here,
-                f"**{row['verdict']}**",
-                link,
-            )
-            cells = [c.replace("|", r"\|").replace("\n", " ") for c in columns]
-            lines.append(f"| {' | '.join(cells)} |")
-    total = ", ".join(f"{counts[word]} {word}" for word in VERDICTS if counts[word])
-    of_these = f" {asked} of them are questions, ours or left open there." if asked else ""
-    return "\n".join([*lines, "", f"All {counts.total()} claims: {total or 'none yet'}.{of_these}"])
-
-
-def headline(reports: Path, study: str, figure: str, notebook: Path) -> str:
-    """Return a figure and its caption as Markdown for the README.
-
-    Args:
-        reports: the folder of the reports, in the project root.
-        study: name of the study.
-        figure: name of its figure.
-        notebook: the executed notebook that shows it, in the folder of its profile.
-
-    Returns:
-        an image with its alt text, and the caption.
-    """
-    cells = nbformat.read(notebook, as_version=4).cells
-    outputs = [o for cell in cells for o in cell.get("outputs", []) if "metadata" in o]
-    (shown,) = (o for o in outputs if _name(o) == figure)
-    (caption,) = (o for o in outputs if _is_caption(o) and o.metadata.caption_of == figure)
-    path = f"{reports.name}/{notebook.parent.name}/figures/{study}/{figure}.png"
-    alt = shown.metadata["image/png"]["alt"]
-    return f"![{alt}]({quote(path)})\n\n{caption.data['text/markdown']}"
-
-
-def update_marked(page: Path, mark: str, text: str) -> None:
-    """Put generated Markdown between two markers of a page, such as the README.
-
-    Args:
-        page: the file to change.
-        mark: name of the markers: `<!-- mark -->` and `<!-- /mark -->`.
-        text: Markdown, as from `main_claims_table` or `headline`.
-
-    Raises:
-        ValueError: if a marker is missing.
-    """
-    first, last = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    before, opening, rest = page.read_text(encoding="utf-8").partition(first)
-    _, closing, after = rest.partition(last)
-    if not (opening and closing):
-        raise ValueError(f"{page}: needs the markers {first} and {last}")
-    _write(page, f"{before}{opening}\n{text}\n{closing}{after}")

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from bsglib import contours, report, surface3d
+from bsglib import contours, index, report, surface3d
 from bsglib.landscape import Surface
 
 INK, INK_2, BATCHES = "#1f2328", "#6a737d", {32: "#7ad151", 512: "#2a788e", 8192: "#440154"}
@@ -136,5 +136,5 @@ def write(folder):
     cells.append(new_code_cell("surfaces", outputs=surface_outputs(figures)))
     nbformat.write(new_notebook(cells=cells), folder / "plotly.ipynb")
     report.to_html(folder / "plotly.ipynb", folder / "laptop/interactive.html", **arguments)
-    report.write_index(folder, "laptop", STUDIES)
-    report.write_index(folder, None, STUDIES)
+    index.write_index(folder, "laptop", STUDIES)
+    index.write_index(folder, None, STUDIES)

@@ -22,7 +22,7 @@ import pytest
 import websocket
 from PIL import Image
 
-from bsglib import report, surface3d
+from bsglib import index, surface3d, themes
 from bsglib.params import ROOT
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -33,7 +33,7 @@ FLAGS = """--headless --no-sandbox --disable-gpu --enable-unsafe-swiftshader --d
     --hide-scrollbars --remote-debugging-port=0 --remote-allow-origins=*""".split()
 SAMPLES = ["sample/index.html", "sample/laptop/interactive.html"]
 PAGES = [ROOT / "reports" / "index.html"]
-PAGES += sorted(page for p in report.PUBLISHED for page in (ROOT / "reports" / p).glob("*.html"))
+PAGES += sorted(page for p in index.PUBLISHED for page in (ROOT / "reports" / p).glob("*.html"))
 PAGES = [page.relative_to(ROOT / "reports").as_posix() for page in PAGES] + SAMPLES
 INDEXES = [page for page in PAGES if page.endswith("index.html")]
 KEYS = {"Enter": ("Enter", 13, "\r"), " ": ("Space", 32, " "), "Tab": ("Tab", 9, "")}
@@ -384,7 +384,7 @@ def test_batch_sizes_have_their_colour_lifted_in_the_dark(shown, theme):
     strokes = shown.run(STROKES)
     assert len(strokes) > 2
     for colour, seen in strokes:
-        wanted = colour if theme == "light" else report.lifted(colour)
+        wanted = colour if theme == "light" else themes.lifted(colour)
         assert seen == list(bytes.fromhex(wanted[1:])), colour
 
 

@@ -9,7 +9,7 @@ from conftest import assert_same_state, state_of
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from torch import nn
 
-from bsglib import drawings, models, report, style
+from bsglib import drawings, models, style, themes
 
 CLASSES = ("cat", "dog", "owl")
 SHAPES = {"f1": (4, 5), "f2": (360,)}  # of the others: images
@@ -264,4 +264,4 @@ def test_all_inks_follow_the_page(tmp_path):
         fig.savefig(tmp_path / "fig.svg")
         inked = (tmp_path / "fig.svg").read_text()
         colours = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", inked))
-        assert colours <= set(report.INKS), colours
+        assert colours <= set(themes.INKS), colours

@@ -20,7 +20,7 @@ from test_browser import (
     pytestmark as browser,
 )
 
-from bsglib import explorer, report
+from bsglib import explorer, report, themes
 from bsglib.landscape import Surface
 
 SIZES, RATES, SEEDS = (32, 64, 128, 256), (0.01, 0.02, 0.04, 0.08, 0.16), (0, 1, 2)
@@ -276,7 +276,7 @@ def page(given, tmp_path_factory):
 def test_only_a_page_with_an_explorer_has_its_script_and_its_colours_are_the_themes(page, tmp_path):
     text = page.read_text("utf-8")
     assert '"colour":"var(--b64, #44bf70)"' in text and '"colour":"#' not in text
-    assert f"--b64: {report.lifted('#44bf70')};" in text
+    assert f"--b64: {themes.lifted('#44bf70')};" in text
     assert "plotly.min.js" not in text and len(text) < 200_000
     for part in ("data", "curves", "surfaces"):
         assert f"{part} (CSV)</a>" in text

@@ -1,4 +1,4 @@
-"""Tests of bsglib.report."""
+"""Tests of bsglib.report, bsglib.themes and bsglib.index."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from nbformat.v4 import new_code_cell, new_notebook
 from sample_reports import BATCHES, CLAIMS, INK, INK_2, STUDIES, figure_outputs
 
-from bsglib import report
+from bsglib import index, report, themes
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_themed_colours(page):
     figures = page[page.index("<main") :]
     for size, colour in BATCHES.items():
         assert f"var(--b{size}, {colour})" in figures
-        assert f"--b{size}: {report.lifted(colour)};" in page
+        assert f"--b{size}: {themes.lifted(colour)};" in page
         assert f"var(--b{size}, {colour}) 50%, var(--ink))" in figures
     for fixed in (INK, INK_2, "#d55e00", "#D55E00"):
         assert fixed not in figures
@@ -143,8 +143,8 @@ def luminance(colour):
 
 def test_dark_colours_are_visible_and_keep_the_order(page):
     dark_page = re.search(r"dark\) {\s*:root {\s*--page: (#\w+)", page)[1]
-    sizes = {name: c for c, name in report.BATCH_COLOURS.items() if not name.startswith("--b-")}
-    levels = [luminance(report.lifted(sizes[f"--b{32 * 2**i}"])) for i in range(9)]
+    sizes = {name: c for c, name in themes.BATCH_COLOURS.items() if not name.startswith("--b-")}
+    levels = [luminance(themes.lifted(sizes[f"--b{32 * 2**i}"])) for i in range(9)]
     assert len(sizes) == 9
     assert all((level + 0.05) / (luminance(dark_page) + 0.05) >= 3 for level in levels)
     assert levels == sorted(levels, reverse=True)
@@ -152,8 +152,8 @@ def test_dark_colours_are_visible_and_keep_the_order(page):
 
 
 def test_every_batch_colour_of_the_scale_can_be_lifted():
-    assert len(report.BATCH_COLOURS) <= 256  # the fixed ones are colours of the scale
-    levels = [luminance(report.lifted(colour)) for colour in report.BATCH_COLOURS]
+    assert len(themes.BATCH_COLOURS) <= 256  # the fixed ones are colours of the scale
+    levels = [luminance(themes.lifted(colour)) for colour in themes.BATCH_COLOURS]
     assert all(b > a - 0.01 for a, b in zip(levels, levels[1:], strict=False))
 
 
@@ -214,15 +214,15 @@ def test_index_shows_cards_claims_and_filters(reports):
 
 
 def test_largest_published_profile_comes_first(tmp_path):
-    assert report.published(tmp_path, "study") is None
+    assert index.published(tmp_path, "study") is None
     for profile in ("quick", "paper"):
         (tmp_path / profile).mkdir()
         (tmp_path / profile / "study.html").touch()
     (tmp_path / "quick" / "other.html").touch()
-    assert report.published(tmp_path, "study") == "paper"
-    assert report.published(tmp_path, "other") is None, "quick is not for publication"
-    assert report.published(tmp_path, "study", "quick") == "quick"
-    assert report.published(tmp_path, "study", "laptop") is None
+    assert index.published(tmp_path, "study") == "paper"
+    assert index.published(tmp_path, "other") is None, "quick is not for publication"
+    assert index.published(tmp_path, "study", "quick") == "quick"
+    assert index.published(tmp_path, "study", "laptop") is None
 
 
 def test_an_unknown_verdict_names_file_value_and_words(tmp_path):
@@ -234,9 +234,9 @@ def test_an_unknown_verdict_names_file_value_and_words(tmp_path):
 def test_readme_table_goes_between_the_markers(reports, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- verdicts -->\nold\n<!-- /verdicts -->\nb\n", encoding="utf-8")
-    table = report.main_claims_table(reports, STUDIES)
+    table = index.main_claims_table(reports, STUDIES)
     for _ in range(2):
-        report.update_marked(readme, "verdicts", table)
+        index.update_marked(readme, "verdicts", table)
         text = readme.read_text(encoding="utf-8")
         assert text == f"a\n<!-- verdicts -->\n{table}\n<!-- /verdicts -->\nb\n"
     assert (
@@ -251,7 +251,7 @@ def test_readme_without_markers_is_refused_and_kept(tmp_path, text):
     readme = tmp_path / "README.md"
     readme.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"README.md.*<!-- verdicts -->.*<!-- /verdicts -->"):
-        report.update_marked(readme, "verdicts", "table")
+        index.update_marked(readme, "verdicts", "table")
     assert readme.read_text(encoding="utf-8") == text
 
 
