@@ -86,8 +86,8 @@ def recordings(monkeypatch, root):
             file.setparams((1, 2, 8000, 0, "NONE", ""))
             file.writeframes(tone(int(digit), int(index)).astype("<i2").tobytes())
         total.update(name.encode() + b"\0" + (folder / name).read_bytes())
-    monkeypatch.setattr(data, "SPEAKERS", ("ann",))
-    monkeypatch.setattr(data, "RECORDINGS_SHA256", total.hexdigest())
+    monkeypatch.setattr(data.speech, "SPEAKERS", ("ann",))
+    monkeypatch.setattr(data.speech, "RECORDINGS_SHA256", total.hexdigest())
     return folder
 
 
@@ -131,12 +131,17 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(data, "LOOK_EVERY_S", 1e-9)
+    monkeypatch.setattr(data.folders, "LOOK_EVERY_S", 1e-9)
 
 
 def forget():
     """Know as little as another process."""
-    for kept in (data._read, data._images, data._images_checksum, data._looked_up):
+    for kept in (
+        data._read,
+        data.folders.images,
+        data.folders.images_checksum,
+        data.folders._looked_up,
+    ):
         kept.cache_clear()
 
 
@@ -338,7 +343,7 @@ def test_spoken_digits_are_split_by_the_index_of_the_recording(tmp_path, monkeyp
 def test_the_strongest_band_of_a_tone_is_the_one_of_its_frequency():
     for hertz in (250, 1000, 3000):
         samples = 5000 * np.sin(2 * np.pi * hertz * np.arange(800) / 8000)
-        bands = data._log_mel(samples)
+        bands = data.speech._log_mel(samples)
         assert bands.shape == (8, 40)  # one frame in 200 samples, another every 80
         mel = 2595 * np.log10(1 + hertz / 700)
         position = mel / (2595 * np.log10(1 + 4000 / 700)) * 41 - 1  # of the triangles' tops
@@ -346,13 +351,13 @@ def test_the_strongest_band_of_a_tone_is_the_one_of_its_frequency():
 
 
 def test_silence_has_no_energy_and_every_band_hears_something():
-    assert (data._log_mel(np.zeros(400)) == 0).all()
-    assert (data._mel_filters().sum(1) > 0.5).all()
+    assert (data.speech._log_mel(np.zeros(400)) == 0).all()
+    assert (data.speech._mel_filters().sum(1) > 0.5).all()
 
 
 def test_the_frames_at_the_ends_repeat_themselves_as_neighbours():
     frames = np.arange(12.0).reshape(6, 2)
-    found = data._with_context(frames).reshape(6, 2, 9)
+    found = data.speech._with_context(frames).reshape(6, 2, 9)
     for i in range(6):
         neighbours = [min(max(i + k, 0), 5) for k in range(-4, 5)]
         assert np.array_equal(found[i], frames[neighbours].T)
@@ -426,7 +431,7 @@ def test_a_large_jpeg_is_reduced_as_a_whole_image_is(folder):
     folder.mkdir()
     fine.save(folder / "a.jpg", quality=95)
     fine.save(folder / "a.png")
-    jpeg, png = (data._rgb(folder / f"a.{e}", 32).astype(int) for e in ("jpg", "png"))
+    jpeg, png = (data.folders._rgb(folder / f"a.{e}", 32).astype(int) for e in ("jpg", "png"))
     assert abs(jpeg - png).mean() < 1.5
 
 
@@ -454,8 +459,8 @@ def test_cats_vs_dogs_lies_below_the_data_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    calls, rgb = [], data._rgb
-    monkeypatch.setattr(data, "_rgb", lambda *args: calls.append(args) or rgb(*args))
+    calls, rgb = [], data.folders._rgb
+    monkeypatch.setattr(data.folders, "_rgb", lambda *args: calls.append(args) or rgb(*args))
     return calls
 
 
@@ -563,7 +568,7 @@ def test_a_damaged_conversion_is_noticed_and_made_again(
 def test_a_conversion_of_another_source_is_made_again(tmp_path, monkeypatch, caplog):
     recordings(monkeypatch, tmp_path)
     load("spoken_digits", root=tmp_path)
-    monkeypatch.setattr(data, "FRAMES_VERSION", 99)
+    monkeypatch.setattr(data.speech, "FRAMES_VERSION", 99)
     dataset = read_again("spoken_digits", tmp_path)
     assert dataset.checksum.endswith("frames 99")
     assert "expected sha256" in caplog.text
@@ -572,9 +577,9 @@ def test_a_conversion_of_another_source_is_made_again(tmp_path, monkeypatch, cap
 def test_processes_that_start_together_convert_once(tmp_path, monkeypatch, no_download):
     publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
     opened = []
-    verified = data._Published.verified
+    verified = data.published.Published.verified
     monkeypatch.setattr(
-        data._Published, "verified", lambda *args: opened.append(1) or verified(*args)
+        data.published.Published, "verified", lambda *args: opened.append(1) or verified(*args)
     )
     with ThreadPoolExecutor(4) as pool:
         sources = list(
