@@ -23,10 +23,11 @@ from pathlib import Path
 
 import psutil
 
-from bsglib import runtime, sweep, train
+from bsglib import measures, runtime, sweep, train
+from bsglib.measures import Measure
 from bsglib.params import RunConfig
 from bsglib.store import Store
-from bsglib.sweep import Entry, Measure, SweepError
+from bsglib.sweep import Entry, SweepError
 
 CONFIG = {
     "dataset": "digits",
@@ -331,7 +332,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200, help="a multiple of 40")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
-    train.CHECKPOINT_EVERY_S = sweep.SAVE_EVERY_S = -1
+    train.CHECKPOINT_EVERY_S = measures.SAVE_EVERY_S = -1
     runtime.single_thread()
     train.train(SHORT)  # imports, before the forks
     sys.exit(soak(given.kills, given.seed) != given.kills)

@@ -10,11 +10,11 @@ import pytest
 
 from bsglib import cli
 from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
+from bsglib.measures import LINE
 from bsglib.papers import Results, chang
 from bsglib.papers.chang import claims, protocol, published, readings, views
 from bsglib.papers.chang.protocol import FIXED, LINES, LOSS, OTHER, PLANES, SCALED, SHARPNESS
 from bsglib.params import ROOT, ParameterError, parse
-from bsglib.sweep import LINE
 
 PROFILES = sorted(f.stem for f in (ROOT / "params" / chang.study.name).glob("*.yaml"))
 LAYERS = {"0": 0.6, "3": 0.5, "6": 0.4, "17": 0.3}  # part of the distance in each

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.soak import CONFIG, contents
-from bsglib import sweep as module
+from bsglib import measures
 from bsglib import train as train_module
+from bsglib.measures import Measure
 from bsglib.params import RunConfig
 from bsglib.store import Store, StoreError
-from bsglib.sweep import Entry, Measure, SweepError, compute, is_stored, sweep
+from bsglib.sweep import Entry, SweepError, compute, is_stored, sweep
 from bsglib.timing import stored_timing
 
 SURFACE = Measure("loss_surface", 20, {"seeds": [0, 1], "points": 3})
@@ -32,9 +33,10 @@ EPOCHS, POINTS = 3, 9
 COMPUTED_BY_MANY = """
 import os, sys
 from benchmarks.soak import CONFIG
-from bsglib import runtime, sweep, train
+from bsglib import measures, runtime, sweep, train
 from bsglib.params import RunConfig
-from bsglib.sweep import Entry, Measure
+from bsglib.measures import Measure
+from bsglib.sweep import Entry
 root, processes = sys.argv[1], int(sys.argv[2])
 log = os.open(sys.argv[3], os.O_WRONLY | os.O_APPEND)
 def logged(function, word):
@@ -46,7 +48,7 @@ runtime.single_thread()
 one, other = (RunConfig(**CONFIG | {"epochs": 9, "seed": seed}) for seed in (0, 1))
 train.train(one)  # imports, before the forks
 train._train_epoch = logged(train._train_epoch, "epoch")
-sweep.ROWS["interpolate"] = logged(sweep.ROWS["interpolate"], "line")
+measures.ROWS["interpolate"] = logged(measures.ROWS["interpolate"], "line")
 line = {"name": "interpolate", "examples": 20, "options": {"points": 4}}
 entries = Entry(one, (Measure(**line, start=other),)), Entry(other, (Measure(**line, start=one),))
 for number in range(processes):
@@ -75,11 +77,11 @@ def computed(monkeypatch):
     def surface(*arguments, on_point, **options):
         return loss_surface(*arguments, on_point=counted("points", on_point), **options)
 
-    loss_surface, sharpness = module.loss_surface, module.MEASURES["keskar_sharpness"]
+    loss_surface, sharpness = measures.loss_surface, measures.MEASURES["keskar_sharpness"]
     epoch = counted("epochs", train_module._train_epoch)
     monkeypatch.setattr(train_module, "_train_epoch", epoch)
-    monkeypatch.setattr(module, "loss_surface", surface)
-    monkeypatch.setitem(module.MEASURES, "keskar_sharpness", counted("measures", sharpness))
+    monkeypatch.setattr(measures, "loss_surface", surface)
+    monkeypatch.setitem(measures.MEASURES, "keskar_sharpness", counted("measures", sharpness))
     return counts
 
 
@@ -102,7 +104,7 @@ def stores(tmp_path_factory):
     root = tmp_path_factory.mktemp("stores")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_module, "CHECKPOINT_EVERY_S", -1)
-        patch.setattr(module, "SAVE_EVERY_S", -1)
+        patch.setattr(measures, "SAVE_EVERY_S", -1)
         for config in (RUN, OTHER):
             whole = Entry(config, (SHARPNESS, SURFACE))
             compute(whole, str(root / "whole"))
@@ -239,7 +241,7 @@ def test_a_full_disk_is_said_and_costs_nothing(stores, tmp_path, monkeypatch, co
     with monkeypatch.context() as patch, files_of_at_most(100):
         if file != SURFACE.file:
             patch.setattr(train_module, "CHECKPOINT_EVERY_S", -1)
-            patch.setattr(module, "SAVE_EVERY_S", -1)
+            patch.setattr(measures, "SAVE_EVERY_S", -1)
         with pytest.raises(SweepError, match=f"{file} cannot be written: File too large"):
             sweep([entry], Store(root), workers=0)
     assert contents(root) == before, "nothing lost, nothing left over"

@@ -12,6 +12,7 @@ import pytest
 
 from bsglib import cli
 from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, interval_text, verdict
+from bsglib.measures import LINE
 from bsglib.papers import Results, keskar
 from bsglib.papers.keskar import claims, protocol, published, readings, views
 from bsglib.papers.keskar.protocol import (
@@ -31,7 +32,6 @@ from bsglib.papers.keskar.protocol import (
     label,
 )
 from bsglib.params import ROOT, ParameterError, parse
-from bsglib.sweep import LINE
 
 PROFILES = sorted(f.stem for f in (ROOT / "params" / keskar.study.name).glob("*.yaml"))
 each_profile = pytest.mark.parametrize("profile", PROFILES)

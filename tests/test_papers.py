@@ -8,10 +8,11 @@ import torchvision
 
 from bsglib import papers
 from bsglib.data import DataError
+from bsglib.measures import Measure
 from bsglib.papers import Study, StudyParameters, Timing, write_export
 from bsglib.papers.tables import tuned
 from bsglib.store import StoreError
-from bsglib.sweep import Entry, Measure
+from bsglib.sweep import Entry
 
 
 class Nothing(StudyParameters):

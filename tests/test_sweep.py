@@ -19,15 +19,17 @@ from distributed.system import MEMORY_LIMIT
 from distributed.utils import get_mp_context
 from torch import nn
 
+from bsglib import measures
 from bsglib import sweep as module
 from bsglib import train as train_module
 from bsglib.data import load
 from bsglib.evaluate import evaluate
 from bsglib.gradients import gradient_agreement
+from bsglib.measures import Measure, stored_measure
 from bsglib.params import RunConfig
 from bsglib.sharpness import keskar_sharpness
 from bsglib.store import Store
-from bsglib.sweep import Entry, Measure, SweepError, is_stored, stored_measure, sweep
+from bsglib.sweep import Entry, SweepError, is_stored, sweep
 from bsglib.train import stored_run
 from bsglib.weights import flatten
 
@@ -277,8 +279,8 @@ def test_the_middle_of_a_stored_surface_is_the_loss_of_the_run(store):
 
 def test_an_interrupted_surface_goes_on_from_the_points_it_has(store, monkeypatch):
     whole = rows_of(Entry(config(), (SURFACE,)), Store(store.root / "whole"), "loss_surface")[1]
-    monkeypatch.setattr(module, "SAVE_EVERY_S", -1)
-    original, computed = module.loss_surface, []
+    monkeypatch.setattr(measures, "SAVE_EVERY_S", -1)
+    original, computed = measures.loss_surface, []
 
     def interrupted(*arguments, on_point, **options):
         def counted(index, value):
@@ -289,7 +291,7 @@ def test_an_interrupted_surface_goes_on_from_the_points_it_has(store, monkeypatc
 
         return original(*arguments, on_point=counted, **options)
 
-    monkeypatch.setattr(module, "loss_surface", interrupted)
+    monkeypatch.setattr(measures, "loss_surface", interrupted)
     with pytest.raises(KeyboardInterrupt):
         rows_of(Entry(config(), (SURFACE,)), store, "loss_surface")
     run, rows = rows_of(Entry(config(), (SURFACE,)), store, "loss_surface")
@@ -301,7 +303,7 @@ def test_an_interrupted_surface_goes_on_from_the_points_it_has(store, monkeypatc
 def test_a_second_call_computes_nothing(store, monkeypatch):
     sweep(entries(), store, workers=0)
     monkeypatch.setattr(train_module, "_train_epoch", forbid)
-    monkeypatch.setattr(module, "MEASURES", dict.fromkeys(module.MEASURES, forbid))
+    monkeypatch.setattr(measures, "MEASURES", dict.fromkeys(measures.MEASURES, forbid))
     assert sweep(entries(), store, workers=0) == []
 
 
@@ -393,7 +395,7 @@ def test_a_measure_under_another_label_is_not_measured_again(store, monkeypatch)
     sweep([Entry(config(), (SHARPNESS,))], store, workers=0)
     named = Entry(config(), (dataclasses.replace(SHARPNESS, label="half_box"),))
     assert is_stored(named, store)
-    monkeypatch.setattr(module, "MEASURES", dict.fromkeys(module.MEASURES, forbid))
+    monkeypatch.setattr(measures, "MEASURES", dict.fromkeys(measures.MEASURES, forbid))
     sweep([named], store, workers=0)
 
 

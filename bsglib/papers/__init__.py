@@ -15,10 +15,11 @@ from pydantic import Field
 
 from bsglib import runtime
 from bsglib.claims import Claim, Verdict, VerdictTable, verdict, verdict_table
+from bsglib.measures import stored_measure
 from bsglib.parallel import stored_parallel_times
 from bsglib.params import ROOT, ParameterError, Parameters, RunConfig, digest, nearest, resolve
 from bsglib.store import Store, StoreError
-from bsglib.sweep import Entry, is_stored, run_of, stored_measure, sweep
+from bsglib.sweep import Entry, is_stored, run_of, sweep
 from bsglib.timing import stored_epoch_times
 
 RESULTS = ROOT / "reports" / "results"

@@ -4,9 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from bsglib.measures import LINE, Measure
 from bsglib.papers import StudyParameters, Timing
 from bsglib.params import NotNegative, Option, Positive, PositiveFloat, RunConfig, distinct
-from bsglib.sweep import LINE, Entry, Measure
+from bsglib.sweep import Entry
 
 FIXED, SCALED, OTHER, LOSS = "fixed lr", "scaled lr", "other lrs", "equal loss"  # arms
 PARTS = {FIXED: 1, SCALED: 2, OTHER: 3, LOSS: 4}

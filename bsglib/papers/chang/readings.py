@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from bsglib.measures import LINE
 from bsglib.papers import Results
 from bsglib.papers.chang.protocol import AGREEMENT, FIXED, LOSS, OTHER, PLANES, SCALED, SURFACE
 from bsglib.papers.tables import per_seed, tuned
-from bsglib.sweep import LINE
 
 GRID = (FIXED, SCALED, OTHER)
 STEP = 0.25  # of alpha, and

@@ -9,6 +9,7 @@ from torch import nn
 from bsglib.claims import interval_text
 from bsglib.data import Dataset, at_hand
 from bsglib.landscape import Surface
+from bsglib.measures import LINE
 from bsglib.models import build
 from bsglib.papers import Results, notes
 from bsglib.papers.chang import published
@@ -38,7 +39,6 @@ from bsglib.papers.chang.readings import (
 )
 from bsglib.papers.tables import per_seed, scope_table
 from bsglib.stats import PERCENT, interval
-from bsglib.sweep import LINE
 from bsglib.train import CHUNK_SIZE, SPLITS, dataset_of
 
 PHI = r"sharpness $\phi$ (%)"

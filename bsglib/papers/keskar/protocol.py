@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bsglib.data import at_hand
+from bsglib.measures import LINE, Measure
 from bsglib.papers import StudyParameters
 from bsglib.papers.keskar.published import NETWORKS
 from bsglib.params import NotNegative, Parameters, Positive, PositiveFloat, RunConfig, distinct
-from bsglib.sweep import LINE, Entry, Measure
+from bsglib.sweep import Entry
 
 Sizes = Annotated[list[Positive], AfterValidator(distinct)]
 

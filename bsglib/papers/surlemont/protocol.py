@@ -4,9 +4,10 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
+from bsglib.measures import Measure
 from bsglib.papers import StudyParameters, Timing
 from bsglib.params import NotNegative, Option, Positive, PositiveFloat, RunConfig, distinct
-from bsglib.sweep import Entry, Measure
+from bsglib.sweep import Entry
 
 
 class SurlemontParameters(StudyParameters):
