@@ -341,7 +341,7 @@ show.figure(
     caption=show.caption(
         "Final test accuracy with the linear rule by kind of warm-up, at each large batch size",
         rows,
-        detail="Lines: 95 % intervals; hairline: mean without warm-up; all runs equally long.",
+        detail="Lines: 95 % intervals, cut at the frame; hairline: mean without warm-up; all runs equally long.",
         answers="experiment 4 of the paper, of which it shows one",
     ),
     alt="Final test accuracy without and with three kinds of warm-up, a panel per batch size",
@@ -502,7 +502,7 @@ show.figure(
     caption=show.caption(
         "Final test accuracy of local SGD beside that of the batch of all its workers",
         rows,
-        detail="Lines: 95 % intervals; hairline: mean of the linear rule without warm-up.",
+        detail="Lines: 95 % intervals, cut at the frame; hairline: mean of the linear rule without warm-up.",
         answers="a question of ours, on the paper's second reference",
     ),
     alt="Final test accuracy of the largest batch and of local SGD at equal examples",
