@@ -104,10 +104,10 @@ def build_report(
         for s in STUDIES.values()
     ]
     page = index.write_index(REPORTS, name, cards)
-    smallest = name == index.PUBLISHED[-1]  # there is no better one to hide
-    if name in index.PUBLISHED and (complete or smallest):
+    smallest = name == index.PUBLISHED_PROFILES[-1]  # there is no better one to hide
+    if name in index.PUBLISHED_PROFILES and (complete or smallest):
         _publish(name, cards, built)
-    elif name in index.PUBLISHED:
+    elif name in index.PUBLISHED_PROFILES:
         typer.echo("the README and the index of all profiles stay")
     typer.echo(_shown(page))
 

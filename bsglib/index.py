@@ -1,4 +1,4 @@
-"""What the studies say together: the index pages, and the tables of the README."""
+"""What the studies say together: the index pages, and what the README shows of them."""
 
 import html as markup
 from collections import Counter
@@ -13,32 +13,17 @@ from bsglib.claims import NOT_TESTABLE
 from bsglib.report import (
     TEMPLATES,
     VERDICTS,
+    figure_name,
     is_caption,
-    name_of,
-    relative,
+    link,
     verdict_counts,
     verdicts,
-    write_page,
+    write_whole,
 )
 from bsglib.themes import dark_colours, inline_svg
 
 QUESTIONS = ("ours", "asked")  # in place of a source's number, where a source claims nothing
-PUBLISHED = ("paper", "laptop")  # the largest first
-
-
-def published(reports: Path, study: str, profile: str | None = None) -> str | None:
-    """Return the largest profile in which a study has a page, or None.
-
-    Args:
-        reports: the folder of the reports.
-        study: the study's name.
-        profile: look at this profile only.
-
-    Returns:
-        the profile's name.
-    """
-    profiles = PUBLISHED if profile is None else (profile,)
-    return next((p for p in profiles if (reports / p / f"{study}.html").exists()), None)
+PUBLISHED_PROFILES = ("paper", "laptop")  # the largest first
 
 
 def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path:
@@ -55,12 +40,12 @@ def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path
     page = (reports / profile if profile else reports) / "index.html"
     cards, claims = [], []
     for index, study in enumerate(studies, start=1):
-        shown = published(reports, study["name"], profile)
+        shown = published_profile(reports, study["name"], profile)
         card = {**study, "index": index, "profile": shown}
         card |= {"link": None, "counts": [], "thumbnail": ""}
         if shown:
             figures = reports / shown / "figures" / study["name"]
-            card["link"] = relative(reports / shown / f"{study['name']}.html", page.parent)
+            card["link"] = link(reports / shown / f"{study['name']}.html", page.parent)
             card["counts"] = verdict_counts(figures / "verdicts.csv")
             card["thumbnail"] = Markup(_thumbnail(study, figures, page.parent))
             claims += [{**row, "card": card} for row in verdicts(figures / "verdicts.csv")]
@@ -68,7 +53,7 @@ def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    return write_page(
+    return write_whole(
         page,
         environment.get_template("index.html.j2").render(
             profile=profile,
@@ -78,14 +63,29 @@ def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path
             judged=sum(row["verdict"] != NOT_TESTABLE for row in claims),
             verdicts={v: c for v, c in VERDICTS.items() if any(r["verdict"] == v for r in claims)},
             others=[
-                (p, relative(reports / p / "index.html", page.parent))
-                for p in PUBLISHED
+                (p, link(reports / p / "index.html", page.parent))
+                for p in PUBLISHED_PROFILES
                 if p != profile and (reports / p / "index.html").exists()
             ],
             everything="../index.html" if profile and (reports / "index.html").exists() else None,
             dark=dark_colours("".join(card["thumbnail"] for card in cards)),
         ),
     )
+
+
+def published_profile(reports: Path, study: str, profile: str | None = None) -> str | None:
+    """Return the largest profile in which a study has a page, or None.
+
+    Args:
+        reports: the folder of the reports.
+        study: the study's name.
+        profile: look at this profile only.
+
+    Returns:
+        the profile's name.
+    """
+    profiles = PUBLISHED_PROFILES if profile is None else (profile,)
+    return next((p for p in profiles if (reports / p / f"{study}.html").exists()), None)
 
 
 def _summary(claims: list[dict]) -> list[dict]:
@@ -105,7 +105,7 @@ def _thumbnail(study: dict, figures: Path, folder: Path) -> str:
         text = svg.read_text(encoding="utf-8")
         return inline_svg(text, f"{study['name']}-{study['headline']}", alt)
     if png.exists():
-        return f'<img src="{relative(png, folder)}" alt="{markup.escape(alt)}">'
+        return f'<img src="{link(png, folder)}" alt="{markup.escape(alt)}">'
     return ""
 
 
@@ -122,7 +122,7 @@ def main_claims_table(reports: Path, studies: list[dict]) -> str:
     lines = ["| claim | quantity | paper | here | verdict | report |", "|---|---|---|---|---|---|"]
     counts, asked = Counter(), 0
     for study, main in ((s["name"], s.get("main_claims")) for s in studies):
-        profile = published(reports, study)
+        profile = published_profile(reports, study)
         if profile is None:
             continue
         rows = verdicts(reports / profile / "figures" / study / "verdicts.csv")
@@ -131,7 +131,7 @@ def main_claims_table(reports: Path, studies: list[dict]) -> str:
         for row in (r for r in rows if main is None or r["claim"] in main):
             here = f"{row['ours']} (n = {row['n']})" if row["ours"] and row["n"] else row["ours"]
             page = f"{reports.name}/{profile}/{study}.html#claim-{row['claim']}"
-            link = f"[{profile}]({quote(page, safe='/#')})"
+            to_claim = f"[{profile}]({quote(page, safe='/#')})"
             paper = "our question" if row["paper"] == "ours" else row["paper"]
             columns = (
                 row["statement"],
@@ -139,7 +139,7 @@ def main_claims_table(reports: Path, studies: list[dict]) -> str:
                 paper,
                 here,
                 f"**{row['verdict']}**",
-                link,
+                to_claim,
             )
             cells = [c.replace("|", r"\|").replace("\n", " ") for c in columns]
             lines.append(f"| {' | '.join(cells)} |")
@@ -162,7 +162,7 @@ def headline(reports: Path, study: str, figure: str, notebook: Path) -> str:
     """
     cells = nbformat.read(notebook, as_version=4).cells
     outputs = [o for cell in cells for o in cell.get("outputs", []) if "metadata" in o]
-    (shown,) = (o for o in outputs if name_of(o) == figure)
+    (shown,) = (o for o in outputs if figure_name(o) == figure)
     (caption,) = (o for o in outputs if is_caption(o) and o.metadata.caption_of == figure)
     path = f"{reports.name}/{notebook.parent.name}/figures/{study}/{figure}.png"
     alt = shown.metadata["image/png"]["alt"]
@@ -185,4 +185,4 @@ def update_marked(page: Path, mark: str, text: str) -> None:
     _, closing, after = rest.partition(last)
     if not (opening and closing):
         raise ValueError(f"{page}: needs the markers {first} and {last}")
-    write_page(page, f"{before}{opening}\n{text}\n{closing}{after}")
+    write_whole(page, f"{before}{opening}\n{text}\n{closing}{after}")

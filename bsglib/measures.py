@@ -88,7 +88,7 @@ class Measure:
         return f"{self.file}.partial"
 
 
-def take(run: Run, measure: Measure, store: Store) -> None:
+def take_measure(run: Run, measure: Measure, store: Store) -> None:
     """Measure a run into the store, unless another process has done it meanwhile."""
     with store.lock(run.id):
         store.remove_leftovers(run.id)
@@ -97,6 +97,16 @@ def take(run: Run, measure: Measure, store: Store) -> None:
             values = ROWS.get(measure.name, _measure)(run, measure, store)
             content |= {"options": measure.options, "values": values}
             store.write_json(run.id, measure.file, content)
+
+
+def stored_measure(identity: str, measure: Measure, store: Store) -> dict[str, Any] | None:
+    """Return the values of a stored measure, None if it is not there or damaged."""
+    try:
+        content = store.read_json(identity, measure.file)
+    except DamagedError as error:
+        log.warning("%s; it is measured again", error)
+        return None
+    return None if content is None else content["values"]
 
 
 def _line(run: Run, measure: Measure, store: Store) -> dict[str, list]:
@@ -224,13 +234,3 @@ def _on_training_set(run: Run, examples: int) -> tuple[nn.Module, torch.Tensor, 
 def _measure(run: Run, measure: Measure, store: Store) -> dict[str, Any]:
     model, x, y = _on_training_set(run, measure.examples)
     return dataclasses.asdict(MEASURES[measure.name](model, x, y, **measure.options))
-
-
-def stored_measure(identity: str, measure: Measure, store: Store) -> dict[str, Any] | None:
-    """Return the values of a stored measure, None if it is not there or damaged."""
-    try:
-        content = store.read_json(identity, measure.file)
-    except DamagedError as error:
-        log.warning("%s; it is measured again", error)
-        return None
-    return None if content is None else content["values"]

@@ -30,10 +30,10 @@ from traitlets import default
 from bsglib import claims
 from bsglib.claims import css_class
 from bsglib.params import ROOT
-from bsglib.themes import dark_colours, inline_svg, themed
+from bsglib.show import PLOTLY
+from bsglib.themes import dark_colours, inline_svg, page_colour
 
 TEMPLATES = Path(__file__).parent / "templates"
-PLOTLY = "application/vnd.plotly.v1+json"
 HINT = """<p class="hint">Drag it, or use the arrow keys, to turn; <kbd>+</kbd> and <kbd>−</kbd>
 come closer and go back; <kbd>0</kbd> returns to the first view. Pointing at a surface shows the
 loss there; all of them are in the data.</p>"""
@@ -112,7 +112,7 @@ def to_html(notebook: Path, html: Path, *, figures: Path, assets: Path, command:
     cells = nbformat.read(notebook, as_version=4)
     outputs = [output for cell in cells.cells for output in cell.get("outputs", [])]
     captions = {o.metadata.caption_of: o.data["text/markdown"] for o in outputs if is_caption(o)}
-    names = {name_of(output) for output in outputs}
+    names = {figure_name(output) for output in outputs}
     prose = Prose(names | {"main"})
     for cell in cells.cells:
         if cell.cell_type == "markdown":
@@ -142,12 +142,12 @@ def to_html(notebook: Path, html: Path, *, figures: Path, assets: Path, command:
         "profile": markup.escape(figures.parents[1].name),
         "verdicts": verdict_counts(figures / "verdicts.csv"),
         "command": markup.escape(command),
-        "plotly": relative(assets / "plotly.min.js", html.parent) if interactive else None,
+        "plotly": link(assets / "plotly.min.js", html.parent) if interactive else None,
         "explorer": 'class="explorer"' in shown,
         "dark": dark_colours(shown),
     }
     page, _ = exporter.from_notebook_node(cells, resources)
-    return write_page(html, page)
+    return write_whole(html, page)
 
 
 class Prose(IPythonRenderer):
@@ -222,13 +222,13 @@ def _readable(output, prose: Prose, captions: dict, figures: Path, folder: Path)
     if output.output_type not in ("display_data", "execute_result"):
         return output
     output.output_type = "display_data"
-    data, name, metadata = output.data, name_of(output), output.metadata
+    data, name, metadata = output.data, figure_name(output), output.metadata
     if PLOTLY in data:
         kind, body = "interactive", _interactive(data[PLOTLY], name, metadata)
     elif "figure" in metadata:
         kind, body = "drawing", _drawing(name, data, metadata, figures)
     elif "text/html" in data:
-        body = re.sub(r'(?<="colour":")#[0-9a-f]{6}', themed, _boxed(data["text/html"]))
+        body = re.sub(r'(?<="colour":")#[0-9a-f]{6}', page_colour, _boxed(data["text/html"]))
         kind = "data"
     else:
         return output
@@ -277,7 +277,7 @@ def _is_widget(output) -> bool:
     return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
 
 
-def name_of(output) -> str | None:
+def figure_name(output) -> str | None:
     """Return the name of the figure or table that the output shows, if it has one."""
     metadata = output.get("metadata", {})
     return (metadata.get("figure") or metadata.get("table") or {}).get("name")
@@ -309,13 +309,13 @@ def _links(name: str | None, figures: Path, folder: Path, others: dict[str, str]
     found = {k: figures / f"{name}.{v}" for k, v in kinds.items() if name}
     found |= {k: figures / file for k, file in others.items()}
     return " · ".join(
-        f'<a href="{relative(path, folder)}">{kind}</a>'
+        f'<a href="{link(path, folder)}">{kind}</a>'
         for kind, path in found.items()
         if path.exists()
     )
 
 
-def relative(path: Path, folder: Path) -> str:
+def link(path: Path, folder: Path) -> str:
     """Return the link from a page in a folder to a file."""
     return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())
 
@@ -339,11 +339,11 @@ def _copy_plotly(assets: Path) -> None:
     script = files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
     target = assets / "plotly.min.js"
     if not target.exists() or target.stat().st_size != len(script.encode()):
-        write_page(target, script)
+        write_whole(target, script)
 
 
-def write_page(path: Path, text: str) -> Path:
-    """Write a page whole or not at all, and return its path."""
+def write_whole(path: Path, text: str) -> Path:
+    """Write a text file whole or not at all, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")

@@ -12,6 +12,7 @@ from bsglib.params import nearest, resolve
 from bsglib.style import BAND_SEEDS
 
 PNG_DPI = 200
+PLOTLY = "application/vnd.plotly.v1+json"  # the media type of an interactive figure
 
 
 def caption(

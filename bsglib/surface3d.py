@@ -10,10 +10,9 @@ from IPython.display import Markdown, display
 
 from bsglib.contours import log10_loss, loss_levels, loss_range, require_one_grid
 from bsglib.landscape import Surface
-from bsglib.show import keep_rows
+from bsglib.show import PLOTLY, keep_rows
 from bsglib.style import INK, plain
 
-PLOTLY = "application/vnd.plotly.v1+json"
 CAMERA = {"eye": {"x": 1.1, "y": -1.4, "z": 0.85}, "center": {"x": 0, "y": 0, "z": -0.14}}
 PLANE = ("a", "b")
 DIGITS = 5  # significant ones of log10 of a loss: more than one sees, and strict nbval compares all

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from bsglib import runtime
 from bsglib.data import DataError, at_hand, checksum
-from bsglib.measures import Measure, stored_measure, take
+from bsglib.measures import Measure, stored_measure, take_measure
 from bsglib.params import RunConfig, digest
 from bsglib.store import Store
 from bsglib.train import (
@@ -103,7 +103,7 @@ def _compute(entry: Entry, root: str) -> str:
     run = train(entry.config, store=store)
     for measure in entry.measures:
         if not run.diverged and stored_measure(run.id, measure, store) is None:
-            take(run, measure, store)
+            take_measure(run, measure, store)
         store.remove(run.id, measure.partial)  # not before: a kill would lose the points
     return run.id
 

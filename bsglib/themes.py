@@ -7,12 +7,14 @@ import re
 from matplotlib import colormaps
 from matplotlib.colors import to_hex, to_rgb
 
+from bsglib.style import GREY, INK, PAPER
+
 INKS = {
-    "#1f2328": "currentColor",
+    INK: "currentColor",
     "#000000": "currentColor",
-    "#6a737d": "var(--ink-2)",
+    GREY: "var(--ink-2)",
     "#ffffff": "var(--page)",
-    "#d55e00": "var(--vermillion)",
+    PAPER.lower(): "var(--vermillion)",
 }
 LETTERS = r"color-mix(in oklab, \2 50%, var(--ink))"  # a line's label: its hue, dark enough to read
 BATCH_COLOURS = {to_hex(c): f"--b-{to_hex(c)[1:]}" for c in colormaps["viridis"].colors}
@@ -50,7 +52,7 @@ def inline_svg(svg: str, prefix: str, alt: str) -> str:
     prefix = re.sub(r"\W", "-", prefix)
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}--\1"', svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{prefix}--", svg)
-    svg = re.sub(r"(?<![(\w])#[0-9a-fA-F]{6}\b(?!-)", themed, svg)
+    svg = re.sub(r"(?<![(\w])#[0-9a-fA-F]{6}\b(?!-)", page_colour, svg)
     svg = re.sub(r"(<text[^>]*fill: )(var\(--[bv][^)]*\))", rf"\1{LETTERS}", svg)
     svg = re.sub(r'(?<= d=")[^"]+', _rounded, svg)
     svg = re.sub(r"\n\s*", "\n", svg)
@@ -60,7 +62,7 @@ def inline_svg(svg: str, prefix: str, alt: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"{natural}', 1)
 
 
-def themed(match: re.Match) -> str:
+def page_colour(match: re.Match) -> str:
     """Return a matched colour as the page's ink or variable, any other one as it is."""
     colour = match[0].lower()
     if colour in BATCH_COLOURS:

@@ -33,7 +33,8 @@ FLAGS = """--headless --no-sandbox --disable-gpu --enable-unsafe-swiftshader --d
     --hide-scrollbars --remote-debugging-port=0 --remote-allow-origins=*""".split()
 SAMPLES = ["sample/index.html", "sample/laptop/interactive.html"]
 PAGES = [ROOT / "reports" / "index.html"]
-PAGES += sorted(page for p in index.PUBLISHED for page in (ROOT / "reports" / p).glob("*.html"))
+FOLDERS = [ROOT / "reports" / profile for profile in index.PUBLISHED_PROFILES]
+PAGES += sorted(page for folder in FOLDERS for page in folder.glob("*.html"))
 PAGES = [page.relative_to(ROOT / "reports").as_posix() for page in PAGES] + SAMPLES
 INDEXES = [page for page in PAGES if page.endswith("index.html")]
 KEYS = {"Enter": ("Enter", 13, "\r"), " ": ("Space", 32, " "), "Tab": ("Tab", 9, "")}

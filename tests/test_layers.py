@@ -56,6 +56,25 @@ def test_no_import_points_back(path):
         assert pointing_back(layer(path), source) == set()
 
 
+def modules_imported(path: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def test_what_is_read_off_the_runs_knows_nothing_of_the_claims():
+    files = [f for f in PACKAGE.glob("papers/*/*.py") if f.stem in ("readings", "views")]
+    assert len(files) >= 4
+    for path in files:
+        assert f"bsglib.papers.{path.parent.name}.claims" not in modules_imported(path), path
+
+
+def test_kinds_of_data_sets_do_not_import_what_loads_them():
+    files = set(PACKAGE.glob("data/*.py")) - {PACKAGE / "data" / "__init__.py"}
+    assert len(files) >= 2
+    for path in files:
+        assert "bsglib.data" not in modules_imported(path), path
+
+
 @pytest.mark.parametrize(
     ("source", "back"),
     [

@@ -35,7 +35,7 @@ def test_a_published_report_rebuilds_from_its_numbers_without_training_or_data(
 def test_published_verdicts_stand_in_the_readme():
     readme, total = (ROOT / "README.md").read_text(), 0
     for name in sorted({folder.name for folder in PUBLISHED}):
-        study, profile = cli.STUDIES[name], index.published(ROOT / "reports", name)
+        study, profile = cli.STUDIES[name], index.published_profile(ROOT / "reports", name)
         verdicts = pd.read_csv(ROOT / "reports" / profile / "figures" / name / "verdicts.csv")
         total += len(verdicts)
         assert set(study.main_claims) <= set(verdicts["claim"])

@@ -214,15 +214,15 @@ def test_index_shows_cards_claims_and_filters(reports):
 
 
 def test_largest_published_profile_comes_first(tmp_path):
-    assert index.published(tmp_path, "study") is None
+    assert index.published_profile(tmp_path, "study") is None
     for profile in ("quick", "paper"):
         (tmp_path / profile).mkdir()
         (tmp_path / profile / "study.html").touch()
     (tmp_path / "quick" / "other.html").touch()
-    assert index.published(tmp_path, "study") == "paper"
-    assert index.published(tmp_path, "other") is None, "quick is not for publication"
-    assert index.published(tmp_path, "study", "quick") == "quick"
-    assert index.published(tmp_path, "study", "laptop") is None
+    assert index.published_profile(tmp_path, "study") == "paper"
+    assert index.published_profile(tmp_path, "other") is None, "quick is not for publication"
+    assert index.published_profile(tmp_path, "study", "quick") == "quick"
+    assert index.published_profile(tmp_path, "study", "laptop") is None
 
 
 def test_an_unknown_verdict_names_file_value_and_words(tmp_path):

@@ -1,4 +1,4 @@
-"""Tests of bsglib.sweep."""
+"""Tests of bsglib.sweep and bsglib.measures."""
 
 import dataclasses
 import os

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from bsglib.data.arrays import npz
-from bsglib.data.folders import FOLDERS, images, images_checksum, listed
-from bsglib.data.published import CLOTHES, DIGITS, PUBLISHED, cifar, digits, even_or_odd, idx
-from bsglib.data.source import DataError, Source, statistics_of
+from bsglib.data.folders import FOLDERS, folder_of, images, images_checksum
+from bsglib.data.published import CLOTHES, PUBLISHED, cifar, digits, even_or_odd, idx
+from bsglib.data.source import DIGITS, DataError, Source, channel_statistics
 from bsglib.data.speech import RECORDINGS, frames_checksum, spoken_digits
 from bsglib.params import nearest, resolve
 
@@ -131,7 +131,7 @@ def load(
         classes=source.classes,
         checksum=source.checksum,
         scale=source.scale,
-        statistics=statistics_of(train.x) if standardise else None,
+        statistics=channel_statistics(train.x) if standardise else None,
     )
 
 
@@ -154,7 +154,7 @@ def checksum(name: str) -> str:
     if name == "spoken_digits":
         return frames_checksum()
     if is_folder(name):
-        return images_checksum(listed(name, data_folder()))
+        return images_checksum(folder_of(name, data_folder()))
     return _source(name, data_folder()).checksum
 
 
@@ -182,7 +182,7 @@ def _take(x: np.ndarray, y: np.ndarray, index) -> Split:
 
 def _source(name: str, root: Path, image_size: int | None = None) -> Source:
     if is_folder(name):
-        return images(listed(name, root), root, image_size)
+        return images(folder_of(name, root), root, image_size)
     if image_size is not None:
         raise DataError(
             f"image_size = {image_size}: {name!r} is no folder of images, and only those are "

@@ -14,7 +14,7 @@ from PIL import Image
 from bsglib.data.source import DataError, Source, converted, split_off_test
 from bsglib.params import digest, resolve
 
-FOLDERS = {  # below the data folder, to be brought; how, {} being the folder
+FOLDERS = {  # below the data folder, to be brought; how, {0} being the folder
     "cats_vs_dogs": "It is not downloaded: take Microsoft's Kaggle Cats and Dogs "
     "Dataset (https://www.microsoft.com/en-us/download/details.aspx?id=54765) and copy its images, "
     "of any size, to {0}/cat and {0}/dog; or set BSG_DATA to a folder that has cats_vs_dogs",
@@ -35,8 +35,8 @@ class Folder:
     files: tuple[tuple[str, ...], ...] = field(compare=False)  # of each class, sorted
 
 
-def listed(name: str, root: Path) -> Folder:
-    """Return the images of a data set that `is_folder`.
+def folder_of(name: str, root: Path) -> Folder:
+    """Return the images of a data set that `bsglib.data.is_folder`.
 
     To ask every file for its time takes a tenth of a second for 25,000: a file added or removed is
     noticed at once, by the time of its folder, one that is changed in place within seconds.

@@ -9,33 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bsglib.data.source import DataError, Source, converted, split_off_test
+from bsglib.data.source import DIGITS, DataError, Source, converted, split_off_test
 
-DIGITS = tuple(str(digit) for digit in range(10))
 CLOTHES = "T-shirt Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Boot".split()
-
-
-def digits(root: Path) -> Source:
-    """scikit-learn's digits: 1,797 grey images of 8 x 8, values 0 to 16; ship with the package."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    x = bunch.images.astype(np.uint8)[:, None]  # [N, 1, 8, 8]
-    y = bunch.target.astype(np.int64)
-    content = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
-    return Source(*split_off_test(x, y), DIGITS, f"sha256:{content}", 1 / 16)
-
-
-def even_or_odd(root: Path) -> Source:
-    """Digits, told apart as even or odd: two classes for a first look."""
-    source = digits(root)
-    return dataclasses.replace(
-        source,
-        y=source.y % 2,
-        y_test=source.y_test % 2,
-        classes=("even", "odd"),
-        checksum=f"{source.checksum}, even or odd",
-    )
 
 
 @dataclass(frozen=True)
@@ -157,3 +133,26 @@ def cifar(name: str, label: str, root: Path) -> Source:
         return arrays, meta[f"{label}_names"]
 
     return converted(name, root, published.checksum, 1 / 255, convert)
+
+
+def digits(root: Path) -> Source:
+    """scikit-learn's digits: 1,797 grey images of 8 x 8, values 0 to 16; ship with the package."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = bunch.images.astype(np.uint8)[:, None]  # [N, 1, 8, 8]
+    y = bunch.target.astype(np.int64)
+    content = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
+    return Source(*split_off_test(x, y), DIGITS, f"sha256:{content}", 1 / 16)
+
+
+def even_or_odd(root: Path) -> Source:
+    """Digits, told apart as even or odd: two classes for a first look."""
+    source = digits(root)
+    return dataclasses.replace(
+        source,
+        y=source.y % 2,
+        y_test=source.y_test % 2,
+        classes=("even", "odd"),
+        checksum=f"{source.checksum}, even or odd",
+    )

@@ -1,4 +1,4 @@
-"""What every data set is read into, and how one that is expensive to make is kept."""
+"""What every data set is read into, how one that is dear to make is kept, what several need."""
 
 import contextlib
 import hashlib
@@ -18,6 +18,8 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
+DIGITS = tuple(str(digit) for digit in range(10))  # names of ten classes
+
 
 class DataError(ValueError):
     """A data set is unknown, missing, damaged, or not fit for classification."""
@@ -25,7 +27,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """The training and the test part as others cut them: x [N, ...] and labels y int64 [N]."""
+    """A data set as read, its training and its test part: x [N, ...] as stored and y int64 [N]."""
 
     x: np.ndarray
     y: np.ndarray
@@ -43,7 +45,7 @@ def split_off_test(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
     return x[train], y[train], x[test], y[test]
 
 
-def statistics_of(x: Tensor) -> tuple[Tensor, Tensor]:
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over all but dimension 1, float64, to broadcast against x."""
     over = [d for d in range(x.ndim) if d != 1]
     count = x.numel() / x.shape[1]

@@ -9,19 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bsglib.data.published import DIGITS
-from bsglib.data.source import DataError, Source, converted, statistics_of
+from bsglib.data.source import DIGITS, DataError, Source, channel_statistics, converted
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 RECORDINGS = "fsdd"  # the folder's name
 RECORDINGS_SHA256 = "6b1a8e30f4df78a933fe25cf1ca0140c8c6f169c0a83649a15b70a5ae7407014"
 FRAMES_VERSION = 1  # raise it when frames are made differently
 RATE, WINDOW, HOP, FFT, BANDS, CONTEXT = 8000, 200, 80, 512, 40, 4
-
-
-def frames_checksum() -> str:
-    """Return the checksum of the recordings and of how frames are made of them."""
-    return f"sha256:{RECORDINGS_SHA256}, frames {FRAMES_VERSION}"
 
 
 def spoken_digits(root: Path) -> Source:
@@ -43,13 +37,18 @@ def spoken_digits(root: Path) -> Source:
             parts["x" + suffix].append(frames)
             parts["y" + suffix].append(np.full(len(frames), int(digit), np.int64))
         arrays = {key: np.concatenate(part) for key, part in parts.items()}
-        mean, std = (s.numpy() for s in statistics_of(torch.from_numpy(arrays["x"])))
+        mean, std = (s.numpy() for s in channel_statistics(torch.from_numpy(arrays["x"])))
         for key in ("x", "x_test"):
             arrays[key] -= mean
             arrays[key] /= std
         return arrays, DIGITS
 
     return converted("spoken_digits", root, frames_checksum(), 1.0, convert)
+
+
+def frames_checksum() -> str:
+    """Return the checksum of the recordings and of how frames are made of them."""
+    return f"sha256:{RECORDINGS_SHA256}, frames {FRAMES_VERSION}"
 
 
 def _recordings(folder: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""What figures and claims read off the runs of Chang & Pathak's study."""
+"""Tables read off the runs of Chang & Pathak's study, before anything is judged."""
 
 import numpy as np
 import pandas as pd
@@ -8,9 +8,12 @@ from bsglib.papers import Results
 from bsglib.papers.chang.protocol import AGREEMENT, FIXED, LOSS, OTHER, PLANES, SCALED, SURFACE
 from bsglib.papers.tables import per_seed, tuned
 
-GRID = (FIXED, SCALED, OTHER)
+GRID = (FIXED, SCALED, OTHER)  # the arms of all batch sizes and rates
 STEP = 0.25  # of alpha, and
 RADIUS = 0.5  # of the filter-normalized plane, at which the growth of the loss is read
+
+
+# ------------------------------------------------------------- runs
 
 
 def fixed(results: Results) -> pd.DataFrame:
@@ -54,6 +57,9 @@ def two_at_large_lr(results: Results) -> pd.DataFrame:
     return runs[two & (runs["base_lr"] == p.scaled_lr(p.largest))]
 
 
+# ------------------------------------------------------------- losses, distances, updates
+
+
 def with_losses(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     """Return runs with "gap", validation minus training loss, and "lowest_running", nats.
 
@@ -94,6 +100,9 @@ def layers(results: Results) -> pd.DataFrame:
     return rows[rows["layer"] != "whole"]
 
 
+# ------------------------------------------------------------- gradients and surfaces
+
+
 def agreement(results: Results) -> pd.DataFrame:
     """Return the rows on how gradients agree, on the trained networks of the smallest batch."""
     return _points(results, AGREEMENT)
@@ -127,6 +136,9 @@ def _points(results: Results, measure: str) -> pd.DataFrame:
     return points[(points["measure"] == measure) & (points["arm"] == FIXED)]
 
 
+# ------------------------------------------------------------- times
+
+
 def seconds(results: Results, processes: int = 1) -> pd.DataFrame:
     """Return seconds per epoch [repeat, batch size] over some processes."""
     times = results.timings
@@ -145,6 +157,9 @@ def most_processes(results: Results) -> int:
     """Return the largest number of processes that each had a core of its own."""
     times = results.timings
     return int(times.loc[times["processes"] <= times["cores"], "processes"].max())
+
+
+# ------------------------------------------------------------- rates
 
 
 def best_lrs(results: Results) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from bsglib.papers import Results
 from bsglib.papers.kaabachi import published
 from bsglib.papers.kaabachi.protocol import (
     COLD,
+    EXPONENTIAL,
     LARGE,
     LENGTHS,
     LINEAR,
@@ -24,7 +25,7 @@ from bsglib.papers.kaabachi.protocol import (
     rate_arms,
     reference,
 )
-from bsglib.papers.kaabachi.readings import JUMP, LEARNED, lengths, read_off
+from bsglib.papers.kaabachi.readings import JUMP, LEARNED, by_warmup_length, read_off
 from bsglib.papers.tables import rank_with_batch_size, tuned
 from bsglib.stats import PERCENT, kendall, share
 
@@ -33,7 +34,6 @@ MIN_WARMUP_UPDATES = 10  # from which a warm-up is one
 ENOUGH = 0.1  # of the source's updates: an event that was not seen counts as absent from there
 SIMILAR = 2.0  # percentage points
 AS_FAST = 1.1  # times the other's time
-EXPONENTIAL = WARM["exponential"]
 
 # ------------------------------------------------------------- statistics: one value per seed
 
@@ -462,7 +462,7 @@ def _length(results: Results) -> Measured:
     needs = [Need(arm, largest) for arm in (COLD, EXPONENTIAL, LENGTHS)]
     if why := _absence(results, *needs) or _unlearned(results, *needs):
         return Measured(not_testable=why)
-    table = lengths(results).pivot_table(index="seed", columns="share", values="final")
+    table = by_warmup_length(results).pivot_table(index="seed", columns="share", values="final")
     shares = np.broadcast_to(table.columns.to_numpy(), table.shape)
     return Measured(tuple(kendall(shares, table.to_numpy())))
 

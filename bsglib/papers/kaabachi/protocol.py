@@ -14,6 +14,7 @@ WARMUPS = ("exponential", "linear", "constant")  # the source shows the first al
 SMALL, LARGE = "small batches", "large batches"  # experiments 1 and 2, rate not scaled
 LINEAR = "linear rule"  # experiment 3
 WARM = {kind: f"linear rule, {kind} warm-up" for kind in WARMUPS}  # experiment 4
+EXPONENTIAL = WARM["exponential"]
 COLD = "linear rule, equal epochs"  # its control: as long, without warm-up
 SQRT, RATES = "square-root rule", "other rates"
 LENGTHS, LOCAL = "warm-up lengths", "local SGD"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bsglib.papers import Results
-from bsglib.papers.kaabachi.protocol import COLD, LENGTHS, SMALL, WARM
+from bsglib.papers.kaabachi.protocol import COLD, EXPONENTIAL, LENGTHS, SMALL
 
 WITHIN = 0.005  # of the final accuracy, from which on it counts as reached
 LEARNED = 2.0  # times chance: an accuracy that shows that something was learned
@@ -140,18 +140,18 @@ def read_off(
     return runs.assign(**readings)
 
 
-def lengths(results: Results) -> pd.DataFrame:
-    """Return the runs of the largest batch with the linear rule by the length of their warm-up."""
-    size = max(results.parameters.large_batches)
-    runs = read_off(results, COLD, WARM["exponential"], LENGTHS, columns=())
-    runs = runs[runs["batch_size"] == size] if len(runs) else runs
-    planned = results.parameters.warmup_epochs
-    return runs.assign(share=runs["warmup_epochs"] / planned).sort_values(["share", "seed"])
-
-
 def _common_targets(results: Results) -> pd.Series:
     largest = max(results.parameters.small_batches)
     small = results.of(SMALL)
     small = small[(small["batch_size"] == largest) & (small["stopped"] != "diverged")]
     targets = small.set_index("seed")["test_accuracy"] * results.parameters.target_share
     return results.runs["seed"].map(targets)
+
+
+def by_warmup_length(results: Results) -> pd.DataFrame:
+    """Return the runs of the largest batch with the linear rule by the length of their warm-up."""
+    size = max(results.parameters.large_batches)
+    runs = read_off(results, COLD, EXPONENTIAL, LENGTHS, columns=())
+    runs = runs[runs["batch_size"] == size] if len(runs) else runs
+    planned = results.parameters.warmup_epochs
+    return runs.assign(share=runs["warmup_epochs"] / planned).sort_values(["share", "seed"])

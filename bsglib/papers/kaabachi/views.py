@@ -16,7 +16,7 @@ from bsglib.papers.kaabachi.protocol import (
     epochs_of,
     rate_arms,
 )
-from bsglib.papers.kaabachi.readings import lengths, read_off
+from bsglib.papers.kaabachi.readings import by_warmup_length, read_off
 from bsglib.papers.tables import scope_table
 from bsglib.stats import PERCENT, censored_median, share
 
@@ -239,7 +239,7 @@ def rules(results: Results) -> pd.DataFrame:
 
 def by_length(results: Results) -> pd.DataFrame:
     """Return the runs of the largest batch by length of warm-up, both in per cent."""
-    runs = lengths(results)
+    runs = by_warmup_length(results)
     if runs.empty:
         return runs
     return runs.assign(length=PERCENT * runs["share"], percent=PERCENT * runs["final"])

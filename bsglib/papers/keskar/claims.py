@@ -33,11 +33,11 @@ from bsglib.papers.keskar.readings import (
     configurations,
     diverged,
     granulated,
-    listed,
     of,
     pairs,
     rises,
     untrained,
+    values_text,
 )
 from bsglib.papers.tables import per_seed, rank_with_batch_size
 from bsglib.stats import PERCENT, interval, kendall
@@ -148,7 +148,8 @@ def _rival(name: str, condition: Condition, by: Pair, column: str) -> Statistic:
         small, large = pairs(results, name, runs)
         note = f"training loss {small['train_loss'].mean():.2g}, {large['train_loss'].mean():.2g}"
         if condition.kind == RATES:
-            note = f"rates {listed(small['base_lr'])} and {listed(large['base_lr'])}; {note}"
+            rates = (values_text(side["base_lr"]) for side in (small, large))
+            note = f"rates {' and '.join(rates)}; {note}"
         return Measured(tuple(by(small[column], large[column])), note=note)
 
     return _judged(name, (condition.kind,), value, unfit=_left_to_value)

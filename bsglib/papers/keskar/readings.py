@@ -1,4 +1,4 @@
-"""What figures and claims read off the runs of Keskar et al.'s study."""
+"""Which runs of Keskar et al.'s study are compared, and what is read off them."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -144,7 +144,7 @@ def compared(
     return runs, why
 
 
-def listed(values: pd.Series) -> str:
+def values_text(values: pd.Series) -> str:
     """Return the distinct values in order."""
     return ", ".join(f"{value:g}" for value in sorted(set(values)))
 

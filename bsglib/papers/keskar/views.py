@@ -35,9 +35,9 @@ from bsglib.papers.keskar.readings import (
     compared,
     configurations,
     granulated,
-    listed,
     of,
     pairs,
+    values_text,
 )
 from bsglib.papers.tables import scope_table
 from bsglib.stats import PERCENT, interval
@@ -316,7 +316,7 @@ def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
             "phi LB / SB": f"{np.exp(np.log(ratio).mean(skipna=False)):.3g}".replace("nan", "-"),
             "training loss SB, LB": _pair(mine, "train_loss", ".3g"),
             "updates SB, LB": _pair(mine, "updates", ".0f"),
-            "rate SB, LB": f"{listed(mine['base_lr_SB'])}; {listed(mine['base_lr_LB'])}",
+            "rate SB, LB": f"{values_text(mine['base_lr_SB'])}; {values_text(mine['base_lr_LB'])}",
             "n": str(len(mine)),
             "no comparison, because": why,
         }

@@ -68,7 +68,7 @@ addEventListener("DOMContentLoaded", () => {
     const draw = () => {
       const style = getComputedStyle(document.body);
       const ink = style.color, rule = style.getPropertyValue("--rule"), faint = style.getPropertyValue("--ink-2");
-      const inked = JSON.parse(json.replaceAll(/#1f2328/gi, ink)).data; // lines in bsglib.plots.INK
+      const inked = JSON.parse(json.replaceAll(/#1f2328/gi, ink)).data; // lines in bsglib.style.INK
       const axis = (old = {}) => ({...old, color: ink, gridcolor: rule, zerolinecolor: rule, showbackground: false});
       const themed = {...layout, autosize: true, paper_bgcolor: none, plot_bgcolor: none,
                       font: {...layout.font, color: ink},
