@@ -7,7 +7,7 @@ import re
 from matplotlib import colormaps
 from matplotlib.colors import to_hex, to_rgb
 
-from bsglib.style import GREY, INK, PAPER
+from bsglib.style import GREY, INK, PAPER, batch_colour
 
 INKS = {
     INK: "currentColor",
@@ -18,17 +18,7 @@ INKS = {
 }
 LETTERS = r"color-mix(in oklab, \2 50%, var(--ink))"  # a line's label: its hue, dark enough to read
 BATCH_COLOURS = {to_hex(c): f"--b-{to_hex(c)[1:]}" for c in colormaps["viridis"].colors}
-BATCH_COLOURS |= {
-    "#7ad151": "--b32",
-    "#44bf70": "--b64",
-    "#22a884": "--b128",
-    "#21908d": "--b256",
-    "#2a788e": "--b512",
-    "#355f8d": "--b1024",
-    "#414487": "--b2048",
-    "#482475": "--b4096",
-    "#440154": "--b8192",
-}
+BATCH_COLOURS |= {batch_colour(2**k): f"--b{2**k}" for k in range(2, 14)}
 
 
 def inline_svg(svg: str, prefix: str, alt: str) -> str:

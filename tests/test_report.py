@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import nbformat
 import papermill
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib import colormaps
+from matplotlib.colors import to_hex, to_rgb
 from nbformat.v4 import new_code_cell, new_notebook
 from sample_reports import BATCHES, CLAIMS, INK, INK_2, STUDIES, figure_outputs
 
@@ -144,16 +145,18 @@ def luminance(colour):
 def test_dark_colours_are_visible_and_keep_the_order(page):
     dark_page = re.search(r"dark\) {\s*:root {\s*--page: (#\w+)", page)[1]
     sizes = {name: c for c, name in themes.BATCH_COLOURS.items() if not name.startswith("--b-")}
-    levels = [luminance(themes.lifted(sizes[f"--b{32 * 2**i}"])) for i in range(9)]
-    assert len(sizes) == 9
-    assert all((level + 0.05) / (luminance(dark_page) + 0.05) >= 3 for level in levels)
+    lifted = {name: luminance(themes.lifted(colour)) for name, colour in sizes.items()}
+    assert set(lifted) == {f"--b{2**k}" for k in range(2, 14)}
+    assert all((level + 0.05) / (luminance(dark_page) + 0.05) >= 3 for level in lifted.values())
+    levels = [lifted[f"--b{2**k}"] for k in range(5, 14)]  # 4 to 16 have hues of their own
     assert levels == sorted(levels, reverse=True)
     assert all(a > 1.15 * b for a, b in zip(levels, levels[1:], strict=False))
 
 
 def test_every_batch_colour_of_the_scale_can_be_lifted():
-    assert len(themes.BATCH_COLOURS) <= 256  # the fixed ones are colours of the scale
-    levels = [luminance(themes.lifted(colour)) for colour in themes.BATCH_COLOURS]
+    scale = [to_hex(colour) for colour in colormaps["viridis"].colors]
+    assert set(scale) <= set(themes.BATCH_COLOURS)
+    levels = [luminance(themes.lifted(colour)) for colour in scale]
     assert all(b > a - 0.01 for a, b in zip(levels, levels[1:], strict=False))
 
 
