@@ -9,8 +9,8 @@ INDEX := reports/quick/index.html
 # Two checksums of file contents decide whether there is anything to do: times mislead after a checkout, and a
 # deleted file has none.
 REPORT_SOURCES := bsglib notebooks params pyproject.toml requirements.lock
-TEST_SOURCES := $(REPORT_SOURCES) tests benchmarks reports/results reports/index.html reports/laptop \
-	.ci/lock.py .ci/run Makefile README.md CHANGELOG.md CITATION.cff LICENSE environment.yml jupytext.toml docs
+TEST_SOURCES := $(REPORT_SOURCES) tests benchmarks reports/results reports/index.html reports/conclusions.md \
+	reports/laptop .ci/lock.py .ci/run Makefile README.md CHANGELOG.md CITATION.cff LICENSE environment.yml jupytext.toml docs
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

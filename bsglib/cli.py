@@ -130,7 +130,7 @@ def _build_page(study: Study, parameters: StudyParameters, command: str) -> tupl
         assets=REPORTS / "assets",
         command=command,
     )
-    counts = report.verdict_counts(figures / "verdicts.csv")
+    counts = report.verdict_counts(report.verdicts(figures / "verdicts.csv"))
     return page, ", ".join(f"{row['n']} {row['verdict']}" for row in counts)
 
 
@@ -139,7 +139,8 @@ def _publish(profile: str, cards: list[dict], built: list[Study]) -> None:
     from bsglib import index
 
     typer.echo(_shown(index.write_index(REPORTS, None, cards)))
-    index.update_marked(README, "verdicts", index.main_claims_table(REPORTS, cards))
+    index.update_marked(README, "conclusions", index.conclusions(REPORTS, cards, README.parent))
+    index.update_marked(README, "verdicts", index.main_claims_table(REPORTS, cards, README.parent))
     first = next(iter(STUDIES.values()))
     if first in built:
         notebook = REPORTS / profile / f"{first.name}.ipynb"

@@ -1,7 +1,7 @@
 """What the studies say together: the index pages, and what the README shows of them."""
 
 import html as markup
-from collections import Counter
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,10 +9,10 @@ import jinja2
 import nbformat
 from markupsafe import Markup
 
-from bsglib.claims import NOT_TESTABLE
 from bsglib.report import (
     TEMPLATES,
     VERDICTS,
+    Prose,
     figure_name,
     is_caption,
     link,
@@ -22,7 +22,7 @@ from bsglib.report import (
 )
 from bsglib.themes import dark_colours, inline_svg
 
-QUESTIONS = ("ours", "asked")  # in place of a source's number, where a source claims nothing
+QUESTIONS = ("ours", "asked", "not shown")  # for a source's number, where a source claims nothing
 PUBLISHED_PROFILES = ("paper", "laptop")  # the largest first
 
 
@@ -46,10 +46,12 @@ def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path
         if shown:
             figures = reports / shown / "figures" / study["name"]
             card["link"] = link(reports / shown / f"{study['name']}.html", page.parent)
-            card["counts"] = verdict_counts(figures / "verdicts.csv")
             card["thumbnail"] = Markup(_thumbnail(study, figures, page.parent))
-            claims += [{**row, "card": card} for row in verdicts(figures / "verdicts.csv")]
+            rows = verdicts(figures / "verdicts.csv")
+            card["counts"] = verdict_counts(rows)
+            claims += [{**row, "card": card} for row in rows]
         cards.append(card)
+    text = conclusions(reports, studies, page.parent) if profile is None else ""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -59,8 +61,8 @@ def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path
             profile=profile,
             studies=cards,
             claims=claims,
-            summary=_summary(claims),
-            judged=sum(row["verdict"] != NOT_TESTABLE for row in claims),
+            tallies=_tallies(claims),
+            conclusions=Markup(Prose(set()).render(text)),
             verdicts={v: c for v, c in VERDICTS.items() if any(r["verdict"] == v for r in claims)},
             others=[
                 (p, link(reports / p / "index.html", page.parent))
@@ -88,16 +90,6 @@ def published_profile(reports: Path, study: str, profile: str | None = None) -> 
     return next((p for p in profiles if (reports / p / f"{study}.html").exists()), None)
 
 
-def _summary(claims: list[dict]) -> list[dict]:
-    """The main claims by verdict; those that could not be judged are counted, not told."""
-    main = [r for r in claims if r["claim"] in r["card"].get("main_claims", [r["claim"]])]
-    rows = [
-        {"verdict": word, "class": css, "claims": [r for r in main if r["verdict"] == word]}
-        for word, css in VERDICTS.items()
-    ]
-    return [row | {"told": row["verdict"] != NOT_TESTABLE} for row in rows if row["claims"]]
-
-
 def _thumbnail(study: dict, figures: Path, folder: Path) -> str:
     alt = f"Headline figure of {study['title']}"
     svg, png = (figures / f"{study['headline']}.{kind}" for kind in ("svg", "png"))
@@ -109,43 +101,91 @@ def _thumbnail(study: dict, figures: Path, folder: Path) -> str:
     return ""
 
 
-def main_claims_table(reports: Path, studies: list[dict]) -> str:
+def conclusions(reports: Path, studies: list[dict], folder: Path) -> str:
+    """Return what the studies say together: conclusions.md, with what was measured filled in.
+
+    Its links have a claim's id for address and the verdict that the sentence rests on for title:
+    `[](keskar-f1-gap "undecided")`. The report becomes the address, the value the text where there
+    is none; where the verdict is another by now, the text says so.
+
+    Args:
+        reports: the folder of the reports, with or without conclusions.md.
+        studies: dicts with `name`; the largest published profile of each is taken.
+        folder: of the page that the Markdown goes to.
+
+    Returns:
+        Markdown.
+
+    Raises:
+        ValueError: if the text names a claim that no published study makes.
+    """
+    file = reports / "conclusions.md"
+    rows = {row["claim"]: row for row in _published_claims(reports, studies, folder)}
+
+    def measured(match: re.Match) -> str:
+        words, claim, expected = match.groups()
+        if claim not in rows:
+            raise ValueError(f"{file}: {claim!r} is not a claim of a published study")
+        row = rows[claim]
+        value = words or row["ours"].replace("[", r"\[").replace("]", r"\]")
+        now = "" if row["verdict"] == expected else f" (now {row['verdict']})"
+        return f'[{value}{now}]({row["link"]} "{row["verdict"]}, n = {row["n"]}")'
+
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    return re.sub(r'\[([^\]]*)\]\(([\w-]+)\s+"([^"]+)"\)', measured, text)
+
+
+def main_claims_table(reports: Path, studies: list[dict], folder: Path) -> str:
     """Return the Markdown table of the studies' main claims, from the largest profile of each.
 
     Args:
-        reports: the folder of the reports, in the project root.
+        reports: the folder of the reports.
         studies: dicts with `name`, and `main_claims`, the ids of those to show; without, all.
+        folder: of the page that the table goes to.
 
     Returns:
         a table of claim, quantity, paper, here, verdict and report, and the number of all claims.
     """
     lines = ["| claim | quantity | paper | here | verdict | report |", "|---|---|---|---|---|---|"]
-    counts, asked = Counter(), 0
+    rows = _published_claims(reports, studies, folder)
+    for row in (r for r in rows if r["main"]):
+        here = f"{row['ours']} (n = {row['n']})" if row["ours"] and row["n"] else row["ours"]
+        columns = (
+            row["statement"],
+            row["quantity"],
+            "our question" if row["paper"] == "ours" else row["paper"],
+            here,
+            f"**{row['verdict']}**",
+            f"[{row['profile']}]({row['link']})",
+        )
+        cells = [c.replace("|", r"\|").replace("\n", " ") for c in columns]
+        lines.append(f"| {' | '.join(cells)} |")
+    for tally in _tallies(rows):
+        counts = ", ".join(f"{each['n']} {each['verdict']}" for each in tally["counts"])
+        lines += ["", f"{tally['name']}: {counts}."]
+    return "\n".join(lines)
+
+
+def _tallies(rows: list[dict]) -> list[dict]:
+    """How many claims have each verdict: those of the sources, then what was only asked."""
+    asked = [r["paper"] in QUESTIONS or r["locator"].startswith("ours") for r in rows]
+    tallies = []
+    for what, name in ((False, "claims of the sources"), (True, "questions, ours or left open")):
+        if those := [row for row, it in zip(rows, asked, strict=True) if it == what]:
+            tallies.append({"name": f"{len(those)} {name}", "counts": verdict_counts(those)})
+    return tallies
+
+
+def _published_claims(reports: Path, studies: list[dict], folder: Path) -> list[dict]:
+    """The claims of each study's largest profile: with it, a link from a folder, whether main."""
+    claims = []
     for study, main in ((s["name"], s.get("main_claims")) for s in studies):
-        profile = published_profile(reports, study)
-        if profile is None:
-            continue
-        rows = verdicts(reports / profile / "figures" / study / "verdicts.csv")
-        counts.update(row["verdict"] for row in rows)
-        asked += sum(row["paper"] in QUESTIONS or row["locator"].startswith("ours") for row in rows)
-        for row in (r for r in rows if main is None or r["claim"] in main):
-            here = f"{row['ours']} (n = {row['n']})" if row["ours"] and row["n"] else row["ours"]
-            page = f"{reports.name}/{profile}/{study}.html#claim-{row['claim']}"
-            to_claim = f"[{profile}]({quote(page, safe='/#')})"
-            paper = "our question" if row["paper"] == "ours" else row["paper"]
-            columns = (
-                row["statement"],
-                row["quantity"],
-                paper,
-                here,
-                f"**{row['verdict']}**",
-                to_claim,
-            )
-            cells = [c.replace("|", r"\|").replace("\n", " ") for c in columns]
-            lines.append(f"| {' | '.join(cells)} |")
-    total = ", ".join(f"{counts[word]} {word}" for word in VERDICTS if counts[word])
-    of_these = f" {asked} of them are questions, ours or left open there." if asked else ""
-    return "\n".join([*lines, "", f"All {counts.total()} claims: {total or 'none yet'}.{of_these}"])
+        if profile := published_profile(reports, study):
+            page = link(reports / profile / f"{study}.html", folder)
+            for row in verdicts(reports / profile / "figures" / study / "verdicts.csv"):
+                place = {"profile": profile, "link": f"{page}#claim-{row['claim']}"}
+                claims.append(row | place | {"main": main is None or row["claim"] in main})
+    return claims
 
 
 def headline(reports: Path, study: str, figure: str, notebook: Path) -> str:

@@ -140,7 +140,7 @@ def to_html(notebook: Path, html: Path, *, figures: Path, assets: Path, command:
         "plain_title": _text(prose.title) or markup.escape(notebook.stem),
         "headings": prose.headings,
         "profile": markup.escape(figures.parents[1].name),
-        "verdicts": verdict_counts(figures / "verdicts.csv"),
+        "verdicts": verdict_counts(verdicts(figures / "verdicts.csv")),
         "command": markup.escape(command),
         "plotly": link(assets / "plotly.min.js", html.parent) if interactive else None,
         "explorer": 'class="explorer"' in shown,
@@ -378,14 +378,14 @@ def verdicts(file: Path) -> list[dict[str, str]]:
     return rows
 
 
-def verdict_counts(file: Path) -> list[dict]:
+def verdict_counts(rows: list[dict]) -> list[dict]:
     """Return how many claims have each verdict, the best first.
 
     Args:
-        file: a verdicts.csv; may be missing.
+        rows: of `verdicts`.
 
     Returns:
         dicts with `verdict`, `class` and `n`, without the verdicts that no claim has.
     """
-    counts = Counter(row["verdict"] for row in verdicts(file))
+    counts = Counter(row["verdict"] for row in rows)
     return [{"verdict": v, "class": c, "n": counts[v]} for v, c in VERDICTS.items() if counts[v]]

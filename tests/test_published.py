@@ -41,7 +41,16 @@ def test_published_verdicts_stand_in_the_readme():
         assert set(study.main_claims) <= set(verdicts["claim"])
         for row in verdicts[verdicts["claim"].isin(study.main_claims)].itertuples():
             assert row.statement in readme and row.ours in readme
-    assert f"All {total} claims" in readme
+    tallies = re.findall(r"^(\d+) (?:claims of the sources|questions, ours or left)", readme, re.M)
+    assert sum(map(int, tallies)) == total
+
+
+def test_the_conclusions_rest_on_the_published_verdicts():
+    told = (ROOT / "reports" / "conclusions.md").read_text().count("](")
+    for page in ("README.md", "reports/index.html"):
+        text = (ROOT / page).read_text()
+        assert told > 20 and "(now " not in text
+        assert len(re.findall(r', n = \d+"', text)) == told
 
 
 @pytest.mark.parametrize("table", papers.TABLES)

@@ -210,8 +210,7 @@ def test_index_shows_cards_claims_and_filters(reports):
         assert len(hides) == 5
         assert all(control in ids for control, _ in hides)
         text = " ".join(re.sub(r"<[^>]+>", "", page).split())
-        assert "Of 3 claims in all, 2 could be judged. The main ones: 1 reproduced: The gap" in text
-        assert "batch | size. 1 undecided: Sharpness grows. 1 not testable at this scale." in text
+        assert "3 claims of the sources: 1 reproduced, 1 undecided, 1 not testable" in text
         assert "n = 3" in page and "5.2 [4.1, 6.3]" in page
         assert "var(--b512, #2a788e)" in page and "--b512: #" in page
 
@@ -231,13 +230,13 @@ def test_largest_published_profile_comes_first(tmp_path):
 def test_an_unknown_verdict_names_file_value_and_words(tmp_path):
     CLAIMS.assign(verdict="good").to_csv(tmp_path / "verdicts.csv", index=False)
     with pytest.raises(ValueError, match=r"verdicts.csv: verdict 'good'; allowed: reproduced, "):
-        report.verdict_counts(tmp_path / "verdicts.csv")
+        report.verdicts(tmp_path / "verdicts.csv")
 
 
 def test_readme_table_goes_between_the_markers(reports, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- verdicts -->\nold\n<!-- /verdicts -->\nb\n", encoding="utf-8")
-    table = index.main_claims_table(reports, STUDIES)
+    table = index.main_claims_table(reports, STUDIES, tmp_path)
     for _ in range(2):
         index.update_marked(readme, "verdicts", table)
         text = readme.read_text(encoding="utf-8")
@@ -247,6 +246,20 @@ def test_readme_table_goes_between_the_markers(reports, tmp_path):
         in table
     )
     assert "/laptop/surlemont_sam.html#claim-gap)" in table
+
+
+def test_conclusions_hold_what_was_measured_and_say_where_a_verdict_has_changed(reports, tmp_path):
+    text = tmp_path / "conclusions.md"
+    (tmp_path / "laptop").symlink_to(reports / "laptop")
+    text.write_text('A gap of [](gap "reproduced") [](sharp\n"reproduced")', encoding="utf-8")
+    page = report.link(reports / "laptop" / "surlemont_sam.html", tmp_path)
+    assert index.conclusions(tmp_path, STUDIES, tmp_path) == (
+        rf'A gap of [5.2 \[4.1, 6.3\]]({page}#claim-gap "reproduced, n = 3") '
+        rf'[1.4 \[0.8, 2.0\] (now undecided)]({page}#claim-sharp "undecided, n = 3")'
+    )
+    text.write_text('[](gone "undecided")', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"conclusions.md: 'gone' is not a claim of a published"):
+        index.conclusions(tmp_path, STUDIES, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "<!-- verdicts -->", "<!-- /verdicts --><!-- verdicts -->"])
