@@ -120,9 +120,10 @@ def even_ticks(axis, values: Sequence[float]) -> None:
 
 
 def plain_log_ticks(axis) -> None:
-    """Set the ticks of a logarithmic axis, plain numbers: 1, 2 and 5 where there is room."""
+    """Set the ticks of a logarithmic axis, plain numbers: 1, 2 and 5, more or fewer by room."""
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 500 * low else (1,)))
+    subs = (1, 1.5, 2, 3, 5, 7) if high < 6 * low else (1, 2, 5) if high < 500 * low else (1,)
+    axis.set_major_locator(LogLocator(subs=subs))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 

@@ -1016,7 +1016,9 @@ show.table(results.verdicts(), "verdicts", folder=figures)
 verdicts = results.verdicts().rows
 counts = verdicts["verdict"].value_counts().rename_axis("verdict").rename("claims")
 show.table(counts.to_frame(), "counts", folder=None)
-missed = verdicts.loc[verdicts["verdict"] == "not reproduced", ["statement", "ours", "rule"]]
+missed = verdicts.loc[
+    verdicts["verdict"] == "not reproduced", ["statement", "paper", "ours", "rule"]
+]
 missed.set_index("statement") if len(missed) else "no claim was contradicted"
 
 # %% [markdown]

@@ -7,9 +7,12 @@ from bsglib.papers import Results, notes
 from bsglib.papers.kaabachi import published
 from bsglib.papers.kaabachi.protocol import (
     COLD,
+    EXPONENTIAL,
     LARGE,
+    LENGTHS,
     LINEAR,
     LOCAL,
+    RATES,
     SMALL,
     WARM,
     KaabachiParameters,
@@ -55,9 +58,14 @@ def scope(p: KaabachiParameters) -> pd.DataFrame:
         ("epochs, small batches", 50, p.small_epochs, "time"),
         ("epochs, large, not scaled", [100, 150, 200, 300, 400], p.large_epochs, "time"),
         ("epochs, linear rule", 100, p.scaled_epochs, "time"),
-        ("epochs, warm-up", 70, p.warmup_epochs, "time"),
+        (
+            "epochs, warm-up",
+            70,
+            p.warmup_epochs,
+            "as long as the linear rule" if p.warmup_epochs == p.scaled_epochs else "time",
+        ),
         ("share of warm-up", 0.05, p.warmup_share, "as many epochs, 3.5, or enough updates"),
-        ("warm-up", "per epoch or update, not stated", f"per update, from {p.lr:g}", "exact"),
+        ("warm-up", "per epoch or update, not stated", f"per update, from {p.lr:g}", "the finer"),
         ("seeds", "not stated", len(p.seeds), "an interval needs three"),
         ("test accuracy", "per epoch", _evaluated(p, max(epochs)), "time"),
         (
@@ -142,13 +150,14 @@ def table_1(results: Results) -> pd.DataFrame:
     To the run's own final accuracy, as in the source, and to the common target. A run that never
     got there counts as longer than all others.
     """
-    runs = read_off(results, SMALL, LARGE, columns=("own_epochs", "target_epochs"))
+    runs = read_off(results, SMALL, LARGE, columns=("own_epochs", "rising", "target_epochs"))
     rows = {}
     for size, mine in runs.groupby("batch_size"):
         stated = published.TABLE.get(size)
         rows[str(size)] = {
             "paper: epochs to final accuracy": f"{stated.epochs}" if stated else "-",
             "epochs to final accuracy": _median(mine["own_epochs"]),
+            "still rising then": f"{mine['rising'].sum()} of {len(mine)}",
             "final accuracy (%)": f"{PERCENT * mine['final'].mean():.1f}",
             "epochs to common target": _to_common(mine),
             "target (%)": f"{PERCENT * mine['target'].mean():.1f}".replace("nan", "-"),
@@ -192,7 +201,7 @@ def table_1_seconds(results: Results) -> pd.DataFrame:
 
 
 def divergence(results: Results) -> pd.DataFrame:
-    """Return how many runs diverged or fell back to chance, by arm and batch size.
+    """Return how many runs diverged or fell back to chance, by setting and batch size.
 
     With Wilson's 95 % interval of their share.
     """
@@ -200,13 +209,25 @@ def divergence(results: Results) -> pd.DataFrame:
     if runs.empty:
         return _not_yet()
     rows = {}
-    for (arm, size), mine in runs.groupby(["arm", "batch_size"], sort=False):
+    for (setting, size), mine in runs.groupby([_settings(runs), "batch_size"], sort=False):
         hits, n = int(mine["lost"].sum()), len(mine)
         found = share(hits, n)
         low, high = (PERCENT * end for end in (found.low, found.high))
-        name = f"{arm} (B of a worker)" if arm == LOCAL else arm
-        rows.setdefault(name, {})[f"B = {size}"] = f"{hits} of {n} ({low:.0f}–{high:.0f} %)"
-    return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("arm")
+        rows.setdefault(setting, {})[f"B = {size}"] = f"{hits} of {n} ({low:.0f}–{high:.0f} %)"
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("setting")
+
+
+def _settings(runs: pd.DataFrame) -> pd.Series:
+    """Return what the runs of an arm have in common but for batch size and seed."""
+    more = {
+        RATES: "rate " + runs["lr"].map("{:g}".format),
+        LENGTHS: EXPONENTIAL + ", " + runs["warmup_epochs"].map("{:g} epochs".format),
+        LOCAL: "local SGD, " + runs["local_steps"].map("{:g} steps (B of a worker)".format),
+    }
+    settings = runs["arm"]
+    for arm, words in more.items():
+        settings = settings.mask(runs["arm"] == arm, words)
+    return settings
 
 
 def warm_ups(results: Results, batch_size: int) -> pd.DataFrame:
@@ -233,8 +254,9 @@ def by_rate(results: Results) -> pd.DataFrame:
 
 
 def rules(results: Results) -> pd.DataFrame:
-    """Return the final test accuracy of every rule in per cent, mean over seeds."""
-    return _means(by_rate(results), "final test accuracy")
+    """Return the final test accuracy of every rule and rate in per cent, mean over seeds."""
+    runs = by_rate(results)
+    return _means(runs.assign(arm=_settings(runs)) if len(runs) else runs, "final test accuracy")
 
 
 def by_length(results: Results) -> pd.DataFrame:
