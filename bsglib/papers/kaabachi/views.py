@@ -221,8 +221,8 @@ def _settings(runs: pd.DataFrame) -> pd.Series:
     """Return what the runs of an arm have in common but for batch size and seed."""
     more = {
         RATES: "rate " + runs["lr"].map("{:g}".format),
-        LENGTHS: EXPONENTIAL + ", " + runs["warmup_epochs"].map("{:g} epochs".format),
-        LOCAL: "local SGD, " + runs["local_steps"].map("{:g} steps (B of a worker)".format),
+        LENGTHS: f"{EXPONENTIAL} in epochs: " + runs["warmup_epochs"].map("{:g}".format),
+        LOCAL: f"{LOCAL} (B of a worker), local steps: " + runs["local_steps"].map("{:g}".format),
     }
     settings = runs["arm"]
     for arm, words in more.items():
