@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 ROOT = Path(__file__).resolve().parent.parent  # relative paths in parameters start here
 
@@ -34,6 +42,22 @@ def distinct(values: list) -> list:
     if twice:
         raise ValueError(f"{twice[0]} stands there twice")
     return values
+
+
+def not_among_seeds(values: list, info: ValidationInfo) -> list:
+    """Return a list as it is.
+
+    Raises:
+        ValueError: if a value stands in the parameter 'seeds', too.
+    """
+    if again := [value for value in values if value in info.data.get("seeds", ())]:
+        raise ValueError(f"{again[0]} is one of 'seeds' already")
+    return values
+
+
+MoreSeeds = Annotated[
+    list[NotNegative], AfterValidator(distinct), AfterValidator(not_among_seeds)
+]  # of some arms only, besides 'seeds'
 
 
 class Parameters(BaseModel):

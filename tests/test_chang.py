@@ -189,10 +189,11 @@ def test_the_grid_is_whole_and_every_arm_is_a_slice_of_it(profile):
     cells = Counter((e.config.seed, e.config.batch_size, e.config.base_lr) for e in entries
                     if e.arm != LOSS)  # fmt: skip
     assert set(cells.values()) == {1}
-    assert len(cells) == len(p.seeds) * len(p.batch_sizes) * len(p.lrs)
+    sizes, seeds, more = len(p.batch_sizes), len(p.seeds), len(p.more_seeds)
+    assert len(cells) == seeds * sizes * len(p.lrs) + more * (2 * sizes - 1)
     arms = Counter(e.arm for e in entries)
-    assert arms[FIXED] == arms[LOSS] == len(p.seeds) * len(p.batch_sizes)
-    assert arms[SCALED] == len(p.seeds) * (len(p.batch_sizes) - 1)
+    assert arms[LOSS] == seeds * sizes and arms[FIXED] == (seeds + more) * sizes
+    assert arms[SCALED] == (seeds + more) * (sizes - 1)
     for e in entries:
         if e.arm == SCALED:
             assert e.config.base_lr == pytest.approx(p.lr * e.config.batch_size / p.smallest)
@@ -242,6 +243,7 @@ def test_every_seed_has_the_plane_its_claim_reads_and_the_first_has_all_planes()
         ({"explorer_points": 12}, "'explorer_points' = 12"),
         ({"line_points": 19}, "'line_points' = 19"),
         ({"agreement_examples": 255}, "'agreement_examples' = 255: has to be at least 256"),
+        ({"more_seeds": [3, 2]}, "2 is one of 'seeds' already"),
         ({"processes": [2, 4]}, "'processes' = [2, 4]: 1 is missing"),
         ({"batch_sizes": [32]}, "batch_sizes"),
     ],
@@ -271,22 +273,23 @@ def test_without_the_images_their_figure_says_so(monkeypatch, tmp_path):
 def test_a_claim_waits_for_all_runs_of_its_arms(stated):
     runs = stated.runs
     half = changed(stated, runs=runs[~((runs["arm"] == SCALED) & (runs["seed"] == 2))])
-    assert why_not(half, "scaling-helps") == "18 of 21 runs of fixed lr, scaled lr"
+    assert why_not(half, "scaling-helps") == "32 of 35 runs of fixed lr, scaled lr"
     assert verdicts(half)["chang-sharper"] == REPRODUCED, "which needs the fixed rate alone"
-    assert why_not(half, "best-lr-rises") == "57 of 60 runs of fixed lr, scaled lr, other lrs"
+    assert why_not(half, "best-lr-rises") == "71 of 74 runs of fixed lr, scaled lr, other lrs"
 
 
 def test_cells_are_compared_over_the_same_seeds_while_the_grid_is_not_whole(stated):
     runs = stated.runs
     part = changed(stated, runs=runs[(runs["arm"] != OTHER) | (runs["seed"] == 0)])
     assert set(readings.grid(part)["seed"]) == {0}
-    assert set(readings.scaled(part)["seed"]) == {0, 1, 2}
+    assert set(readings.scaled(part)["seed"]) == {0, 1, 2, 3, 4}
+    assert set(readings.grid(stated)["seed"]) == {0, 1, 2}, "more seeds have the two rules alone"
     assert len(readings.grid(part)) == len(readings.grid(stated)) / 3 == views.heat_map(part).size
     late = (runs["arm"] == FIXED) & (runs["batch_size"] == 256) & (runs["seed"] == 2)
     part = changed(stated, runs=runs[~late])
-    for of, n in ((readings.fixed, 8), (readings.scaled, 12)):
+    for of, n in ((readings.fixed, 16), (readings.scaled, 20)):
         assert len(of(part)) == n
-    assert set(readings.fixed(part)["seed"]) == {0, 1}
+    assert set(readings.fixed(part)["seed"]) == {0, 1, 3, 4}
 
 
 def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
@@ -471,7 +474,7 @@ def test_tables_put_the_article_s_numbers_beside_ours(stated):
     times = views.times(stated, FIXED)
     assert times.loc[256, "seconds in all"] == pytest.approx(958 * 7.7, rel=1e-3)
     assert times.loc[256, "seconds in all, paper"] == "almost 4 x 1915"
-    assert set(times["n"]) == {3} and times.index.name == "batch size, medians"
+    assert set(times["n"]) == {5} and times.index.name == "batch size, medians"
     assert views.norm_table(stated).loc[32, "paper"] == 3.3e-3
     assert views.best_rates(stated).loc[64, "of each seed"] == "0.08, 0.08, 0.08"
     assert views.scope(parameters()).loc["learning rate at the smallest B", "why"] == "as the paper"
@@ -483,9 +486,9 @@ def test_what_a_diverged_run_kept_is_in_no_mean(stated):
     runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(gone, "diverged"))
     runs.loc[gone, ["validation_loss", "kept_epoch"]] = 0.01, 1
     results = changed(stated, runs=runs)
-    assert views.best_losses(results, FIXED).loc[64, "n"] == 2
+    assert views.best_losses(results, FIXED).loc[64, "n"] == 4
     assert not views.best_losses(results, FIXED).loc[64, "validation"].startswith("0.2")
-    assert views.times(results, FIXED).loc[64, "n"] == 2
+    assert views.times(results, FIXED).loc[64, "n"] == 4
     assert views.total_rows(results, FIXED)["total_seconds"].isna().sum() == 1
 
 
@@ -502,7 +505,7 @@ def test_surfaces_come_back_as_they_were_measured(stated):
     cells = views.explorer_surfaces(stated)
     assert set(cells) == {(b, lr) for b in p.batch_sizes for lr in p.lrs}
     lines = views.directions(stated)
-    assert len(lines) == 2 * len(p.seeds) * len(LINES) * p.surface_points
+    assert len(lines) == 2 * len((*p.seeds, *p.more_seeds)) * len(LINES) * p.surface_points
 
 
 def test_the_explorer_counts_diverged_runs_and_leaves_them_out_of_means(stated):

@@ -29,6 +29,16 @@ def sharpness(p: StudyParameters, runs: pd.DataFrame) -> str:
     )
 
 
+def seeds(p: StudyParameters, where: str) -> str:
+    """Return how many seeds a study has, and how many more of some arms.
+
+    Args:
+        p: with `seeds` and `more_seeds`.
+        where: which arms those are.
+    """
+    return f"{len(p.seeds)}" + (f", {len(p.more_seeds)} more {where}" if p.more_seeds else "")
+
+
 def arithmetic(dtype: str, otherwise: str = "as the paper") -> tuple[str, str, str, str]:
     """Return the row on the precision of a table of what differs from a source.
 

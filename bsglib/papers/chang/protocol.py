@@ -6,7 +6,15 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bsglib.measures import LINE, Measure
 from bsglib.papers import StudyParameters, Timing
-from bsglib.params import NotNegative, Option, Positive, PositiveFloat, RunConfig, distinct
+from bsglib.params import (
+    MoreSeeds,
+    NotNegative,
+    Option,
+    Positive,
+    PositiveFloat,
+    RunConfig,
+    distinct,
+)
 from bsglib.sweep import Entry
 
 FIXED, SCALED, OTHER, LOSS = "fixed lr", "scaled lr", "other lrs", "equal loss"  # arms
@@ -31,6 +39,7 @@ class ChangParameters(StudyParameters):
     lr: float = Field(gt=0)
     lrs: Annotated[list[PositiveFloat], AfterValidator(distinct)]
     seeds: Annotated[list[NotNegative], Field(min_length=1), AfterValidator(distinct)]
+    more_seeds: MoreSeeds
     epochs: int = Field(gt=0)
     patience: int = Field(gt=0)
     equal_loss: float = Field(gt=0)
@@ -94,9 +103,16 @@ class ChangParameters(StudyParameters):
 
 
 def design(p: ChangParameters) -> list[Entry]:
-    """Return the runs: the grid of batch size and rate, then runs that stop at one loss."""
+    """Return the runs: the grid of batch size and rate, then runs that stop at one loss.
+
+    More seeds have the cells of the two rules alone: the fixed rate and the scaled one.
+    """
     cells = [
-        (seed, b, lr) for seed in p.seeds for b in sorted(p.batch_sizes) for lr in sorted(p.lrs)
+        (seed, b, lr)
+        for seed in (*p.seeds, *p.more_seeds)
+        for b in sorted(p.batch_sizes)
+        for lr in sorted(p.lrs)
+        if seed in p.seeds or p.arm(b, lr) != OTHER
     ]
     entries = [_cell(p, *cell) for cell in cells]
     entries += [_equal_loss(p, seed, b) for seed in p.seeds for b in sorted(p.batch_sizes)]

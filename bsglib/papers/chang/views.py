@@ -93,7 +93,12 @@ def scope(p: ChangParameters) -> pd.DataFrame:
         ("epochs, at most", "no limit", f"{p.epochs:,}", "time"),
         ("order of the examples", "one for all epochs (code)", "new in every epoch", "usual"),
         ("initial weights", "one set", "one per seed, for all batch sizes", "an interval"),
-        ("seeds", "one run of each, as it seems", f"{len(p.seeds)}", "an interval needs three"),
+        (
+            "seeds",
+            "one run of each, as it seems",
+            notes.seeds(p, "at the fixed and the scaled rate"),
+            "an interval needs three",
+        ),
         ("sharpness", "largest loss in a box", "Keskar's ratio, per cent", "their figure 20"),
         ("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
         notes.arithmetic(p.dtype),
