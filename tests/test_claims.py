@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
+from bsglib import cli
 from bsglib.claims import (
     DIRECTION_ONLY,
     NOT_REPRODUCED,
@@ -436,6 +437,27 @@ def test_a_seed_that_lacks_a_batch_size_does_not_count():
     results.runs = results.runs[there]
     found = surlemont.study.claim("surlemont-sam-keeps-accuracy")
     assert verdict(found, found.statistic(results)).ours.n == len(SEEDS) - 1
+
+
+def test_more_seeds_have_sgd_with_dropout_alone_and_others_are_compared_over_common_ones():
+    p = cli._parameters(surlemont.study, "laptop")
+    more = [e for e in surlemont.study.design(p) if e.config.seed in p.more_seeds]
+    assert p.more_seeds and len(more) == len(p.more_seeds) * 4 * len(SIZES)
+    assert {e.config.optimizer for e in more} == {"sgd"}
+    assert {e.config.network_options["dropout"] for e in more} == {p.dropout}
+    results = world()
+    fewer = results.runs["arm"].str.contains("Adam|no dropout|other rho")
+    results.runs = results.runs[~fewer | (results.runs["seed"] < 3)]
+    results.parameters.seeds = [0, 1, 2]
+    seeds = {
+        "sam-keeps-accuracy": 4,
+        "adam-worse-scaled": 3,
+        "dropout-explains": 3,
+        "larger-rho": 3,
+    }
+    for name, n in seeds.items():
+        found = surlemont.study.claim(f"surlemont-{name}")
+        assert verdict(found, found.statistic(results)).ours.n == n, name
 
 
 def test_radii_at_which_nothing_trains_do_not_count_as_flat():

@@ -6,7 +6,15 @@ from pydantic import AfterValidator, Field
 
 from bsglib.measures import Measure
 from bsglib.papers import StudyParameters, Timing
-from bsglib.params import NotNegative, Option, Positive, PositiveFloat, RunConfig, distinct
+from bsglib.params import (
+    MoreSeeds,
+    NotNegative,
+    Option,
+    Positive,
+    PositiveFloat,
+    RunConfig,
+    distinct,
+)
 from bsglib.sweep import Entry
 
 
@@ -23,6 +31,7 @@ class SurlemontParameters(StudyParameters):
     dtype: Literal["float64", "float32", "bfloat16"]
     batch_sizes: Annotated[list[Positive], Field(min_length=2), AfterValidator(distinct)]
     seeds: Annotated[list[NotNegative], Field(min_length=1), AfterValidator(distinct)]
+    more_seeds: MoreSeeds
     sgd_lr: float = Field(gt=0)
     adam_lr: float = Field(gt=0)
     reference_batch_size: int = Field(gt=0)
@@ -61,6 +70,7 @@ SGD_FIXED, SGD_FIXED_SAM = Arm("sgd", "none", False), Arm("sgd", "none", True)
 ADAM, ADAM_SAM = Arm("adam", "linear", False), Arm("adam", "linear", True)
 ADAM_FIXED, ADAM_FIXED_SAM = Arm("adam", "none", False), Arm("adam", "none", True)
 NO_DROPOUT, NO_DROPOUT_SAM = (arm._replace(dropout=False) for arm in (SGD, SGD_SAM))
+MORE = (SGD, SGD_SAM, SGD_FIXED, SGD_FIXED_SAM)  # the arms that have more seeds
 RHO_SWEEP = "SGD, scaled lr, SAM, other rho"
 PARTS = (  # computed in this order
     (SGD, SGD_SAM, NO_DROPOUT, NO_DROPOUT_SAM, SGD_FIXED, SGD_FIXED_SAM),
@@ -72,11 +82,12 @@ def design(p: SurlemontParameters) -> list[Entry]:
     """Return the study's runs: eight arms, two without dropout, and the rho sweep."""
     entries = []
     for part, arms in enumerate(PARTS, start=1):
-        for seed in p.seeds:
+        for seed in (*p.seeds, *p.more_seeds):
+            more = seed in p.more_seeds
             for arm in arms:
-                if arm.dropout or p.dropout is not None:
+                if (arm in MORE or not more) and (arm.dropout or p.dropout is not None):
                     entries += [_entry(p, arm, b, seed, part) for b in p.batch_sizes]
-            if part == 2:
+            if part == 2 and not more:
                 largest = max(p.batch_sizes)
                 for rho in p.rho_sweep:
                     entry = _entry(p, SGD_SAM, largest, seed, part, rho=rho, arm_label=RHO_SWEEP)

@@ -42,7 +42,7 @@ def scope(p: SurlemontParameters) -> pd.DataFrame:
         ("largest eigenvalue", "not measured", f"{p.lambda_max_examples:,} examples", "ours"),
         ("box half-width", 0.01, p.epsilon, "chosen here"),
         ("accuracy", "validation or test, mixed", "both, apart", "no choice on test data"),
-        ("seeds", "not stated", len(p.seeds), "an interval needs three"),
+        ("seeds", "not stated", notes.seeds(p, "for SGD with dropout"), "an interval needs three"),
         notes.arithmetic(p.dtype, "Keras' default"),
     ]
     return scope_table(rows)
