@@ -36,6 +36,7 @@ from bsglib.train import (
 log = logging.getLogger(__name__)
 
 CONNECT_S = 10  # to a scheduler that is running
+LOG_WAIT_S = 30  # for the log of a worker that died
 DASK = {
     "distributed.worker.daemon": True,
     "distributed.admin.log-format": "%(message)s",
@@ -271,12 +272,14 @@ def _computed(client, entries, store, deadline):
 
 def _death(client, error) -> SweepError:
     """Return what is known about a run whose workers died, at last alone with it."""
-    worker, lines = error.last_worker, []
+    worker, lines, end = error.last_worker, {}, time.monotonic() + LOG_WAIT_S
     with contextlib.suppress(Exception):  # the log is a help; its machine may be gone as well
-        client.wait_for_workers(1, timeout=60)
-        logs = client.get_worker_logs(nanny=True).values()  # newest line first
-        lines = [line for log_of_one in logs for _, line in log_of_one[::-1]]
-    lines = dict.fromkeys(line for line in lines if re.search(rf"\b{worker.pid}\b", line))
+        while not lines and time.monotonic() < end:  # a nanny is asked once its next worker is up
+            client.wait_for_workers(1, timeout=LOG_WAIT_S)
+            logs = client.get_worker_logs(nanny=True).values()  # newest line first
+            told = (line for log_of_one in logs for _, line in log_of_one[::-1])
+            lines = dict.fromkeys(line for line in told if re.search(rf"\b{worker.pid}\b", line))
+            time.sleep(0 if lines else 0.5)
     return SweepError(
         "every worker that computed it died, also alone with it (signal 9 without another word is "
         f"mostly a machine out of memory): {'; '.join(lines) or f'no log of {worker.address}'}"

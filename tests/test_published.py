@@ -20,7 +20,9 @@ def test_a_published_report_rebuilds_from_its_numbers_without_training_or_data(
     monkeypatch.setenv("BSG_DATA", str(tmp_path / "no-data"))
     monkeypatch.setattr(cli, "REPORTS", tmp_path / "reports")
     monkeypatch.setattr(cli, "README", tmp_path / "README.md")
-    marks = "<!-- headline -->\n<!-- /headline -->\n<!-- verdicts -->\n<!-- /verdicts -->\n"
+    marks = "".join(
+        f"<!-- {m} -->\n<!-- /{m} -->\n" for m in ("headline", "conclusions", "verdicts")
+    )
     (tmp_path / "README.md").write_text(marks)
     monkeypatch.setattr("sys.argv", ["bsg", "report", study, "--profile", profile])
     with pytest.raises(SystemExit) as stop:
