@@ -68,7 +68,7 @@ import torch
 from bsglib import plots, provenance, show, style
 from bsglib.papers import notes, surlemont
 from bsglib.papers.surlemont import claims, views
-from bsglib.papers.tables import means
+from bsglib.papers.tables import means, of_common_seeds
 from bsglib.params import check
 from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
@@ -298,7 +298,7 @@ results.verdicts("surlemont-sam-narrows-gap", "surlemont-sam-error-ratio")
 
 # %%
 without = (surlemont.NO_DROPOUT, surlemont.NO_DROPOUT_SAM)
-rows = results.of(*(arm.label for arm in (*arms, *without)))
+rows = of_common_seeds(results.of(*(arm.label for arm in (*arms, *without))), "arm")
 means(rows, "keskar_sharpness", "train_loss", "validation_accuracy").map(
     lambda v: float(f"{v:.4g}")
 )
@@ -306,7 +306,7 @@ means(rows, "keskar_sharpness", "train_loss", "validation_accuracy").map(
 # %%
 fig, axes = style.panels(1, 2, height=2.9, sharey=True)
 for ax, pair in zip(axes[0], (arms, without), strict=True):
-    lines = {arm.label: results.of(arm.label) for arm in pair}
+    lines = {arm.label: rows[rows["arm"] == arm.label] for arm in pair}
     plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
     style.title(ax, "dropout on" if pair is arms else "dropout off")
 show.figure(
@@ -479,10 +479,10 @@ results.verdicts(
 # >
 # > Surlemont et al., section IV.D
 #
-# The source prints no table of it; this is ours.
+# The source prints no table of it; this is ours, over the seeds that all arms have.
 
 # %%
-main = results.runs[~results.runs["arm"].isin([surlemont.RHO_SWEEP])]
+main = of_common_seeds(results.runs[results.runs["arm"] != surlemont.RHO_SWEEP], "arm")
 accuracy = means(main, "validation_accuracy", "test_accuracy", scale=PERCENT)
 show.table(accuracy, "accuracy", folder=figures)
 

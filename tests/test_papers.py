@@ -10,7 +10,7 @@ from bsglib import papers
 from bsglib.data import DataError
 from bsglib.measures import Measure
 from bsglib.papers import Study, StudyParameters, Timing, write_export
-from bsglib.papers.tables import tuned
+from bsglib.papers.tables import of_common_seeds, tuned
 from bsglib.store import StoreError
 from bsglib.sweep import Entry
 
@@ -202,3 +202,11 @@ def test_a_rate_at_which_one_run_diverged_is_not_the_best(lowest, good, bad):
     runs = grid({0.1: [good] * 3, 0.2: [bad] * 3})
     runs.loc[2, "stopped"] = "diverged"
     assert set(tuned(runs, "value", lowest=lowest)["base_lr"]) == {0.2}
+
+
+def test_cells_are_compared_over_the_seeds_that_all_have():
+    cells = [("a", 0), ("a", 1), ("a", 2), ("b", 1), ("b", 2), ("b", 3)]
+    runs = pd.DataFrame(cells, columns=["arm", "seed"])
+    common = of_common_seeds(runs, "arm")
+    assert list(common.itertuples(index=False, name=None)) == [c for c in cells if c[1] in (1, 2)]
+    assert of_common_seeds(runs.iloc[:0], "arm").empty

@@ -35,6 +35,19 @@ def means(runs: pd.DataFrame, *columns: str, scale: float = 1.0) -> pd.DataFrame
     return pd.concat(tables, names=["mean over seeds"])
 
 
+def of_common_seeds(runs: pd.DataFrame, *cells: str) -> pd.DataFrame:
+    """Return the runs of the seeds that every cell with runs has.
+
+    Where some cells have more seeds, means over all of them would compare seeds, not cells.
+
+    Args:
+        runs: with seed and the columns.
+        *cells: the columns that tell cells apart.
+    """
+    seeds = runs.groupby(list(cells))["seed"].agg(set)
+    return runs[runs["seed"].isin(set.intersection(*seeds) if len(seeds) else ())]
+
+
 def per_seed(runs: pd.DataFrame, column: str, **where: Any) -> pd.DataFrame:
     """Return a column of the runs that match, a row per seed and a column per batch size."""
     for name, value in where.items():

@@ -6,9 +6,10 @@ import pandas as pd
 from bsglib.measures import LINE
 from bsglib.papers import Results
 from bsglib.papers.chang.protocol import AGREEMENT, FIXED, LOSS, OTHER, PLANES, SCALED, SURFACE
-from bsglib.papers.tables import per_seed, tuned
+from bsglib.papers.tables import of_common_seeds, per_seed, tuned
 
 GRID = (FIXED, SCALED, OTHER)  # the arms of all batch sizes and rates
+CELL = ("batch_size", "base_lr")  # what tells the cells of the grid apart
 STEP = 0.25  # of alpha, and
 RADIUS = 0.5  # of the filter-normalized plane, at which the growth of the loss is read
 
@@ -18,7 +19,7 @@ RADIUS = 0.5  # of the filter-normalized plane, at which the growth of the loss 
 
 def fixed(results: Results) -> pd.DataFrame:
     """Return the runs at the source's rate, every batch size, of the seeds that all have."""
-    return _of_common_seeds(results.of(FIXED))
+    return of_common_seeds(results.of(FIXED), *CELL)
 
 
 def scaled(results: Results) -> pd.DataFrame:
@@ -28,21 +29,12 @@ def scaled(results: Results) -> pd.DataFrame:
     """
     runs = results.of(FIXED, SCALED)
     smallest = runs["batch_size"] == results.parameters.smallest
-    return _of_common_seeds(runs[smallest | (runs["arm"] == SCALED)])
+    return of_common_seeds(runs[smallest | (runs["arm"] == SCALED)], *CELL)
 
 
 def grid(results: Results) -> pd.DataFrame:
     """Return the runs of all batch sizes and rates, of the seeds that every cell with runs has."""
-    return _of_common_seeds(results.of(*GRID))
-
-
-def _of_common_seeds(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs of the seeds that every batch size and rate with runs has.
-
-    While a study is not complete, means over other seeds would compare seeds, not cells.
-    """
-    cells = runs.groupby(["batch_size", "base_lr"])["seed"].agg(set)
-    return runs[runs["seed"].isin(set.intersection(*cells) if len(cells) else ())]
+    return of_common_seeds(results.of(*GRID), *CELL)
 
 
 def equal_loss(results: Results) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from bsglib.papers import Results, notes
 from bsglib.papers.surlemont.protocol import RHO_SWEEP, SGD_SAM, SurlemontParameters
-from bsglib.papers.tables import scope_table
+from bsglib.papers.tables import of_common_seeds, scope_table
 
 
 def scope(p: SurlemontParameters) -> pd.DataFrame:
@@ -65,6 +65,10 @@ def epoch_time_ratios(results: Results) -> pd.DataFrame:
 
 
 def rho_rows(results: Results) -> pd.DataFrame:
-    """Return the runs of SGD with scaled rate and SAM at the largest batch, over all radii."""
+    """Return the runs of SGD with scaled rate and SAM at the largest batch, over all radii.
+
+    Of the seeds that all radii have.
+    """
     runs = results.of(SGD_SAM.label, RHO_SWEEP)
-    return runs[runs["batch_size"] == max(results.parameters.batch_sizes)].sort_values("rho")
+    runs = runs[runs["batch_size"] == max(results.parameters.batch_sizes)].sort_values("rho")
+    return of_common_seeds(runs, "rho")
