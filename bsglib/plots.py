@@ -50,7 +50,6 @@ def plot_curves(
         the axes.
     """
     ends = _draw_curves(history, ax, column=column, label=label, log=log)
-    ax.figure.draw_without_rendering()  # settles the limits
     label_ends(ax, ends)
     return ax
 
@@ -157,7 +156,6 @@ def loss_panels(
             title(ax, f"{name}: {part}")
     for ax in axes[:-1].flat:
         ax.set_xlabel("")
-    fig.draw_without_rendering()  # settles the limits, which all panels share
     for ax in axes.flat:
         label_ends(ax, ends[ax])
     return fig
@@ -361,7 +359,6 @@ def plot_line_band(curves: pd.DataFrame, ax: Axes, *, column: str, label: str, l
         plain_log_ticks(ax.yaxis)
     ax.set_xlabel("$a$, along a direction")
     ax.set_ylabel(label)
-    ax.figure.draw_without_rendering()  # settles the limits
     label_ends(ax, ends)
     return ax
 
@@ -515,7 +512,6 @@ def plot_by_layer(rows: pd.DataFrame, ax: Axes, *, column: str, label: str) -> A
     ax.set_xticks(range(len(layers)), layers)
     ax.set_ylim(bottom=0)
     ax.set_ylabel(label)
-    ax.figure.draw_without_rendering()  # settles the limits
     label_ends(ax, ends)
     return ax
 
@@ -581,7 +577,6 @@ def plot_distribution(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
     ax.set_ylim(0, 1)
     ax.set_xlabel(label)
     ax.set_ylabel("share up to that norm")
-    ax.figure.draw_without_rendering()  # settles the limits
     label_ends(ax, ends, names)
     return ax
 
@@ -633,7 +628,6 @@ def plot_agreement(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_xlabel("examples averaged over")
     ax.set_ylabel("norm of the mean gradient")
     ax.legend(fontsize=7.5)
-    ax.figure.draw_without_rendering()  # settles the limits
     label_ends(ax, ends)
     return ax
 
@@ -675,7 +669,6 @@ def plot_against_lr(runs: pd.DataFrame, ax: Axes, *, column: str, label: str) ->
     fixed_ticks(ax.xaxis, sorted(set(runs["base_lr"])))
     ax.set_xlabel("learning rate")
     ax.set_ylabel(label)
-    ax.figure.draw_without_rendering()  # settles the limits
     label_ends(ax, ends)
     return ax
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from bsglib.claims import number_text
@@ -77,19 +78,20 @@ def figure(
         alt: what the figure shows, for those who cannot see it.
         folder: where the files go; None keeps none.
     """
-    dpi = fig.dpi
-    if folder is not None:
-        fig.set_dpi(PNG_DPI)  # hinted text is narrower in fewer pixels, and room for it too small
-    fig.draw_without_rendering()
-    fig.set_layout_engine("none")  # laid out once, not again for every format
-    fig.set_dpi(dpi)
-    shown = fig
-    if folder is not None:
-        path = resolve(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        fig.savefig(path / f"{name}.svg", metadata={"Date": None})
-        fig.savefig(path / f"{name}.png", dpi=PNG_DPI, transparent=False)
-        shown = Image(str(path / f"{name}.png"), retina=True)
+    dpi, shown = fig.dpi, fig
+    with rc_context({"figure.constrained_layout.use": False}):  # laid out once, not per format
+        if folder is not None:
+            fig.set_dpi(PNG_DPI)  # hinted text is narrower in fewer pixels, and room too small
+        if (engine := fig.get_layout_engine()) is not None:
+            engine.execute(fig)
+            fig.set_layout_engine(None)
+        fig.set_dpi(dpi)
+        if folder is not None:
+            path = resolve(folder)
+            path.mkdir(parents=True, exist_ok=True)
+            fig.savefig(path / f"{name}.svg", metadata={"Date": None})
+            fig.savefig(path / f"{name}.png", dpi=PNG_DPI, transparent=False)
+            shown = Image(str(path / f"{name}.png"), retina=True)
     keep_rows(rows, name, folder)
     display(shown, metadata={"image/png": {"alt": alt}, "figure": {"name": name}})
     display(Markdown(caption), metadata={"caption_of": name})

@@ -123,6 +123,10 @@ class Store:
         """Return the runs that have a result."""
         return sorted(path.parent.name for path in self.root.glob("*/result.json"))
 
+    def is_empty(self) -> bool:
+        """Return whether there is no run at all, not even an unfinished one."""
+        return not any(path.name[0] != "." for path in self.root.iterdir())
+
     def result(self, run_id: str, *, set_aside: bool = False) -> dict[str, Any] | None:
         """Return the result of a complete run whose files are sound, None if there is none.
 

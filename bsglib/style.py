@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.transforms import Affine2D, Transform
 
 INK, GREY, PAPER = "#1f2328", "#6a737d", "#D55E00"
 # Inks on maps, which look the same in both themes; the better one has a contrast of 4.5 anywhere.
@@ -153,16 +154,21 @@ def pushed_apart(shares: Sequence[float], gap: float) -> list[float]:
 def label_ends(
     ax: Axes, ends: list[tuple[float, float, int]], names: Mapping[int, str] | None = None
 ) -> None:
-    """Write each batch size behind its line's end, pushed apart where lines end together."""
-    if not ends:
-        return
-    gap = 9 / (ax.get_window_extent().height * 72 / ax.figure.dpi)  # 9 pt, as a share of the axes
-    to_share = ax.transData + ax.transAxes.inverted()
+    """Write each batch size behind its line's end, pushed apart where lines end together.
+
+    Labels find their heights when the figure is drawn: limits and layout change until then.
+    """
     ends = sorted(ends, key=lambda end: end[1])
-    shares = pushed_apart([to_share.transform((x, y))[1] for x, y, _ in ends], gap)
-    for (_, _, batch_size), share in zip(ends, shares, strict=True):
+
+    def height(place: int) -> Transform:
+        gap = 9 / (ax.get_window_extent().height * 72 / ax.figure.dpi)  # 9 pt, as a share of axes
+        to_share = ax.transData + ax.transAxes.inverted()
+        shares = pushed_apart([to_share.transform((x, y))[1] for x, y, _ in ends], gap)
+        return Affine2D().translate(0, shares[place]) + ax.transAxes
+
+    for place, (_, _, batch_size) in enumerate(ends):
         ax.annotate(
-            (names or {}).get(batch_size, f"{batch_size}"), (1.02, share), va="center",
-            xycoords="axes fraction", fontsize=7.5, color=batch_colour(batch_size),
-            annotation_clip=False,
+            (names or {}).get(batch_size, f"{batch_size}"), (1.02, 0), va="center",
+            xycoords=("axes fraction", lambda renderer, place=place: height(place)), fontsize=7.5,
+            color=batch_colour(batch_size), annotation_clip=False,
         )  # fmt: skip

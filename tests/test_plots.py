@@ -63,9 +63,9 @@ def test_end_labels_never_overlap():
     close = history(1).assign(train_loss=1.0)
     fig, axes = style.panels(1, 1, height=2)
     ax = plots.plot_curves(close, axes[0, 0], column="train_loss", label="loss")
-    heights = sorted(text.get_position()[1] for text in ax.texts)
-    points = np.diff(heights) * ax.get_window_extent().height * 72 / fig.dpi
-    assert (points > 7.5).all()
+    fig.draw_without_rendering()
+    bottoms = sorted(text.get_window_extent().y0 for text in ax.texts)
+    assert (np.diff(bottoms) * 72 / fig.dpi > 7.5).all()
 
 
 def test_a_band_is_the_range_below_five_seeds_and_an_interval_from_five_on():
@@ -615,7 +615,8 @@ def test_a_distribution_is_the_share_up_to_each_norm_with_its_median_named():
         np.testing.assert_allclose(mean.get_xdata(), 10 ** (levels - 0.5) * 2 / batch_size)
         assert median.get_xydata().ravel() == pytest.approx([2 / batch_size, 0.5])
     assert [text.get_text() for text in ax.texts] == ["256: median 0.0078", "32: median 0.062"]
-    heights = [text.get_position()[1] for text in ax.texts]
+    ax.figure.draw_without_rendering()
+    heights = [text.get_window_extent().y0 for text in ax.texts]
     assert heights == sorted(heights), "small batches on top"
 
 

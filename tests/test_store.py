@@ -62,6 +62,13 @@ def test_what_is_not_there_is_none(store):
     assert store.folder("run").is_dir()
 
 
+def test_a_store_is_empty_until_a_run_begins(store):
+    with store.lock("run"):
+        assert store.is_empty()
+    store.write("run", "history.csv", b"epoch\n")
+    assert not store.is_empty()
+
+
 def test_writing_again_replaces(store):
     for number in range(3):
         store.write_json("run", "measures/x.json", {"number": number})

@@ -5,7 +5,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,7 @@ class Study:
         return by_id[claim_id]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Results:
     """A study's numbers as tidy tables: a row per run, run and epoch, point, timed epoch."""
 
@@ -177,7 +177,7 @@ class Results:
     points: pd.DataFrame  # of measures that have several, such as lines between minimizers
     timings: pd.DataFrame
     planned: dict[str, int]  # runs of each arm in the design
-    computed: int = field(compare=False)
+    computed: int
 
     @property
     def designed(self) -> int:

@@ -1,7 +1,8 @@
 """What figures and claims read off runs and their histories: peaks, times to an accuracy, jumps."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -105,7 +106,7 @@ READINGS = {  # of a run and its history
 def read_off(
     results: Results,
     *arms: str,
-    columns: Iterable[str] = READINGS,
+    columns: Collection[str] = READINGS,
     targets: pd.Series | None = None,
 ) -> pd.DataFrame:
     """Return the runs of some arms with what is read off their histories.
@@ -121,23 +122,36 @@ def read_off(
         the runs with `final` (test accuracy, chance if the run diverged), `target` and those
         columns; NaN where a run never got there.
     """
-    runs = results.of(*arms) if arms else results.runs
-    wanted = [name for name in columns if name in READINGS]
+    runs = _all_readings(results)
+    runs = runs[runs["arm"].isin(arms)] if arms else runs
+    runs = runs.drop(columns=[name for name in READINGS if name not in columns])
+    if targets is not None:
+        own = targets.reindex(pd.MultiIndex.from_frame(runs[["seed", "batch_size"]])).to_numpy()
+        runs = runs.assign(target=own)
+        if "target_epochs" in columns:
+            runs["target_epochs"] = _read("target_epochs", runs, _histories(results))
+    return runs
+
+
+@lru_cache(maxsize=1)
+def _all_readings(results: Results) -> pd.DataFrame:
+    """Return all runs with all readings, once for the many claims that ask."""
+    runs = results.runs
     if runs.empty:
-        return runs.reindex(columns=[*runs, "final", "target", *wanted])
-    chance, whole = 1 / runs["classes"], runs["stopped"] != "diverged"
-    if targets is None:
-        target = _common_targets(results)
-    else:
-        target = targets.reindex(pd.MultiIndex.from_frame(runs[["seed", "batch_size"]])).to_numpy()
-    runs = runs.assign(final=runs["test_accuracy"].where(whole, chance), target=target)
-    history = results.history[results.history["arm"].isin(runs["arm"])]
-    histories = dict(iter(history.groupby(["entry", "arm"])))
-    readings = {
-        name: [READINGS[name](run, histories[run.entry, run.arm]) for run in runs.itertuples()]
-        for name in wanted
-    }
-    return runs.assign(**readings)
+        return runs.reindex(columns=[*runs, "final", "target", *READINGS])
+    whole = runs["stopped"] != "diverged"
+    final = runs["test_accuracy"].where(whole, 1 / runs["classes"])
+    runs = runs.assign(final=final, target=_common_targets(results))
+    return runs.assign(**{name: _read(name, runs, _histories(results)) for name in READINGS})
+
+
+@lru_cache(maxsize=1)
+def _histories(results: Results) -> dict[tuple[str, str], pd.DataFrame]:
+    return dict(iter(results.history.groupby(["entry", "arm"])))
+
+
+def _read(name: str, runs: pd.DataFrame, histories: dict[tuple[str, str], pd.DataFrame]) -> list:
+    return [READINGS[name](run, histories[run.entry, run.arm]) for run in runs.itertuples()]
 
 
 def _common_targets(results: Results) -> pd.Series:
