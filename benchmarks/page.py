@@ -32,14 +32,17 @@ def table(head: list[str], rows: list[list]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
+def kind(result: dict) -> str:
+    """Return the kind of machine a result was taken on."""
+    return "{}, {}, {} cores, {} GB, {}".format(*(result["machine"][key] for key in KIND))
+
+
 def machines(results: dict[str, dict]) -> str:
     """Return the kinds of machine and the versions the results were taken with."""
-    kinds, versions = {}, {}
+    kinds, versions = dict.fromkeys(map(kind, results.values())), {}
     for result in results.values():
-        machine = result["machine"]
-        kinds["{}, {}, {} cores, {} GB, {}".format(*(machine[key] for key in KIND))] = None
-        for name in machine.keys() - set(KIND):
-            versions.setdefault(name, {})[machine[name]] = None
+        for name in result["machine"].keys() - set(KIND):
+            versions.setdefault(name, {})[result["machine"][name]] = None
     listed = ", ".join(f"{name} {' and '.join(versions[name])}" for name in sorted(versions))
     return f"Measured on: {'; '.join(kinds)}. Versions: {listed}."
 
@@ -92,9 +95,10 @@ def text(results: dict[str, dict]) -> str:
     """Return what stands between the markers."""
     if not results:
         return "Nothing is measured yet."
-    blocks = [machines(results)]
+    blocks, several = [machines(results)], len(set(map(kind, results.values()))) > 1
     for name, result in results.items():
-        blocks += [f"### {TITLES[name]}", ratios(result["rows"])]
+        blocks += [f"### {TITLES[name]}", f"On {kind(result)}." if several else ""]
+        blocks.append(ratios(result["rows"]))
         if name in DETAILS:
             blocks.append(DETAILS[name](result["rows"]))
     return "\n\n".join(block for block in blocks if block)

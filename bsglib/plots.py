@@ -760,7 +760,7 @@ def _draw_curves(history: pd.DataFrame, ax: Axes, *, column: str, label: str, lo
 
 def _by_seed(history: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return a column as a table [epoch, seed], missing where it or the loss is not finite."""
-    rows = history[np.isfinite(history[column]) & _going_on(history)]
+    rows = history[np.isfinite(history[column].to_numpy()) & _going_on(history)]
     table = rows.pivot(index="epoch", columns="seed", values=column)
     return table.reindex(columns=sorted(history["seed"].unique()))  # also what diverged at once
 
@@ -770,18 +770,21 @@ def _mark_divergence(ax: Axes, history: pd.DataFrame, column: str, colour: str) 
 
     One that has no curve, because it did so in the first epoch, has its cross on the upper edge.
     """
+    diverged = history.loc[~_going_on(history), "seed"].unique()
+    if not len(diverged):
+        return
     table, style = _by_seed(history, column), {"ms": 6, "mew": 1.6, "color": colour, "zorder": 4}
-    for seed in history.loc[~_going_on(history), "seed"].unique():
+    for seed in diverged:
         if len(seen := table[seed].dropna()):
             ax.plot(seen.index[-1], seen.iloc[-1], "x", **style)
         else:
             ax.plot(1, 1, "x", transform=ax.get_xaxis_transform(), clip_on=False, **style)
 
 
-def _going_on(history: pd.DataFrame) -> pd.Series:
+def _going_on(history: pd.DataFrame) -> np.ndarray:
     """Return which epochs a run went through without diverging."""
-    loss = history.get("running_loss", pd.Series(0.0, index=history.index))
-    return np.isfinite(loss)
+    loss = history["running_loss"] if "running_loss" in history else np.zeros(len(history))
+    return np.isfinite(np.asarray(loss))
 
 
 def _epoch_axis(ax: Axes, last: int) -> None:

@@ -77,7 +77,10 @@ def test_the_page_shows_values_targets_rates_and_sizes():
     assert "| net | peer | 3 [3, 3] | at least 2 | met |" in text
     assert "| net | peer | 9 | 3 | images/s |" in text
     assert "| load | 10 runs | 10 | 5 |" in text
-    assert "torch 1" in text
+    assert "torch 1" in text and "On 1" not in text
+    results["growth"]["machine"] = machine | {"cores": "64"}
+    text = page.text(results)
+    assert "On 1, 1, 64 cores" in text.partition(page.TITLES["growth"])[2]
 
 
 def test_the_page_has_a_title_for_every_benchmark_that_make_runs():
