@@ -46,6 +46,9 @@ DASK = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
+    # else the nanny of a worker that is being restarted at the wrong moment, 15 s after an earlier
+    # death, is sent away, and when the last one has gone the sweep waits for ever
+    "distributed.deploy.lost-worker-timeout": "3650 days",
 }
 PRELOAD = "from bsglib import runtime\nruntime.share_memory()\n"  # before a worker's thread starts
 

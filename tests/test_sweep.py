@@ -456,6 +456,7 @@ def dask(tmp_path_factory):
     options = {
         "distributed.worker.multiprocessing-method": "forkserver",
         "distributed.worker.memory.terminate": 1.2e9 / share,
+        "distributed.deploy.lost-worker-timeout": "10 ms",  # a sweep has to have its own
     }
     with dask_config.set(options), pytest.raises(SweepError) as caught:
         get_mp_context().set_forkserver_preload(["distributed", "bsglib.sweep"])
