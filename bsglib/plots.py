@@ -49,7 +49,29 @@ def plot_curves(
     Returns:
         the axes.
     """
-    ends = _draw_curves(history, ax, column=column, label=label, log=log)
+    if history.empty:
+        return nothing_yet(ax)
+    ends = []
+    for batch_size, rows in history.groupby("batch_size"):
+        table, colour = _by_seed(rows, column), batch_colour(batch_size)
+        _mark_divergence(ax, rows, column, colour)
+        if table.shape[1] > 1:
+            for seed in table:  # each to its own end: seeds stop at different epochs
+                ax.plot(table[seed].dropna(), color=colour, lw=0.6, alpha=0.5)
+        common = table.dropna()
+        if not len(common):  # a seed diverged at once: the longest curve has the name
+            longest = table.iloc[:, int(table.notna().sum().argmax())].dropna()
+            ends += [(float(e), float(v), batch_size) for e, v in longest.iloc[-1:].items()]
+            continue
+        low, high = _band(common)
+        ax.fill_between(common.index, low, high, color=colour, alpha=0.18, lw=0)
+        ax.plot(common.index, common.mean(axis=1), color=colour)
+        ends.append((float(common.index[-1]), float(common.mean(axis=1).iloc[-1]), batch_size))
+    if log:
+        ax.set_yscale("log")
+        plain_log_ticks(ax.yaxis)
+    _epoch_axis(ax, int(history["epoch"].max()))
+    ax.set_ylabel(label)
     label_ends(ax, ends)
     return ax
 
@@ -148,16 +170,12 @@ def loss_panels(
     fig, axes = panels(
         len(histories), 2, height=0.4 + 1.9 * len(histories), sharey=True, sharex=True
     )
-    ends = {}
     for row, (name, history) in zip(axes, histories.items(), strict=True):
         for ax, (column, part) in zip(row, columns.items(), strict=True):
-            options = {"column": column, "label": f"{part} loss (nats)", "log": True}
-            ends[ax] = _draw_curves(history, ax, **options)
+            plot_curves(history, ax, column=column, label=f"{part} loss (nats)")
             title(ax, f"{name}: {part}")
     for ax in axes[:-1].flat:
         ax.set_xlabel("")
-    for ax in axes.flat:
-        label_ends(ax, ends[ax])
     return fig
 
 
@@ -727,35 +745,6 @@ def plot_heatmap(table: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
 def _cell(value: float) -> str:
     """Three digits, also where the last one is 0."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
-
-
-def _draw_curves(history: pd.DataFrame, ax: Axes, *, column: str, label: str, log: bool) -> list:
-    """Draw the curves and return where each ends: epoch, value, batch size."""
-    if history.empty:
-        nothing_yet(ax)
-        return []
-    ends = []
-    for batch_size, rows in history.groupby("batch_size"):
-        table, colour = _by_seed(rows, column), batch_colour(batch_size)
-        _mark_divergence(ax, rows, column, colour)
-        if table.shape[1] > 1:
-            for seed in table:  # each to its own end: seeds stop at different epochs
-                ax.plot(table[seed].dropna(), color=colour, lw=0.6, alpha=0.5)
-        common = table.dropna()
-        if not len(common):  # a seed diverged at once: the longest curve has the name
-            longest = table.iloc[:, int(table.notna().sum().argmax())].dropna()
-            ends += [(float(e), float(v), batch_size) for e, v in longest.iloc[-1:].items()]
-            continue
-        low, high = _band(common)
-        ax.fill_between(common.index, low, high, color=colour, alpha=0.18, lw=0)
-        ax.plot(common.index, common.mean(axis=1), color=colour)
-        ends.append((float(common.index[-1]), float(common.mean(axis=1).iloc[-1]), batch_size))
-    if log:
-        ax.set_yscale("log")
-        plain_log_ticks(ax.yaxis)
-    _epoch_axis(ax, int(history["epoch"].max()))
-    ax.set_ylabel(label)
-    return ends
 
 
 def _by_seed(history: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -83,7 +83,7 @@ def execute(notebook: Path, output: Path, parameters: dict, *, progress: bool = 
             cwd=ROOT,
             request_save_on_cell_execute=False,  # else the whole file is written twice a cell
             autosave_cell_every=0,
-            shutdown_kernel="immediate",  # it has nothing to put in order, and takes a second to
+            shutdown_kernel="immediate",  # a polite end, with nothing to put in order, takes long
             extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else it warns of its own transport
         )
     except BaseException:

@@ -81,7 +81,7 @@ def figure(
     dpi, shown = fig.dpi, fig
     with rc_context({"figure.constrained_layout.use": False}):  # laid out once, not per format
         if folder is not None:
-            fig.set_dpi(PNG_DPI)  # hinted text is narrower in fewer pixels, and room too small
+            fig.set_dpi(PNG_DPI)  # in fewer pixels hinted text is narrower, its room too small
         if (engine := fig.get_layout_engine()) is not None:
             engine.execute(fig)
             fig.set_layout_engine(None)

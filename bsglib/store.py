@@ -125,7 +125,8 @@ class Store:
 
     def is_empty(self) -> bool:
         """Return whether there is no run at all, not even an unfinished one."""
-        return not any(path.name[0] != "." for path in self.root.iterdir())
+        with os.scandir(self.root) as entries:  # lazy: asked once per run of a study
+            return all(entry.name.startswith(".") for entry in entries)
 
     def result(self, run_id: str, *, set_aside: bool = False) -> dict[str, Any] | None:
         """Return the result of a complete run whose files are sound, None if there is none.

@@ -1,12 +1,14 @@
 """How figures look: colours, sizes, panels, marks, ticks and labels."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from string import ascii_lowercase
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Affine2D, Transform
@@ -160,7 +162,7 @@ def label_ends(
     """
     ends = sorted(ends, key=lambda end: end[1])
 
-    def height(place: int) -> Transform:
+    def height(place: int, renderer: RendererBase) -> Transform:
         gap = 9 / (ax.get_window_extent().height * 72 / ax.figure.dpi)  # 9 pt, as a share of axes
         to_share = ax.transData + ax.transAxes.inverted()
         shares = pushed_apart([to_share.transform((x, y))[1] for x, y, _ in ends], gap)
@@ -169,6 +171,6 @@ def label_ends(
     for place, (_, _, batch_size) in enumerate(ends):
         ax.annotate(
             (names or {}).get(batch_size, f"{batch_size}"), (1.02, 0), va="center",
-            xycoords=("axes fraction", lambda renderer, place=place: height(place)), fontsize=7.5,
+            xycoords=("axes fraction", partial(height, place)), fontsize=7.5,
             color=batch_colour(batch_size), annotation_clip=False,
         )  # fmt: skip
