@@ -3,6 +3,7 @@
 import ast
 import difflib
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from pydantic import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent  # relative paths in parameters start here
+
+FIRST_CONFIRMATORY_SEED = 10
 
 Option = bool | int | float | str | None
 Positive = Annotated[int, Field(gt=0)]
@@ -44,6 +47,17 @@ def distinct(values: list) -> list:
     return values
 
 
+def ascending(values: list) -> list:
+    """Return a list as it is.
+
+    Raises:
+        ValueError: if a value does not exceed the one before it.
+    """
+    if any(after <= before for before, after in itertools.pairwise(values)):
+        raise ValueError("each value has to exceed the one before it")
+    return values
+
+
 def not_among_seeds(values: list, info: ValidationInfo) -> list:
     """Return a list as it is.
 
@@ -58,6 +72,9 @@ def not_among_seeds(values: list, info: ValidationInfo) -> list:
 MoreSeeds = Annotated[
     list[NotNegative], AfterValidator(distinct), AfterValidator(not_among_seeds)
 ]  # of some arms only, besides 'seeds'
+
+
+Ascending = Annotated[list[Positive], AfterValidator(ascending)]
 
 
 class Parameters(BaseModel):
@@ -106,6 +123,9 @@ class RunConfig(Parameters):
     # What is recorded, and how it is computed.
     evaluate: Literal["every", "log", "validation", "test", "last"] = "every"  # when what: `train`
     record_path: bool = False  # norms of updates, distances, and weights at log-spaced epochs
+    record_epochs: Annotated[
+        list[Positive], AfterValidator(ascending)
+    ] = []  # state kept after them
     dtype: Literal["float64", "float32", "bfloat16"] = "float32"
     seed: int = Field(default=0, ge=0)  # of the initial weights, the order and dropout
 
@@ -117,6 +137,15 @@ class RunConfig(Parameters):
                 f"parameters 'first_epochs' = {self.first_epochs} and 'first_batch_size' = "
                 f"{self.first_batch_size}: allowed are both, with fewer than 'epochs' = "
                 f"{self.epochs}, or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _records_epochs_that_come(self) -> Self:
+        if self.record_epochs and self.record_epochs[-1] > self.epochs:
+            raise ValueError(
+                f"parameter 'record_epochs' = {self.record_epochs}: allowed are at most 'epochs' = "
+                f"{self.epochs}"
             )
         return self
 
@@ -168,6 +197,15 @@ class RunConfig(Parameters):
                 for name, value in self.network_options.items()
             }
         return json.dumps(values, sort_keys=True)
+
+
+def split_seed(seed: int) -> int:
+    """Return the seed of the data split of a run's seed.
+
+    From FIRST_CONFIRMATORY_SEED on a seed sets the split and the training subset, too. The seeds
+    below it are exploratory and share one split.
+    """
+    return seed if seed >= FIRST_CONFIRMATORY_SEED else 0
 
 
 def digest(*parts: str, length: int = 16) -> str:

@@ -8,7 +8,7 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from bsglib import __version__, models, runtime
@@ -48,7 +48,8 @@ class Run:
     """A finished run: its config, how it ended, a row per epoch, and the weights kept.
 
     With `record_path`, `path` holds "norms" of the updates [updates], and the weights [p] after
-    some epochs as "weights.0" (the initial ones), "weights.1", ...
+    some epochs as "weights.0" (the initial ones), "weights.1", ... `states` loads what the network
+    was after each of the config's `record_epochs`: weights, buffers and random state.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Run:
     history: pd.DataFrame
     weights: dict[str, Tensor]
     path: dict[str, Tensor] = field(default_factory=dict)
+    states: dict[int, Callable[[], dict[str, Tensor]]] = field(default_factory=dict)
 
     @property
     def kept(self) -> pd.Series:
@@ -68,12 +70,25 @@ class Run:
         """Return whether the loss became infinite or NaN."""
         return self.result["stopped"] == "diverged"
 
-    def model(self) -> nn.Module:
-        """Return the network with the weights kept, in evaluation mode, on the CPU."""
+    def model(self, epoch: int | None = None) -> nn.Module:
+        """Return the network with the weights kept, in evaluation mode, on the CPU.
+
+        Args:
+            epoch: one of the config's `record_epochs`: the network as it was after it, batch norm
+                re-estimated on the training set, as at the end of a run. None: the weights kept.
+        """
         shape, classes = self.result["input_shape"], self.result["classes"]
         with torch.random.fork_rng():
             model = models.build(self.config.network, shape, classes, **self.config.network_options)
-        model.to(DTYPES[self.config.dtype]).load_state_dict(self.weights)
+        model.to(DTYPES[self.config.dtype])
+        if epoch is None:
+            model.load_state_dict(self.weights)
+        else:
+            model.load_state_dict(_below("model.", self.states[epoch]()))
+            if has_batch_norm(model):
+                model.to(runtime.device())
+                _reestimate(model, dataset_of(self.config).to(runtime.device()))
+                model.cpu()
         return model.eval()
 
 
@@ -112,7 +127,13 @@ def _batch_sizes(config: RunConfig) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size is not None}
 
 
-def train(config: RunConfig, *, store: Store | None = None, resume: bool = True) -> Run:
+def train(
+    config: RunConfig,
+    *,
+    store: Store | None = None,
+    resume: bool = True,
+    prefix: RunConfig | None = None,
+) -> Run:
     """Return the run of a config: loaded if stored, else trained, from its checkpoint if any.
 
     The initial weights depend on the seed alone, so batch sizes share them; every epoch is
@@ -132,14 +153,21 @@ def train(config: RunConfig, *, store: Store | None = None, resume: bool = True)
         config: what to train.
         store: where runs are kept; None trains without keeping anything.
         resume: use a checkpoint of an interrupted run.
+        prefix: a run whose first epochs are the `first_epochs` of this one. Where it is stored with
+            its state after them, training starts from there, with the same numbers.
 
     Returns:
         the finished run.
+
+    Raises:
+        ValueError: if `prefix` is not such a run.
     """
+    if prefix is not None:
+        _require_prefix(prefix, config)
     dataset = dataset_of(config)
     identity = run_id(config, dataset.checksum)
     if store is None:
-        return _train(config, dataset, identity, None)
+        return _train(config, dataset, identity, None, None)
     if (run := stored_run(config, dataset.checksum, store)) is None:  # reading needs no lock
         with store.lock(identity):
             store.result(identity, set_aside=True)
@@ -147,7 +175,7 @@ def train(config: RunConfig, *, store: Store | None = None, resume: bool = True)
             if run is None:
                 if not resume:
                     store.remove(identity, CHECKPOINT)
-                return _train(config, dataset, identity, store)
+                return _train(config, dataset, identity, store, prefix)
     store.remove(identity, CHECKPOINT)  # left where a kill came between the result and this
     return run
 
@@ -161,7 +189,13 @@ def stored_run(config: RunConfig, data_checksum: str, store: Store) -> Run | Non
     history = pd.read_csv(folder / "history.csv")
     weights = load((folder / "final.safetensors").read_bytes())
     path = load((folder / PATH).read_bytes()) if PATH in result["files"] else {}
-    return Run(identity, config, result, history, weights, path)
+    kept = [e for e in config.record_epochs if _state_file(e) in result["files"]]
+    states = {epoch: partial(load_file, folder / _state_file(epoch)) for epoch in kept}
+    return Run(identity, config, result, history, weights, path, states)
+
+
+def _state_file(epoch: int) -> str:
+    return f"state-{epoch}.safetensors"
 
 
 @dataclass
@@ -177,31 +211,46 @@ class _State:
     stale_epochs: int = 0
     diverged_at: int | None = None
     wall_time_s: float = 0.0
+    processor_s: float = 0.0  # evaluation included
     kept_epoch: int | None = None  # of the best weights; None: the last ones are kept
     kept: dict[str, Tensor] = field(default_factory=dict)  # those weights, and buffers
     norms: list[Tensor] = field(default_factory=list)  # of the updates, epoch by epoch
     path: dict[str, Tensor] = field(default_factory=dict)  # weights [p] by the number of epochs
+    states: dict[int, bytes] = field(default_factory=dict)  # after `record_epochs`, without a store
 
 
-def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | None) -> Run:
-    dataset = dataset.to(runtime.device())
+def _train(
+    config: RunConfig,
+    dataset: Dataset,
+    identity: str,
+    store: Store | None,
+    prefix: RunConfig | None,
+) -> Run:
+    begun, dataset = time.process_time(), dataset.to(runtime.device())
     with torch.random.fork_rng():
         state = _fresh(config, dataset)
         if store is not None:
             store.remove_leftovers(identity)
             if not _restored(state, store.folder(identity) / CHECKPOINT, identity):
                 state = _fresh(config, dataset)
+                if prefix is not None and (run := stored_run(prefix, dataset.checksum, store)):
+                    _continue_from(run, state, config.first_epochs)
         saved_at, stopped = time.monotonic(), _stopped(state, config)
         while not stopped:
             _train_epoch(state, config, dataset)
             state.history[-1] |= _curve_point(state, config, dataset)
             _judge(state, config)
+            if len(state.history) in config.record_epochs:
+                _record_state(state, identity, store)
             stopped = _stopped(state, config)
             if stopped and "train_loss" not in state.history[-1]:
                 state.history[-1] |= _metrics(state, dataset)
             if stopped and not math.isfinite(state.history[-1]["train_loss"]):
                 stopped = "diverged"  # in the very last update, which no later loss shows
-                state.diverged_at = state.diverged_at or state.updates
+                if state.diverged_at is None:
+                    state.diverged_at = state.updates
+            now = time.process_time()
+            state.processor_s, begun = state.processor_s + now - begun, now
             if store is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
                 store.write(identity, CHECKPOINT, _checkpoint(state, identity))
                 saved_at = time.monotonic()
@@ -211,6 +260,7 @@ def _train(config: RunConfig, dataset: Dataset, identity: str, store: Store | No
             kept |= _metrics(state, dataset)
     if has_batch_norm(state.model) and stopped != "diverged":
         _reestimate(state.model, dataset)
+    state.processor_s += time.process_time() - begun
     return _finish(config, dataset, identity, store, state, stopped)
 
 
@@ -381,6 +431,8 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
         now = flatten(weights)
         row |= {"distance": float((now - state.initial).double().norm())}
         row |= {"epoch_distance": float((now - begin).double().norm())}
+        before = state.history[-1]["path_length"] if state.history else 0.0
+        row |= {"path_length": before + float(torch.stack(norms).double().sum())}
         state.norms.append(torch.stack(norms).cpu())
         if epoch == 0:
             state.path["0"] = state.initial.cpu()
@@ -425,8 +477,13 @@ def _stopped(state: _State, config: RunConfig) -> str | None:
 
 def _curve_point(state: _State, config: RunConfig, dataset: Dataset) -> dict[str, float]:
     """Return what is evaluated after an epoch: see `train`."""
-    mode, spaced = config.evaluate, log_spaced(len(state.history))
-    if mode == "every" or (spaced and mode in ("log", "validation")):
+    mode, epoch = config.evaluate, len(state.history)
+    spaced = log_spaced(epoch)
+    if (
+        epoch in config.record_epochs
+        or mode == "every"
+        or (spaced and mode in ("log", "validation"))
+    ):
         return _metrics(state, dataset)
     if mode == "validation":
         return _metrics(state, dataset, ("validation",))
@@ -484,6 +541,7 @@ PLAIN = (
     "stale_epochs",
     "diverged_at",
     "wall_time_s",
+    "processor_s",
     "kept_epoch",
 )
 
@@ -550,6 +608,49 @@ def _restored(state: _State, path: Path, identity: str) -> bool:
     return True
 
 
+def _record_state(state: _State, identity: str, store: Store | None) -> None:
+    """Keep what the network is after this epoch, for measures and for runs that go on from it."""
+    epoch = len(state.history)
+    tensors = {f"model.{name}": t for name, t in state.model.state_dict().items()}
+    tensors |= {f"rng.{name}": t for name, t in runtime.random_states().items()}
+    content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+    if store is None:
+        state.states[epoch] = content
+    else:
+        store.write(identity, _state_file(epoch), content)
+
+
+def _require_prefix(prefix: RunConfig, config: RunConfig) -> None:
+    """Refuse a run whose first epochs differ from the `first_epochs` of another.
+
+    Raises:
+        ValueError: naming the fields that differ.
+    """
+    same = {"batch_size": config.first_batch_size, "first_batch_size": None, "first_epochs": 0}
+    free = {"epochs", "patience", "patience_on", "target_loss", "record_epochs"}
+    expected = config.model_copy(update=same).model_dump(exclude=free)
+    differ = [
+        name for name, value in prefix.model_dump(exclude=free).items() if value != expected[name]
+    ]
+    if differ or config.keep != "last" or config.record_path:
+        raise ValueError(f"prefix: its first epochs are not those of the run, by {differ}")
+
+
+def _continue_from(run: Run, state: _State, epochs: int) -> None:
+    """Bring a fresh state to where a run was after some epochs, if it kept that.
+
+    The optimizer starts anew at the switch, so its state is not needed.
+    """
+    if epochs not in run.states:
+        return
+    tensors = run.states[epochs]()
+    state.model.load_state_dict(_below("model.", tensors))
+    runtime.set_random_states(_below("rng.", tensors))
+    rows = run.history.iloc[:epochs].to_dict("records")
+    state.history = [{k: v for k, v in row.items() if not pd.isna(v)} for row in rows]
+    state.updates = int(state.history[-1]["updates"])
+
+
 def _below(prefix: str, values: dict) -> dict:
     return {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
 
@@ -569,6 +670,7 @@ def _finish(config, dataset, identity, store, state: _State, stopped: str) -> Ru
         "epochs": len(state.history),
         "updates": state.updates,
         "wall_time_s": state.wall_time_s,
+        "processor_s": state.processor_s,
         "input_shape": list(dataset.input_shape),
         "classes": len(dataset.classes),
         "train_size": len(dataset.train),
@@ -585,10 +687,15 @@ def _finish(config, dataset, identity, store, state: _State, stopped: str) -> Ru
         if path:
             store.write(identity, PATH, save(path))
             files.append(PATH)
+        files += [_state_file(e) for e in config.record_epochs if e <= len(history)]
         store.finish(identity, result, files)
         store.remove(identity, CHECKPOINT)
         history = pd.read_csv(io.StringIO(buffer.getvalue()))
-    return Run(identity, config, result, history, weights, path)
+        kept = {e: store.folder(identity) / _state_file(e) for e in config.record_epochs}
+        states = {e: partial(load_file, file) for e, file in kept.items() if e <= len(history)}
+    else:
+        states = {epoch: partial(load, content) for epoch, content in state.states.items()}
+    return Run(identity, config, result, history, weights, path, states)
 
 
 def environment() -> dict[str, str | int]:

@@ -605,6 +605,51 @@ def test_a_warm_start_is_the_small_batch_run_and_then_one_with_a_new_optimizer(t
     assert state.history[2]["running_loss"] == warm.history["running_loss"][2]
 
 
+SWITCHED = {"batch_size": 25, "first_batch_size": 10, "first_epochs": 3, "epochs": 5}
+
+
+def test_a_warm_start_goes_on_from_the_small_batch_run_with_the_same_numbers(
+    tiny, store, monkeypatch
+):
+    options = {"evaluate": "log", "optimizer": "adam", "base_lr": 0.01}  # dropout draws masks
+    small = tiny(batch_size=10, epochs=4, record_epochs=[2, 3], **options)
+    warm = tiny(**SWITCHED, **options)
+    train(small, store=store)
+    trained, real = [], module.batches_of
+    monkeypatch.setattr(module, "batches_of", lambda c, t, e: trained.append(e) or real(c, t, e))
+    continued = train(warm, store=store, prefix=small)
+    assert trained == [3, 4]
+    assert same(continued, train(warm))
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"base_lr": 0.2}, {"batch_size": 16}])
+def test_a_run_of_other_first_epochs_is_no_prefix(tiny, changes):
+    small = tiny(**{"batch_size": 10, "epochs": 4, "record_epochs": [3]} | changes)
+    with pytest.raises(ValueError, match=f"prefix: .*{next(iter(changes))}"):
+        train(tiny(**SWITCHED), prefix=small)
+
+
+@pytest.mark.parametrize("network", ["surlemont", "test_train:normed"])
+@pytest.mark.parametrize("stored", [True, False])
+def test_the_state_after_an_epoch_is_the_run_that_ends_there(tiny, store, network, stored):
+    options = {"network": network, "evaluate": "last"}
+    options |= {"network_options": {}} if ":" in network else {}
+    whole = train(tiny(epochs=4, record_epochs=[2], **options), store=store if stored else None)
+    ended = train(tiny(epochs=2, **options))
+    found, expected = whole.model(epoch=2).state_dict(), ended.weights
+    assert all(torch.equal(found[name], t) for name, t in expected.items() if "tracked" not in name)
+    evaluated = [name for name in ended.history if name.endswith(("_loss", "_accuracy"))]
+    assert whole.history[evaluated].loc[1].equals(ended.history[evaluated].loc[1])
+
+
+def test_a_loss_that_is_nan_at_the_first_update_diverges_there(tiny, monkeypatch):
+    monkeypatch.setattr(
+        module, "train_batch", lambda *a, **k: (torch.tensor(math.nan), torch.tensor(0))
+    )
+    run = train(tiny())
+    assert (run.result["stopped"], run.result["diverged_at"]) == ("diverged", 0)
+
+
 def test_patience_and_target_may_look_at_the_loss(tiny):
     steady = {"epochs": 8, "base_lr": 0.02, "batch_size": 50}
     steady |= {"network_options": {"width": 0.0625, "dropout": 0.0}}
@@ -741,7 +786,7 @@ def test_a_killed_run_goes_on_to_the_bytes_of_an_undisturbed_one(killed, store, 
     for file in ("final.safetensors", "history.csv", "config.json"):
         one, other = (s.folder(whole.id) / file for s in (store, interrupted))
         assert one.read_bytes() == other.read_bytes(), file
-    ignored = {"wall_time_s": 0, "files": 0}
+    ignored = {"wall_time_s": 0, "processor_s": 0, "files": 0}
     assert resumed.result | ignored == whole.result | ignored
     left = {path.name for path in interrupted.folder(whole.id).iterdir()}
     path = {"path.safetensors"} if config.record_path else set()
