@@ -20,8 +20,15 @@ from bsglib.landscape import (
     loss_surface,
     trajectory_plane,
 )
+from bsglib.outcomes import outcomes
 from bsglib.params import ParameterError, RunConfig, digest, nearest
-from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max, sam_sharpness
+from bsglib.sharpness import (
+    batch_sharpness,
+    hessian_trace,
+    keskar_sharpness,
+    lambda_max,
+    sam_sharpness,
+)
 from bsglib.store import DamagedError, Store
 from bsglib.train import DTYPES, Run, build_model, dataset_of, train
 from bsglib.weights import flatten
@@ -30,15 +37,18 @@ log = logging.getLogger(__name__)
 
 MEASURES = {
     measure.__name__: measure
-    for measure in (keskar_sharpness, lambda_max, hessian_trace, sam_sharpness)
+    for measure in (keskar_sharpness, lambda_max, hessian_trace, sam_sharpness, batch_sharpness)
 }
 LINE = "interpolate"  # the measure that takes a second run
+OUTCOMES = "test_outcomes"  # the measure of every test example
 SAVE_EVERY_S = 5.0  # the points of a surface computed so far
 
 
 @dataclass(frozen=True)
 class Measure:
     """A function of MEASURES, applied to a run's kept weights and first training examples.
+
+    Or OUTCOMES: loss and correctness of every test example, as text (`outcomes.Outcomes`).
 
     Or one of ROWS, which give rows:
 
@@ -60,15 +70,22 @@ class Measure:
     options: dict[str, Any] = field(default_factory=dict)
     start: RunConfig | None = None  # the other run of a LINE
     label: str = ""  # column of the value in tables; "" is the name
+    epoch: int | None = None  # of the run's `record_epochs`: of the network as it was after it
 
     def __post_init__(self):
-        """Refuse a name that no worker would know.
+        """Refuse a name that no worker would know, and an epoch that the measure ignores.
 
         Raises:
-            ValueError: if the name is none of MEASURES and ROWS.
+            ValueError: if the name is none of MEASURES, ROWS and OUTCOMES, or there is an epoch and
+                the name is not one of MEASURES.
         """
-        if self.name not in (known := [*MEASURES, *ROWS]):
+        if self.name not in (known := [*MEASURES, *ROWS, OUTCOMES]):
             raise ValueError(f"unknown measure {self.name!r}{nearest(self.name, known)}")
+        if self.epoch is not None and self.name not in MEASURES:
+            raise ValueError(
+                f"measure {self.name!r}: epoch = {self.epoch}; only "
+                f"{', '.join(MEASURES)} are taken after an epoch"
+            )
 
     @property
     def column(self) -> str:
@@ -76,11 +93,17 @@ class Measure:
         return self.label or self.name
 
     @property
-    def file(self) -> str:
-        """Return where a run keeps it."""
+    def digest(self) -> str:
+        """Return its identity, whatever its column is called."""
         parts = [self.name, str(self.examples), json.dumps(self.options, sort_keys=True)]
         parts += [] if self.start is None else [self.start.canonical()]
-        return f"measures/{self.name}-{digest(*parts)}.json"
+        parts += [] if self.epoch is None else [f"epoch {self.epoch}"]
+        return digest(*parts)
+
+    @property
+    def file(self) -> str:
+        """Return where a run keeps it."""
+        return f"measures/{self.name}-{self.digest}.json"
 
     @property
     def partial(self) -> str:
@@ -94,19 +117,26 @@ def take_measure(run: Run, measure: Measure, store: Store) -> None:
         store.remove_leftovers(run.id)
         if stored_measure(run.id, measure, store) is None:
             content = {"run_id": run.id, "name": measure.name, "examples": measure.examples}
-            values = ROWS.get(measure.name, _measure)(run, measure, store)
-            content |= {"options": measure.options, "values": values}
+            begun = time.process_time()
+            values = TAKEN.get(measure.name, _measure)(run, measure, store)
+            seconds = time.process_time() - begun
+            content |= {"options": measure.options, "values": values, "processor_s": seconds}
             store.write_json(run.id, measure.file, content)
 
 
 def stored_measure(identity: str, measure: Measure, store: Store) -> dict[str, Any] | None:
     """Return the values of a stored measure, None if it is not there or damaged."""
+    content = stored_content(identity, measure, store)
+    return None if content is None else content["values"]
+
+
+def stored_content(identity: str, measure: Measure, store: Store) -> dict[str, Any] | None:
+    """Return a stored measure with its "values" and "processor_s", None if not there or damaged."""
     try:
-        content = store.read_json(identity, measure.file)
+        return store.read_json(identity, measure.file)
     except DamagedError as error:
         log.warning("%s; it is measured again", error)
         return None
-    return None if content is None else content["values"]
 
 
 def _line(run: Run, measure: Measure, store: Store) -> dict[str, list]:
@@ -224,13 +254,24 @@ ROWS = {
 }
 
 
-def _on_training_set(run: Run, examples: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+def _outcomes(run: Run, measure: Measure, store: Store) -> dict[str, Any]:
+    dataset, dtype = dataset_of(run.config).to(runtime.device()), DTYPES[run.config.dtype]
+    model, test = run.model().to(runtime.device()), dataset.test
+    return outcomes(model, test.x, test.y, as_input=lambda x: dataset.as_input(x, dtype)).packed()
+
+
+TAKEN = ROWS | {OUTCOMES: _outcomes}  # otherwise than by a function of MEASURES
+
+
+def _on_training_set(
+    run: Run, examples: int, epoch: int | None = None
+) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """Return a run's network and its first training examples, on the device."""
     dataset = dataset_of(run.config).to(runtime.device())
     x = dataset.as_input(dataset.train.x[:examples], DTYPES[run.config.dtype])
-    return run.model().to(runtime.device()), x, dataset.train.y[:examples]
+    return run.model(epoch).to(runtime.device()), x, dataset.train.y[:examples]
 
 
 def _measure(run: Run, measure: Measure, store: Store) -> dict[str, Any]:
-    model, x, y = _on_training_set(run, measure.examples)
+    model, x, y = _on_training_set(run, measure.examples, measure.epoch)
     return dataclasses.asdict(MEASURES[measure.name](model, x, y, **measure.options))

@@ -318,6 +318,58 @@ def sam_sharpness(
     return SAMSharpness(max_loss - start_loss, start_loss, max_loss, len(y))
 
 
+@dataclass(frozen=True)
+class BatchSharpness:
+    """The curvature of a batch's loss along its own gradient, averaged over batches."""
+
+    value: float
+    standard_error: float  # of the mean over draws
+    batch_size: int
+    draws: int
+    n: int  # examples that batches are drawn from
+
+
+def batch_sharpness(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    batch_size: int,
+    draws: int = 32,
+    seed: int = 0,
+    batch_norm: str = "stored",
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int = 512,
+) -> BatchSharpness:
+    """Return the expected curvature along the gradient of a batch: E[g'Hg / g'g].
+
+    Source: Andreyev and Beneventano 2024, arXiv 2412.20553: gradient g and Hessian H are those of
+    the mean loss of a batch; SGD of rate lr hovers where this is about 2 / lr. With a batch of all
+    examples it is the curvature along the full gradient, at most `lambda_max`. Arguments are those
+    of `keskar_sharpness`; batches are drawn without replacement within a batch.
+
+    Raises:
+        ValueError: as `keskar_sharpness`, if batch_size or draws is not allowed, or a batch's
+            gradient is zero.
+    """
+    if not 0 < batch_size <= len(y):
+        raise ValueError(f"batch_size = {batch_size}: allowed are 1 to {len(y)}, the examples")
+    if draws < 2:
+        raise ValueError(f"draws = {draws}: at least 2 are needed for a standard error")
+    generator, curvatures = np.random.default_rng(seed), []
+    options = {"loss": loss, "chunk_size": chunk_size}
+    with _measured(model, x, batch_norm) as (model, x):  # a copy
+        for _ in range(draws):
+            index = torch.from_numpy(generator.permutation(len(y))[:batch_size]).to(y.device)
+            batch = x[index], y[index]
+            gradient = loss_and_gradient(model, *batch, **options)[1]
+            if not (squared := float(gradient @ gradient)) > 0:
+                raise ValueError(f"the squared norm of a batch's gradient is {squared}")
+            curvatures.append(float(gradient @ hvp(model, *batch, gradient, **options)) / squared)
+    error = float(np.std(curvatures, ddof=1) / np.sqrt(draws))
+    return BatchSharpness(float(np.mean(curvatures)), error, batch_size, draws, len(y))
+
+
 def hvp(
     model: nn.Module,
     x: Tensor,

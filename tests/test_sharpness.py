@@ -14,6 +14,7 @@ from torch.func import functional_call, hessian
 from bsglib import sharpness
 from bsglib.evaluate import evaluate
 from bsglib.sharpness import (
+    batch_sharpness,
     hessian_trace,
     hvp,
     keskar_sharpness,
@@ -735,3 +736,38 @@ def test_a_gradient_of_zero_gives_no_rise():
 def test_options_of_the_later_measures_are_refused_by_name(measure, options, message):
     with pytest.raises(ValueError, match=message):
         measure(*classifier(), **options)
+
+
+# The curvature along a batch's own gradient
+
+
+def test_the_curvature_along_a_batch_gradient_of_a_quadratic():
+    model, _, g, d = quadratic()
+    found = batch_sharpness(model, X, Y, batch_size=2, loss=total)
+    assert found.value == pytest.approx(g @ (d * g) / (g @ g))
+    assert found.standard_error < 1e-12  # all batches are alike
+    assert found.value < d.max()
+
+
+def test_batch_sharpness_is_the_mean_over_batches_of_dense_curvatures():
+    torch.manual_seed(0)
+    model = nn.Linear(2, 3, bias=False).double()
+    x, y = torch.randn(6, 2, dtype=torch.float64), torch.arange(6) % 3
+
+    def curvature(index):
+        def loss(w):
+            return nn.functional.cross_entropy(x[index] @ w.view(3, 2).T, y[index])
+
+        w = model.weight.detach().flatten()
+        g = torch.func.grad(loss)(w)
+        return float(g @ hessian(loss)(w) @ g / (g @ g))
+
+    exact = np.mean([curvature(list(pair)) for pair in itertools.combinations(range(6), 2)])
+    found = batch_sharpness(model, x, y, batch_size=2, draws=2000)
+    assert abs(found.value - exact) < 4 * found.standard_error < 0.1 * exact
+
+
+@pytest.mark.parametrize(("name", "value"), [("batch_size", 4), ("batch_size", 0), ("draws", 1)])
+def test_batch_sharpness_refuses_numbers_out_of_range(name, value):
+    with pytest.raises(ValueError, match=f"{name} = {value}"):
+        batch_sharpness(quadratic()[0], X, Y, loss=total, **{"batch_size": 2, name: value})
