@@ -2,15 +2,19 @@
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bsglib import queue
 from bsglib.data import NAMES, DataError, data_folder, is_folder, load
+from bsglib.estimates import Costs, megabytes
 from bsglib.models import ModelError
 from bsglib.papers import (
     NoRuns,
@@ -18,16 +22,17 @@ from bsglib.papers import (
     StudyParameters,
     chang,
     export_folder,
+    exports,
+    is_sealed,
     kaabachi,
     keskar,
     store_of,
     surlemont,
-    write_export,
 )
 from bsglib.params import ROOT, ParameterError, RunConfig, nearest, parse, read, resolve
 from bsglib.runtime import cores
 from bsglib.store import Store, StoreError
-from bsglib.sweep import Entry, SweepError, megabytes, seconds, sweep
+from bsglib.sweep import Entry, SweepError, by_run, sweep
 from bsglib.timing import duration
 
 STUDIES = {
@@ -39,7 +44,7 @@ commands = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 Names = Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="default: all")]
-Name = Annotated[str, typer.Argument(metavar="STUDY")]
+All = Annotated[bool, typer.Option("--all", help="all studies, in the order of params/queue.yaml")]
 Profile = Annotated[str, typer.Option(help="name below params/STUDY/, or a YAML file of yours")]
 StoreFolder = Annotated[str | None, typer.Option("--store", help="folder of the run store")]
 Workers = Annotated[int | None, typer.Option(help="processes; default one per core; 0: no Dask")]
@@ -151,38 +156,45 @@ def _publish(profile: str, cards: list[dict], built: list[Study]) -> None:
 
 @commands.command()
 def compute(
-    study: Name,
+    studies: Names = None,
+    every: All = False,
     profile: Profile = "quick",
     store: StoreFolder = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     part: Annotated[int | None, typer.Option(help="only this part of the design")] = None,
-    time_limit: Annotated[float | None, typer.Option(help="minutes, then stop cleanly")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="such as 150m, 2h or 90s, then stop cleanly")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would take")] = False,
     again: Annotated[bool, typer.Option("--again", help="also what is published")] = False,
 ) -> None:
     """Train and measure what a study's profile names and is neither stored nor published."""
-    if time_limit is not None and not time_limit >= 0:
-        raise ParameterError(f"--time-limit {time_limit:g}: allowed are minutes from 0")
-    (chosen,) = _studies([study])
+    limit_s = None if time_limit is None else _seconds(time_limit)
     given = {"store": store, "workers": workers, "scheduler": scheduler}
-    parameters = _parameters(chosen, profile, **given)
-    todo, entries = _missing(chosen, parameters, part, again=again)
-    typer.echo(f"{study}, {profile}: {len(entries)} runs, {len(todo)} to compute")
+    works = [_work(s, p, part, again=again) for s, p in _chosen(studies, every, profile, given)]
+    for work in works:
+        counts = f"{len(work.entries)} runs, {len(work.todo)} to compute"
+        typer.echo(f"{work.study.name}, {profile}: {counts}")
+    order = queue.Queue.of(works[0].parameters.profile)
+    todo = sorted(
+        ((work, entry) for work in works for entry in work.todo),
+        key=lambda pair: order.place(pair[0].study.name, pair[1]),
+    )
+    parameters, todo = works[0].parameters, [entry for _, entry in todo]
     if dry_run:
         processes = max(1, cores() if parameters.workers is None else parameters.workers)
-        length = duration(seconds(todo) / processes)
-        typer.echo(f"about {length} of training on {processes} processes, measures extra")
+        length = duration(sum(work.processor_seconds() for work in works) / processes)
+        typer.echo(f"about {length} on {processes} processes, with evaluation and measures")
         typer.echo(f"about {megabytes(todo):.3g} MB of disk in {store_of(parameters).root}")
         return
-    limit = None if time_limit is None else 60 * time_limit
     try:
         left = sweep(
             todo,
             store_of(parameters),
             workers=parameters.workers,
             scheduler=parameters.scheduler,
-            time_limit_s=limit,
+            time_limit_s=limit_s,
             progress=True,
         )
     except KeyboardInterrupt:
@@ -190,24 +202,105 @@ def compute(
         raise
     if left:
         typer.echo(f"time limit: {len(left)} runs left, the same command goes on")
-    elif _missing(chosen, parameters, None, again=again)[0]:
-        typer.echo("this part is complete, others are not")
-    else:
-        chosen.run(parameters)  # the times per epoch, on a quiet machine
-        typer.echo(f"complete: `bsg report {study} --profile {profile}` builds the report")
+        return
+    for study, of_study in ((work.study, work.parameters) for work in works):
+        if _work(study, of_study, None, again=again).todo:
+            typer.echo("this part is complete, others are not")
+        elif is_sealed(of_study.profile):
+            typer.echo(f"complete: `bsg export {study.name} --profile {profile}` keeps the numbers")
+        else:
+            study.run(of_study)  # the times per epoch, on a quiet machine
+            shown = f"bsg report {study.name} --profile {profile}"
+            typer.echo(f"complete: `{shown}` builds the report")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A study's entries of some parts, and those of them that are missing."""
+
+    study: Study
+    parameters: StudyParameters
+    entries: list[Entry]
+    todo: list[Entry]
+
+    def processor_seconds(self) -> float:
+        """Return about how long what is missing takes."""
+        costs = Costs(self.study.design(self.parameters), self.study.known(self.parameters))
+        return sum(costs.of(entry) for entry in by_run(self.todo))
+
+
+def _work(
+    study: Study, parameters: StudyParameters, part: int | None, *, again: bool = False
+) -> _Work:
+    """Return the entries of a part, of all parts if None, that can be computed here.
+
+    Raises:
+        ParameterError: if the study has no such part.
+    """
+    entries = [entry for entry in study.design(parameters) if entry.computable]
+    parts = sorted({entry.part for entry in entries})
+    if part is not None and part not in parts:
+        raise ParameterError(f"part {part}: {study.name} has parts {parts}")
+    missing = study.missing(parameters, again=again)
+    of_part = ([e for e in some if part in (None, e.part)] for some in (entries, missing))
+    return _Work(study, parameters, *of_part)
+
+
+def _chosen(
+    names: list[str] | None, every: bool, profile: str, given: dict
+) -> list[tuple[Study, StudyParameters]]:
+    """Return the studies that were named, or all that have the profile, with their parameters."""
+    if every == bool(names):
+        raise ParameterError(f"name studies, or --all; allowed: {', '.join(STUDIES)}")
+    chosen = _studies(names)
+    if every:
+        chosen = [s for s in chosen if (ROOT / "params" / s.name / f"{profile}.yaml").is_file()]
+        if not chosen:
+            raise ParameterError(f"unknown profile {profile!r}: no study has it")
+    return [(study, _parameters(study, profile, **given)) for study in chosen]
+
+
+def _seconds(text: str) -> float:
+    """Return a length of time in seconds: 90s, 150m, 2h, or minutes without a unit."""
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)([smh]?)", text)
+    if not found:
+        raise ParameterError(
+            f"--time-limit {text}: allowed are times from 0, such as 90s, 150m and 2h"
+        )
+    return float(found[1]) * {"s": 1, "m": 60, "": 60, "h": 3600}[found[2]]
 
 
 @commands.command()
 def status(studies: Names = None, store: StoreFolder = None) -> None:
-    """Show how many runs of each study and profile are stored or published, part by part."""
+    """Show how many runs of each study and profile are stored or published, part by part.
+
+    Of profiles in params/queue.yaml also the hours that are left on the cores of this machine.
+    """
+    hours = dict.fromkeys(queue.profiles(), 0.0)
     for study in _studies(studies):
         for file in sorted((ROOT / "params" / study.name).glob("*.yaml")):
             parameters = _parameters(study, file.stem, store=store)
-            todo, entries = _missing(study, parameters, None)
-            for part in sorted({entry.part for entry in entries}):
-                all_of, left = (sum(e.part == part for e in some) for some in (entries, todo))
-                line = f"part {part}: {all_of - left} of {all_of} runs"
-                typer.echo(f"{study.name}, {file.stem}, {line}")
+            whole = _work(study, parameters, None)
+            for part in sorted({entry.part for entry in whole.entries}):
+                of_part = ([e for e in s if e.part == part] for s in (whole.entries, whole.todo))
+                work = _Work(study, parameters, *of_part)
+                n, left = len(work.entries), len(work.todo)
+                line = f"{study.name}, {file.stem}, part {part}: {n - left} of {n} runs"
+                if file.stem in hours and left:
+                    try:
+                        seconds = work.processor_seconds() / cores()
+                    except DataError:
+                        seconds = float("nan")
+                    hours[file.stem] += seconds / 3600
+                    line += ", " + _left(seconds)
+                typer.echo(line)
+    for profile, left in hours.items():
+        typer.echo(f"{profile}: {_left(3600 * left)} on {cores()} cores")
+
+
+def _left(seconds: float) -> str:
+    """Return how much time is left, which cannot be measured without the data."""
+    return "about " + duration(seconds) + " left" if seconds == seconds else "data not at hand"
 
 
 @commands.command()
@@ -232,14 +325,22 @@ def data(
 
 
 @commands.command()
-def export(studies: Names = None, profile: Profile = "laptop", store: StoreFolder = None) -> None:
-    """Write the numbers behind a study to reports/results/, from which its report rebuilds."""
-    for study in _studies(studies):
-        parameters = _parameters(study, profile, store=store).model_copy(update={"compute": False})
+def export(
+    studies: Names = None,
+    every: All = False,
+    profile: Profile = "laptop",
+    store: StoreFolder = None,
+) -> None:
+    """Merge the numbers behind a study into reports/results/, from which its report rebuilds.
+
+    Those of a profile whose rules have not landed go to reports/sealed/, which no report reads.
+    """
+    for study, parameters in _chosen(studies, every or not studies, profile, {"store": store}):
         folder = export_folder(parameters.profile, study.name)
-        results = study.run(parameters)
-        write_export(results, folder)
-        typer.echo(f"{_shown(folder)}: {len(results.runs)} of {results.designed} runs")
+        exports.write(study.tables(parameters), folder)
+        work = _work(study, parameters, None)
+        n, left = len(work.entries), len(work.todo)
+        typer.echo(f"{_shown(folder)}: {n - left} of {n} runs")
 
 
 @commands.command()
@@ -305,18 +406,6 @@ def _parameters(study: Study, profile: str, **given) -> StudyParameters:
     if "store" in given and given["store"] is not None:
         values["store"] = str(resolve(Path.cwd() / given["store"]))
     return parse(values, study.parameters)
-
-
-def _missing(
-    study: Study, parameters: StudyParameters, part: int | None, *, again: bool = False
-) -> tuple[list[Entry], list[Entry]]:
-    """Return the entries of a part, of all parts if None: the missing ones, and all."""
-    entries = [entry for entry in study.design(parameters) if entry.computable]
-    parts = sorted({entry.part for entry in entries})
-    if part is not None and part not in parts:
-        raise ParameterError(f"part {part}: {study.name} has parts {parts}")
-    missing = study.missing(parameters, again=again)
-    return tuple([e for e in some if part in (None, e.part)] for some in (missing, entries))
 
 
 @contextlib.contextmanager

@@ -208,6 +208,11 @@ def split_seed(seed: int) -> int:
     return seed if seed >= FIRST_CONFIRMATORY_SEED else 0
 
 
+def of_seed(seed: int) -> dict[str, int]:
+    """Return the options of a measure that draws: the run's seed, 0 for exploratory ones."""
+    return {"seed": seed} if seed >= FIRST_CONFIRMATORY_SEED else {}
+
+
 def digest(*parts: str, length: int = 16) -> str:
     """Return the first `length` hex digits of the SHA-256 of some strings."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:length]

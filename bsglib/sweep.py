@@ -22,15 +22,11 @@ from bsglib.measures import Measure, stored_measure, take_measure
 from bsglib.params import RunConfig, digest
 from bsglib.store import Store
 from bsglib.train import (
-    DTYPES,
     Run,
     build_model,
-    build_optimizer,
     dataset_of,
-    log_spaced,
     stored_run,
     train,
-    train_batch,
 )
 
 log = logging.getLogger(__name__)
@@ -62,12 +58,43 @@ class Entry:
     arm: str = ""
     part: int = 1
     optional: bool = False  # left out, without an error, where its data are not at hand
+    epoch: int | None = None  # of the config's record_epochs: what the run was after it
+    prefix: RunConfig | None = None  # a run whose first epochs this one may go on from
+
+    def __post_init__(self):
+        """Refuse an epoch that the run does not keep, or may not reach.
+
+        Raises:
+            ValueError: naming the epoch.
+        """
+        c = self.config
+        ends_early = c.patience is not None or c.target_loss is not None
+        if self.epoch is not None and (self.epoch not in c.record_epochs or ends_early):
+            raise ValueError(
+                f"epoch = {self.epoch}: needs a run without patience and target_loss that has it "
+                f"among its record_epochs {c.record_epochs}"
+            )
+
+    @cached_property
+    def run(self) -> str:
+        """Return the identity of its config, whatever machine computes it."""
+        return digest(self.config.canonical())
 
     @cached_property
     def key(self) -> str:
-        """Return the identity of config and measures, whatever machine computes them."""
+        """Return the identity of config, measures and epoch, whatever machine computes them."""
         measures = (m.file + m.label for m in self.measures)
-        return digest(self.config.canonical(), *measures)
+        after = () if self.epoch is None else (f"epoch {self.epoch}",)
+        return digest(self.config.canonical(), *measures, *after)
+
+    @property
+    def alone(self) -> "Entry | None":
+        """Return the run that ends after this entry's epoch: it has the same numbers."""
+        if self.epoch is None:
+            return None
+        config = self.config.model_copy(update={"epochs": self.epoch, "record_epochs": []})
+        measures = tuple(dataclasses.replace(measure, epoch=None) for measure in self.measures)
+        return dataclasses.replace(self, config=config, measures=measures, epoch=None)
 
     @property
     def computable(self) -> bool:
@@ -104,7 +131,7 @@ def compute(entry: Entry, root: str) -> str:
 def _compute(entry: Entry, root: str) -> str:
     runtime.single_thread()
     store = Store(root)
-    run = train(entry.config, store=store)
+    run = train(entry.config, store=store, prefix=entry.prefix)
     for measure in entry.measures:
         if not run.diverged and stored_measure(run.id, measure, store) is None:
             take_measure(run, measure, store)
@@ -120,14 +147,6 @@ def run_of(entry: Entry, store: Store) -> Run | None:
         return stored_run(entry.config, checksum(entry.config.dataset), store)
     except DataError:  # told where it is to be computed
         return None
-
-
-def is_stored(entry: Entry, store: Store) -> bool:
-    """Return whether an entry's run and measures are all in the store."""
-    run = run_of(entry, store)
-    return run is not None and (
-        run.diverged or all(stored_measure(run.id, m, store) is not None for m in entry.measures)
-    )
 
 
 def sweep(
@@ -159,7 +178,7 @@ def sweep(
     if not entries:
         return []
     _validate(entries)
-    tasks = _by_run(entries)
+    tasks = by_run(entries)
     deadline = time.monotonic() + (float("inf") if time_limit_s is None else time_limit_s)
     done, failures = set(), {}
     run_all = _in_process if workers == 0 and scheduler is None else _on_dask
@@ -177,13 +196,14 @@ def sweep(
     return [entry for entry in entries if entry.config.canonical() not in done]
 
 
-def _by_run(entries: Sequence[Entry]) -> list[Entry]:
+def by_run(entries: Sequence[Entry]) -> list[Entry]:
     """Return one entry per run: where arms share one, its measures are those of all."""
     shared: dict[str, Entry] = {}
     for entry in entries:
         first = shared.setdefault(entry.config.canonical(), entry)
         measures = {measure.file: measure for measure in (*first.measures, *entry.measures)}
-        both = dataclasses.replace(first, measures=tuple(measures.values()))
+        prefix = first.prefix or entry.prefix
+        both = dataclasses.replace(first, measures=tuple(measures.values()), prefix=prefix)
         shared[entry.config.canonical()] = both
     return list(shared.values())
 
@@ -308,53 +328,3 @@ def _require_scheduler(address: str) -> None:
             f"scheduler {address!r}: no Dask scheduler answers there ({error}); needed is the "
             "address that `dask scheduler` prints, such as tcp://127.0.0.1:8786"
         ) from error
-
-
-def megabytes(entries: Sequence[Entry]) -> float:
-    """Return about how much disk the runs of entries take: weights, history, measures."""
-    sizes: dict[str, float] = {}
-    total = 0.0
-    for entry in _by_run(entries):
-        config = entry.config
-        copies = 1  # of the weights
-        if config.record_path:
-            copies += 1 + sum(map(log_spaced, range(1, config.epochs + 1)))
-        sized = config.dataset, str(config.image_size), config.dtype
-        kind = digest(*sized, config.network, str(config.network_options))
-        if kind not in sizes:
-            with torch.random.fork_rng():
-                model = build_model(config, dataset_of(config))
-            weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-            sizes[kind] = weights / 1e6
-        total += copies * sizes[kind] + 0.02
-    return total
-
-
-def seconds(entries: Sequence[Entry]) -> float:
-    """Return how long entries would train on one core, from one timed batch of each kind."""
-    rates: dict[str, float] = {}
-    total = 0.0
-    for entry in _by_run(entries):
-        config = entry.config
-        sizes = config.dataset, str(config.image_size), str(config.batch_size)
-        kind = digest(config.network, str(config.network_options), *sizes, config.dtype)
-        if kind not in rates:
-            rates[kind] = _seconds_per_sample(config)
-        total += entry.samples * rates[kind]
-    return total
-
-
-def _seconds_per_sample(config: RunConfig) -> float:
-    runtime.single_thread()
-    dataset = dataset_of(config).to(runtime.device())
-    model = build_model(config, dataset)
-    optimizer = build_optimizer(config.model_copy(update={"rho": None}), model)
-    x = dataset.as_input(dataset.train.x[: config.batch_size], DTYPES[config.dtype])
-    y = dataset.train.y[: config.batch_size]
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        loss, _ = train_batch(model, optimizer, x, y, autocast=config.dtype == "bfloat16")
-        loss.item()  # waits for the device
-        times.append(time.perf_counter() - start)
-    return min(times) / len(x)

@@ -336,7 +336,7 @@ TABLE: dict[str, tuple[Callable, tuple[str, ...]]] = {
     ),
     "negative time limit": (
         command("compute", "surlemont_sam", "--time-limit", "-1"),
-        ("--time-limit -1", "minutes from 0"),
+        ("--time-limit -1", "times from 0"),
     ),
     "scheduler of no kind": (
         command("compute", "surlemont_sam", "--scheduler", "nonsense://here"),

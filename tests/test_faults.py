@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from conftest import is_stored
 
 from benchmarks.soak import CONFIG, contents
 from bsglib import measures
@@ -21,7 +22,7 @@ from bsglib import train as train_module
 from bsglib.measures import Measure
 from bsglib.params import RunConfig
 from bsglib.store import Store, StoreError
-from bsglib.sweep import Entry, SweepError, compute, is_stored, sweep
+from bsglib.sweep import Entry, SweepError, compute, sweep
 from bsglib.timing import stored_timing
 
 SURFACE = Measure("loss_surface", 20, {"seeds": [0, 1], "points": 3})

@@ -9,8 +9,10 @@ import torchvision
 from bsglib import papers
 from bsglib.data import DataError
 from bsglib.measures import Measure
-from bsglib.papers import Study, StudyParameters, Timing, write_export
+from bsglib.outcomes import Outcomes
+from bsglib.papers import Study, StudyParameters, Timing, exports
 from bsglib.papers.tables import of_common_seeds, tuned
+from bsglib.params import ParameterError
 from bsglib.store import StoreError
 from bsglib.sweep import Entry
 
@@ -44,6 +46,17 @@ def parameters(tmp_path, **changes):
     return Nothing(**values | {"compute": True, "workers": 0, "scheduler": None} | changes)
 
 
+def exported(study, tmp_path, profile="quick"):
+    """The folder of what a study's store holds, exported."""
+    folder = papers.export_folder(profile, study.name)
+    exports.write(study.tables(parameters(tmp_path, profile=profile)), folder)
+    return folder
+
+
+def redesigned(study, *entries):
+    return dataclasses.replace(study, design=lambda p: list(entries))
+
+
 def test_points_of_a_measure_are_rows_with_the_labels_of_their_run(study, tmp_path):
     results = study.run(parameters(tmp_path))
     points = results.points
@@ -58,15 +71,16 @@ def test_points_of_a_measure_are_rows_with_the_labels_of_their_run(study, tmp_pa
 
 def test_a_study_without_points_has_an_empty_table_and_no_file(study, tmp_path):
     only = study.design(None)[:1]
-    results = dataclasses.replace(study, design=lambda p: only).run(parameters(tmp_path))
-    assert results.points.empty
-    write_export(results, tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"runs.csv", "history.csv"}
+    study = dataclasses.replace(study, design=lambda p: only)
+    assert study.run(parameters(tmp_path)).points.empty
+    folder = exported(study, tmp_path)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"runs.csv", "history.csv", "measures.csv"}
 
 
 def test_exported_tables_are_the_results_without_a_store(study, tmp_path):
     computed = study.run(parameters(tmp_path))
-    write_export(computed, papers.export_folder("quick", "pair"))
+    exported(study, tmp_path)
     empty = parameters(tmp_path, store=str(tmp_path / "empty"), compute=False)
     loaded = study.run(empty)
     for name in ("history", "points"):
@@ -77,32 +91,109 @@ def test_exported_tables_are_the_results_without_a_store(study, tmp_path):
     pd.testing.assert_frame_equal(loaded.runs[shared], computed.runs[shared], rtol=1e-5)
 
 
-def test_ids_without_a_letter_are_no_numbers(study, tmp_path):
-    results = study.run(parameters(tmp_path))
+def test_ids_without_a_letter_are_no_numbers(tmp_path):
     ids = ["0012345678901234", "1234567890e12345"]
-    names = {"entry": dict(zip(results.runs["entry"], ids, strict=True))}
-    tables = {name: getattr(results, name).replace(names) for name in ("runs", "history", "points")}
+    runs = pd.DataFrame({"run": ids, "seed": [0, 1]})
     times = pd.DataFrame({"plan": ["0123456789012345"], "batch_size": [1]})
-    write_export(dataclasses.replace(results, timings=times, **tables), tmp_path / "out")
-    found = papers.read_export(tmp_path / "out")
-    assert found.runs["entry"].tolist() == ids
+    history = runs.assign(epoch=1)
+    exports.write(exports.Tables(runs=runs, history=history, timings=times), tmp_path / "out")
+    found = exports.read(tmp_path / "out")
+    assert found.runs["run"].tolist() == ids
     assert found.timings["plan"].tolist() == ["0123456789012345"]
 
 
-@pytest.mark.parametrize("name", ["runs", "history", "points"])
-def test_a_damaged_export_is_told(study, tmp_path, name):
-    write_export(study.run(parameters(tmp_path)), folder := tmp_path / "out")
+@pytest.mark.parametrize("name", ["runs", "history", "measures", "points"])
+def test_a_damaged_export_is_refused_by_name(study, tmp_path, name):
+    study.run(parameters(tmp_path))
+    folder = exported(study, tmp_path)
     (folder / f"{name}.csv").write_text("")
     with pytest.raises(StoreError, match=rf"damaged file .*{name}.csv"):
-        papers.read_export(folder)
+        exports.read(folder)
 
 
-def test_an_export_without_the_history_of_a_run_is_told(study, tmp_path):
-    write_export(study.run(parameters(tmp_path)), folder := tmp_path / "out")
+def test_an_export_without_the_history_of_a_run_is_refused(study, tmp_path):
+    study.run(parameters(tmp_path))
+    folder = exported(study, tmp_path)
     lines = (folder / "history.csv").read_text().splitlines()
     (folder / "history.csv").write_text("\n".join(lines[:2]))
     with pytest.raises(StoreError, match="damaged file .*history.csv: without the run"):
-        papers.read_export(folder)
+        exports.read(folder)
+
+
+def test_an_export_is_found_under_other_arms_columns_and_measures(study, tmp_path):
+    small, large = study.design(None)
+    computed = study.run(parameters(tmp_path)).runs["keskar_sharpness"]
+    exported(study, tmp_path)
+    (metric,) = small.measures
+    renamed = dataclasses.replace(
+        small, arm="small", measures=(dataclasses.replace(metric, label="phi"),)
+    )
+    grown = dataclasses.replace(large, measures=(*large.measures, Measure("lambda_max", 20)))
+    empty = parameters(tmp_path, store=str(tmp_path / "empty"), compute=False)
+    study = redesigned(study, renamed, grown)
+    found = study.run(empty).runs
+    assert found["arm"].tolist() == ["small", "LB"]
+    assert found["phi"][0] == pytest.approx(computed[0], rel=1e-5)
+    assert found["keskar_sharpness"][1] == pytest.approx(computed[1], rel=1e-5)
+    assert found["lambda_max"].isna().all()
+    assert [entry.arm for entry in study.missing(empty)] == ["LB"]
+
+
+def test_a_merge_adds_and_replaces_rows_and_drops_none(study, tiny, tmp_path):
+    study.run(parameters(tmp_path))
+    folder = exported(study, tmp_path)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {p.name: p.read_bytes() for p in exported(study, tmp_path).iterdir()} == before
+    more = Entry(tiny(seed=1), (Measure("hessian_trace", 20), Measure("test_outcomes", 0)), "more")
+    other = redesigned(study, more)
+    other.run(parameters(tmp_path))
+    exported(other, tmp_path)
+    for name, content in before.items():
+        lines = (folder / name).read_text().splitlines()
+        columns = content.decode().splitlines()[0].split(",")
+        assert lines[0].split(",")[: len(columns)] == columns
+        for old, new in zip(content.decode().splitlines(), lines, strict=False):
+            assert new.startswith(old)
+    empty = parameters(tmp_path, store=str(tmp_path / "empty"), compute=False)
+    both = redesigned(study, *study.design(None), more).run(empty)
+    assert both.runs["arm"].tolist() == ["SB", "LB", "more"]
+    assert len(both.outcomes) == 1
+    assert len(Outcomes.unpacked(*both.outcomes[["n", "correct", "loss"]].iloc[0]).loss) > 100
+
+
+def test_a_part_filled_design_says_how_many_runs_there_are(study, tiny, tmp_path):
+    study.run(parameters(tmp_path))
+    exported(study, tmp_path)
+    grown = redesigned(study, *study.design(None), Entry(tiny(seed=1), (), "SB"))
+    empty = parameters(tmp_path, store=str(tmp_path / "empty"), compute=False)
+    results = grown.run(empty)
+    assert (len(results.runs), results.designed, results.complete) == (2, 3, False)
+    assert "3 runs: 2 loaded, 0 computed, 1 missing" in repr(results)
+
+
+def test_a_sealed_profile_is_exported_where_no_report_reads_it(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(papers, "SEALED", tmp_path / "sealed")
+    study.run(parameters(tmp_path))
+    folder = exported(study, tmp_path, profile="confirm")
+    assert folder == tmp_path / "sealed" / "confirm" / "pair"
+    sealed = parameters(tmp_path, profile="confirm", store=str(tmp_path / "empty"))
+    assert study.missing(sealed) == []
+    with pytest.raises(ParameterError, match="'confirm' is sealed"):
+        study.run(sealed)
+
+
+def test_the_state_after_an_epoch_is_found_as_the_run_that_ends_there(study, tiny, tmp_path):
+    measure = Measure("keskar_sharpness", 20)
+    ended = Entry(tiny(epochs=2, evaluate="last"), (measure,), "evolution")
+    after = dataclasses.replace(measure, epoch=2)
+    whole = tiny(epochs=4, record_epochs=[2], evaluate="last")
+    along = Entry(whole, (after,), "evolution", epoch=2)
+    alone = redesigned(study, ended).run(parameters(tmp_path, store=str(tmp_path / "alone"))).runs
+    shared = redesigned(study, along).run(parameters(tmp_path)).runs
+    same = [c for c in alone if c.startswith(("train_", "test_", "keskar", "epochs", "updates"))]
+    pd.testing.assert_frame_equal(shared[same], alone[same], check_exact=True)
+    found = redesigned(study, along).missing(parameters(tmp_path, store=str(tmp_path / "alone")))
+    assert found == []
 
 
 def test_a_study_that_times_nothing_is_complete_without_times(study, tmp_path):
@@ -164,15 +255,15 @@ def test_a_run_without_data_that_is_not_optional_is_an_error(with_optional, no_d
 def test_an_exported_optional_run_is_shown_without_its_data(
     study, with_optional, no_data, tmp_path
 ):
-    computed = study.run(parameters(tmp_path))
+    study.run(parameters(tmp_path))
+    tables = study.tables(parameters(tmp_path))
     *_, absent = with_optional.design(None)
-    labels = {"entry": absent.key, "arm": "C3"}
-    exported = dataclasses.replace(
-        computed,
-        runs=pd.concat([computed.runs, computed.runs.iloc[:1].assign(**labels)]),
-        history=pd.concat([computed.history, computed.history.iloc[:1].assign(**labels)]),
-    )
-    write_export(exported, papers.export_folder("quick", "pair"))
+    made_up = {
+        name: pd.concat([table, table.iloc[:1].assign(run=absent.run)])
+        for name, table in (("runs", tables.runs), ("history", tables.history))
+    }
+    folder = papers.export_folder("quick", "pair")
+    exports.write(dataclasses.replace(tables, **made_up), folder)
     results = with_optional.run(parameters(tmp_path))
     assert results.runs["arm"].tolist() == ["SB", "LB", "C3"]
     assert results.designed == 3

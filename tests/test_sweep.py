@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import is_stored
 from dask import config as dask_config
 from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
@@ -29,7 +30,7 @@ from bsglib.measures import Measure, stored_measure
 from bsglib.params import RunConfig
 from bsglib.sharpness import keskar_sharpness
 from bsglib.store import Store
-from bsglib.sweep import Entry, SweepError, is_stored, sweep
+from bsglib.sweep import Entry, SweepError, sweep
 from bsglib.train import stored_run
 from bsglib.weights import flatten
 

@@ -1,11 +1,9 @@
 """The sources: per study its parameters, its design (which runs and measures) and its claims."""
 
-import contextlib
-import json
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,16 @@ from pydantic import Field
 
 from bsglib import runtime
 from bsglib.claims import Claim, Verdict, VerdictTable, verdict, verdict_table
-from bsglib.measures import stored_measure
+from bsglib.papers import exports
+from bsglib.papers.exports import Numbers, Tables, joined
 from bsglib.parallel import stored_parallel_times
 from bsglib.params import ROOT, ParameterError, Parameters, RunConfig, digest, nearest, resolve
-from bsglib.store import Store, StoreError
-from bsglib.sweep import Entry, is_stored, run_of, sweep
+from bsglib.store import Store
+from bsglib.sweep import Entry, sweep
 from bsglib.timing import stored_epoch_times
 
-RESULTS = ROOT / "reports" / "results"
+RESULTS, SEALED = ROOT / "reports" / "results", ROOT / "reports" / "sealed"
+SEALED_PROFILES = ("confirm", "gpu")
 
 
 class NoRuns(ParameterError):
@@ -80,23 +80,26 @@ class Study:
 
         Raises:
             NoRuns: if there are none at all.
+            ParameterError: if the profile is sealed.
         """
         runtime.single_thread()
+        if is_sealed(parameters.profile):
+            raise ParameterError(
+                f"profile {parameters.profile!r} is sealed: its numbers are judged when the rules "
+                "of all claims are locked; `bsg compute` and `bsg export` work without looking"
+            )
         store = store_of(parameters)
-        exported = self._exported(parameters)
-
-        def known(entry: Entry) -> Numbers | None:
-            return _stored(entry, store) or exported.find(entry)
-
-        entries = [e for e in self.design(parameters) if e.computable or known(e) is not None]
-        found = [known(entry) for entry in entries]
-        todo = [entry for entry, numbers in zip(entries, found, strict=True) if numbers is None]
+        exported = exports.read(export_folder(parameters.profile, self.name))
+        designed = self.design(parameters)
+        known = self._known(designed, store, exported)
+        entries = [e for e in designed if e.computable or known[e.key, e.arm] is not None]
+        todo = [e for e in entries if _incomplete(known[e.key, e.arm])]
         if parameters.compute and todo:
             shown = "JPY_SESSION_NAME" in os.environ if progress is None else progress
             options = {"workers": parameters.workers, "scheduler": parameters.scheduler}
             sweep(todo, store, progress=shown, **options)
-            found = [known(entry) for entry in entries]
-        present = [numbers for numbers in found if numbers is not None]
+            known = self._known(designed, store, exported)
+        present = [known[e.key, e.arm] for e in entries if known[e.key, e.arm] is not None]
         if not present:
             raise NoRuns(
                 f"none of the {len(entries)} runs of {self.name}, profile {parameters.profile!r}, "
@@ -106,12 +109,23 @@ class Study:
             study=self,
             parameters=parameters,
             runs=pd.DataFrame([numbers.row for numbers in present]),
-            history=_joined([numbers.history for numbers in present]),
-            points=_joined([numbers.points for numbers in present]),
-            timings=self._timings(parameters, store, exported),
+            history=joined(numbers.history for numbers in present),
+            points=joined(numbers.points for numbers in present),
+            outcomes=joined(numbers.outcomes for numbers in present),
+            timings=self._timings(parameters, store, exported.timings),
             planned=Counter(entry.arm for entry in entries),
             computed=len(todo) if parameters.compute else 0,
         )
+
+    def _known(
+        self, entries: list[Entry], store: Store, exported: Tables
+    ) -> dict[tuple[str, str], Numbers | None]:
+        """Return what is stored or else exported of each entry, whichever has more measures."""
+        stored, found = exports.of_store(entries, store), {}
+        for entry in entries:
+            numbers = [n for n in (stored.find(entry), exported.find(entry)) if n is not None]
+            found[entry.key, entry.arm] = min(numbers, key=lambda n: n.missing, default=None)
+        return found
 
     def missing(self, parameters: StudyParameters, *, again: bool = False) -> list[Entry]:
         """Return the entries that can be computed here and are neither stored nor exported.
@@ -120,14 +134,25 @@ class Study:
             parameters: of this study.
             again: exported ones are missing, too, if they are not stored.
         """
-        store, exported = store_of(parameters), self._exported(parameters)
-        left = [e for e in self.design(parameters) if e.computable and not is_stored(e, store)]
-        return [entry for entry in left if again or exported.find(entry) is None]
+        store, folder = store_of(parameters), export_folder(parameters.profile, self.name)
+        entries = [entry for entry in self.design(parameters) if entry.computable]
+        known = self._known(entries, store, Tables() if again else exports.read(folder))
+        return [entry for entry in entries if _incomplete(known[entry.key, entry.arm])]
 
-    def _exported(self, parameters: StudyParameters) -> "Export":
-        return read_export(export_folder(parameters.profile, self.name))
+    def known(self, parameters: StudyParameters) -> list[Tables]:
+        """Return what the store holds of the design, and what is exported."""
+        stored = exports.of_store(self.design(parameters), store_of(parameters))
+        return [stored, exports.read(export_folder(parameters.profile, self.name))]
 
-    def _timings(self, parameters, store, exported: "Export") -> pd.DataFrame:
+    def tables(self, parameters: StudyParameters) -> Tables:
+        """Return what the store holds of the design, and the times, to be exported."""
+        store = store_of(parameters)
+        tables = exports.of_store(self.design(parameters), store)
+        known = exports.read(export_folder(parameters.profile, self.name)).timings
+        found = self._timings(parameters.model_copy(update={"compute": False}), store, known)
+        return replace(tables, timings=found)
+
+    def _timings(self, parameters, store, published: pd.DataFrame) -> pd.DataFrame:
         plan = self.timing(parameters)
         if plan is None or not plan.repeats:
             return pd.DataFrame()
@@ -137,7 +162,6 @@ class Study:
             stored_times = stored_parallel_times
             options["processes"] = plan.processes
         key = digest(*(config.canonical() for config in plan.configs), str(options))
-        published = exported.timings
         if not published.empty:
             published = published[published["plan"] == key]
         may_measure = parameters.compute and published.empty
@@ -178,6 +202,7 @@ class Results:
     timings: pd.DataFrame
     planned: dict[str, int]  # runs of each arm in the design
     computed: int
+    outcomes: pd.DataFrame = field(default_factory=pd.DataFrame)  # of every test example, packed
 
     @property
     def designed(self) -> int:
@@ -235,103 +260,14 @@ class Results:
         return f"{self._line()}\n{self.summary().to_string(float_format='{:.3g}'.format)}"
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """What one entry gave: a row, its history, and the points of its measures."""
-
-    row: dict[str, Any]
-    history: pd.DataFrame
-    points: pd.DataFrame
-
-
-TABLES = ("runs", "history", "points", "timings")
-
-
-@dataclass(frozen=True)
-class Export:
-    """Published numbers of one study and profile."""
-
-    runs: pd.DataFrame
-    history: pd.DataFrame
-    points: pd.DataFrame
-    timings: pd.DataFrame
-
-    def find(self, entry: Entry) -> Numbers | None:
-        """Return an entry's numbers, None if they are not published."""
-        return self._by_entry.get((entry.key, entry.arm))
-
-    @cached_property
-    def _by_entry(self) -> dict[tuple[str, str], Numbers]:
-        histories, points = (
-            dict(iter(table.groupby(["entry", "arm"]))) if len(table) else {}
-            for table in (self.history, self.points)
-        )
-        found = {}
-        for row in self.runs.to_dict("records"):
-            key = row["entry"], row["arm"]
-            found[key] = Numbers(row, histories[key], points.get(key, self.points.iloc[:0]))
-        return found
-
-
-def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    tables = [table for table in tables if len(table)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
 def export_folder(profile: str, study: str) -> Path:
-    """Return where a study's published numbers lie."""
-    return RESULTS / profile / study
+    """Return where a study's exported numbers lie; sealed ones are read by no report."""
+    return (SEALED if is_sealed(profile) else RESULTS) / profile / study
 
 
-def write_export(results: Results, folder: Path) -> None:
-    """Write the numbers behind a study as CSV, to six digits: no weights, a few hundred KB.
-
-    Raises:
-        StoreError: if the folder cannot be written; what was there before stays.
-    """
-    tables = {name: getattr(results, name) for name in TABLES}
-    parts = {name: folder / f".{name}.csv.part" for name, table in tables.items() if len(table)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, part in parts.items():
-            tables[name].to_csv(part, index=False, float_format="%.6g")
-        for name in TABLES:
-            if name in parts:
-                os.replace(parts[name], folder / f"{name}.csv")
-            else:
-                (folder / f"{name}.csv").unlink(missing_ok=True)
-    except OSError as error:
-        for part in parts.values():
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-        raise StoreError(f"{folder} cannot be written: {error}") from error
-
-
-def read_export(folder: Path) -> Export:
-    """Return published numbers, empty tables where there are none.
-
-    Raises:
-        StoreError: if a table is damaged.
-    """
-    ids = dict.fromkeys(("entry", "run_id", "plan"), str)  # digits alone are no number
-    tables = {}
-    for name in TABLES:
-        path = folder / f"{name}.csv"
-        if not path.is_file():
-            tables[name] = pd.DataFrame()
-            continue
-        try:
-            tables[name] = pd.read_csv(path, dtype=ids)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise StoreError(f"damaged file {path}: {error}") from error
-    runs, told = (
-        set(zip(table["entry"], table["arm"], strict=True)) if len(table) else set()
-        for table in (tables["runs"], tables["history"])
-    )
-    if lost := sorted(runs - told):
-        which = ", ".join(lost[0])
-        raise StoreError(f"damaged file {folder / 'history.csv'}: without the run {which}")
-    return Export(**tables)
+def is_sealed(profile: str) -> bool:
+    """Return whether a profile's numbers stay closed until the rules that judge them landed."""
+    return profile in SEALED_PROFILES
 
 
 def store_of(parameters: StudyParameters) -> Store:
@@ -339,28 +275,5 @@ def store_of(parameters: StudyParameters) -> Store:
     return Store(resolve(parameters.store or os.environ.get("BSG_STORE") or "runs"))
 
 
-def _stored(entry: Entry, store: Store) -> Numbers | None:
-    """The numbers of a stored run, None if it or one of its measures is missing."""
-    run = run_of(entry, store)
-    if run is None:
-        return None
-    config = entry.config.model_dump()
-    config["network_options"] = json.dumps(config["network_options"], sort_keys=True)
-    row = {"entry": entry.key, "arm": entry.arm, "part": entry.part} | config
-    row |= {name: value for name, value in run.result.items() if name != "files"}
-    row |= run.kept.drop(["epoch", "updates"]).to_dict()
-    labels = {name: row[name] for name in ("entry", "arm", "batch_size", "seed")}
-    points = []
-    for measure in entry.measures:
-        values = None if run.diverged else stored_measure(run.id, measure, store)
-        if values is None and not run.diverged:
-            return None
-        if values is not None and "rows" in values:
-            options = {k: str(v) if isinstance(v, list) else v for k, v in measure.options.items()}
-            shown = {"measure": measure.name, **options, **labels}
-            points.append(pd.DataFrame(values["rows"]).assign(**shown))
-            continue
-        column = measure.column
-        row |= {f"{column}.{name}": value for name, value in (values or {}).items()}
-        row |= {column: row.get(f"{column}.value", float("nan"))}
-    return Numbers(row, run.history.assign(**labels), _joined(points))
+def _incomplete(numbers: Numbers | None) -> bool:
+    return numbers is None or numbers.missing > 0

@@ -1,14 +1,25 @@
 """The protocol of Keskar et al.: parameters, arms, which runs and measures."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bsglib.data import at_hand
-from bsglib.measures import LINE, Measure
+from bsglib.measures import LINE, OUTCOMES, Measure
 from bsglib.papers import StudyParameters
 from bsglib.papers.keskar.published import NETWORKS
-from bsglib.params import NotNegative, Parameters, Positive, PositiveFloat, RunConfig, distinct
+from bsglib.params import (
+    Ascending,
+    NotNegative,
+    Parameters,
+    Positive,
+    PositiveFloat,
+    RunConfig,
+    distinct,
+    of_seed,
+    split_seed,
+)
 from bsglib.sweep import Entry
 
 Sizes = Annotated[list[Positive], AfterValidator(distinct)]
@@ -48,6 +59,7 @@ class Network(Parameters):
     lrs: Annotated[list[PositiveFloat], AfterValidator(distinct)] = []  # to choose from per batch
     equal_updates_epochs: int | None = Field(default=None, gt=0)  # of the small batch
     equal_loss: float | None = Field(default=None, gt=0)  # training loss at which runs stop
+    curvature_epochs: Ascending = []  # among evolution_epochs: curvature is measured after them
 
     @property
     def computable(self) -> bool:
@@ -88,6 +100,7 @@ class KeskarParameters(StudyParameters):
     curvature_examples: int = Field(gt=0)
     line_examples: int = Field(gt=0)
     line_points: int = Field(ge=4)
+    thorough: bool = False  # store all that a later rule may need
 
     @field_validator("line_points")
     @classmethod
@@ -103,83 +116,111 @@ def label(network: str, kind: str) -> str:
 
 
 def design(p: KeskarParameters) -> list[Entry]:
-    """Return the runs: SB and LB of every network, then what varies them, then their rivals."""
+    """Return the runs: SB and LB of every network, then what varies them, then their rivals.
+
+    Where the evolution is seen along SB and LB themselves, it is measured with them.
+    """
     parts = (_main,), (_sizes, _switch, _evolution), (_rates,), (_updates, _loss)
+    if p.patience is None:
+        parts = (_main, _evolution), (_sizes, _switch), *parts[2:]
     return [
-        Entry(config, tuple(measures), label(name, kind), part, optional=network.optional)
+        replace(entry, arm=label(name, entry.arm), part=part, optional=network.optional)
         for part, kinds in enumerate(parts, start=1)
         for name, network in p.networks.items()
         for seed in network.seeds
         for of_kind in kinds
-        for kind, config, measures in of_kind(p, network, seed)
+        for entry in of_kind(p, network, seed)
     ]
 
 
-Planned = list[tuple[str, RunConfig, list[Measure]]]  # kind, run, measures
-
-
-def _main(p: KeskarParameters, network: Network, seed: int) -> Planned:
+def _main(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
     """SB and LB from the same initial weights, measured in every way, and the lines between."""
-    small, large = (_config(p, network, seed, b) for b in _two(network))
-    measures = _every_measure(p, network)
+    small, large = (_main_config(p, network, seed, b) for b in _two(network))
+    measures = _every_measure(p, network, seed)
     lines = [
         Measure(LINE, p.line_examples, {"points": p.line_points, "path": path}, small)
         for path in ("linear", "curvilinear")
     ]
-    return [(SB, small, measures), (LB, large, [*measures, *lines])]
+    if p.thorough:
+        lines = [replace(line, options=line.options | {"batch_norm": "batch"}) for line in lines]
+        measures += _curvature_along(p, network, seed)
+    return [Entry(small, tuple(measures), SB), Entry(large, (*measures, *lines), LB)]
 
 
-def _sizes(p: KeskarParameters, network: Network, seed: int) -> Planned:
+def _main_config(p: KeskarParameters, network: Network, seed: int, batch_size: int) -> RunConfig:
+    """Return a batch size's run; without patience the evolution is seen along SB's and LB's."""
+    seen = p.patience is None and batch_size in _two(network)
+    along = {"record_epochs": sorted(network.evolution_epochs)} if seen else {}
+    return _config(p, network, seed, batch_size, record_path=p.thorough, **along)
+
+
+def _sizes(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
     if not network.batch_sizes:
         return []
     sizes = sorted({*_two(network), *network.batch_sizes})
-    return [(SIZES, _config(p, network, seed, b), [_sharpness(p)]) for b in sizes]
+    return [Entry(_main_config(p, network, seed, b), _varied(p), SIZES) for b in sizes]
 
 
-def _switch(p: KeskarParameters, network: Network, seed: int) -> Planned:
+def _switch(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
     """Some epochs with the small batch, then as many with the large one as it has alone."""
     small, large = _two(network)
-    configs = [_config(p, network, seed, large)] if network.switch_epochs else []
+    entries = []
+    if network.switch_epochs:
+        entries.append(Entry(_main_config(p, network, seed, large), _varied(p), SWITCH))
     for k in network.switch_epochs:
         first = {"first_epochs": k, "first_batch_size": small}
-        configs.append(_config(p, network, seed, large, epochs=k + network.epochs, **first))
-    return [(SWITCH, config, [_sharpness(p)]) for config in configs]
+        config = _config(p, network, seed, large, epochs=k + network.epochs, **first)
+        prefix = _along(p, network, seed, small)
+        entries.append(Entry(config, _varied(p), SWITCH, prefix=prefix))
+    return entries
 
 
-def _evolution(p: KeskarParameters, network: Network, seed: int) -> Planned:
-    """The same run stopped early: same seed, same order of the data, same updates until then."""
+def _evolution(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
+    """SB and LB after some of their epochs."""
+    if not network.evolution_epochs:
+        return []
     return [
-        (EVOLUTION, _config(p, network, seed, b, epochs=e, patience=None), [_sharpness(p)])
-        for b in _two(network)
-        for e in network.evolution_epochs
+        Entry(config, _metric(p, epoch), EVOLUTION, epoch=epoch)
+        for config in (_along(p, network, seed, b) for b in _two(network))
+        for epoch in network.evolution_epochs
     ]
 
 
-def _rates(p: KeskarParameters, network: Network, seed: int) -> Planned:
+def _along(p: KeskarParameters, network: Network, seed: int, batch_size: int) -> RunConfig:
+    """Return the run that keeps its state after each of the `evolution_epochs`."""
+    if p.patience is None:
+        return _main_config(p, network, seed, batch_size)
+    epochs = sorted(network.evolution_epochs)
+    options = {"epochs": epochs[-1], "patience": None, "record_epochs": epochs}
+    return _config(p, network, seed, batch_size, **options)
+
+
+def _rates(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
     lrs = sorted({p.lr, *network.lrs}) if network.lrs else []
     return [
-        (RATES, _config(p, network, seed, b, base_lr=lr), [_sharpness(p)])
+        Entry(_config(p, network, seed, b, base_lr=lr), (_sharpness(p),), RATES)
         for b in _two(network)
         for lr in lrs
     ]
 
 
-def _updates(p: KeskarParameters, network: Network, seed: int) -> Planned:
+def _updates(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
     if network.equal_updates_epochs is None:
         return []
     size = network.large_batch / network.small_batch
     epochs = network.equal_updates_epochs, round(network.equal_updates_epochs * size)
     return [
-        (UPDATES, _config(p, network, seed, b, epochs=e, patience=None), [_sharpness(p)])
+        Entry(_config(p, network, seed, b, epochs=e, patience=None), (_sharpness(p),), UPDATES)
         for b, e in zip(_two(network), epochs, strict=True)
     ]
 
 
-def _loss(p: KeskarParameters, network: Network, seed: int) -> Planned:
+def _loss(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
     if network.equal_loss is None:
         return []
     stop = {"patience": None, "target_loss": network.equal_loss, "epochs": 2 * network.epochs}
-    return [(LOSS, _config(p, network, seed, b, **stop), [_sharpness(p)]) for b in _two(network)]
+    configs = (_config(p, network, seed, b, **stop) for b in _two(network))
+    return [Entry(config, (_sharpness(p),), LOSS) for config in configs]
 
 
 def _two(network: Network) -> tuple[int, int]:
@@ -205,20 +246,33 @@ def _config(
         "patience": p.patience,
         "patience_on": "loss",
         "evaluate": "log",
+        "split_seed": split_seed(seed),
         "dtype": p.dtype,
         "seed": seed,
     }
     return RunConfig(**values | changes)
 
 
-def _sharpness(p: KeskarParameters, column: str = SHARPNESS, **options: Any) -> Measure:
+def _sharpness(
+    p: KeskarParameters, column: str = SHARPNESS, *, epoch: int | None = None, **options: Any
+) -> Measure:
     options = {"epsilon": p.epsilon, "max_iter": p.max_iter} | options
     name = "" if column == SHARPNESS else column
-    return Measure(SHARPNESS, p.sharpness_examples, options, label=name)
+    return Measure(SHARPNESS, p.sharpness_examples, options, label=name, epoch=epoch)
 
 
-def _every_measure(p: KeskarParameters, network: Network) -> list[Measure]:
-    half, subspace = {"epsilon": p.epsilon / 2}, {"subspace": p.subspace}
+def _metric(p: KeskarParameters, epoch: int | None = None) -> tuple[Measure, ...]:
+    """Return the source's metric, and with its statistics of batch norm where all is stored."""
+    by_batch = [_sharpness(p, "batch_statistics", epoch=epoch, batch_norm="batch")] * p.thorough
+    return _sharpness(p, epoch=epoch), *by_batch
+
+
+def _varied(p: KeskarParameters) -> tuple[Measure, ...]:
+    return *_metric(p), *[Measure(OUTCOMES, 0)] * p.thorough
+
+
+def _every_measure(p: KeskarParameters, network: Network, seed: int) -> list[Measure]:
+    half, subspace = {"epsilon": p.epsilon / 2}, {"subspace": p.subspace} | of_seed(seed)
     measures = [
         _sharpness(p),
         _sharpness(p, HALF, **half),
@@ -233,4 +287,32 @@ def _every_measure(p: KeskarParameters, network: Network) -> list[Measure]:
         for column, options in CHOICES.items():
             space = subspace if "distribution" in options else {}
             measures.append(_sharpness(p, column, **space, **options))
-    return measures
+    if p.thorough:
+        measures += _for_later_rules(p, subspace, half)
+    return list({measure.column: measure for measure in measures}.values())
+
+
+def _for_later_rules(p: KeskarParameters, subspace: dict, half: dict) -> list[Measure]:
+    """Return what a rule may need of runs whose weights are not kept."""
+    batch = {"batch_norm": "batch"}  # the source's statistics
+    return [
+        _sharpness(p, "batch_statistics", **batch),
+        _sharpness(p, "batch_half_box", **batch, **half),
+        _sharpness(p, "batch_subspace", **batch, **subspace),
+        _sharpness(p, "batch_subspace_half_box", **batch, **subspace, **half),
+        Measure("sam_sharpness", p.sharpness_examples),
+        Measure(OUTCOMES, 0),
+        Measure("distances", 0),
+    ]
+
+
+def _curvature_along(p: KeskarParameters, network: Network, seed: int) -> list[Measure]:
+    """Return lambda_max and batch sharpness after each of the `curvature_epochs`, as columns."""
+    return [
+        Measure(name, p.curvature_examples, options, label=f"{name}_{epoch}", epoch=epoch)
+        for epoch in network.curvature_epochs
+        for name, options in (
+            ("lambda_max", {}),
+            ("batch_sharpness", {"batch_size": network.small_batch} | of_seed(seed)),
+        )
+    ]
