@@ -123,8 +123,9 @@ def _build_page(study: Study, parameters: StudyParameters, command: str) -> tupl
 
     folder = REPORTS / parameters.profile
     figures = folder / "figures" / study.name
-    values = parameters.model_dump() | {"compute": False, "figures": _shown(figures)}
-    with _replaced(figures):
+    of_here = {"store": None, "workers": None, "scheduler": None}  # no path of ours on the page
+    values = parameters.model_dump() | of_here | {"compute": False, "figures": _shown(figures)}
+    with _replaced(figures), _variable("BSG_STORE", str(store_of(parameters).root)):
         notebook = report.execute(
             ROOT / "notebooks" / f"{study.name}.ipynb", folder / f"{study.name}.ipynb", values
         )
@@ -406,6 +407,20 @@ def _parameters(study: Study, profile: str, **given) -> StudyParameters:
     if "store" in given and given["store"] is not None:
         values["store"] = str(resolve(Path.cwd() / given["store"]))
     return parse(values, study.parameters)
+
+
+@contextlib.contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment, which a kernel started meanwhile takes over."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from bsglib.runtime import cores
 from bsglib.timing import duration
 from bsglib.train import TRAINING_VERSION, environment
 
+OF_THE_MACHINE = {"store", "figures", "workers", "scheduler"}  # parameters that change no number
+
 
 def table(results) -> HTML:
     """Return where the numbers come from: commit, versions, machine, data, runs, command.
@@ -62,7 +64,9 @@ def table(results) -> HTML:
     ]
     folded = {
         "Run ids": [str(r) for r in distinct["run_id"]] if "run_id" in runs else [],
-        "Parameters": [f"{k}: {v}" for k, v in results.parameters.model_dump().items()],
+        "Parameters": [
+            f"{k}: {v}" for k, v in results.parameters.model_dump(exclude=OF_THE_MACHINE).items()
+        ],
     }
     for key, values in folded.items():
         inner = "<br>".join(markup.escape(v) for v in values) or "none"

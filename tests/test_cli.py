@@ -131,6 +131,7 @@ def test_a_study_from_compute_over_export_to_a_report_that_needs_no_runs(
     assert status == 0, printed
     page = (tmp_path / "reports" / "tiny" / "surlemont_sam.html").read_text()
     assert f"{RUNS} runs: {RUNS} loaded, 0 computed, 0 missing." in page
+    assert store[1] not in page, "a path of this machine"
     figures = tmp_path / "reports" / "tiny" / "figures" / "surlemont_sam"
     names = {path.stem for path in figures.glob("*.svg")}
     assert names == {f"figure-{i}" for i in range(1, 8)} | {"runtime", "dropout", "rho"}
