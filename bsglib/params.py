@@ -100,14 +100,17 @@ class RunConfig(Parameters):
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = Field(default=0.0, ge=0, lt=1)
     rho: float | None = Field(default=None, ge=0)  # radius of SAM; None: the plain optimizer
+    adaptive: bool = False  # SAM: the radius is relative to each weight
+    sam_dropout: bool = True  # SAM: False switches dropout off in both passes
 
     # Batch size and learning rate.
     batch_size: int = Field(gt=0)
     base_lr: float = Field(gt=0)
     reference_batch_size: int = Field(default=32, gt=0)  # at which the scaled rate is base_lr
     scaling: Literal["none", "linear", "sqrt"] = "none"  # of the rate with the batch size
-    warmup: Literal["none", "constant", "linear", "exponential"] = "none"  # starts at base_lr
+    warmup: Literal["none", "constant", "linear", "exponential", "doubling"] = "none"  # `Schedule`
     warmup_epochs: float = Field(default=0.0, ge=0)  # how long it lasts, rounded to whole updates
+    shuffle: Literal["every", "once"] = "every"  # epoch anew, or one order for all epochs
     first_epochs: int = Field(default=0, ge=0)  # with first_batch_size; then the optimizer restarts
     first_batch_size: int | None = Field(default=None, gt=0)  # of the first_epochs
     local_workers: int = Field(default=1, gt=0)  # of local SGD, batch_size examples each per step
@@ -118,10 +121,12 @@ class RunConfig(Parameters):
     patience: int | None = Field(default=None, gt=0)  # stop after so many epochs without gain
     patience_on: Literal["accuracy", "loss", "validation_loss"] = "accuracy"  # the first two as run
     target_loss: float | None = Field(default=None, gt=0)  # stop when the running loss is below
-    keep: Literal["last", "best"] = "last"  # best: the weights of the lowest validation loss
+    keep: Literal["last", "best", "best_if_stopped"] = "last"  # best: of lowest validation loss;
+    # best_if_stopped: these if patience ended the run, else the last ones
 
     # What is recorded, and how it is computed.
     evaluate: Literal["every", "log", "validation", "test", "last"] = "every"  # when what: `train`
+    evaluate_as_run: bool = False  # the test set in training mode as well: `train`
     record_path: bool = False  # norms of updates, distances, and weights at log-spaced epochs
     record_epochs: Annotated[
         list[Positive], AfterValidator(ascending)
@@ -160,6 +165,24 @@ class RunConfig(Parameters):
         return self
 
     @model_validator(mode="after")
+    def _doubling_has_an_epoch(self) -> Self:
+        if self.warmup == "doubling" and self.warmup_epochs < 1:
+            raise ValueError(
+                f"parameter 'warmup_epochs' = {self.warmup_epochs}: with 'warmup' = 'doubling' "
+                "allowed are values from 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sam_has_a_radius(self) -> Self:
+        if self.rho is None and (self.adaptive or not self.sam_dropout):
+            raise ValueError(
+                f"parameters 'adaptive' = {self.adaptive} and 'sam_dropout' = {self.sam_dropout}: "
+                "need a radius 'rho' of SAM"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _workers_have_no_state(self) -> Self:
         plain = self.optimizer == "sgd" and not self.momentum and self.rho is None
         if self.local_workers > 1 and (not plain or self.record_path or self.first_epochs):
@@ -171,9 +194,9 @@ class RunConfig(Parameters):
 
     @model_validator(mode="after")
     def _validation_loss_is_known(self) -> Self:
-        if self.keep == "best" and self.patience_on != "validation_loss":
+        if self.keep != "last" and self.patience_on != "validation_loss":
             raise ValueError(
-                f"parameter 'keep' = 'best': needs 'patience_on' = 'validation_loss', found "
+                f"parameter 'keep' = {self.keep!r}: needs 'patience_on' = 'validation_loss', found "
                 f"{self.patience_on!r}"
             )
         known = self.evaluate in ("every", "validation") and self.validation_fraction > 0

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from bsglib import __version__, models, runtime
 from bsglib.data import Dataset, Split
 from bsglib.data import load as load_data
-from bsglib.evaluate import evaluate
+from bsglib.evaluate import evaluate, metrics
 from bsglib.local import train_apart
 from bsglib.params import ParameterError, RunConfig, digest
 from bsglib.sam import SAM
@@ -143,7 +143,10 @@ def train(
     Whole sets are evaluated after the last epoch, and after "every" one or "log"-spaced ones: 1, 2,
     3, 4, 6, 8, 11, 16, ...; with "validation" also at those and at the one whose weights are kept,
     and at all others that set alone; with "test" at the spaced ones the test set alone, batch norm
-    re-estimated on the first CURVE_EXAMPLES training examples; with "last" at no other.
+    re-estimated on the first CURVE_EXAMPLES training examples; with "last" at no other. With
+    `evaluate_as_run` the test set is also evaluated as in code that never leaves training mode:
+    dropout on, batch norm on the statistics of each test batch, which is as large as a training
+    batch. `test_loss_as_run` and `test_accuracy_as_run` stand beside the others.
 
     With several local workers (local SGD, Lin et al. 2020, arXiv 1808.07217) each makes
     `local_steps` updates on batches of its own, at the learning rate of its own batch size; then
@@ -245,6 +248,8 @@ def _train(
             stopped = _stopped(state, config)
             if stopped and "train_loss" not in state.history[-1]:
                 state.history[-1] |= _metrics(state, dataset)
+            if config.evaluate_as_run and "test_loss" in state.history[-1]:
+                state.history[-1] |= _test_in_training_mode(state, config, dataset)
             if stopped and not math.isfinite(state.history[-1]["train_loss"]):
                 stopped = "diverged"  # in the very last update, which no later loss shows
                 if state.diverged_at is None:
@@ -254,6 +259,8 @@ def _train(
             if store is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
                 store.write(identity, CHECKPOINT, _checkpoint(state, identity))
                 saved_at = time.monotonic()
+    if config.keep == "best_if_stopped" and stopped != "patience":
+        state.kept, state.kept_epoch = {}, None
     if state.kept and stopped != "diverged":
         state.model.load_state_dict(state.kept)
         if "train_loss" not in (kept := state.history[state.kept_epoch - 1]):
@@ -300,7 +307,9 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
                 base.state[w]["momentum_buffer"] = torch.zeros_like(w)
     else:  # Keras' defaults, which differ from torch's in eps
         base = torch.optim.Adam(model.parameters(), eps=1e-7, **options)
-    return base if config.rho is None else SAM(base, rho=config.rho, model=model)
+    if config.rho is None:
+        return base
+    return SAM(base, rho=config.rho, adaptive=config.adaptive, model=model)
 
 
 def batch_size_at(config: RunConfig, epoch: int) -> int:
@@ -317,6 +326,8 @@ def schedule_of(config: RunConfig, batch_size: int, updates: int) -> Schedule:
         config.scaling,
         config.warmup,
         warmup_updates=round(config.warmup_epochs * updates),
+        warmup_epochs=config.warmup_epochs,
+        updates_per_epoch=updates,
     )
 
 
@@ -325,7 +336,8 @@ def batches_of(config: RunConfig, train: Split, epoch: int) -> tuple[Tensor, ...
 
     With local workers a batch holds those of all.
     """
-    shuffle = np.random.default_rng([config.seed, epoch]).permutation(len(train))
+    drawn = epoch if config.shuffle == "every" else 0
+    shuffle = np.random.default_rng([config.seed, drawn]).permutation(len(train))
     size = batch_size_at(config, epoch) * config.local_workers
     return torch.from_numpy(shuffle).to(train.y.device).split(size)
 
@@ -390,6 +402,8 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
     begin = flatten(weights).clone() if config.record_path else None
     start = time.perf_counter()
     state.model.train()
+    if not config.sam_dropout:
+        _without_dropout(state.model)
 
     def update(step: int, index: Tensor) -> tuple[Tensor, Tensor]:
         for group in state.optimizer.param_groups:
@@ -458,7 +472,7 @@ def _judge(state: _State, config: RunConfig) -> None:
     improved = state.best is None or value > state.best
     state.best = value if improved else state.best
     state.stale_epochs = 0 if improved else state.stale_epochs + 1
-    if improved and config.keep == "best":
+    if improved and config.keep != "last":
         state.kept_epoch = len(state.history)
         state.kept = {name: t.clone() for name, t in state.model.state_dict().items()}
 
@@ -496,6 +510,26 @@ def _curve_point(state: _State, config: RunConfig, dataset: Dataset) -> dict[str
     return _evaluated_on(("test",), model, dataset)
 
 
+def _without_dropout(model: nn.Module) -> None:
+    """Put the dropout of a network in training mode, and nothing else of it, in evaluation mode."""
+    for layer in model.modules():
+        if isinstance(layer, models.Dropout | nn.modules.dropout._DropoutNd):
+            layer.eval()
+
+
+def _test_in_training_mode(state: _State, config: RunConfig, dataset: Dataset) -> dict[str, float]:
+    """Return loss and accuracy on the test set in training mode; the run itself is as before."""
+    test, epoch = dataset.test, len(state.history)
+    order = np.random.default_rng([config.seed, epoch, 1]).permutation(len(test))
+    index = torch.from_numpy(order).to(test.y.device)
+    as_input = partial(dataset.as_input, dtype=DTYPES[config.dtype])
+    with torch.random.fork_rng():
+        model = deepcopy(state.model).train()  # whose running statistics move
+        batches = {"as_input": as_input, "chunk_size": config.batch_size}
+        found = metrics(model, test.x[index], test.y[index], **batches)
+    return {"test_loss_as_run": found.loss, "test_accuracy_as_run": found.accuracy}
+
+
 def log_spaced(epoch: int) -> bool:
     """Return whether an epoch is 1, 2, 3, 4, 6, 8, 11, 16, ...: factors of about 1.4."""
     return epoch in {round(2 ** (k / 2)) for k in range(40)}
@@ -522,8 +556,8 @@ def _evaluated_on(splits: Sequence[str], model: nn.Module, dataset: Dataset) -> 
     for name in splits:
         split = getattr(dataset, name)
         if len(split):
-            metrics = evaluate(model, split.x, split.y, as_input=as_input)
-            row |= {f"{name}_loss": metrics.loss, f"{name}_accuracy": metrics.accuracy}
+            found = evaluate(model, split.x, split.y, as_input=as_input)
+            row |= {f"{name}_loss": found.loss, f"{name}_accuracy": found.accuracy}
     return row
 
 

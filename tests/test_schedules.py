@@ -82,9 +82,42 @@ def test_the_rate_is_a_pure_function_of_the_update():
         ({"batch_size": 0}, "positive"),
         ({"reference_batch_size": 0}, "positive"),
         ({"scaling": "cubic"}, "cubic.*none, linear, sqrt"),
-        ({"warmup": "slow"}, "slow.*none, constant, linear, exponential"),
+        ({"warmup": "slow"}, "slow.*none, constant, linear, exponential, doubling"),
+        ({"warmup": "doubling", "warmup_epochs": 0.5}, "warmup_epochs = 0.5.*at least 1"),
     ],
 )
 def test_values_not_allowed_are_refused_by_name(changes, message):
     with pytest.raises(ValueError, match=message):
         Schedule(**{"base_lr": 0.1, "batch_size": 32, "reference_batch_size": 32} | changes)
+
+
+def rates_as_coded(peak, warmup, epochs):
+    """The rate of each epoch in the code of Kaabachi et al., line by line."""
+    rates = []
+    for _ in range(epochs):
+        if warmup == 1:
+            lr = peak
+        if warmup > 1:
+            lr = peak / 2**warmup
+            warmup = warmup - 1
+        rates.append(lr)
+    return rates
+
+
+@pytest.mark.parametrize("length", [1.0, 1.5, 2.0, 3.5, 5.0])
+def test_the_doubling_warmup_is_the_sources_code(length):
+    schedule = Schedule(
+        0.001, 2048, 1, "linear", "doubling", warmup_epochs=length, updates_per_epoch=3
+    )
+    per_update = [rate for rate in rates_as_coded(2.048, length, 9) for _ in range(3)]
+    assert [schedule(update) for update in range(27)] == pytest.approx(per_update, rel=1e-14)
+
+
+def test_the_doubling_warmup_of_three_and_a_half_epochs_never_reaches_the_peak():
+    schedule = Schedule(
+        0.001, 2048, 1, "linear", "doubling", warmup_epochs=3.5, updates_per_epoch=25
+    )
+    printed = [0.18101933598375616, 0.3620386719675123, 0.7240773439350247]  # the source's log
+    knots = [schedule(update) for update in (0, 24, 25, 49, 50, 10**6)]
+    assert knots == pytest.approx([rate for rate in printed for _ in range(2)], rel=1e-14)
+    assert schedule(10**6) / schedule.peak_lr == pytest.approx(2**-1.5, rel=1e-14)

@@ -73,6 +73,23 @@ RESUMED = {  # epochs of 4 batches, 5 of them; killed in the middle of the third
         "base_lr": 1.0,
         "momentum": 0.9,
     },
+    "one order for all epochs": {"shuffle": "once", "momentum": 0.9},
+    "best weights if patience ends it": {
+        "validation_fraction": 0.1,
+        "patience_on": "validation_loss",
+        "keep": "best_if_stopped",
+        "patience": 4,
+        "base_lr": 1.0,
+        "momentum": 0.9,
+    },
+    "adaptive sam without dropout": {"rho": 1.0, "adaptive": True, "sam_dropout": False},
+    "evaluation as run": {
+        "network": "kaabachi",
+        "network_options": {"width": 0.03},
+        "warmup": "doubling",
+        "warmup_epochs": 2.5,
+        "evaluate_as_run": True,
+    },
     "many layers": {
         "network": "kaabachi",
         "network_options": {"width": 0.03},
@@ -229,6 +246,15 @@ def test_every_epoch_uses_every_example_in_a_new_order(tiny, batches):
     assert epochs[0] != epochs[1]
 
 
+def test_one_order_may_serve_all_epochs(tiny, batches):
+    train(tiny(epochs=3, shuffle="once"))
+    epochs = [[batch.y.tolist() for batch in batches[i : i + 4]] for i in (0, 4, 8)]
+    assert epochs[0] == epochs[1] == epochs[2]
+    batches.clear()
+    train(tiny(epochs=1))
+    assert [batch.y.tolist() for batch in batches] == epochs[0], "the first one of the seed"
+
+
 def test_the_running_loss_and_accuracy_weigh_batches_by_their_examples(tiny, batches):
     history = train(tiny(epochs=2)).history
     for row, part in zip(history.to_dict("records"), (batches[:4], batches[4:]), strict=True):
@@ -270,6 +296,13 @@ def test_a_warm_up_counts_updates_and_starts_at_the_base_rate(tiny, monkeypatch,
 
 def test_without_warm_up_stored_runs_keep_their_identity(tiny):
     assert tiny(warmup="none", warmup_epochs=0.0).canonical() == tiny().canonical()
+
+
+def test_a_doubling_warm_up_counts_epochs(tiny):
+    options = {"base_lr": 0.01, "scaling": "linear", "reference_batch_size": 4, "epochs": 5}
+    history = train(tiny(warmup="doubling", warmup_epochs=3.5, **options)).history
+    rates = [0.04 / 2**counter for counter in (3.5, 2.5, 1.5, 1.5, 1.5)]
+    assert history["lr"].tolist() == pytest.approx(rates, rel=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -424,6 +457,17 @@ def test_patience_may_look_at_the_validation_loss(tiny):
     assert len(run.history) == run.result["kept_epoch"] + 3
 
 
+def test_the_best_weights_may_be_kept_only_where_patience_ends_the_run(tiny):
+    options = {"base_lr": 1.0, "momentum": 0.9, **BEST, "keep": "best_if_stopped"}
+    stopped = train(tiny(epochs=30, patience=3, **options))
+    best = train(stopped.config.model_copy(update={"keep": "best"}))
+    assert stopped.result["stopped"] == "patience" and same(stopped, best)
+    capped = train(tiny(epochs=8, **options))
+    last = train(capped.config.model_copy(update={"keep": "last"}))
+    assert capped.result["stopped"] == "epochs" and capped.result["kept_epoch"] == 8
+    assert same(capped, last)
+
+
 def test_only_the_validation_part_is_evaluated_where_it_alone_decides(tiny):
     config = tiny(epochs=10, base_lr=1.0, momentum=0.9, **BEST)
     run, full = (train(config.model_copy(update={"evaluate": e})) for e in ("validation", "every"))
@@ -446,6 +490,7 @@ def test_the_last_weights_are_kept_unless_the_best_are_asked_for(tiny):
     ("changes", "message"),
     [
         ({"keep": "best"}, "'keep' = 'best': needs 'patience_on'"),
+        ({"keep": "best_if_stopped"}, "'keep' = 'best_if_stopped': needs 'patience_on'"),
         ({"patience_on": "validation_loss", "evaluate": "log"}, "needs 'evaluate' = 'every'"),
         ({"patience_on": "validation_loss", "validation_fraction": 0.0}, "above 0"),
     ],
@@ -549,6 +594,89 @@ def test_batch_norm_ends_with_statistics_of_the_training_set(tiny):
 
 def test_networks_without_batch_norm_are_not_reestimated(tiny):
     assert not any("reestimation" in name for name in train(tiny()).history)
+
+
+# As the sources' code runs
+
+FIELDS = {  # with their defaults
+    "adaptive": False,
+    "sam_dropout": True,
+    "shuffle": "every",
+    "evaluate_as_run": False,
+}
+
+
+def test_what_the_sources_code_does_is_off_and_stored_runs_keep_their_identity(tiny):
+    assert tiny(**FIELDS).canonical() == tiny().canonical()
+
+
+@pytest.mark.parametrize("changes", [{"adaptive": True}, {"sam_dropout": False}])
+def test_what_is_about_sam_needs_a_radius(tiny, changes):
+    with pytest.raises(ParameterError, match="'adaptive' = .* and 'sam_dropout' = .*'rho'"):
+        parse(tiny().model_dump() | changes, RunConfig)
+    assert parse(tiny().model_dump() | changes | {"rho": 0.1}, RunConfig)
+
+
+def test_a_doubling_warm_up_needs_an_epoch(tiny):
+    with pytest.raises(ParameterError, match="'warmup_epochs' = 0.5.*'doubling'"):
+        parse(tiny().model_dump() | {"warmup": "doubling", "warmup_epochs": 0.5}, RunConfig)
+
+
+def test_a_config_may_ask_for_adaptive_sam(tiny):
+    dataset = dataset_of(config := tiny(rho=2.0, adaptive=True))
+    optimizer = build_optimizer(config, build_model(config, dataset))
+    assert (optimizer.rho, optimizer.adaptive) == (2.0, True)
+
+
+def test_sam_without_dropout_is_sam_on_a_network_that_has_none(tiny):
+    options = {"rho": 0.05, "batch_size": 10, "momentum": 0.9}
+    off = train(tiny(sam_dropout=False, **options))
+    none = train(tiny(network_options={"width": 0.0625, "dropout": 0.0}, **options))
+    assert same(off, none)
+    on = train(tiny(**options)).history["running_loss"]
+    assert (on != off.history["running_loss"]).all()
+
+
+def test_batch_norm_stays_in_training_mode_without_dropout():
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5), nn.Dropout2d(0.5)).train()
+    module._without_dropout(model)
+    assert [layer.training for layer in model] == [True, False, False]
+
+
+AS_RUN = ["test_loss_as_run", "test_accuracy_as_run"]
+
+
+@pytest.mark.parametrize("network", ["kaabachi", "surlemont"])
+def test_evaluation_as_run_changes_no_other_number(tiny, network):
+    config = tiny(network=network, network_options={"width": 0.05}, epochs=4, evaluate="test")
+    without, beside = train(config), train(config.model_copy(update={"evaluate_as_run": True}))
+    assert same(without, dataclasses.replace(beside, history=beside.history.drop(columns=AS_RUN)))
+    evaluated = beside.history["test_loss"].notna()
+    assert beside.history[AS_RUN].notna().all(axis=1).equals(evaluated)
+    assert (beside.history["test_loss_as_run"] != beside.history["test_loss"])[evaluated].all()
+
+
+def test_evaluation_as_run_is_that_of_batches_of_the_test_set_in_training_mode(tiny):
+    options = {"network": "test_train:normed", "network_options": {}, "epochs": 1}
+    run = train(tiny(batch_size=25, evaluate_as_run=True, **options))
+    dataset = dataset_of(run.config)
+    order = np.random.default_rng([0, 1, 1]).permutation(len(dataset.test))
+    x, y = dataset.as_input(dataset.test.x[order], torch.float64), dataset.test.y[order]
+    model, loss, right = run.model().train(), 0.0, 0
+    for part, labels in zip(x.split(25), y.split(25), strict=True):
+        outputs = model(part)  # no dropout: by the statistics of the batch
+        loss += nn.functional.cross_entropy(outputs, labels, reduction="sum").item()
+        right += (outputs.argmax(1) == labels).sum().item()
+    found = run.history[AS_RUN].iloc[-1].tolist()
+    assert found == pytest.approx([loss / len(y), right / len(y)], rel=1e-12)
+
+
+def test_dropout_is_on_in_evaluation_as_run(tiny):
+    for dropout in (0.0, 0.9):
+        options = {"width": 0.2, "dropout": dropout}
+        kept = train(tiny(network_options=options, evaluate_as_run=True)).kept
+        higher = kept["test_loss_as_run"] - kept["test_loss"]
+        assert higher > 0.05 if dropout else abs(higher) < 1e-12
 
 
 # The store
