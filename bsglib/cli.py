@@ -124,7 +124,8 @@ def _build_page(study: Study, parameters: StudyParameters, command: str) -> tupl
     folder = REPORTS / parameters.profile
     figures = folder / "figures" / study.name
     of_here = {"store": None, "workers": None, "scheduler": None}  # no path of ours on the page
-    values = parameters.model_dump() | of_here | {"compute": False, "figures": _shown(figures)}
+    of_here |= {"compute": False, "figures": _shown(figures)}
+    values = parameters.model_dump(exclude_defaults=True) | of_here  # the cell may lack the others
     with _replaced(figures), _variable("BSG_STORE", str(store_of(parameters).root)):
         notebook = report.execute(
             ROOT / "notebooks" / f"{study.name}.ipynb", folder / f"{study.name}.ipynb", values

@@ -57,6 +57,7 @@ def table(results) -> HTML:
         library = column.removesuffix("_version")
         counts = ", ".join(f"{v} ({n} runs)" for v, n in runs[column].value_counts().items())
         rows[f"Mixed {library} versions"] = counts
+    shown = results.parameters.model_dump(exclude=OF_THE_MACHINE, exclude_defaults=True)
     lines = [
         f'<tr><th scope="row">{key}</th><td>{markup.escape(value)}</td></tr>'
         for key, value in rows.items()
@@ -64,9 +65,7 @@ def table(results) -> HTML:
     ]
     folded = {
         "Run ids": [str(r) for r in distinct["run_id"]] if "run_id" in runs else [],
-        "Parameters": [
-            f"{k}: {v}" for k, v in results.parameters.model_dump(exclude=OF_THE_MACHINE).items()
-        ],
+        "Parameters": [f"{k}: {v}" for k, v in shown.items()],
     }
     for key, values in folded.items():
         inner = "<br>".join(markup.escape(v) for v in values) or "none"

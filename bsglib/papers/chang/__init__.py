@@ -6,7 +6,8 @@ linearly scaled learning rate undo it? Four batch sizes, plain SGD, cats against
 
 from bsglib.papers import Study
 from bsglib.papers.chang.claims import CLAIMS
-from bsglib.papers.chang.protocol import FIXED, LOSS, OTHER, SCALED, ChangParameters, design, timing
+from bsglib.papers.chang.confirm import design
+from bsglib.papers.chang.protocol import FIXED, LOSS, OTHER, SCALED, ChangParameters, timing
 from bsglib.papers.chang.readings import agreement
 
 __all__ = [

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bsglib.measures import LINE, Measure
 from bsglib.papers import StudyParameters, Timing
+from bsglib.papers.confirm import Confirm
 from bsglib.params import (
     MoreSeeds,
     NotNegative,
@@ -14,6 +15,7 @@ from bsglib.params import (
     PositiveFloat,
     RunConfig,
     distinct,
+    split_seed,
 )
 from bsglib.sweep import Entry
 
@@ -24,6 +26,14 @@ SHARPNESS = "keskar_sharpness"  # a column of the runs
 SURFACE, AGREEMENT = "loss_surface", "gradient_agreement"  # measures that give rows
 PLANES = ((0, 1), (2, 3))  # seeds of the two directions of each plane shown
 LINES = (0, 1, 2, 3, 4)  # seeds of the directions of single lines
+
+
+class ChangConfirm(Confirm):
+    """What the runs that the verdicts come from have besides; comments stand in the file."""
+
+    adaptive_epsilon: float = Field(gt=0)
+    control_rho: float = Field(gt=0)
+    control_epochs: int = Field(gt=0)
 
 
 class ChangParameters(StudyParameters):
@@ -55,6 +65,7 @@ class ChangParameters(StudyParameters):
     timing_samples: int = Field(gt=0)
     timing_repeats: int = Field(ge=0)
     processes: Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
+    confirm: ChangConfirm | None = None  # everything that a rule may need is stored, too
 
     @model_validator(mode="after")
     def _rates_are_on_the_grid(self) -> Self:
@@ -155,16 +166,19 @@ def _landscape(p: ChangParameters, seed: int) -> list[Measure]:
 
 def _equal_loss(p: ChangParameters, seed: int, batch_size: int) -> Entry:
     stop = {"target_loss": p.equal_loss, "patience": None, "keep": "last", "evaluate": "log"}
+    stop["record_epochs"] = []
     config = _config(p, seed, batch_size, p.lr, patience_on="loss", record_path=False, **stop)
     return Entry(config, (_sharpness(p), Measure("distances", 0)), LOSS, PARTS[LOSS])
 
 
 def _config(p: ChangParameters, seed: int, batch_size: int, lr: float, **changes) -> RunConfig:
+    along = p.confirm is not None and seed in p.confirm.recorded_seeds and lr == p.lr
     values = {
         "dataset": p.dataset,
         "image_size": p.image_size,
         "train_size": p.train_size,
         "validation_fraction": p.validation_fraction,
+        "split_seed": split_seed(seed),
         "network": "chang",
         "network_options": p.network_options,
         "optimizer": "sgd",
@@ -176,6 +190,7 @@ def _config(p: ChangParameters, seed: int, batch_size: int, lr: float, **changes
         "keep": "best",
         "evaluate": "validation",
         "record_path": p.arm(batch_size, lr) in (FIXED, SCALED),
+        "record_epochs": p.confirm.record_epochs if along else [],
         "dtype": p.dtype,
         "seed": seed,
     }

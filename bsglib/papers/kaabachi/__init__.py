@@ -6,6 +6,7 @@ from 4 to 2048, the rate fixed, scaled with the batch, or scaled and warmed up.
 
 from bsglib.papers import Study
 from bsglib.papers.kaabachi.claims import CLAIMS
+from bsglib.papers.kaabachi.confirm import design
 from bsglib.papers.kaabachi.protocol import (
     COLD,
     LARGE,
@@ -17,7 +18,6 @@ from bsglib.papers.kaabachi.protocol import (
     SQRT,
     WARM,
     KaabachiParameters,
-    design,
     reference,
     timing,
 )

@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from bsglib.papers import StudyParameters, Timing
-from bsglib.params import NotNegative, Option, Positive, PositiveFloat, RunConfig, distinct
+from bsglib.papers.confirm import Confirm
+from bsglib.params import (
+    NotNegative,
+    Option,
+    Positive,
+    PositiveFloat,
+    RunConfig,
+    distinct,
+    split_seed,
+)
 from bsglib.sweep import Entry
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -23,6 +32,13 @@ LENGTHS, LOCAL = "warm-up lengths", "local SGD"
 def reference(batch_size: int) -> str:
     """Return the name of the linear rule that starts from a batch size."""
     return f"linear rule from B = {batch_size}"
+
+
+class KaabachiConfirm(Confirm):
+    """What the runs that the verdicts come from have besides; comments stand in the file."""
+
+    control_share: Share
+    control_epochs: int = Field(gt=0)
 
 
 class KaabachiParameters(StudyParameters):
@@ -53,6 +69,7 @@ class KaabachiParameters(StudyParameters):
     target_share: Share
     timing_samples: int = Field(gt=0)
     timing_repeats: int = Field(ge=0)
+    confirm: KaabachiConfirm | None = None  # the arms as written and as run instead
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -167,6 +184,7 @@ def _config(
         "dataset": p.dataset,
         "train_size": p.train_size,
         "validation_fraction": p.validation_fraction,
+        "split_seed": split_seed(seed),
         "standardise": True,
         "network": p.network,
         "network_options": p.network_options,

@@ -6,6 +6,7 @@ SGD and Adam, learning rate fixed or scaled with the batch, without and with SAM
 
 from bsglib.papers import Study
 from bsglib.papers.surlemont.claims import CLAIMS
+from bsglib.papers.surlemont.confirm import design
 from bsglib.papers.surlemont.protocol import (
     ADAM,
     ADAM_FIXED,
@@ -20,7 +21,6 @@ from bsglib.papers.surlemont.protocol import (
     SGD_SAM,
     Arm,
     SurlemontParameters,
-    design,
     timing,
 )
 

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field
 
 from bsglib.measures import Measure
 from bsglib.papers import StudyParameters, Timing
+from bsglib.papers.confirm import Confirm, Grid
 from bsglib.params import (
     MoreSeeds,
     NotNegative,
@@ -16,6 +17,16 @@ from bsglib.params import (
     distinct,
 )
 from bsglib.sweep import Entry
+
+
+class SurlemontConfirm(Confirm):
+    """What the runs that the verdicts come from have besides; comments stand in the file."""
+
+    adaptive_rho: float = Field(gt=0)
+    adaptive_epsilon: float = Field(gt=0)
+    rates: Grid
+    control_rho: float = Field(gt=0)
+    control_epochs: int = Field(gt=0)
 
 
 class SurlemontParameters(StudyParameters):
@@ -47,6 +58,7 @@ class SurlemontParameters(StudyParameters):
     lambda_max_examples: int = Field(gt=0)
     timing_samples: int = Field(gt=0)
     timing_repeats: int = Field(ge=0)
+    confirm: SurlemontConfirm | None = None  # the arms as written and as run instead
 
 
 class Arm(NamedTuple):
