@@ -273,5 +273,7 @@ def _on_training_set(
 
 
 def _measure(run: Run, measure: Measure, store: Store) -> dict[str, Any]:
+    if measure.epoch is not None and measure.epoch not in run.states:
+        return {}  # the run ended before
     model, x, y = _on_training_set(run, measure.examples, measure.epoch)
     return dataclasses.asdict(MEASURES[measure.name](model, x, y, **measure.options))

@@ -216,6 +216,15 @@ def test_two_measures_of_one_function_stand_in_two_columns(study, tiny, tmp_path
         assert runs[f"{column}.iterations"].item() > 0
 
 
+def test_a_measure_after_an_epoch_that_a_run_does_not_reach_is_missing(study, tiny, tmp_path):
+    config = tiny(epochs=6, base_lr=1e-9, record_epochs=[1, 6], patience=1)
+    measures = [Measure("lambda_max", 20, label=f"at_{e}", epoch=e) for e in (1, 6)]
+    design = [Entry(config, tuple(measures), "SB")]
+    runs = dataclasses.replace(study, design=lambda p: design).run(parameters(tmp_path)).runs
+    assert runs["epochs"].item() < 6
+    assert runs["at_1"].notna().all() and runs["at_6"].isna().all()
+
+
 @pytest.fixture
 def with_optional(study, tiny):
     """The study with a third run, optional, on data that have to be downloaded."""
