@@ -100,8 +100,8 @@ class RunConfig(Parameters):
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = Field(default=0.0, ge=0, lt=1)
     rho: float | None = Field(default=None, ge=0)  # radius of SAM; None: the plain optimizer
-    adaptive: bool = False  # SAM: the radius is relative to each weight
-    sam_dropout: bool = True  # SAM: False switches dropout off in both passes
+    sam_adaptive: bool = False  # the radius is relative to each weight
+    sam_dropout: bool = True  # False: dropout off in both passes of SAM
 
     # Batch size and learning rate.
     batch_size: int = Field(gt=0)
@@ -175,10 +175,10 @@ class RunConfig(Parameters):
 
     @model_validator(mode="after")
     def _sam_has_a_radius(self) -> Self:
-        if self.rho is None and (self.adaptive or not self.sam_dropout):
+        if self.rho is None and (self.sam_adaptive or not self.sam_dropout):
             raise ValueError(
-                f"parameters 'adaptive' = {self.adaptive} and 'sam_dropout' = {self.sam_dropout}: "
-                "need a radius 'rho' of SAM"
+                f"parameters 'sam_adaptive' = {self.sam_adaptive} and 'sam_dropout' = "
+                f"{self.sam_dropout}: need a radius 'rho' of SAM"
             )
         return self
 

@@ -309,7 +309,7 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
         base = torch.optim.Adam(model.parameters(), eps=1e-7, **options)
     if config.rho is None:
         return base
-    return SAM(base, rho=config.rho, adaptive=config.adaptive, model=model)
+    return SAM(base, rho=config.rho, adaptive=config.sam_adaptive, model=model)
 
 
 def batch_size_at(config: RunConfig, epoch: int) -> int:

@@ -15,7 +15,7 @@ STUDIES = {s.name: s for s in (surlemont.study, kaabachi.study, chang.study)}
 SEEDS = {10, 11, 12, 13, 14}
 each_study = pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 AS_RUN = {  # what the sources' code does, and what is recorded for the verdicts
-    "adaptive",
+    "sam_adaptive",
     "sam_dropout",
     "shuffle",
     "evaluate_as_run",
@@ -110,9 +110,9 @@ def test_other_profiles_have_none_of_it(study, profile):
 @pytest.mark.parametrize(
     ("arm", "reference", "fields"),
     [
-        (of_surlemont.AS_RUN, of_surlemont.AS_WRITTEN, {"rho", "adaptive", "sam_dropout"}),
+        (of_surlemont.AS_RUN, of_surlemont.AS_WRITTEN, {"rho", "sam_adaptive", "sam_dropout"}),
         (of_surlemont.PLAIN_OFF, of_surlemont.AS_WRITTEN, {"sam_dropout"}),
-        (of_surlemont.ADAPTIVE_ON, of_surlemont.AS_WRITTEN, {"rho", "adaptive"}),
+        (of_surlemont.ADAPTIVE_ON, of_surlemont.AS_WRITTEN, {"rho", "sam_adaptive"}),
         (of_surlemont.AS_WRITTEN, surlemont.SGD.label, {"rho"}),
         (of_surlemont.LARGE_RHO, of_surlemont.AS_WRITTEN, {"rho"}),
         (surlemont.NO_DROPOUT.label, surlemont.SGD.label, {"network_options"}),
@@ -129,7 +129,7 @@ def test_the_factorial_of_sam_is_whole_at_every_batch_size():
     runs = by_cell(surlemont.study)
     for b in (32, 64, 1024):
         four = [runs[arm, b, 10] for arm in arms]
-        kinds = [(c.rho, c.adaptive, c.sam_dropout) for c in four]
+        kinds = [(c.rho, c.sam_adaptive, c.sam_dropout) for c in four]
         assert kinds == [(0.05, False, True), (0.05, False, False),
                          (2.0, True, True), (2.0, True, False)]  # fmt: skip
 

@@ -82,7 +82,7 @@ RESUMED = {  # epochs of 4 batches, 5 of them; killed in the middle of the third
         "base_lr": 1.0,
         "momentum": 0.9,
     },
-    "adaptive sam without dropout": {"rho": 1.0, "adaptive": True, "sam_dropout": False},
+    "adaptive sam without dropout": {"rho": 1.0, "sam_adaptive": True, "sam_dropout": False},
     "evaluation as run": {
         "network": "kaabachi",
         "network_options": {"width": 0.03},
@@ -599,7 +599,7 @@ def test_networks_without_batch_norm_are_not_reestimated(tiny):
 # As the sources' code runs
 
 FIELDS = {  # with their defaults
-    "adaptive": False,
+    "sam_adaptive": False,
     "sam_dropout": True,
     "shuffle": "every",
     "evaluate_as_run": False,
@@ -610,9 +610,9 @@ def test_what_the_sources_code_does_is_off_and_stored_runs_keep_their_identity(t
     assert tiny(**FIELDS).canonical() == tiny().canonical()
 
 
-@pytest.mark.parametrize("changes", [{"adaptive": True}, {"sam_dropout": False}])
+@pytest.mark.parametrize("changes", [{"sam_adaptive": True}, {"sam_dropout": False}])
 def test_what_is_about_sam_needs_a_radius(tiny, changes):
-    with pytest.raises(ParameterError, match="'adaptive' = .* and 'sam_dropout' = .*'rho'"):
+    with pytest.raises(ParameterError, match="'sam_adaptive' = .* and 'sam_dropout' = .*'rho'"):
         parse(tiny().model_dump() | changes, RunConfig)
     assert parse(tiny().model_dump() | changes | {"rho": 0.1}, RunConfig)
 
@@ -623,7 +623,7 @@ def test_a_doubling_warm_up_needs_an_epoch(tiny):
 
 
 def test_a_config_may_ask_for_adaptive_sam(tiny):
-    dataset = dataset_of(config := tiny(rho=2.0, adaptive=True))
+    dataset = dataset_of(config := tiny(rho=2.0, sam_adaptive=True))
     optimizer = build_optimizer(config, build_model(config, dataset))
     assert (optimizer.rho, optimizer.adaptive) == (2.0, True)
 

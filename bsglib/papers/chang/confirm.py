@@ -31,7 +31,7 @@ def design(p: ChangParameters) -> list[Entry]:
 def _others(p: ChangParameters, seed: int) -> Iterator[Entry]:
     """The fixed rate as run, and what has to show: a wide radius of SAM, and far fewer updates."""
     small, large = (
-        protocol._config(p, seed, b, p.lr, record_epochs=[]) for b in (p.smallest, p.largest)
+        protocol.run_config(p, seed, b, p.lr, record_epochs=[]) for b in (p.smallest, p.largest)
     )
     changes = [
         (AS_RUN, small, {"shuffle": "once"}),

@@ -1,6 +1,6 @@
 """The protocol of Chang & Pathak: parameters, arms, which runs and measures, which times."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -132,7 +132,7 @@ def design(p: ChangParameters) -> list[Entry]:
 
 def timing(p: ChangParameters) -> Timing:
     """Return the epochs to time: every batch size, over every number of processes."""
-    configs = [_config(p, p.seeds[0], b, p.lr) for b in sorted(p.batch_sizes)]
+    configs = [run_config(p, p.seeds[0], b, p.lr) for b in sorted(p.batch_sizes)]
     return Timing(tuple(configs), p.timing_samples, p.timing_repeats, tuple(p.processes))
 
 
@@ -149,10 +149,10 @@ def _cell(p: ChangParameters, seed: int, batch_size: int, lr: float) -> Entry:
             sizes = {"batch_sizes": sorted(p.batch_sizes)}
             measures.append(Measure(AGREEMENT, p.agreement_examples, sizes))
         if batch_size == p.largest:
-            start = _config(p, seed, p.smallest, lr)
+            start = run_config(p, seed, p.smallest, lr)
             measures.append(Measure(LINE, p.line_examples, {"points": p.line_points}, start))
     distinct_ones = {measure.file: measure for measure in measures}
-    config = _config(p, seed, batch_size, lr)
+    config = run_config(p, seed, batch_size, lr)
     return Entry(config, tuple(distinct_ones.values()), arm, PARTS[arm])
 
 
@@ -167,11 +167,14 @@ def _landscape(p: ChangParameters, seed: int) -> list[Measure]:
 def _equal_loss(p: ChangParameters, seed: int, batch_size: int) -> Entry:
     stop = {"target_loss": p.equal_loss, "patience": None, "keep": "last", "evaluate": "log"}
     stop["record_epochs"] = []
-    config = _config(p, seed, batch_size, p.lr, patience_on="loss", record_path=False, **stop)
+    config = run_config(p, seed, batch_size, p.lr, patience_on="loss", record_path=False, **stop)
     return Entry(config, (_sharpness(p), Measure("distances", 0)), LOSS, PARTS[LOSS])
 
 
-def _config(p: ChangParameters, seed: int, batch_size: int, lr: float, **changes) -> RunConfig:
+def run_config(
+    p: ChangParameters, seed: int, batch_size: int, lr: float, **changes: Any
+) -> RunConfig:
+    """Return a run of the grid, or one that differs from it in `changes`."""
     along = p.confirm is not None and seed in p.confirm.recorded_seeds and lr == p.lr
     values = {
         "dataset": p.dataset,

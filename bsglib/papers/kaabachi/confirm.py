@@ -36,26 +36,26 @@ def flat_share(epochs: float) -> float:
 
 def _main(p: KaabachiParameters, seed: int) -> Planned:
     """One rate for all, and the scaled one: as it is, warmed up in two ways, flat below it."""
-    for arm, config in protocol._unscaled(p, seed):
+    for arm, config in protocol.unscaled(p, seed):
         yield MAIN, arm, config
-    warm = protocol._warmup(p, "exponential", p.warmup_share)
+    warm = protocol.warmup(p, "exponential", p.warmup_share)
     coded = warm | {"warmup": "doubling"}
     flat = {"base_lr": p.lr * flat_share(warm["warmup_epochs"])}
     for b in p.large_batches:
         for arm, changes in ((COLD, {}), (EXPONENTIAL, warm), (AS_RUN, coded), (FLAT, flat)):
-            yield MAIN, arm, protocol._config(p, seed, b, p.warmup_epochs, **changes)
+            yield MAIN, arm, protocol.run_config(p, seed, b, p.warmup_epochs, **changes)
 
 
 def _more(p: KaabachiParameters, seed: int) -> Planned:
     """The linear rule for its own epochs, and what has to show: a low rate, few updates."""
-    for arm, config in protocol._linear(p, seed):
+    for arm, config in protocol.linear(p, seed):
         yield CONTROLS, arm, config
     low = {"base_lr": p.lr * p.confirm.control_share}
     for b in p.large_batches[-2:]:
-        yield CONTROLS, LOW, protocol._config(p, seed, b, p.warmup_epochs, **low)
+        yield CONTROLS, LOW, protocol.run_config(p, seed, b, p.warmup_epochs, **low)
     unscaled = {"base_lr": p.unscaled_lr, "scaling": "none"}
     for b, changes in ((min(p.small_batches), unscaled), (min(p.large_batches), {})):
-        few = protocol._config(p, seed, b, p.confirm.control_epochs, **changes)
+        few = protocol.run_config(p, seed, b, p.confirm.control_epochs, **changes)
         yield CONTROLS, FEW_EPOCHS, few
 
 

@@ -98,7 +98,7 @@ class KaabachiParameters(StudyParameters):
 
 def design(p: KaabachiParameters) -> list[Entry]:
     """Return the runs: without scaling, with the linear rule, its rivals, other remedies."""
-    parts = (_unscaled,), (_linear, _warm), (_rules,), (_lengths, _local)
+    parts = (unscaled,), (linear, _warm), (_rules,), (_lengths, _local)
     return [
         Entry(config, (), arm, part)
         for part, kinds in enumerate(parts, start=1)
@@ -124,20 +124,21 @@ def rate_arms(p: KaabachiParameters) -> tuple[str, ...]:
 Planned = list[tuple[str, RunConfig]]  # arm, run
 
 
-def _unscaled(p: KaabachiParameters, seed: int) -> Planned:
-    """Experiments 1 and 2: one rate for all, more epochs for larger batches."""
+def unscaled(p: KaabachiParameters, seed: int) -> Planned:
+    """Return experiments 1 and 2: one rate for all, more epochs for larger batches."""
     sizes = [(SMALL, b) for b in p.small_batches] + [(LARGE, b) for b in p.large_batches]
     rate = {"base_lr": p.unscaled_lr, "scaling": "none"}
-    return [(arm, _config(p, seed, b, epochs_of(p, arm, b), **rate)) for arm, b in sizes]
+    return [(arm, run_config(p, seed, b, epochs_of(p, arm, b), **rate)) for arm, b in sizes]
 
 
-def _linear(p: KaabachiParameters, seed: int) -> Planned:
-    return [(LINEAR, _config(p, seed, b, p.scaled_epochs)) for b in p.large_batches]
+def linear(p: KaabachiParameters, seed: int) -> Planned:
+    """Return experiment 3: the rate in proportion to the batch size."""
+    return [(LINEAR, run_config(p, seed, b, p.scaled_epochs)) for b in p.large_batches]
 
 
 def _warm(p: KaabachiParameters, seed: int) -> Planned:
     return [
-        (WARM[kind], _config(p, seed, b, p.warmup_epochs, **_warmup(p, kind, p.warmup_share)))
+        (WARM[kind], run_config(p, seed, b, p.warmup_epochs, **warmup(p, kind, p.warmup_share)))
         for kind in WARMUPS
         for b in p.large_batches
     ]
@@ -149,7 +150,7 @@ def _rules(p: KaabachiParameters, seed: int) -> Planned:
     changes += [(reference(b), {"reference_batch_size": b}) for b in p.references]
     changes += [(RATES, {"base_lr": lr, "scaling": "none"}) for lr in p.other_lrs]
     return [
-        (arm, _config(p, seed, b, p.warmup_epochs, **{"evaluate": "last"} | change))
+        (arm, run_config(p, seed, b, p.warmup_epochs, **{"evaluate": "last"} | change))
         for arm, change in changes
         for b in p.large_batches
     ]
@@ -158,8 +159,8 @@ def _rules(p: KaabachiParameters, seed: int) -> Planned:
 def _lengths(p: KaabachiParameters, seed: int) -> Planned:
     largest = max(p.large_batches)
     return [
-        (LENGTHS, _config(p, seed, largest, p.warmup_epochs, evaluate="last", **warmup))
-        for warmup in (_warmup(p, WARMUPS[0], share) for share in p.other_shares)
+        (LENGTHS, run_config(p, seed, largest, p.warmup_epochs, evaluate="last", **changes))
+        for changes in (warmup(p, WARMUPS[0], share) for share in p.other_shares)
     ]
 
 
@@ -168,18 +169,20 @@ def _local(p: KaabachiParameters, seed: int) -> Planned:
     own = max(p.large_batches) // p.local_workers
     several = {"local_workers": p.local_workers, "evaluate": "last"}
     return [
-        (LOCAL, _config(p, seed, own, p.warmup_epochs, local_steps=steps, **several))
+        (LOCAL, run_config(p, seed, own, p.warmup_epochs, local_steps=steps, **several))
         for steps in p.local_steps
     ]
 
 
-def _warmup(p: KaabachiParameters, kind: str, share: float) -> dict[str, Any]:
+def warmup(p: KaabachiParameters, kind: str, share: float) -> dict[str, Any]:
+    """Return the fields of a run that warms up for a share of its epochs."""
     return {"warmup": kind, "warmup_epochs": share * p.warmup_epochs}
 
 
-def _config(
+def run_config(
     p: KaabachiParameters, seed: int, batch_size: int, epochs: int, **changes: Any
 ) -> RunConfig:
+    """Return a run at the linearly scaled rate, or one that differs from it in `changes`."""
     values = {
         "dataset": p.dataset,
         "train_size": p.train_size,
@@ -202,5 +205,5 @@ def _config(
 
 def timing(p: KaabachiParameters) -> Timing:
     """Return the epochs to time: every batch size once, as in the source's table I."""
-    configs = [config for _, config in _unscaled(p, p.seeds[0])]
+    configs = [config for _, config in unscaled(p, p.seeds[0])]
     return Timing(tuple(configs), p.timing_samples, p.timing_repeats)

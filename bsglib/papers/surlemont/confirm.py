@@ -18,7 +18,7 @@ from bsglib.papers.surlemont.protocol import (
     Arm,
     SurlemontParameters,
 )
-from bsglib.params import RunConfig, split_seed
+from bsglib.params import RunConfig
 from bsglib.sweep import Entry
 
 AS_WRITTEN = SGD_SAM.label
@@ -49,7 +49,7 @@ def design(p: SurlemontParameters) -> list[Entry]:
 
 def _main(p: SurlemontParameters, seed: int) -> Planned:
     """SGD at both rates, and the factorial of the kind of SAM and its dropout."""
-    adaptive = {"rho": p.confirm.adaptive_rho, "adaptive": True}
+    adaptive = {"rho": p.confirm.adaptive_rho, "sam_adaptive": True}
     for b in p.batch_sizes:
         yield MAIN, SGD.label, _config(p, SGD, b, seed)
         yield MAIN, SGD_FIXED.label, _config(p, SGD_FIXED, b, seed)
@@ -80,7 +80,6 @@ def _config(
     p: SurlemontParameters, arm: Arm, batch_size: int, seed: int, **changes: Any
 ) -> RunConfig:
     as_run = {
-        "split_seed": split_seed(seed),
         "shuffle": "once",
         "patience_on": "validation_loss",
         "keep": "best_if_stopped",
@@ -88,7 +87,7 @@ def _config(
         "record_path": True,
     }
     values, recorded = (
-        protocol._entry(p, a, batch_size, seed, MAIN).config.model_dump() for a in (arm, SGD)
+        protocol.run_config(p, a, batch_size, seed).model_dump() for a in (arm, SGD)
     )
     if seed in p.confirm.recorded_seeds and values | changes == recorded:
         as_run["record_epochs"] = p.confirm.record_epochs  # SGD's, whatever arm it serves

@@ -15,6 +15,7 @@ from bsglib.params import (
     PositiveFloat,
     RunConfig,
     distinct,
+    split_seed,
 )
 from bsglib.sweep import Entry
 
@@ -110,15 +111,28 @@ def design(p: SurlemontParameters) -> list[Entry]:
 def _entry(
     p, arm: Arm, batch_size: int, seed: int, part: int, *, rho=None, arm_label=None
 ) -> Entry:
+    options = {"epsilon": p.epsilon, "max_iter": p.max_iter}
+    measures = [Measure("keskar_sharpness", p.sharpness_examples, options)]
+    if arm in (SGD, SGD_SAM) and arm_label is None:
+        measures.append(Measure("lambda_max", p.lambda_max_examples))
+    config = run_config(p, arm, batch_size, seed, rho=rho)
+    return Entry(config, tuple(measures), arm_label or arm.label, part)
+
+
+def run_config(
+    p: SurlemontParameters, arm: Arm, batch_size: int, seed: int, *, rho: float | None = None
+) -> RunConfig:
+    """Return an arm's run at a batch size, with another radius of SAM if one is given."""
     same = batch_size == p.reference_batch_size  # fixed and scaled rate agree: one run serves both
     options = dict(p.network_options)
     if p.dropout is not None:
         options["dropout"] = p.dropout if arm.dropout else 0.0
-    config = RunConfig(
+    return RunConfig(
         dataset=p.dataset,
         image_size=p.image_size,
         train_size=p.train_size,
         validation_fraction=p.validation_fraction,
+        split_seed=split_seed(seed),
         network=p.network,
         network_options=options,
         optimizer=arm.optimizer,
@@ -134,17 +148,12 @@ def _entry(
         dtype=p.dtype,
         seed=seed,
     )
-    options = {"epsilon": p.epsilon, "max_iter": p.max_iter}
-    measures = [Measure("keskar_sharpness", p.sharpness_examples, options)]
-    if arm in (SGD, SGD_SAM) and arm_label is None:
-        measures.append(Measure("lambda_max", p.lambda_max_examples))
-    return Entry(config, tuple(measures), arm_label or arm.label, part)
 
 
 def timing(p: SurlemontParameters) -> Timing:
     """Return the epochs to time: SGD without and with SAM at every batch size."""
     configs = [
-        _entry(p, arm, batch_size, p.seeds[0], 1).config
+        run_config(p, arm, batch_size, p.seeds[0])
         for batch_size in p.batch_sizes
         for arm in (SGD, SGD_SAM)
     ]
