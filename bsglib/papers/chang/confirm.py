@@ -45,7 +45,8 @@ def _others(p: ChangParameters, seed: int) -> Iterator[Entry]:
 
 def _measured(p: ChangParameters, entry: Entry) -> Entry:
     """The entry with everything that a rule may need."""
-    config, examples = entry.config, p.confirm.curvature_examples
+    config = entry.config.model_copy(update={"record_path": True})  # for the length of the path
+    examples = p.confirm.curvature_examples
     measures = [
         *entry.measures,
         *confirm.of_every_run(),
@@ -59,4 +60,5 @@ def _measured(p: ChangParameters, entry: Entry) -> Entry:
         ),
         *confirm.along_training(config.record_epochs, config.seed, config.batch_size, examples),
     ]
-    return replace(entry, measures=tuple({m.file: m for m in measures}.values()))
+    distinct_ones = {measure.file: measure for measure in measures}
+    return replace(entry, config=config, measures=tuple(distinct_ones.values()))
