@@ -133,15 +133,19 @@ def _evaluated(config: RunConfig) -> int:
     whole = again * sum(sizes.values()) + sizes["train"] * normed
     total = 0
     for epoch in range(1, config.epochs + 1):
-        spaced, last = log_spaced(epoch), epoch == config.epochs
-        if config.evaluate == "every" or last or epoch in config.record_epochs:
+        mode, spaced, last = config.evaluate, log_spaced(epoch), epoch == config.epochs
+        if (
+            mode == "every"
+            or epoch in config.record_epochs
+            or (spaced and mode in ("log", "validation"))
+        ):
             total += whole
-        elif spaced and config.evaluate in ("log", "validation"):
-            total += whole
-        elif config.evaluate == "validation":
+            continue
+        if mode == "validation":
             total += again * sizes["validation"] + sizes["train"] * normed
-        elif config.evaluate == "test" and spaced:
+        elif mode == "test" and spaced:
             total += sizes["test"] + CURVE_EXAMPLES * normed
+        total += whole * last
     return total + sizes["train"] * normed
 
 

@@ -1,0 +1,67 @@
+"""Tests of bsglib.estimates: what runs and measures cost."""
+
+import pandas as pd
+import pytest
+
+from bsglib import estimates, train
+from bsglib.estimates import Costs
+from bsglib.measures import Measure
+from bsglib.papers import exports
+from bsglib.sweep import Entry, compute
+from bsglib.train import dataset_of
+
+
+def test_runs_of_other_seeds_tell_what_a_run_and_its_measures_cost(tiny):
+    def entry(seed, **changes):
+        measure = Measure("keskar_sharpness", 20, {"seed": seed})
+        return Entry(tiny(seed=seed, split_seed=seed, **changes), (measure,))
+
+    known = [entry(10), entry(11)]
+    tables = exports.Tables(
+        runs=pd.DataFrame({"run": [e.run for e in known], "processor_s": [10.0, 20.0]}),
+        measures=pd.DataFrame(
+            {
+                "run": [e.run for e in known],
+                "measure": [e.measures[0].digest for e in known],
+                "processor_s": [1.0, 3.0],
+            }
+        ),
+    )
+    costs = Costs([*known, entry(12)], [tables])
+    assert costs.of(entry(12)) == 15 + 2
+    assert costs.of(entry(12, batch_size=25)) < 5, "another batch size is timed"
+
+
+@pytest.mark.parametrize("evaluate", ["every", "log", "validation", "test", "last"])
+@pytest.mark.parametrize("network", ["surlemont", "f1"])
+def test_every_example_that_is_evaluated_is_counted(tiny, monkeypatch, evaluate, network):
+    config = tiny(
+        network=network,
+        network_options={"width": 0.05},
+        evaluate=evaluate,
+        epochs=6,
+        record_epochs=[5],
+        train_size=1100,
+    )
+    counted = []
+    as_input = type(dataset_of(config)).as_input
+
+    def counting(self, x, dtype):
+        counted.append(len(x))
+        return as_input(self, x, dtype)
+
+    monkeypatch.setattr(type(dataset_of(config)), "as_input", counting)
+    train.train(config)
+    trained = config.epochs * len(dataset_of(config).train)
+    assert sum(counted) - trained == estimates._evaluated(config)
+
+
+def test_an_estimate_without_knowledge_is_near_what_is_taken(tiny, tmp_path):
+    options = {"network_options": {"width": 0.5}, "train_size": 1000, "batch_size": 50}
+    measures = Measure("keskar_sharpness", 500), Measure("lambda_max", 200)
+    entry = Entry(tiny(epochs=8, evaluate="log", **options), measures)
+    expected = Costs().of(entry)
+    compute(entry, str(tmp_path))
+    tables = exports.of_store([entry], exports.Store(tmp_path))
+    taken = tables.runs["processor_s"].sum() + tables.measures["processor_s"].sum()
+    assert taken / 2 < expected < 2 * taken
