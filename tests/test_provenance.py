@@ -10,7 +10,7 @@ from bsglib import provenance
 class Settings(SimpleNamespace):
     """Parameters that can be dumped."""
 
-    def model_dump(self, exclude=frozenset()):
+    def model_dump(self, exclude=frozenset(), exclude_defaults=False):
         return {name: value for name, value in vars(self).items() if name not in exclude}
 
 
