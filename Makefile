@@ -38,7 +38,7 @@ notebooks: $(VENV)/installed ## write notebooks/*.ipynb from their .py, run with
 lab: $(VENV)/installed ## JupyterLab on this machine, at notebooks/ (seconds)
 	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks
 
-BENCHMARKS := arithmetic throughput sam_step surface keskar sweep report growth
+BENCHMARKS := arithmetic throughput sam_step surface keskar sweep report growth estimates
 
 bench: $(VENV)/installed $(BENCH)/installed ## measure against other people's packages on an idle machine, write docs/performance.md; QUICK=1 for a smoke run of 10 minutes (about 70 minutes)
 	@for each in $(BENCHMARKS); do $(PY) -m benchmarks.$$each $(if $(QUICK),--quick) || exit 1; done

@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks import side_by_side as bench
 
 PAGE = bench.ROOT / "docs" / "performance.md"
-ORDER = "throughput arithmetic sam_step surface keskar report sweep growth".split()
+ORDER = "throughput arithmetic sam_step surface keskar report sweep growth estimates".split()
 TITLES = {
     "throughput": "Training throughput of a sweep",
     "arithmetic": "Arithmetic used, one core",
@@ -16,6 +16,7 @@ TITLES = {
     "report": "A published report, rebuilt",
     "sweep": "Sweep over the cores",
     "growth": "Growth: exponent of seconds over size, between the two largest",
+    "estimates": "Time taken over the time estimated",
 }
 KIND = ("processor", "instructions", "cores", "memory_gb", "system")
 
