@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 import nbformat
@@ -73,19 +74,24 @@ def execute(notebook: Path, output: Path, parameters: dict, *, progress: bool = 
     failed = output.with_suffix(".failed.ipynb")
     literal = [str(p).replace("{", "{{").replace("}", "}}") for p in (notebook.resolve(), partial)]
     try:
-        papermill.execute_notebook(
-            *literal,
-            parameters,
-            kernel_name="python3",
-            language="python",
-            kernel_manager_class=ThisKernel,
-            progress_bar=progress,
-            cwd=ROOT,
-            request_save_on_cell_execute=False,  # else the whole file is written twice a cell
-            autosave_cell_every=0,
-            shutdown_kernel="immediate",  # a polite end, with nothing to put in order, takes long
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else it warns of its own transport
-        )
+        with TemporaryDirectory() as own:  # a user's configuration could change what cells print
+            papermill.execute_notebook(
+                *literal,
+                parameters,
+                kernel_name="python3",
+                language="python",
+                kernel_manager_class=ThisKernel,
+                progress_bar=progress,
+                cwd=ROOT,
+                request_save_on_cell_execute=False,  # else the whole file is written twice a cell
+                autosave_cell_every=0,
+                shutdown_kernel="immediate",  # a polite end, with nothing to put in order, is slow
+                extra_arguments=[
+                    f"--IPKernelApp.ipython_dir={own}",
+                    "--IPKernelApp.exec_PYTHONSTARTUP=False",
+                    "--IPKernelApp.log_level=ERROR",  # else it warns of its own transport
+                ],
+            )
     except BaseException:
         if partial.exists():
             os.replace(partial, failed)

@@ -22,7 +22,8 @@ BAND_SEEDS = 5  # from so many seeds on the band is an interval, below it their 
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults for every figure of the reports."""
+    """Set matplotlib's settings for every figure of the reports, whatever a user's file says."""
+    mpl.rcdefaults()
     neutral = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     plt.rcParams.update(dict.fromkeys(neutral, INK))
     plt.rcParams.update(

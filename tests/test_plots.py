@@ -39,6 +39,13 @@ def contrast(one, other):
     return max(shades) / min(shades)
 
 
+def test_a_users_matplotlibrc_changes_no_setting():
+    ours = dict(mpl.rcParams)
+    mpl.rcParams.update({"text.usetex": True, "font.size": 30, "axes.grid": True})
+    style.use_style()
+    assert dict(mpl.rcParams) == ours
+
+
 def test_larger_batches_are_strictly_darker_and_the_fixed_scale_is_the_declared_one():
     colours = [style.batch_colour(b) for b in BATCH_SIZES]
     assert colours[0] == "#7ad151" and colours[-1] == "#440154" and colours[4] == "#2a788e"

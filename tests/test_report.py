@@ -298,3 +298,18 @@ def test_execute_keeps_what_ran_until_the_failure(tmp_path, monkeypatch):
     printed = nbformat.read(output, as_version=4).cells[2].outputs[0].text
     assert printed.split() == ["new", str(report.ROOT), sys.executable]
     assert sorted(p.name for p in folder.iterdir()) == ["in.ipynb", "out.ipynb"]
+
+
+def test_a_users_ipython_configuration_changes_no_output(tmp_path, monkeypatch):
+    profile, startup = tmp_path / "profile_default", tmp_path / "startup.py"
+    (profile / "startup").mkdir(parents=True)
+    show_all = "get_config().InteractiveShell.ast_node_interactivity = 'all'"
+    (profile / "ipython_config.py").write_text(show_all)
+    (profile / "startup" / "own.py").write_text("of_profile = 1")
+    startup.write_text("of_python = 1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONSTARTUP", str(startup))
+    cell = new_code_cell("1\n'of_profile' in globals(), 'of_python' in globals()")
+    nbformat.write(new_notebook(cells=[cell]), tmp_path / "in.ipynb")
+    output = nbformat.read(report.execute(tmp_path / "in.ipynb", tmp_path / "out.ipynb", {}), 4)
+    assert [o.data["text/plain"] for o in output.cells[-1].outputs] == ["(False, False)"]
