@@ -5,13 +5,15 @@ import contextlib
 import dataclasses
 import logging
 import re
+import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing import resource_tracker
 
 import torch
 from tqdm import tqdm
@@ -32,6 +34,7 @@ from bsglib.train import (
 log = logging.getLogger(__name__)
 
 CONNECT_S = 10  # to a scheduler that is running
+LOOK_S = 0.1  # between two looks at what has finished, the clock and Ctrl-C
 LOG_WAIT_S = 30  # for the log of a worker that died
 DASK = {
     "distributed.worker.daemon": True,
@@ -244,49 +247,98 @@ def _in_process(entries, store, workers, scheduler, deadline):
 
 def _on_dask(entries, store, workers, scheduler, deadline):
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
     from distributed.scheduler import KilledWorker
 
     if scheduler is not None:
         _require_scheduler(scheduler)
-    with dask.config.set(DASK):
-        cluster = scheduler or LocalCluster(
-            n_workers=min(workers or runtime.cores(), len(entries)),
+    with dask.config.set(DASK), _interrupt_noted() as interrupted, contextlib.ExitStack() as stack:
+        if scheduler is None:
+            workers = min(workers or runtime.cores(), len(entries))
+            scheduler = stack.enter_context(_own_workers(workers))
+        client = stack.enter_context(Client(scheduler))
+        suspects = []
+        try:
+            for entry, error in _computed(client, entries, store, deadline, interrupted):
+                if isinstance(error, KilledWorker):
+                    suspects.append(entry)
+                else:
+                    yield entry, error
+            for entry in suspects:  # alone: what had waited for the same worker is innocent
+                for _, error in _computed(client, [entry], store, deadline, interrupted):
+                    killed = isinstance(error, KilledWorker)
+                    yield entry, _death(client, error) if killed else error
+        except TimeoutError:
+            return
+
+
+def _own_workers(number: int):
+    """Return a cluster of some workers on this machine."""
+    from distributed import LocalCluster
+
+    with _interrupt_blocked():
+        return LocalCluster(
+            n_workers=number,
             threads_per_worker=1,
             preload=PRELOAD,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
-            silence_logs="ERROR",
+            silence_logs="CRITICAL",  # what fails is raised; the rest is about how workers end
         )
-        with Client(cluster) as client:
-            suspects = []
-            try:
-                for entry, error in _computed(client, entries, store, deadline):
-                    if isinstance(error, KilledWorker):
-                        suspects.append(entry)
-                    else:
-                        yield entry, error
-                for entry in suspects:  # alone: what had waited for the same worker is innocent
-                    for _, error in _computed(client, [entry], store, deadline):
-                        killed = isinstance(error, KilledWorker)
-                        yield entry, _death(client, error) if killed else error
-            except TimeoutError:
-                return
-            finally:
-                if scheduler is None:
-                    cluster.close()
 
 
-def _computed(client, entries, store, deadline):
-    """Yield entries as workers finish them, with None or what failed, until the deadline."""
+@contextlib.contextmanager
+def _interrupt_noted() -> Iterator[Callable[[], bool]]:
+    """Note Ctrl-C, yield a function that returns whether it came, and raise it at the end."""
+    # Raised inside Dask's code, it breaks off what starts and ends processes, and is lost where a
+    # finalizer runs. A signal that is ignored, as in the background of a shell script, stays so.
+    before, came = signal.getsignal(signal.SIGINT), []
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _interrupt_blocked() -> Iterator[None]:
+    """Keep Ctrl-C from processes that the block starts, and from those of threads it starts."""
+    # A terminal sends it to all processes; this one ends its workers, without their tracebacks.
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # its start, later in such a thread, would lift the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _computed(client, entries, store, deadline, interrupted):
+    """Yield entries as workers finish them, with None or what failed, until deadline or Ctrl-C."""
     from distributed import as_completed
 
     futures = {  # unique keys: the store, not Dask, knows what is already computed
         client.submit(compute, entry, str(store.root), pure=False, priority=-i): entry
         for i, entry in enumerate(entries)
     }
-    left = None if deadline == float("inf") else max(1.0, deadline - time.monotonic())
-    for future in as_completed(futures, timeout=left):
+    deadline = max(deadline, time.monotonic() + 1)
+    finished = as_completed(futures)
+    while not finished.is_empty():
+        if interrupted():
+            raise KeyboardInterrupt
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        if not finished.has_ready():
+            time.sleep(LOOK_S)
+            continue
+        future = next(finished)
         if future.status not in ("finished", "error"):
             raise SweepError(
                 f"the Dask scheduler {client.scheduler.address} went away; what is finished is "

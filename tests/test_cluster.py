@@ -20,7 +20,8 @@ from bsglib.store import Store
 from bsglib.sweep import Entry, SweepError, sweep
 
 PATIENCE_S = 300
-BSG = sys.executable, "-c", "from bsglib.cli import app; app()"
+HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+BSG = sys.executable, "-c", HEARS_CTRL_C + "from bsglib.cli import app; app()"  # in the background
 TINY = {
     "profile": "tiny",
     "train_size": 64,
@@ -132,15 +133,21 @@ def test_a_scheduler_that_goes_away_is_said(cluster, tmp_path):
     thread.join()
 
 
-def test_ctrl_c_leaves_a_store_that_goes_on_and_no_process(profile, whole, tmp_path):
+def children(process):
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.parametrize("computing", [True, False], ids=["computing", "starting"])
+def test_ctrl_c_leaves_a_store_that_goes_on_and_no_process(profile, whole, tmp_path, computing):
     process = started(profile, tmp_path, "--workers", "2")
-    before = wait_for(lambda: results(tmp_path))
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) >= 2
+    wait_for(lambda: results(tmp_path) if computing else len(children(process)) >= 2)
+    before, left = results(tmp_path), children(process)
+    assert len(left) >= 2
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 130 and "the same command goes on" in said, said
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert "Traceback" not in said, said
+    assert psutil.wait_procs(left, timeout=10)[1] == []
     assert len(runs(tmp_path)) < len(whole)
     assert complete(profile, tmp_path) == whole
     assert results(tmp_path).items() >= before.items(), "nothing is computed twice"
