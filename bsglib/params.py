@@ -291,9 +291,15 @@ def check(namespace: Mapping[str, Any], model: type[Model]) -> Model:
 
     Raises:
         ParameterError: naming the parameter, the value, and what is allowed.
+        SystemExit: saying how a notebook is run, where its .py is run as a script.
     """
-    plain = (bool, int, float, str, list, tuple, dict, set, type(None))
     cells = namespace.get("In")
+    if cells is None and namespace.get("__name__") == "__main__":
+        name = Path(namespace["__file__"]).stem
+        raise SystemExit(
+            f"{name}.py is a notebook: open it with `make lab`, or run it with `bsg report {name}`"
+        )
+    plain = (bool, int, float, str, list, tuple, dict, set, type(None))
     fields = set(model.model_fields)
     names = set(namespace) if cells is None else fields | _assigned(cells, fields)
     values = {

@@ -1,5 +1,6 @@
 """Many runs and measures, on the cores of this machine or on a cluster."""
 
+import ast
 import asyncio
 import contextlib
 import dataclasses
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -176,7 +178,7 @@ def sweep(
 
     Raises:
         SweepError: after all others have finished, naming the entries that failed and why; or at
-            once, where no scheduler answers.
+            once, where no scheduler answers, or a script calls this outside of its main guard.
     """
     if not entries:
         return []
@@ -250,7 +252,9 @@ def _on_dask(entries, store, workers, scheduler, deadline):
     from distributed import Client
     from distributed.scheduler import KilledWorker
 
-    if scheduler is not None:
+    if scheduler is None:
+        _require_main_guard()
+    else:
         _require_scheduler(scheduler)
     with dask.config.set(DASK), _interrupt_noted() as interrupted, contextlib.ExitStack() as stack:
         if scheduler is None:
@@ -270,6 +274,23 @@ def _on_dask(entries, store, workers, scheduler, deadline):
                     yield entry, _death(client, error) if killed else error
         except TimeoutError:
             return
+
+
+def _require_main_guard() -> None:
+    """Fail at once where workers, which import the main script, would run this sweep once more."""
+    main, frame = vars(sys.modules["__main__"]), sys._getframe()
+    while frame and not (frame.f_globals is main and frame.f_code.co_name == "<module>"):
+        frame = frame.f_back
+    if frame is None or not main.get("__file__"):  # a thread, a notebook, python -c
+        return
+    tree = ast.parse(Path(main["__file__"]).read_bytes())
+    conditions = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    if not any(node.lineno <= frame.f_lineno <= node.end_lineno for node in conditions):
+        raise SweepError(
+            f"{main['__file__']}, line {frame.f_lineno}: worker processes import this script and "
+            'would start the sweep again; put the call under `if __name__ == "__main__":`, or '
+            "sweep with workers=0"
+        )
 
 
 def _own_workers(number: int):

@@ -1,6 +1,8 @@
 """Tests of bsglib.params."""
 
 import math
+import subprocess
+import sys
 import types
 
 import pytest
@@ -188,6 +190,14 @@ def test_relative_paths_start_at_the_project_whatever_the_current_folder(tmp_pat
     monkeypatch.chdir(tmp_path)
     assert resolve("runs") == ROOT / "runs"
     assert resolve(tmp_path / "runs") == (tmp_path / "runs").resolve()
+
+
+def test_a_notebook_run_as_a_script_says_how_it_is_run():
+    script = ROOT / "notebooks" / "surlemont_sam.py"
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert ran.returncode == 1 and not ran.stdout
+    (line,) = ran.stderr.splitlines()
+    assert "`make lab`" in line and "`bsg report surlemont_sam`" in line
 
 
 class Cells(Parameters):

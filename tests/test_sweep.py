@@ -4,6 +4,8 @@ import dataclasses
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -430,6 +432,23 @@ def test_leftovers_of_killed_measures_are_swept(store):
     sweep([entry], store, workers=0)
     assert path.is_file()
     assert not left.exists()
+
+
+SCRIPT = """
+from test_sweep import Store, entries, sweep
+sweep(entries(), Store("runs"), workers=2)
+"""
+
+
+def test_a_script_without_a_main_guard_is_told_to_have_one(tmp_path):
+    (script := tmp_path / "script.py").write_text(SCRIPT)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    ran = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 1
+    assert "line 3: worker processes import" in (said := ran.stderr.splitlines()[-1]), ran.stderr
+    assert '`if __name__ == "__main__":`' in said and "Nanny" not in ran.stderr
 
 
 # On Dask: one cluster of two workers meets everything at once
