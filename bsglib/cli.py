@@ -30,7 +30,7 @@ from bsglib.papers import (
     surlemont,
 )
 from bsglib.params import ROOT, ParameterError, RunConfig, nearest, parse, read, resolve
-from bsglib.runtime import cores
+from bsglib.runtime import cores, need_no_home
 from bsglib.store import Store, StoreError
 from bsglib.sweep import Entry, SweepError, by_run, sweep
 from bsglib.timing import duration
@@ -73,6 +73,7 @@ def build_report(
     """Build HTML reports, their index, and of published profiles the README's tables."""
     # Without it jsonschema checks no URIs, and does not compile a grammar of them for a second.
     sys.modules.setdefault("rfc3987_syntax", None)
+    need_no_home()
     from bsglib import index  # here, because computing needs no Jupyter
 
     built, complete = [], True

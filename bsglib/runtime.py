@@ -2,13 +2,16 @@
 
 Called where processes start: `keep_memory` when bsglib is imported, `share_memory` by the workers
 of a sweep, `single_thread` by everything that trains or measures (a study's `run`, the workers of a
-sweep, timings, loss surfaces).
+sweep, timings, loss surfaces), `need_no_home` by what builds reports.
 """
 
+import atexit
 import contextlib
 import ctypes
 import os
 import platform
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +69,20 @@ def one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+def need_no_home() -> None:
+    """Let Jupyter and matplotlib use a temporary folder where a user has no home, as in containers.
+
+    Jupyter cannot even be imported without a home folder.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        folder = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "MPLCONFIGDIR"):
+            os.environ.setdefault(name, folder)
 
 
 def device() -> torch.device:

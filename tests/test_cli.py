@@ -1,6 +1,7 @@
 """Tests of bsglib.cli, and of a study from the command to its report."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -210,3 +211,59 @@ def test_stored_json_is_readable_by_anyone(bsg, tiny_profile, tmp_path):
     results = [json.loads(path.read_text()) for path in store.glob("*/result.json")]
     assert len(results) == STORED_IN_PART_2
     assert all(r["stopped"] == "epochs" and r["updates"] > 0 for r in results)
+
+
+NO_HOME = """
+import pwd
+
+def getpwuid(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+pwd.getpwuid = getpwuid
+"""
+COMMANDS = """
+import sys
+from pathlib import Path
+from bsglib import cli, papers
+cli.REPORTS = Path("reports").absolute()
+papers.RESULTS = cli.REPORTS / "results"
+for line in sys.stdin:
+    sys.argv = ["bsg", *line.split()]
+    try:
+        cli.app()
+    except SystemExit as stop:
+        if stop.code:
+            raise
+"""
+
+
+@pytest.fixture
+def homeless(tmp_path):
+    """Return a function that runs commands for a user without a home, here and in its processes."""
+    (tmp_path / "sitecustomize.py").write_text(NO_HOME)
+    hints = ("HOME", "BSG_DATA", "XDG_CACHE_HOME", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in hints}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+
+    def run(*lines, **variables):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        options = {"input": "\n".join(lines), "cwd": tmp_path, "env": environment | variables}
+        done = subprocess.run([sys.executable, "-c", COMMANDS], **options, **pipes)
+        return done.returncode, done.stdout
+
+    return run
+
+
+def test_a_user_without_a_home_can_run_every_command(homeless, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    study = "surlemont_sam --profile tiny.yaml --store store"
+    with_profile = [f"{command} {study}" for command in ("compute", "export", "report")]
+    others = "data digits", "status surlemont_sam --store store", "clean --dry-run --store store"
+    status, printed = homeless(*with_profile, *others, BSG_DATA=str(tmp_path))
+    assert status == 0, printed
+    assert (tmp_path / "reports" / "tiny" / "surlemont_sam.html").is_file()
+
+
+def test_a_user_without_a_home_is_asked_where_data_sets_go(homeless):
+    status, printed = homeless("data digits")
+    assert status == 1 and printed == "bsg: no home folder to keep data sets in; set BSG_DATA\n"

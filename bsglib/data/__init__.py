@@ -136,9 +136,18 @@ def load(
 
 
 def data_folder() -> Path:
-    """Return where data sets lie: `$BSG_DATA`, else bsglib in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return resolve(os.environ.get("BSG_DATA") or Path(cache) / "bsglib")
+    """Return where data sets lie: `$BSG_DATA`, else bsglib in the user's cache folder.
+
+    Raises:
+        DataError: if neither is known.
+    """
+    if folder := os.environ.get("BSG_DATA"):
+        return resolve(folder)
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # no HOME, and a user whom the system does not know, as in a container
+        raise DataError("no home folder to keep data sets in; set BSG_DATA") from None
+    return resolve(Path(cache) / "bsglib")
 
 
 def checksum(name: str) -> str:
