@@ -1,6 +1,7 @@
 """Tests of notebooks/: anatomy, parameters, papermill, and that strict nbval compares."""
 
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import jupytext
 import nbformat
 import pytest
 import yaml
+from jupytext.cli import jupytext as jupytext_command
 
 from bsglib import report
 from bsglib.cli import STUDIES
@@ -68,6 +70,23 @@ def test_notebook_and_its_py_twin_hold_the_same_cells(path):
     ours = nbformat.read(path, as_version=4)
     shown = [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in ours.cells]
     assert shown == [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in twin.cells]
+
+
+@each
+@pytest.mark.parametrize("edited", [".ipynb", ".py"])
+def test_saving_in_jupyterlab_and_jupytext_sync_change_no_file(path, edited, tmp_path):
+    names = [f"notebooks/{path.stem}{suffix}" for suffix in (".ipynb", ".py")]
+    copied = ["jupytext.toml", *names]
+    (tmp_path / "notebooks").mkdir()
+    for name in copied:
+        shutil.copy(ROOT / name, tmp_path / name)
+    saved = tmp_path / f"notebooks/{path.stem}{edited}"
+    jupytext_command(["--quiet", "--sync", str(saved)])
+    manager = jupytext.TextFileContentsManager(root_dir=str(tmp_path))
+    name = str(saved.relative_to(tmp_path))
+    manager.save(manager.get(name, type="notebook"), name)
+    for name in copied:
+        assert (tmp_path / name).read_text() == (ROOT / name).read_text(), name
 
 
 @each
