@@ -12,10 +12,26 @@ REPORT_SOURCES := bsglib notebooks params pyproject.toml requirements.lock
 TEST_SOURCES := $(REPORT_SOURCES) tests benchmarks reports/results reports/index.html reports/conclusions.md \
 	reports/laptop .ci/lock.py .ci/run Makefile README.md CHANGELOG.md CITATION.cff LICENSE environment.yml jupytext.toml docs
 
+PYTEST := $(PY) -m pytest -p no:cacheprovider
+
+# Variables that make this processor compute like an older one; none where there is none of its kind.
+OLDER := 'import torch; print({ \
+    "AVX512": "ATEN_CPU_CAPABILITY=avx2 DNNL_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2", \
+    "AVX2": "ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2", \
+  }.get(torch.backends.cpu.get_cpu_capability(), ""))'
+
+# Kernels that make notebooks, or compare them, read no configuration of the user, which could change what cells print.
+OWN := $(abspath $(VENV))/jupyter
+notebooks $(VENV)/tested: export IPYTHONDIR = $(OWN)
+notebooks $(VENV)/tested: export JUPYTER_CONFIG_DIR = $(OWN)
+notebooks $(VENV)/tested: export JUPYTER_DATA_DIR = $(OWN)
+notebooks $(VENV)/tested: export JUPYTER_PATH =
+notebooks $(VENV)/tested: export PYTHONSTARTUP =
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help report test notebooks lab bench soak lint lock clean FORCE announce-report announce-test
+.PHONY: help report test check notebooks lab bench soak lint lock clean FORCE announce-report announce-test
 
 help: ## this list (at once)
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -25,8 +41,11 @@ report: announce-report $(VENV)/reported ## run every study on embedded data, wr
 	@$(if $(REPORTED),,echo "nothing changed since the last run that passed")
 	@echo "$(INDEX)"
 
-test: announce-test $(VENV)/tested ## lint, unit tests, and every notebook executed again and compared (about 20 minutes; 3 more the first time; seconds where nothing changed)
+test: announce-test $(VENV)/tested ## lint, unit tests, and every notebook executed again and compared (about 25 minutes; 3 more the first time; seconds where nothing changed)
 	@$(if $(TESTED),,echo "nothing changed since the last run that passed")
+
+check: lint ## lint, and the unit tests that are not slow, for everyday work (2 minutes)
+	$(PYTEST) -n 2 --dist loadfile -m "not slow" tests
 
 notebooks: $(VENV)/installed ## write notebooks/*.ipynb from their .py, run with the quick profile (a minute or two each)
 	@for py in notebooks/*.py; do \
@@ -70,17 +89,22 @@ $(VENV)/reported: $(VENV)/report-sources $(if $(wildcard $(INDEX)),,FORCE)
 	@touch $@
 
 # Test files are shared out over two processes; a notebook takes all cores by itself. Notebooks meet an empty run
-# store: what they print is computed, not remembered.
+# store: what they print is computed, not remembered. Then they meet another, with the instructions of an older
+# processor: what they print does not depend on the machine.
 $(VENV)/tested: $(VENV)/test-sources
 	$(eval TESTED := yes)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
-	$(PY) -m pytest -p no:cacheprovider -n 2 --dist loadfile tests
-	@store=$$(mktemp -d) || exit 1; \
-	trap 'rm -rf "$$store"' EXIT; trap 'exit 130' HUP INT TERM; \
-	set -- -p no:cacheprovider --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks; \
-	echo "BSG_STORE=$$store $(PY) -m pytest $$*"; \
-	BSG_STORE="$$store" $(PY) -m pytest "$$@"
+	$(PYTEST) -n 2 --dist loadfile tests
+	@trap 'rm -rf "$$store"' EXIT; trap 'exit 130' HUP INT TERM; \
+	older=$$($(PY) -c $(OLDER)) || exit 1; \
+	set -- --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks; \
+	for processor in "" $${older:+"$$older"}; do \
+	  store=$$(mktemp -d) || exit 1; \
+	  echo "$${processor:+$$processor }BSG_STORE=$$store $(PYTEST) $$*"; \
+	  env $$processor BSG_STORE="$$store" $(PYTEST) "$$@" || exit 1; \
+	  rm -rf "$$store"; \
+	done
 	@touch $@
 
 # Rewritten only where the contents differ, so that what depends on it is made again only then.

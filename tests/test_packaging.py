@@ -12,6 +12,7 @@ from pathlib import Path
 
 import papermill.cli
 import pytest
+import torch
 import typer.main
 import yaml
 from packaging.requirements import Requirement
@@ -19,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-TARGETS = ("help", "report", "test", "lab", "bench", "lint", "lock", "clean")
+TARGETS = ("help", "report", "test", "check", "lab", "bench", "lint", "lock", "clean")
 SHELLS = {"", "sh", "bash", "shell", "console"}
 # Other people's programs: the files they name must exist, their options are not looked at.
 OTHERS = set("cd conda cp export git jupyter jupytext pip pytest python torchrun".split())
@@ -29,10 +30,11 @@ def read(name):
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def make(*arguments):
+def make(*arguments, **variables):
     """Run make without the variables by which an outer `make test` would reach it."""
     outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"}
     environment = {name: value for name, value in os.environ.items() if name not in outer}
+    environment |= variables
     return subprocess.run(
         ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
     )
@@ -158,6 +160,62 @@ def test_make_names_the_python_it_cannot_use(python, tmp_path):
     assert "3.11" in refused.stderr and python in refused.stderr
     assert "3.9.2" in refused.stderr or python == "no-such-python"
     assert not (tmp_path / ".venv").exists()
+
+
+PYTHON = """#!/bin/sh
+echo "$IPYTHONDIR $JUPYTER_CONFIG_DIR $JUPYTER_DATA_DIR $JUPYTER_PATH $PYTHONSTARTUP" >> folders
+case "$*" in
+  *get_cpu_capability*) exec {python} "$@" ;;
+  *--nbval*)
+    test -d "$BSG_STORE" || exit 1
+    echo "$BSG_STORE ${{ATEN_CPU_CAPABILITY-own}}" >> compared
+    test "${{ATEN_CPU_CAPABILITY-own}}" != "$WRONG" ;;
+esac
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with our Makefile and an environment whose Python writes down how it is called."""
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        (tmp_path / name).write_text(read(name), encoding="utf-8")
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "a.py").touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PYTHON.format(python=sys.executable))
+    python.chmod(0o755)
+    (tmp_path / ".venv" / "installed").write_text(f"{tmp_path}\n")
+    return tmp_path
+
+
+def compared(project):
+    """Return the store and the processor of each comparison of notebooks."""
+    return [line.split() for line in (project / "compared").read_text().splitlines()]
+
+
+def test_make_test_compares_notebooks_in_an_empty_store_for_each_processor(project):
+    assert make("-C", str(project), "test").returncode == 0
+    stores, processors = zip(*compared(project), strict=True)
+    older = {"AVX512": ("avx2",), "AVX2": ("default",)}
+    assert processors == ("own", *older.get(torch.backends.cpu.get_cpu_capability(), ()))
+    assert len(set(stores)) == len(stores) and not any(Path(store).exists() for store in stores)
+
+
+@pytest.mark.parametrize("wrong", ["own", "avx2", "default"])
+def test_make_test_fails_where_a_notebook_differs_on_one_processor(project, wrong):
+    failed = make("-C", str(project), "test", WRONG=wrong).returncode != 0
+    assert failed == (wrong in dict(compared(project)).values())
+    assert failed != (project / ".venv" / "tested").exists()
+
+
+@pytest.mark.parametrize("target", ["test", "notebooks"])
+def test_kernels_of_make_read_no_configuration_of_the_user(project, target):
+    mine = dict.fromkeys(("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"), "mine")
+    mine |= {"JUPYTER_PATH": "mine", "PYTHONSTARTUP": "mine"}
+    assert make("-C", str(project), target, **mine).returncode == 0
+    seen = (project / "folders").read_text().split()
+    assert set(seen) == {str(project / ".venv" / "jupyter")}
 
 
 def test_ci_run_is_executable_and_parses():
