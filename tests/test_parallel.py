@@ -120,6 +120,8 @@ class Unlucky(nn.Flatten):
         if "RANK" in os.environ and (self.training or self.how not in ("fail", "kill")):
             for pid in (os.getpid(), os.getppid()):
                 open(f"{self.folder}/{pid}", "w").close()
+            while len(os.listdir(self.folder)) <= int(os.environ["WORLD_SIZE"]):
+                time.sleep(0.01)  # else torchrun may end the others before they are seen
             if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
                 if self.how == "fail":
                     raise ArithmeticError("no luck")
