@@ -187,8 +187,9 @@ def sweep(
     deadline = time.monotonic() + (float("inf") if time_limit_s is None else time_limit_s)
     done, failures = set(), {}
     run_all = _in_process if workers == 0 and scheduler is None else _on_dask
-    with _bar(tasks, progress) as bar:
-        for entry, error in run_all(tasks, store, workers, scheduler, deadline):
+    computed = run_all(tasks, store, workers, scheduler, deadline)
+    with _bar(tasks, progress) as bar, contextlib.closing(computed):
+        for entry, error in computed:
             done.add(entry.config.canonical())
             if error is not None:
                 failures[entry.key] = f"{entry.arm}, {entry.config.canonical()}: {error!r}"
