@@ -27,7 +27,8 @@ from bsglib.params import ROOT
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = pytest.mark.skipif(not BROWSER, reason=f"none of {', '.join(NAMES)} is here")
+browser = pytest.mark.skipif(not BROWSER, reason=f"none of {', '.join(NAMES)} is here")
+pytestmark = [browser, pytest.mark.slow]
 FLAGS = """--headless --no-sandbox --disable-gpu --enable-unsafe-swiftshader --disable-quic
     --no-first-run --disable-background-networking --disable-component-update --disable-sync
     --hide-scrollbars --remote-debugging-port=0 --remote-allow-origins=*""".split()

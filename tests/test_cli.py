@@ -51,6 +51,7 @@ def test_images_of_a_folder_are_converted_to_the_size_asked_for(bsg, tmp_path, m
     assert (tmp_path / "converted" / "cats_vs_dogs-4.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_dry_run_computes_nothing_and_comes_near_to_what_is_then_taken(bsg, tmp_path):
     longer = TINY | {"train_size": 512, "epochs": 6, "network_options": {"width": 0.25}}
     (file := tmp_path / "tiny.yaml").write_text(yaml.safe_dump(longer))
@@ -98,6 +99,7 @@ def test_status_of_a_half_computed_study_counts_what_is_there(bsg, tiny_profile,
     assert "tiny, part 1: 11 of 12 runs" in shown()
 
 
+@pytest.mark.slow
 def test_a_study_from_compute_over_export_to_a_report_that_needs_no_runs(
     bsg, tiny_profile, tmp_path
 ):
@@ -254,6 +256,7 @@ def homeless(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home_can_run_every_command(homeless, tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     study = "surlemont_sam --profile tiny.yaml --store store"
@@ -264,6 +267,7 @@ def test_a_user_without_a_home_can_run_every_command(homeless, tmp_path):
     assert (tmp_path / "reports" / "tiny" / "surlemont_sam.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home_is_asked_where_data_sets_go(homeless):
     status, printed = homeless("data digits")
     assert status == 1 and printed == "bsg: no home folder to keep data sets in; set BSG_DATA\n"

@@ -19,6 +19,7 @@ from bsglib.params import RunConfig
 from bsglib.store import Store
 from bsglib.sweep import Entry, SweepError, sweep
 
+pytestmark = pytest.mark.slow
 PATIENCE_S = 300
 HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 BSG = sys.executable, "-c", HEARS_CTRL_C + "from bsglib.cli import app; app()"  # in the background

@@ -13,11 +13,9 @@ from test_browser import (
     PRINTED,
     TEXTS,
     THEMES,
+    browser,
     complaints,
     tab,  # noqa: F401 a fixture
-)
-from test_browser import (
-    pytestmark as browser,
 )
 
 from bsglib import explorer, report, themes

@@ -338,6 +338,7 @@ def test_a_clock_that_jumps_back_changes_nothing(stores, tmp_path, monkeypatch, 
     assert all(whole[name] == content for name, content in contents(tmp_path).items())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forks of one")
 def test_six_processes_that_want_two_runs_and_each_needs_the_other_compute_all_once(tmp_path):
     log = tmp_path / "log"

@@ -148,6 +148,7 @@ def test_the_figure_that_shows_a_claim_is_in_the_notebook(path):
         assert f'"{claim.figure}"' in source, claim.id
 
 
+@pytest.mark.slow
 def test_papermill_refuses_a_misspelt_name_and_a_number_that_yaml_reads_as_text(tmp_path):
     (tmp_path / "typo.yaml").write_text("epoch: 3\nsgd_lr: 1e-3\n")
     command = [sys.executable, "-m", "papermill", str(SURLEMONT), "out.ipynb", "-f", "typo.yaml"]
@@ -169,6 +170,7 @@ def trained(tmp_path_factory):
     return report.execute(folder / "short.ipynb", folder / "run.ipynb", tiny)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pattern, passes",
     [(None, True), (r"ratio 1\.00000()0", False), (r"<td>\d+\.\d*()\d</td>", False)],

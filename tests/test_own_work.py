@@ -84,6 +84,7 @@ def shapes(n: int) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
+@pytest.mark.slow
 def test_arrays_and_a_network_of_a_users_go_through_the_whole_sam_study(bsg, own, tmp_path):
     x, y = shapes(120)
     np.savez(tmp_path / "my" / "arrays.npz", x=x[:, None], y=y)

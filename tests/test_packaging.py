@@ -194,6 +194,7 @@ def compared(project):
     return [line.split() for line in (project / "compared").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_make_test_compares_notebooks_in_an_empty_store_for_each_processor(project):
     assert make("-C", str(project), "test").returncode == 0
     stores, processors = zip(*compared(project), strict=True)
@@ -202,6 +203,7 @@ def test_make_test_compares_notebooks_in_an_empty_store_for_each_processor(proje
     assert len(set(stores)) == len(stores) and not any(Path(store).exists() for store in stores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["own", "avx2", "default"])
 def test_make_test_fails_where_a_notebook_differs_on_one_processor(project, wrong):
     failed = make("-C", str(project), "test", WRONG=wrong).returncode != 0

@@ -16,6 +16,7 @@ from bsglib.parallel import ParallelError, ParallelRun, stored_parallel_times, t
 from bsglib.params import ParameterError, RunConfig
 from bsglib.train import batches_of, build_model, dataset_of, train
 
+pytestmark = pytest.mark.slow
 EXACT = {"rtol": 1e-12, "atol": 1e-14}
 EPOCHS = 2
 TOO_FEW = 0 < runtime.accelerators() < 3, "each process takes an accelerator of its own"

@@ -10,6 +10,7 @@ from bsglib.papers import exports
 from bsglib.params import ROOT, RunConfig
 
 PUBLISHED = sorted(path for path in (ROOT / "reports" / "results").glob("*/*") if path.is_dir())
+pytestmark = pytest.mark.slow
 each = pytest.mark.parametrize("folder", PUBLISHED, ids=lambda f: f"{f.parent.name}-{f.name}")
 
 

@@ -193,6 +193,7 @@ def test_a_run_that_cannot_be_written_is_named(store):
         store.write("run", "history.csv", b"")
 
 
+@pytest.mark.slow
 def test_two_processes_that_want_the_same_run_train_it_once(tmp_path, tiny):
     store, config = Store(tmp_path / "runs"), tiny(epochs=2)
     command = [sys.executable, "-c", TRAIN, str(store.root), config.model_dump_json()]

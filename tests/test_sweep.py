@@ -440,6 +440,7 @@ sweep(entries(), Store("runs"), workers=2)
 """
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_is_told_to_have_one(tmp_path):
     (script := tmp_path / "script.py").write_text(SCRIPT)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -486,12 +487,14 @@ def dask(tmp_path_factory):
     return SimpleNamespace(store=store, bad=bad, heading=heading, said=said, root=root)
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_numbers_of_this_process(dask, store):
     sweep(entries(), store, workers=0)
     for entry in entries():
         assert numbers(entry, store) == numbers(entry, dask.store)
 
 
+@pytest.mark.slow
 def test_workers_report_what_fails_and_finish_the_others(dask):
     assert dask.heading == "3 of 8 runs failed:"
     assert set(dask.said) == {"doomed", "hungry", "unlucky"}
@@ -499,16 +502,19 @@ def test_workers_report_what_fails_and_finish_the_others(dask):
     assert [is_stored(entry, dask.store) for entry in dask.bad.values()] == [True] + 3 * [False]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_run_computed(dask):
     assert deaths(dask.root / "once") == 1
     assert is_stored(dask.bad["killer"], dask.store)
 
 
+@pytest.mark.slow
 def test_a_run_that_always_kills_its_worker_is_tried_again_and_reported_with_its_log(dask):
     assert 2 <= deaths(dask.root / "always") <= 4  # alone twice; waiting for a worker also counts
     assert "killed by signal 9" in dask.said["doomed"]
 
 
+@pytest.mark.slow
 def test_a_run_without_enough_memory_is_reported_as_that(dask):
     assert "memory budget" in dask.said["hungry"]
 
@@ -537,6 +543,7 @@ def test_a_worker_with_several_threads_computes_one_entry_after_the_other(store)
     assert [numbers(e, store) for e in both] == [numbers(e, alone) for e in both]
 
 
+@pytest.mark.slow
 def test_a_time_limit_on_workers_leaves_a_store_that_goes_on(store):
     endless = Entry(config(epochs=10**6, batch_size=50), arm="endless")
     left = sweep([endless, *entries()], store, workers=2, time_limit_s=0.1)
