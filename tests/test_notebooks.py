@@ -1,5 +1,6 @@
 """Tests of notebooks/: anatomy, parameters, papermill, and that strict nbval compares."""
 
+import os
 import re
 import shutil
 import statistics
@@ -195,5 +196,6 @@ def test_strict_nbval_fails_on_a_changed_number(trained, tmp_path, pattern, pass
     options = ["--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-q"]
     options += ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval_sanitize.cfg")]
     command = [sys.executable, "-m", "pytest", *options, str(copy)]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    environment = os.environ | {"IPYTHONDIR": str(tmp_path)}  # not a user's
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (ran.returncode == 0) == passes, ran.stdout[-2000:]
