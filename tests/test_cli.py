@@ -81,6 +81,7 @@ def test_status_needs_no_data(bsg, tmp_path, monkeypatch):
         assert re.search(rf"^{name}, paper, part 1: 0 of \d+ runs$", printed, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_status_of_a_half_computed_study_counts_what_is_there(bsg, tiny_profile, params, tmp_path):
     (params / "surlemont_sam" / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     store = tmp_path / "store"
@@ -164,6 +165,7 @@ def test_a_study_without_runs_is_left_out_of_the_reports_on_all(bsg, tmp_path, m
         assert f"run `bsg compute {name} --profile" in printed
 
 
+@pytest.mark.slow
 def test_a_time_limit_stops_cleanly_and_the_next_call_goes_on(bsg, tiny_profile, tmp_path):
     options = ["surlemont_sam", "--profile", tiny_profile, "--store", str(tmp_path / "store")]
     status, printed = bsg("compute", *options, "--time-limit", "0.005")
@@ -172,6 +174,7 @@ def test_a_time_limit_stops_cleanly_and_the_next_call_goes_on(bsg, tiny_profile,
     assert status == 0 and "complete" in printed
 
 
+@pytest.mark.slow
 def test_computing_needs_neither_jupyter_nor_dask(tiny_profile, tmp_path):
     absent = ["IPython", "ipykernel", "papermill", "nbconvert", "nbformat", "dask", "distributed"]
     arguments = ["bsg", "compute", "surlemont_sam", "--profile", tiny_profile, "--part", "2"]
@@ -183,6 +186,7 @@ def test_computing_needs_neither_jupyter_nor_dask(tiny_profile, tmp_path):
     assert len(list((tmp_path / "store").glob("*/result.json"))) == STORED_IN_PART_2
 
 
+@pytest.mark.slow
 def test_clean_removes_only_what_no_parameter_file_names(bsg, tiny_profile, params, tmp_path):
     store = tmp_path / "store"
     bsg("compute", "surlemont_sam", "--profile", tiny_profile, "--part", "2", "--store", str(store))
@@ -207,6 +211,7 @@ def test_clean_removes_only_what_no_parameter_file_names(bsg, tiny_profile, para
     assert clean("--yes")[2] == {"timing-0000"}
 
 
+@pytest.mark.slow
 def test_stored_json_is_readable_by_anyone(bsg, tiny_profile, tmp_path):
     store = tmp_path / "store"
     bsg("compute", "surlemont_sam", "--profile", tiny_profile, "--part", "2", "--store", str(store))

@@ -927,6 +927,7 @@ def diverging(tmp_path_factory):
     return parse(values, protocol.KaabachiParameters)
 
 
+@pytest.mark.slow
 def test_diverged_runs_are_stored_counted_and_not_trained_again(diverging):
     results = kaabachi.study.run(diverging)
     assert results.computed > 0 and len(results.runs) == results.designed

@@ -26,6 +26,7 @@ def blocks(page: str, language: str, heading: str = "") -> list[str]:
     return [dedent(block) for block in found]
 
 
+@pytest.mark.slow
 def test_readmes_example_trains_and_measures_a_users_network(capsys):
     (example,) = blocks("README.md", "python")
     x, y = torch.randn(40, 6), torch.arange(40) % 3
@@ -102,6 +103,7 @@ def test_arrays_and_a_network_of_a_users_go_through_the_whole_sam_study(bsg, own
         assert f'id="claim-{claim}"' in page
 
 
+@pytest.mark.slow
 def test_images_in_a_folder_of_a_users_go_through_the_sam_study(bsg, own, tmp_path):
     for i, (image, label) in enumerate(zip(*shapes(90), strict=True)):
         (folder := tmp_path / "my" / "images" / str(label)).mkdir(parents=True, exist_ok=True)

@@ -211,6 +211,7 @@ def test_make_test_fails_where_a_notebook_differs_on_one_processor(project, wron
     assert failed != (project / ".venv" / "tested").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["test", "notebooks"])
 def test_kernels_of_make_read_no_configuration_of_the_user(project, target):
     mine = dict.fromkeys(("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"), "mine")

@@ -192,6 +192,7 @@ def test_relative_paths_start_at_the_project_whatever_the_current_folder(tmp_pat
     assert resolve(tmp_path / "runs") == (tmp_path / "runs").resolve()
 
 
+@pytest.mark.slow
 def test_a_notebook_run_as_a_script_says_how_it_is_run():
     script = ROOT / "notebooks" / "surlemont_sam.py"
     ran = subprocess.run([sys.executable, script], capture_output=True, text=True)

@@ -38,12 +38,14 @@ def output_of(script: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
 @needs_glibc
 def test_glibc_takes_every_switch():
     assert runtime.keep_memory()
     assert output_of("from bsglib import runtime; print(runtime.share_memory())") == "True\n"
 
 
+@pytest.mark.slow
 @needs_glibc
 def test_importing_the_library_keeps_freed_memory_though_torch_was_there_first():
     handed_back = int(output_of(FAULTS.format(first="")))
@@ -69,6 +71,7 @@ def test_one_thread_for_a_block_only():
     assert threads() == {"torch": 1, "blas": 1}
 
 
+@pytest.mark.slow
 def test_a_worker_of_a_sweep_has_the_settings(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "compute", settings_of_a_worker)
     entries = [sweep.Entry(tiny())]
@@ -87,6 +90,7 @@ def settings_of_a_worker(entry, root: str) -> str:
     return run_id
 
 
+@pytest.mark.slow
 def test_a_kernel_of_plain_papermill_has_the_settings_though_nothing_was_exported(
     tmp_path, monkeypatch
 ):

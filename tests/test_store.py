@@ -107,6 +107,7 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_nothing_behind(store, monkeyp
     assert parts(store.root) == []
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_writing_leaves_a_whole_file(tmp_path):
     store, numbers = Store(tmp_path / "runs"), []
     with subprocess.Popen([sys.executable, "-c", WRITE_FOREVER, str(store.root)]) as writer:

@@ -184,6 +184,7 @@ def test_a_config_names_the_size_of_a_folders_images(tiny, tmp_path, monkeypatch
     assert tiny(image_size=None).canonical() == tiny().canonical()  # stored runs keep their ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["f1", "c1", "kaabachi"])
 def test_the_papers_networks_train(tiny, network):
     changes = {"base_lr": 0.05, "epochs": 16, "dtype": "float32"}  # these are not tiny
@@ -895,6 +896,7 @@ def killed(tmp_path_factory):
     return {name: (Store(root / name), RunConfig(**values)) for name, values in configs.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed runs are forks of one process")
 @pytest.mark.parametrize("name", RESUMED)
 def test_a_killed_run_goes_on_to_the_bytes_of_an_undisturbed_one(killed, store, monkeypatch, name):
