@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bsglib import runtime
 from bsglib.params import nearest
 from bsglib.runtime import full_float32
 from bsglib.weights import flatten, modes_kept
@@ -44,13 +45,16 @@ def loss_function(loss: str | SumLoss) -> SumLoss:
     return LOSSES[loss]
 
 
-def chunks(x: Tensor, y: Tensor, chunk_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def chunks(x: Tensor, y: Tensor, chunk_size: int | None) -> Iterator[tuple[Tensor, Tensor]]:
     """Return x [n, ...] and y [n] in parts of `chunk_size`, the last one what is left.
+
+    None takes what suits their device.
 
     Raises:
         ValueError: if there are not as many of both, or none, or chunk_size is not positive.
     """
     require_examples("x, y", x, y)
+    chunk_size = runtime.chunk_size(x.device) if chunk_size is None else chunk_size
     if chunk_size < 1:
         raise ValueError(f"chunk_size = {chunk_size}: must be at least 1")
     return zip(x.split(chunk_size), y.split(chunk_size), strict=True)
@@ -145,7 +149,7 @@ def evaluate(
     *,
     as_input: Callable[[Tensor], Tensor] = lambda x: x,
     loss: str | SumLoss = "cross_entropy",
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> Metrics:
     """Return mean loss and accuracy over all of x, y, in evaluation mode.
 
@@ -154,7 +158,8 @@ def evaluate(
         x, y: inputs [n, ...] and labels int64 [n], n > 0, on the model's device.
         as_input: turns a chunk of stored x into network inputs.
         loss: a name in `LOSSES`, or a function of (outputs, labels) summed over examples.
-        chunk_size: examples per forward pass; the result does not depend on it beyond rounding.
+        chunk_size: examples per forward pass, None for what suits the device; the result does not
+            depend on it beyond rounding.
 
     Raises:
         ValueError: if x and y are not as many, or none, labels do not fit the outputs, the loss is
@@ -172,7 +177,7 @@ def metrics(
     *,
     as_input: Callable[[Tensor], Tensor] = lambda x: x,
     loss: str | SumLoss = "cross_entropy",
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> Metrics:
     """Return what `evaluate` returns, of the model in the mode it is in.
 
@@ -194,7 +199,7 @@ def mean_loss(
     y: Tensor,
     *,
     loss: str | SumLoss = "cross_entropy",
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> float:
     """Return the mean loss over all of x [n, ...], y [n] of any model, in the mode it is in.
 
@@ -215,7 +220,7 @@ def loss_and_gradient(
     y: Tensor,
     *,
     loss: str | SumLoss = "cross_entropy",
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> tuple[float, Tensor]:
     """Return the mean loss over all of x [n, ...], y [n] and its gradient, a float64 vector [p].
 

@@ -3,13 +3,15 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
-from scipy.optimize import _lbfgsb_py as scipy_lbfgsb
+from scipy.optimize import Bounds, minimize
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
+from bsglib import lanczos, lbfgsb, runtime
 from bsglib.evaluate import (
     SumLoss,
     chunks,
@@ -20,6 +22,7 @@ from bsglib.evaluate import (
     require_fixed,
 )
 from bsglib.params import nearest
+from bsglib.spaces import Identity, Scaled, Subspace
 from bsglib.weights import equal_parts, flatten, install, reestimate_batch_norm
 
 
@@ -35,6 +38,7 @@ class Sharpness:
     stop: str  # the solver's reason
     objective_scale: float
     n: int  # examples
+    solver: str  # of SOLVERS
 
 
 def keskar_sharpness(
@@ -49,9 +53,10 @@ def keskar_sharpness(
     seed: int = 0,
     max_iter: int = 10,
     objective_scale: float | None = None,
+    solver: str | None = None,
     batch_norm: str = "stored",
     loss: str | SumLoss = "cross_entropy",
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> Sharpness:
     """Return the largest relative loss increase in a box around the weights, in per cent.
 
@@ -76,10 +81,13 @@ def keskar_sharpness(
         max_iter: iterations of L-BFGS-B; the paper has 10.
         objective_scale: factor on the objective given to the solver; None makes its largest
             derivative 1 at the start, 1.0 is the literal mean loss.
+        solver: "scipy", compiled, on the host; or "torch", the same steps on the model's device.
+            None takes the first on a CPU and the second on an accelerator.
         batch_norm: "stored" running statistics; "reestimate" them once over x at the
             unperturbed weights; "batch" statistics of each chunk.
         loss: a name in `evaluate.LOSSES`, or a function of (outputs, y) summed over examples.
-        chunk_size: examples per forward pass; matters for batch_norm="batch" only.
+        chunk_size: examples per forward pass; matters for batch_norm="batch" only. None is 512 on
+            a CPU and for batch_norm="batch", 4096 on an accelerator.
 
     Raises:
         ValueError: if epsilon, a name or a size is not allowed, the loss at the weights is not
@@ -93,20 +101,21 @@ def keskar_sharpness(
         raise ValueError(f"objective_scale = {objective_scale}: must be positive, or None")
     if adaptive and subspace is not None:
         raise ValueError(f"subspace = {subspace}: must be None with adaptive")
-    options = {"loss": loss, "chunk_size": chunk_size}
+    solver = _solver(solver, x)
+    options = _options(x, loss, batch_norm, chunk_size)
     with _measured(model, x, batch_norm) as (model, x):  # a copy
         theta = flatten(model.parameters()).double()
         if adaptive:
-            space = _Scaled(theta)
+            space = Scaled(theta)
         elif subspace is None:
-            space = _Identity(theta)
+            space = Identity(theta)
         else:
-            space = _Subspace(theta, subspace, distribution, seed)
-        bounds = epsilon * (np.abs(space.coordinates()) + 1)
+            space = Subspace(theta, subspace, distribution, seed)
+        bounds = epsilon * (space.coordinates().abs() + 1)
         start_loss, gradient = _start(model, x, y, options)
         best, evaluations = start_loss, 1
 
-        def ascend(z: np.ndarray) -> tuple[float, np.ndarray]:
+        def ascend(z: Tensor) -> tuple[float, Tensor]:
             nonlocal best, evaluations
             if not z.any():
                 return start_loss, slope
@@ -115,13 +124,14 @@ def keskar_sharpness(
             best, evaluations = np.fmax(best, value), evaluations + 1
             return value, space.back(gradient)
 
-        start, slope = np.zeros_like(bounds), space.back(gradient)
-        steepest = np.abs(slope).max()
+        start, slope = torch.zeros_like(bounds), space.back(gradient)
+        steepest = float(slope.abs().max())
         if steepest == 0:  # stationary: z = 0 would never move
-            start = 1e-3 * bounds * np.random.default_rng(seed).uniform(-1, 1, bounds.shape)
-            steepest = np.abs(ascend(start)[1]).max()
+            drawn = np.random.default_rng(seed).uniform(-1, 1, tuple(bounds.shape))
+            start = 1e-3 * bounds * torch.from_numpy(drawn).to(bounds)
+            steepest = float(ascend(start)[1].abs().max())
         scale = objective_scale or (1 / steepest if steepest > 0 else 1.0)
-        iterations, stop = _lbfgsb(
+        iterations, stop = SOLVERS[solver](
             lambda z: tuple(-scale * part for part in ascend(z)), start, bounds, max_iter
         )
     return Sharpness(
@@ -133,14 +143,39 @@ def keskar_sharpness(
         stop=stop,
         objective_scale=float(scale),
         n=len(y),
+        solver=solver,
     )
 
 
+def _on_host(
+    objective: lbfgsb.Objective, start: Tensor, bounds: Tensor, max_iter: int
+) -> tuple[int, str]:
+    """Minimize like `lbfgsb.minimize`, by scipy, which wants its vectors in host memory."""
+
+    def of_arrays(z: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = objective(torch.from_numpy(z).to(start.device))
+        return value, gradient.cpu().numpy()
+
+    solve = _lbfgsb if _compiled() else _public
+    return solve(of_arrays, start.cpu().numpy(), bounds.cpu().numpy(), max_iter)
+
+
+SOLVERS = {"scipy": _on_host, "torch": lbfgsb.minimize}
+
+
+def _solver(name: str | None, x: Tensor) -> str:
+    """Return the solver asked for, or the one that suits the device."""
+    name = name or ("scipy" if x.device.type == "cpu" else "torch")
+    if name not in SOLVERS:
+        raise ValueError(f"solver = {name!r}{nearest(name, SOLVERS)}")
+    return name
+
+
+Arrays = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+
 def _lbfgsb(
-    objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
-    start: np.ndarray,
-    bounds: np.ndarray,
-    max_iter: int,
+    objective: Arrays, start: np.ndarray, bounds: np.ndarray, max_iter: int
 ) -> tuple[int, str]:
     """Minimize in the box |z_i| <= bounds_i.
 
@@ -151,6 +186,8 @@ def _lbfgsb(
     Returns:
         the number of iterations made and the solver's reason to stop.
     """
+    from scipy.optimize import _lbfgsb_py as compiled
+
     n, corrections, line_searches = len(start), 10, 20
     box = -bounds, bounds, np.full(n, 2, np.int32)  # 2: bounded on both sides
     real = np.zeros(2 * corrections * n + 5 * n + 11 * corrections**2 + 8 * corrections)
@@ -159,7 +196,7 @@ def _lbfgsb(
     work = real, integer, task, *saved, line_searches, line_task
     z, value, gradient, seen, iterations = start.copy(), np.array(0.0), np.zeros(n), None, 0
     while True:
-        scipy_lbfgsb._lbfgsb.setulb(corrections, z, *box, value, gradient, 0.0, 0.0, *work)
+        compiled._lbfgsb.setulb(corrections, z, *box, value, gradient, 0.0, 0.0, *work)
         if task[0] == 3:  # wants value and gradient at z, sometimes a second time
             if not np.array_equal(z, seen):
                 seen = z.copy()
@@ -170,8 +207,31 @@ def _lbfgsb(
                 task[:] = 5, 504
         else:
             break
-    kind, reason = scipy_lbfgsb.status_messages[task[0]], scipy_lbfgsb.task_messages[task[1]]
+    kind, reason = compiled.status_messages[task[0]], compiled.task_messages[task[1]]
     return iterations, f"{kind}: {reason}"
+
+
+def _public(
+    objective: Arrays, start: np.ndarray, bounds: np.ndarray, max_iter: int
+) -> tuple[int, str]:
+    """Minimize like `_lbfgsb`, by scipy's public entry point: the same steps, a slower start."""
+    options = {"maxiter": max_iter, "maxfun": np.iinfo(np.int32).max, "ftol": 0, "gtol": 0}
+    box = Bounds(-bounds, bounds)
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=box, options=options)
+    return found.nit, found.message
+
+
+@cache
+def _compiled() -> bool:
+    """Return whether scipy's compiled solver is where `_lbfgsb` looks for it, and takes the same.
+
+    It is private: another version of scipy may have moved or changed it.
+    """
+    point = np.zeros(1)
+    try:
+        return _lbfgsb(lambda z: (float(z @ z - z[0]), 2 * z - 1), point, point + 1, 2)[0] > 0
+    except Exception:
+        return False
 
 
 @dataclass(frozen=True)
@@ -183,6 +243,7 @@ class LambdaMax:
     residual: float  # largest ||H v - lambda v||, over the largest |lambda|
     products: int  # Hessian-vector products used
     n: int  # examples
+    solver: str  # of SOLVERS
 
 
 def lambda_max(
@@ -193,43 +254,61 @@ def lambda_max(
     k: int = 1,
     tol: float = 1e-3,
     seed: int = 0,
+    solver: str | None = None,
     batch_norm: str = "stored",
     loss: str | SumLoss = "cross_entropy",
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> LambdaMax:
     """Return the k algebraically largest eigenvalues of the mean loss's Hessian.
 
-    By implicitly restarted Lanczos (ARPACK) in float64 on Hessian-vector products in the model's
-    dtype. Arguments are those of `keskar_sharpness`; `tol` is the relative accuracy asked for, and
-    k is below the number of weights.
+    By restarted Lanczos in float64 on Hessian-vector products in the model's dtype: ARPACK's on the
+    host (solver "scipy"), or `lanczos.largest` on the model's device ("torch"); None takes the
+    first on a CPU and the second on an accelerator. Other arguments are those of
+    `keskar_sharpness`; `tol` is the relative accuracy asked for, and k is below the number of
+    weights.
 
     Raises:
         ValueError: as `keskar_sharpness`, or if k is not allowed.
-        scipy.sparse.linalg.ArpackNoConvergence: if the accuracy is not reached.
+        scipy.sparse.linalg.ArpackNoConvergence: if ARPACK does not reach the accuracy.
     """  # noqa: DOC502
-    options, products = {"loss": loss, "chunk_size": chunk_size}, 0
+    options, products, solver = _options(x, loss, batch_norm, chunk_size), 0, _solver(solver, x)
     with _measured(model, x, batch_norm) as (model, x):  # a copy
         size = sum(w.numel() for w in model.parameters())
         if not 0 < k < size:
             raise ValueError(f"k = {k}: allowed are 1 to {size - 1}, one less than the weights")
-        _start(model, x, y, options)
+        _, gradient = _start(model, x, y, options)
 
-        def product(v: np.ndarray) -> np.ndarray:
+        def product(v: Tensor) -> Tensor:
             nonlocal products
             products += 1
-            return hvp(model, x, y, torch.from_numpy(v.ravel()), **options).cpu().numpy()
+            return hvp(model, x, y, v, **options)
 
         start = np.random.default_rng(seed).standard_normal(size)
+        start = torch.from_numpy(start).to(gradient)
         if not product(start).any():  # the loss is linear in the weights
-            return LambdaMax(0.0, [0.0] * k, 0.0, products, len(y))
-        hessian = LinearOperator((size, size), matvec=product, dtype=np.float64)
-        values, vectors = eigsh(hessian, k=k, which="LA", tol=tol, v0=start)
+            return LambdaMax(0.0, [0.0] * k, 0.0, products, len(y), solver)
+        find = lanczos.largest if solver == "torch" else _arpack
+        values, vectors = find(product, start, k, tol)
+        largest = max(map(abs, values))
         residuals = [
-            np.linalg.norm(product(v) - value * v) / np.abs(values).max()
-            for value, v in zip(values, vectors.T, strict=True)
+            float((product(v) - value * v).norm()) / largest
+            for value, v in zip(values, vectors, strict=True)
         ]
-    descending = sorted(map(float, values), reverse=True)
-    return LambdaMax(descending[0], descending, float(max(residuals)), products, len(y))
+    return LambdaMax(values[0], values, max(residuals), products, len(y), solver)
+
+
+def _arpack(
+    product: Callable[[Tensor], Tensor], start: Tensor, k: int, tol: float
+) -> tuple[list[float], Tensor]:
+    """Return what `lanczos.largest` returns, by ARPACK."""
+
+    def of_array(v: np.ndarray) -> np.ndarray:
+        return product(torch.from_numpy(v.ravel()).to(start)).cpu().numpy()
+
+    hessian = LinearOperator((len(start), len(start)), matvec=of_array, dtype=np.float64)
+    values, vectors = eigsh(hessian, k=k, which="LA", tol=tol, v0=start.cpu().numpy())
+    order = np.argsort(values)[::-1]
+    return values[order].tolist(), torch.from_numpy(vectors.T[order].copy()).to(start)
 
 
 @dataclass(frozen=True)
@@ -251,7 +330,7 @@ def hessian_trace(
     seed: int = 0,
     batch_norm: str = "stored",
     loss: str | SumLoss = "cross_entropy",
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> HessianTrace:
     """Return the trace of the mean loss's Hessian, by Hutchinson's estimator.
 
@@ -263,7 +342,8 @@ def hessian_trace(
     """
     if probes < 2:
         raise ValueError(f"probes = {probes}: at least 2 are needed for a standard error")
-    options, generator = {"loss": loss, "chunk_size": chunk_size}, np.random.default_rng(seed)
+    options = _options(x, loss, batch_norm, chunk_size)
+    generator = np.random.default_rng(seed)
     with _measured(model, x, batch_norm) as (model, x):  # a copy
         start_loss, gradient = _start(model, x, y, options)
         products = []
@@ -293,7 +373,7 @@ def sam_sharpness(
     adaptive: bool = False,
     batch_norm: str = "stored",
     loss: str | SumLoss = "cross_entropy",
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> SAMSharpness:
     """Return how much the mean loss rises at the worst point that one gradient points to.
 
@@ -306,7 +386,7 @@ def sam_sharpness(
     """
     if not rho > 0:
         raise ValueError(f"rho = {rho}: must be positive")
-    options = {"loss": loss, "chunk_size": chunk_size}
+    options = _options(x, loss, batch_norm, chunk_size)
     with _measured(model, x, batch_norm) as (model, x):  # a copy
         theta = flatten(model.parameters()).double()
         start_loss, gradient = _start(model, x, y, options)
@@ -396,6 +476,13 @@ def hvp(
     return total / len(y)
 
 
+def _options(x: Tensor, loss: str | SumLoss, batch_norm: str, chunk_size: int | None) -> dict:
+    """What every pass over x takes; chunks as the device likes them, unless statistics depend."""
+    if chunk_size is None:
+        chunk_size = 512 if batch_norm == "batch" else runtime.chunk_size(x.device)
+    return {"loss": loss, "chunk_size": chunk_size}
+
+
 @contextlib.contextmanager
 def _measured(model: nn.Module, x: Tensor, batch_norm: str) -> Iterator[tuple[nn.Module, Tensor]]:
     """Fix the function to be measured, with batch norm's statistics those at these weights."""
@@ -412,76 +499,3 @@ def _start(model: nn.Module, x: Tensor, y: Tensor, options: dict) -> tuple[float
     if bad := int((~torch.isfinite(gradient)).sum()):
         raise ValueError(f"the gradient at the weights holds {bad} values that are not finite")
     return loss, gradient
-
-
-class _Identity:
-    """A = identity: z is in weight space."""
-
-    def __init__(self, theta: Tensor):
-        self.theta = theta
-
-    def coordinates(self) -> np.ndarray:
-        return self.theta.cpu().numpy()
-
-    def into(self, z: np.ndarray) -> Tensor:
-        return torch.from_numpy(z).to(self.theta.device)
-
-    def back(self, gradient: Tensor) -> np.ndarray:
-        return gradient.cpu().numpy()
-
-
-class _Scaled(_Identity):
-    """A = diag(|x|) with the coordinates 0, so that z is relative to each weight's size."""
-
-    def coordinates(self) -> np.ndarray:
-        return np.zeros(len(self.theta))
-
-    def into(self, z: np.ndarray) -> Tensor:
-        return self.theta.abs() * super().into(z)
-
-    def back(self, gradient: Tensor) -> np.ndarray:
-        return super().back(self.theta.abs() * gradient)
-
-
-class _Subspace:
-    """A = random [p, d], drawn block by block from its seed; what exceeds 2 GiB is drawn again."""
-
-    ROWS, KEPT_BYTES = 2**16, 2**31
-
-    def __init__(self, theta: Tensor, dimension: int, distribution: str, seed: int):
-        if distribution not in (allowed := ("gaussian", "gaussian_unit", "uniform_unit")):
-            raise ValueError(f"distribution = {distribution!r}{nearest(distribution, allowed)}")
-        if not 0 < dimension <= len(theta):
-            raise ValueError(f"subspace = {dimension}: allowed are 1 to {len(theta)}, the weights")
-        self.theta, self.dimension, self.seed = theta, dimension, seed
-        self.uniform = distribution.startswith("uniform")
-        self.kept: dict[int, np.ndarray] = {}
-        self.scale = np.ones(dimension)  # of the columns
-        self.gram = sum(block.T @ block for _, block in self._blocks())
-        if distribution.endswith("unit"):
-            self.scale = 1 / np.sqrt(np.diag(self.gram))
-            self.gram = self.gram * np.outer(self.scale, self.scale)
-
-    def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        for start in range(0, len(self.theta), self.ROWS):
-            rows = slice(start, min(start + self.ROWS, len(self.theta)))
-            block = self.kept.get(start)
-            if block is None:
-                generator = np.random.default_rng([self.seed, start])
-                draw = generator.random if self.uniform else generator.standard_normal
-                block = draw((rows.stop - start, self.dimension))
-                if (len(self.kept) + 1) * block.nbytes <= self.KEPT_BYTES:
-                    self.kept[start] = block
-            yield rows, block
-
-    def coordinates(self) -> np.ndarray:
-        """A+ x by the normal equations."""
-        return np.linalg.solve(self.gram, self.back(self.theta))
-
-    def into(self, z: np.ndarray) -> Tensor:
-        moved = np.concatenate([block @ (self.scale * z) for _, block in self._blocks()])
-        return torch.from_numpy(moved).to(self.theta.device)
-
-    def back(self, gradient: Tensor) -> np.ndarray:
-        flat = gradient.cpu().numpy()
-        return self.scale * sum(block.T @ flat[rows] for rows, block in self._blocks())

@@ -11,7 +11,7 @@ from scipy.optimize import Bounds, minimize
 from torch import nn
 from torch.func import functional_call, hessian
 
-from bsglib import sharpness
+from bsglib import lanczos, lbfgsb, sharpness, spaces
 from bsglib.evaluate import evaluate
 from bsglib.sharpness import (
     batch_sharpness,
@@ -94,9 +94,10 @@ def dense_hessian(model, x, y):
 
 def matrix(theta, dimension, distribution, seed, rows, monkeypatch):
     """The random subspace, in blocks of some rows, and the same as one dense matrix."""
-    monkeypatch.setattr(sharpness._Subspace, "ROWS", rows)
-    space = sharpness._Subspace(theta, dimension, distribution, seed)
-    return space, np.concatenate([block for _, block in space._blocks()]) * space.scale
+    monkeypatch.setattr(spaces.Matrix, "ROWS", rows)
+    space = spaces.Subspace(theta, dimension, distribution, seed)
+    blocks = torch.cat([block for _, block in space.matrix.blocks()])
+    return space, (blocks * space.scale).numpy()
 
 
 # Keskar's metric: closed forms
@@ -258,20 +259,86 @@ def test_a_float32_network_is_measured_like_its_float64_twin():
     assert single.value == pytest.approx(double.value, rel=1e-3)
 
 
+# Keskar's metric: the solver in torch, and scipy's public one
+
+
+@pytest.mark.parametrize("max_iter", [1, 4, 10])
+@pytest.mark.parametrize("size", [60, 500])
+def test_the_solver_in_torch_goes_the_way_of_scipys(max_iter, size, monkeypatch):
+    monkeypatch.setattr(lbfgsb, "BREAKPOINTS", 50)
+    generator = np.random.default_rng(size)
+    bounds, p = map(torch.from_numpy, generator.uniform(0.1, 2, (2, size)))
+    factor = torch.from_numpy(generator.standard_normal((size, size))) / size**0.5
+    h, ways = factor @ factor.T, []
+    for solver in sharpness.SOLVERS.values():
+        way = []
+
+        def bumpy(z, way=way):
+            way.append(z.clone())
+            value = torch.cos(3 * z).sum() + p @ z + z @ h @ z
+            return float(value), -3 * torch.sin(3 * z) + p + 2 * h @ z
+
+        trace = solver(bumpy, torch.zeros_like(bounds), bounds, max_iter)
+        ways.append((torch.stack(way), trace))
+    assert ways[0][1] == ways[1][1]
+    torch.testing.assert_close(ways[0][0], ways[1][0], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("slope", [1.0, 1e-3, 1e-7, 0.0])
+def test_the_solver_in_torch_finds_the_corner_of_a_diagonal_quadratic(slope):
+    model, x, g, d = quadratic(slope=slope)
+    found = keskar_sharpness(model, X, Y, loss=total, solver="torch")
+    other = keskar_sharpness(model, X, Y, loss=total, solver="scipy")
+    assert found.value == pytest.approx(corner(x, g, d, 1e-3), rel=1e-9)
+    assert found.evaluations <= other.evaluations
+    assert (found.solver, other.solver) == ("torch", "scipy")
+
+
+@pytest.mark.parametrize("options", [{}, {"subspace": 6}, {"adaptive": True}])
+@pytest.mark.parametrize("epsilon", [1e-3, 0.1])
+def test_both_solvers_find_the_same_on_a_trained_network(options, epsilon):
+    model, x, y, _ = fitted()
+    one, other = (
+        keskar_sharpness(model, x, y, epsilon=epsilon, solver=solver, **options)
+        for solver in sharpness.SOLVERS
+    )
+    assert one.value == pytest.approx(other.value, rel=1e-6)
+    assert other.evaluations <= one.evaluations
+
+
+def test_without_the_private_solver_scipys_public_one_finds_the_same(monkeypatch):
+    model, x, y = classifier()
+    private = keskar_sharpness(model, x, y, epsilon=0.5)
+
+    def moved(*arguments):
+        raise AttributeError("setulb")
+
+    monkeypatch.setattr(sharpness, "_lbfgsb", moved)
+    sharpness._compiled.cache_clear()
+    public = keskar_sharpness(model, x, y, epsilon=0.5)
+    sharpness._compiled.cache_clear()
+    assert public == private
+
+
 # Keskar's metric: random subspaces
+
+
+def test_the_matrices_of_an_accelerator_are_drawn_once():
+    made = [spaces.drawn_once(40, 3, False, seed, torch.device("cpu")) for seed in (0, 0, 1)]
+    assert made[0] is made[1] is not made[2]
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("rows", [7, 10**6])
 @pytest.mark.parametrize("kept_bytes", [0, 700, 10**6])  # none, two of the blocks of 7 rows, all
 def test_a_subspace_made_in_blocks_is_the_dense_matrix(distribution, rows, kept_bytes, monkeypatch):
-    monkeypatch.setattr(sharpness._Subspace, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(spaces.Matrix, "KEPT_BYTES", kept_bytes)
     theta = torch.randn(40, dtype=torch.float64)
     space, a = matrix(theta, 6, distribution, 3, rows, monkeypatch)
     assert a.shape == (40, 6)
-    z, gradient = np.random.default_rng(1).standard_normal((2, 40))
-    np.testing.assert_allclose(space.into(z[:6]).numpy(), a @ z[:6], rtol=1e-12)
-    np.testing.assert_allclose(space.back(torch.from_numpy(gradient)), a.T @ gradient, rtol=1e-11)
+    z, gradient = torch.from_numpy(np.random.default_rng(1).standard_normal((2, 40)))
+    np.testing.assert_allclose(space.into(z[:6]), a @ z[:6].numpy(), rtol=1e-12)
+    np.testing.assert_allclose(space.back(gradient), a.T @ gradient.numpy(), rtol=1e-11)
     inverse = np.linalg.pinv(a)
     np.testing.assert_allclose(space.coordinates(), inverse @ theta.numpy(), rtol=1e-9)
 
@@ -311,9 +378,8 @@ def test_a_subspace_that_is_the_identity_gives_the_metric_of_the_full_space(monk
     model, x, y = classifier()
     full = keskar_sharpness(model, x, y, epsilon=0.05)
     size = sum(w.numel() for w in model.parameters())
-    monkeypatch.setattr(
-        sharpness._Subspace, "_blocks", lambda self: iter([(slice(0, size), np.eye(size))])
-    )
+    whole = slice(0, size), torch.eye(size, dtype=torch.float64)
+    monkeypatch.setattr(spaces.Matrix, "blocks", lambda self: iter([whole]))
     found = keskar_sharpness(model, x, y, epsilon=0.05, subspace=size)
     assert found.value == pytest.approx(full.value, rel=1e-9)
 
@@ -367,8 +433,8 @@ def box(theta, dimension, epsilon):
     """A and the half-widths, by a dense pseudo-inverse."""
     a = torch.eye(len(theta), dtype=torch.float64)
     if dimension is not None:
-        space = sharpness._Subspace(theta, dimension, "gaussian", 0)
-        a = torch.from_numpy(np.concatenate([block for _, block in space._blocks()]))
+        space = spaces.Subspace(theta, dimension, "gaussian", 0)
+        a = torch.cat([block for _, block in space.matrix.blocks()])
     return a, epsilon * ((torch.linalg.pinv(a) @ theta).abs() + 1)
 
 
@@ -600,28 +666,41 @@ def test_the_hessian_of_a_linear_loss_is_zero():
     assert (found == 0).all()
 
 
-def test_lambda_max_of_a_classifier_is_the_dense_hessians_largest_eigenvalues():
+@pytest.mark.parametrize("solver", ["scipy", "torch"])
+def test_lambda_max_of_a_classifier_is_the_dense_hessians_largest_eigenvalues(solver):
     model, x, y = classifier()
     expected = torch.linalg.eigvalsh(dense_hessian(model, x, y)).flip(0)[:3].tolist()
-    found = lambda_max(model, x, y, k=3, tol=1e-10)
+    found = lambda_max(model, x, y, k=3, tol=1e-10, solver=solver)
     assert found.values == pytest.approx(expected, rel=1e-8)
     assert found.value == found.values[0]
     assert found.residual < 1e-6
     assert found.n == 33
 
 
-def test_lambda_max_of_a_quadratic_is_its_largest_curvature_within_the_tolerance():
+@pytest.mark.parametrize("solver", ["scipy", "torch"])
+def test_lambda_max_of_a_quadratic_is_its_largest_curvature_within_the_tolerance(solver):
     d = np.random.default_rng(0).uniform(0, 1, 300)
     d[17] = 2.0
-    found = lambda_max(Quadratic(np.ones(300), np.ones(300), d), X, Y, loss=total, tol=1e-3)
+    model = Quadratic(np.ones(300), np.ones(300), d)
+    found = lambda_max(model, X, Y, loss=total, tol=1e-3, solver=solver)
     assert found.value == pytest.approx(2.0, rel=1e-3)
     assert 0 < found.products < 300
 
 
-def test_lambda_max_is_the_largest_algebraically_not_by_magnitude():
+def test_lanczos_restarts_and_finds_a_crowded_top_of_the_spectrum(monkeypatch):
+    monkeypatch.setattr(lanczos, "BASIS", 24)
+    d = torch.cat([torch.linspace(0, 1, 400, dtype=torch.float64), torch.tensor([1.02, 1.01])])
+    start = torch.from_numpy(np.random.default_rng(0).standard_normal(402))
+    values, vectors = lanczos.largest(lambda v: d * v, start, 3, 1e-9)
+    assert values == pytest.approx([1.02, 1.01, 1.0], rel=1e-7)
+    torch.testing.assert_close(vectors @ vectors.T, torch.eye(3).double(), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["scipy", "torch"])
+def test_lambda_max_is_the_largest_algebraically_not_by_magnitude(solver):
     d = np.array([-10.0, 3.0, 1.0, 0.5, -2.0])
     model = Quadratic(np.ones(5), np.zeros(5), d)
-    found = lambda_max(model, X, Y, k=2, tol=1e-10, loss=total)
+    found = lambda_max(model, X, Y, k=2, tol=1e-10, loss=total, solver=solver)
     assert found.values == pytest.approx([3.0, 1.0], rel=1e-9)
 
 
