@@ -30,7 +30,7 @@ from bsglib.sharpness import (
     sam_sharpness,
 )
 from bsglib.store import DamagedError, Store
-from bsglib.train import DTYPES, Run, build_model, dataset_of, train
+from bsglib.train import DTYPES, Run, build_model, dataset_of, dataset_on_device, train
 from bsglib.weights import flatten
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def _line(run: Run, measure: Measure, store: Store) -> dict[str, list]:
     start = train(measure.start, store=store)
     if start.diverged:
         return {"rows": []}
-    dataset, n = dataset_of(run.config).to(runtime.device()), measure.examples
+    dataset, n = dataset_on_device(run.config), measure.examples
     drawn = torch.from_numpy(np.random.default_rng(0).permutation(len(dataset.test))[:n])
     sets = {
         name: (dataset.as_input(split.x[index], DTYPES[run.config.dtype]), split.y[index])
@@ -255,7 +255,7 @@ ROWS = {
 
 
 def _outcomes(run: Run, measure: Measure, store: Store) -> dict[str, Any]:
-    dataset, dtype = dataset_of(run.config).to(runtime.device()), DTYPES[run.config.dtype]
+    dataset, dtype = dataset_on_device(run.config), DTYPES[run.config.dtype]
     model, test = run.model().to(runtime.device()), dataset.test
     return outcomes(model, test.x, test.y, as_input=lambda x: dataset.as_input(x, dtype)).packed()
 
@@ -267,7 +267,7 @@ def _on_training_set(
     run: Run, examples: int, epoch: int | None = None
 ) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """Return a run's network and its first training examples, on the device."""
-    dataset = dataset_of(run.config).to(runtime.device())
+    dataset = dataset_on_device(run.config)
     x = dataset.as_input(dataset.train.x[:examples], DTYPES[run.config.dtype])
     return run.model(epoch).to(runtime.device()), x, dataset.train.y[:examples]
 

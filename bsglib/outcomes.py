@@ -47,7 +47,7 @@ def outcomes(
     y: Tensor,
     *,
     as_input: Callable[[Tensor], Tensor] = lambda x: x,
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> Outcomes:
     """Return what a classifier in evaluation mode makes of every example.
 

@@ -105,6 +105,11 @@ def choose_accelerator(index: int) -> None:
     torch.cuda.set_device(index)
 
 
+def in_flight() -> int:
+    """Return how many runs one process trains at a time: they share an accelerator."""
+    return 8 if device().type == "cuda" else 1
+
+
 def wait() -> None:
     """Wait until the device has done what it was given, before a clock is read."""
     if device().type == "cuda":
@@ -122,6 +127,45 @@ def set_random_states(states: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"])
+
+
+class OwnRandom:
+    """Random numbers of one's own: torch's generators have these states inside a `with` block.
+
+    It may be entered again and goes on where it was left. On an accelerator the state itself is
+    exchanged, not copied: a CUDA graph draws from the state that it was captured with.
+    """
+
+    def __init__(self):
+        self.cpu = torch.get_rng_state()
+        if device().type == "cuda":
+            self.cuda = torch.Generator("cuda")
+            self.cuda.set_state(torch.cuda.get_rng_state())
+
+    def __enter__(self) -> "OwnRandom":
+        self.others = torch.get_rng_state()
+        torch.set_rng_state(self.cpu)
+        if device().type == "cuda":
+            self.others_cuda = _generator().graphsafe_get_state()
+            _generator().graphsafe_set_state(self.cuda)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.cpu = torch.get_rng_state()
+        torch.set_rng_state(self.others)
+        if device().type == "cuda":
+            self.cuda = _generator().graphsafe_get_state()
+            _generator().graphsafe_set_state(self.others_cuda)
+
+
+def renew_random_states() -> None:
+    """Put a new state in the place of an accelerator's, which a failed capture has spoilt."""
+    if device().type == "cuda":
+        _generator().graphsafe_set_state(torch.Generator("cuda"))
+
+
+def _generator() -> torch.Generator:
+    return torch.cuda.default_generators[torch.cuda.current_device()]
 
 
 @contextlib.contextmanager

@@ -419,7 +419,7 @@ def batch_sharpness(
     seed: int = 0,
     batch_norm: str = "stored",
     loss: str | SumLoss = "cross_entropy",
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> BatchSharpness:
     """Return the expected curvature along the gradient of a batch: E[g'Hg / g'g].
 
@@ -437,7 +437,7 @@ def batch_sharpness(
     if draws < 2:
         raise ValueError(f"draws = {draws}: at least 2 are needed for a standard error")
     generator, curvatures = np.random.default_rng(seed), []
-    options = {"loss": loss, "chunk_size": chunk_size}
+    options = _options(x, loss, batch_norm, chunk_size)
     with _measured(model, x, batch_norm) as (model, x):  # a copy
         for _ in range(draws):
             index = torch.from_numpy(generator.permutation(len(y))[:batch_size]).to(y.device)
@@ -457,7 +457,7 @@ def hvp(
     v: Tensor,
     *,
     loss: str | SumLoss = "cross_entropy",
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> Tensor:
     """Return the Hessian of the mean loss times v [p], a float64 vector [p]."""
     sum_loss, weights = loss_function(loss), list(model.parameters())

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from bsglib import runtime
 from bsglib.data import DataError, at_hand, checksum
+from bsglib.graphs import in_flight
 from bsglib.measures import Measure, stored_measure, take_measure
 from bsglib.params import RunConfig, digest
 from bsglib.store import Store
@@ -30,7 +31,7 @@ from bsglib.train import (
     build_model,
     dataset_of,
     stored_run,
-    train,
+    training,
 )
 
 log = logging.getLogger(__name__)
@@ -130,16 +131,37 @@ def compute(entry: Entry, root: str) -> str:
         the run's id.
     """
     with _alone:
-        return _compute(entry, root)
+        ((_, run, error),) = in_flight(iter([computing(entry, Store(root), set())]), 1)
+        if error is not None:
+            raise error
+        return run
 
 
-def _compute(entry: Entry, root: str) -> str:
+def computing(entry: Entry, store: Store, under_way: set[str]) -> Generator[None, None, str]:
+    """Do what `compute` does, and yield each time when others can go on.
+
+    Args:
+        entry: what to train and measure.
+        store: where.
+        under_way: configs that this process is computing, canonical.
+
+    Returns:
+        the run's id.
+    """
     runtime.single_thread()
-    store = Store(root)
-    run = train(entry.config, store=store, prefix=entry.prefix)
+    while entry.prefix is not None and entry.prefix.canonical() in under_way:
+        yield  # it starts from a state of that run
+    under_way.add(entry.config.canonical())
+    try:
+        run = yield from training(entry.config, store=store, prefix=entry.prefix)
+    finally:
+        under_way.discard(entry.config.canonical())
     for measure in entry.measures:
         if not run.diverged and stored_measure(run.id, measure, store) is None:
+            while measure.start is not None and measure.start.canonical() in under_way:
+                yield  # its other run is not finished
             take_measure(run, measure, store)
+            yield
         store.remove(run.id, measure.partial)  # not before: a kill would lose the points
     return run.id
 
@@ -238,14 +260,12 @@ def _bar(entries: Sequence[Entry], progress: bool) -> tqdm:
 
 
 def _in_process(entries, store, workers, scheduler, deadline):
-    for entry in entries:
-        if time.monotonic() > deadline:
-            return
-        try:
-            compute(entry, str(store.root))
-            yield entry, None
-        except Exception as error:
-            yield entry, error
+    under_way: set[str] = set()
+    tasks = (
+        computing(entry, store, under_way) for entry in entries if time.monotonic() <= deadline
+    )
+    for place, _, error in in_flight(tasks, runtime.in_flight(), until=deadline):
+        yield entries[place], error
 
 
 def _on_dask(entries, store, workers, scheduler, deadline):

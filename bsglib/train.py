@@ -8,10 +8,10 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
-from bsglib import __version__, models, runtime
+from bsglib import __version__, graphs, models, runtime
 from bsglib.data import Dataset, Split
 from bsglib.data import load as load_data
 from bsglib.evaluate import evaluate, metrics
@@ -29,6 +29,7 @@ from bsglib.local import train_apart
 from bsglib.params import ParameterError, RunConfig, digest
 from bsglib.sam import SAM
 from bsglib.schedules import Schedule
+from bsglib.steps import Steps, Update
 from bsglib.store import Store
 from bsglib.weights import equal_parts, flatten, has_batch_norm, reestimate_batch_norm
 
@@ -87,7 +88,7 @@ class Run:
             model.load_state_dict(_below("model.", self.states[epoch]()))
             if has_batch_norm(model):
                 model.to(runtime.device())
-                _reestimate(model, dataset_of(self.config).to(runtime.device()))
+                _reestimate(model, dataset_on_device(self.config))
                 model.cpu()
         return model.eval()
 
@@ -103,14 +104,7 @@ def dataset_of(config: RunConfig) -> Dataset:
     Raises:
         ParameterError: if the batch is larger than the training set.
     """
-    dataset = load_data(
-        config.dataset,
-        train_size=config.train_size,
-        validation_fraction=config.validation_fraction,
-        image_size=config.image_size,
-        split_seed=config.split_seed,
-        standardise=config.standardise,
-    )
+    dataset = load_data(config.dataset, **_split_of(config))
     for name, size in _batch_sizes(config).items():
         workers = config.local_workers
         if size * workers > len(dataset.train):
@@ -120,6 +114,28 @@ def dataset_of(config: RunConfig) -> Dataset:
                 "examples, a batch cannot be larger"
             )
     return dataset
+
+
+def _split_of(config: RunConfig) -> dict:
+    names = "train_size", "validation_fraction", "image_size", "split_seed", "standardise"
+    return {name: getattr(config, name) for name in names}
+
+
+def dataset_on_device(config: RunConfig) -> Dataset:
+    """Return the data a config names on the device runs use; an accelerator keeps the last ones.
+
+    Raises:
+        ParameterError: as `dataset_of`.
+    """  # noqa: DOC502
+    device = runtime.device()
+    if device.type == "cpu":
+        return dataset_of(config)
+    return _kept_on(device, config.dataset, tuple(_split_of(config).items()))
+
+
+@lru_cache(maxsize=2)
+def _kept_on(device: torch.device, name: str, options: tuple) -> Dataset:
+    return load_data(name, **dict(options)).to(device)
 
 
 def _batch_sizes(config: RunConfig) -> dict[str, int]:
@@ -165,12 +181,37 @@ def train(
     Raises:
         ValueError: if `prefix` is not such a run.
     """
+    task = training(config, store=store, resume=resume, prefix=prefix)
+    ((_, run, error),) = graphs.in_flight(iter([task]), 1)
+    if error is not None:
+        raise error
+    return run
+
+
+def training(
+    config: RunConfig,
+    *,
+    store: Store | None = None,
+    resume: bool = True,
+    prefix: RunConfig | None = None,
+) -> Generator[None, None, Run]:
+    """Do what `train` does, and yield each time when the device has an epoch to work on.
+
+    Yields:
+        nothing; it is for others to go on meanwhile (`graphs.in_flight`).
+
+    Returns:
+        the finished run.
+
+    Raises:
+        ValueError: as `train`.
+    """  # noqa: DOC502
     if prefix is not None:
         _require_prefix(prefix, config)
     dataset = dataset_of(config)
     identity = run_id(config, dataset.checksum)
     if store is None:
-        return _train(config, dataset, identity, None, None)
+        return (yield from _train(config, dataset, identity, None, None))
     if (run := stored_run(config, dataset.checksum, store)) is None:  # reading needs no lock
         with store.lock(identity):
             store.result(identity, set_aside=True)
@@ -178,7 +219,7 @@ def train(
             if run is None:
                 if not resume:
                     store.remove(identity, CHECKPOINT)
-                return _train(config, dataset, identity, store, prefix)
+                return (yield from _train(config, dataset, identity, store, prefix))
     store.remove(identity, CHECKPOINT)  # left where a kill came between the result and this
     return run
 
@@ -220,6 +261,7 @@ class _State:
     norms: list[Tensor] = field(default_factory=list)  # of the updates, epoch by epoch
     path: dict[str, Tensor] = field(default_factory=dict)  # weights [p] by the number of epochs
     states: dict[int, bytes] = field(default_factory=dict)  # after `record_epochs`, without a store
+    steps: Steps | None = None  # made when they begin, and when the optimizer is another one
 
 
 def _train(
@@ -228,37 +270,36 @@ def _train(
     identity: str,
     store: Store | None,
     prefix: RunConfig | None,
-) -> Run:
-    begun, dataset = time.process_time(), dataset.to(runtime.device())
-    with torch.random.fork_rng():
-        state = _fresh(config, dataset)
-        if store is not None:
-            store.remove_leftovers(identity)
-            if not _restored(state, store.folder(identity) / CHECKPOINT, identity):
-                state = _fresh(config, dataset)
-                if prefix is not None and (run := stored_run(prefix, dataset.checksum, store)):
-                    _continue_from(run, state, config.first_epochs)
-        saved_at, stopped = time.monotonic(), _stopped(state, config)
-        while not stopped:
-            _train_epoch(state, config, dataset)
-            state.history[-1] |= _curve_point(state, config, dataset)
-            _judge(state, config)
-            if len(state.history) in config.record_epochs:
-                _record_state(state, identity, store)
-            stopped = _stopped(state, config)
-            if stopped and "train_loss" not in state.history[-1]:
-                state.history[-1] |= _metrics(state, dataset)
-            if config.evaluate_as_run and "test_loss" in state.history[-1]:
-                state.history[-1] |= _test_in_training_mode(state, config, dataset)
-            if stopped and not math.isfinite(state.history[-1]["train_loss"]):
-                stopped = "diverged"  # in the very last update, which no later loss shows
-                if state.diverged_at is None:
-                    state.diverged_at = state.updates
-            now = time.process_time()
-            state.processor_s, begun = state.processor_s + now - begun, now
-            if store is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
-                store.write(identity, CHECKPOINT, _checkpoint(state, identity))
-                saved_at = time.monotonic()
+) -> Generator[None, None, Run]:
+    begun, dataset = time.process_time(), dataset_on_device(config)
+    state = _fresh(config, dataset)
+    if store is not None:
+        store.remove_leftovers(identity)
+        if not _restored(state, store.folder(identity) / CHECKPOINT, identity):
+            state = _fresh(config, dataset)
+            if prefix is not None and (run := stored_run(prefix, dataset.checksum, store)):
+                _continue_from(run, state, config.first_epochs)
+    saved_at, stopped = time.monotonic(), _stopped(state, config)
+    while not stopped:
+        yield from _train_epoch(state, config, dataset)
+        state.history[-1] |= _curve_point(state, config, dataset)
+        _judge(state, config)
+        if len(state.history) in config.record_epochs:
+            _record_state(state, identity, store)
+        stopped = _stopped(state, config)
+        if stopped and "train_loss" not in state.history[-1]:
+            state.history[-1] |= _metrics(state, dataset)
+        if config.evaluate_as_run and "test_loss" in state.history[-1]:
+            state.history[-1] |= _test_in_training_mode(state, config, dataset)
+        if stopped and not math.isfinite(state.history[-1]["train_loss"]):
+            stopped = "diverged"  # in the very last update, which no later loss shows
+            if state.diverged_at is None:
+                state.diverged_at = state.updates
+        now = time.process_time()
+        state.processor_s, begun = state.processor_s + now - begun, now
+        if store is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
+            store.write(identity, CHECKPOINT, _checkpoint(state, identity))
+            saved_at = time.monotonic()
     if config.keep == "best_if_stopped" and stopped != "patience":
         state.kept, state.kept_epoch = {}, None
     if state.kept and stopped != "diverged":
@@ -306,7 +347,12 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
             for w in model.parameters():
                 base.state[w]["momentum_buffer"] = torch.zeros_like(w)
     else:  # Keras' defaults, which differ from torch's in eps
+        options["capturable"] = runtime.device().type == "cuda"  # its count of steps is there, too
         base = torch.optim.Adam(model.parameters(), eps=1e-7, **options)
+        if options["capturable"]:  # there from the start: a graph is captured around it
+            for w in model.parameters():
+                base.state[w] = {"step": torch.zeros((), device=w.device)}
+                base.state[w] |= {name: torch.zeros_like(w) for name in ("exp_avg", "exp_avg_sq")}
     if config.rho is None:
         return base
     return SAM(base, rho=config.rho, adaptive=config.sam_adaptive, model=model)
@@ -336,10 +382,14 @@ def batches_of(config: RunConfig, train: Split, epoch: int) -> tuple[Tensor, ...
 
     With local workers a batch holds those of all.
     """
+    shuffle = torch.from_numpy(order_of(config, train, epoch)).to(train.y.device)
+    return shuffle.split(batch_size_at(config, epoch) * config.local_workers)
+
+
+def order_of(config: RunConfig, train: Split, epoch: int) -> np.ndarray:
+    """Return the places in the training set in the order of an epoch."""
     drawn = epoch if config.shuffle == "every" else 0
-    shuffle = np.random.default_rng([config.seed, drawn]).permutation(len(train))
-    size = batch_size_at(config, epoch) * config.local_workers
-    return torch.from_numpy(shuffle).to(train.y.device).split(size)
+    return np.random.default_rng([config.seed, drawn]).permutation(len(train))
 
 
 def _fresh(config: RunConfig, dataset: Dataset) -> _State:
@@ -391,63 +441,57 @@ def train_batch(
     return passes[0]  # SAM makes a second pass, away from the weights
 
 
-def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
+def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> Generator[None, None, None]:
     epoch, train = len(state.history), dataset.train
     if epoch and epoch == config.first_epochs:
-        state.optimizer, state.best = build_optimizer(config, state.model), None
-    batches = batches_of(config, train, epoch)
-    schedule = schedule_of(config, batch_size_at(config, epoch), len(batches))
-    losses, correct, norms = [], [], []
-    weights = list(state.model.parameters())
+        state.optimizer, state.best, state.steps = build_optimizer(config, state.model), None, None
+    size, weights = batch_size_at(config, epoch), list(state.model.parameters())
+    updates = -(-len(train) // (size * config.local_workers))
+    schedule = schedule_of(config, size, updates)
     begin = flatten(weights).clone() if config.record_path else None
     start = time.perf_counter()
     state.model.train()
     if not config.sam_dropout:
         _without_dropout(state.model)
 
-    def update(step: int, index: Tensor) -> tuple[Tensor, Tensor]:
-        for group in state.optimizer.param_groups:
-            group["lr"] = schedule(state.updates + step)
+    def update(index: Tensor) -> tuple[Tensor, Tensor]:
         x, y = dataset.as_input(train.x[index], DTYPES[config.dtype]), train.y[index]
         autocast = config.dtype == "bfloat16"
         return train_batch(state.model, state.optimizer, x, y, autocast=autocast)
 
     if config.local_workers == 1:
-        for step, index in enumerate(batches):
-            before = [w.detach().clone() for w in weights] if config.record_path else []
-            loss, hits = update(step, index)
-            losses.append(loss)
-            correct.append(hits)
-            if config.record_path:
-                norms.append(_distance(weights, before))
+        if state.steps is None:
+            buffers, sizes = list(state.model.buffers()), {"examples": len(train)}
+            sizes |= {"batch_size": size, "path": config.record_path}
+            state.steps = Steps(update, state.optimizer, weights, buffers, **sizes)
+        lrs = [schedule(state.updates + step) for step in range(updates)]
+        state.steps.epoch(order_of(config, train, epoch), lrs)
+        yield
+        losses, correct = state.steps.losses()
     else:
-        numbered = list(enumerate(batches))
-        for first in range(0, len(batches), config.local_steps):
-            steps = numbered[first : first + config.local_steps]
-            found = train_apart(state.model, steps, config.local_workers, update)
-            losses += [loss for loss, _ in found]
-            correct += [hits for _, hits in found]
-    losses = torch.stack(losses).double().cpu()
-    sizes = torch.tensor([len(index) for index in batches], dtype=torch.float64)
+        losses, correct = _apart(state, config, train, schedule, update)
+    sizes = torch.full((updates,), float(size * config.local_workers), dtype=torch.float64)
+    sizes[-1] = len(train) - sizes[:-1].sum()
     infinite = (~losses.isfinite()).nonzero()
     if len(infinite):
         state.diverged_at = state.updates + int(infinite[0])
     state.wall_time_s += time.perf_counter() - start
-    state.updates += len(batches)
+    state.updates += updates
     row = {
         "epoch": epoch + 1,
         "updates": state.updates,
         "lr": schedule(state.updates - 1),
         "running_loss": float((losses * sizes).sum() / sizes.sum()),
-        "running_accuracy": int(torch.stack(correct).sum()) / len(train),
+        "running_accuracy": int(correct.sum()) / len(train),
     }
     if config.record_path:
         now = flatten(weights)
         row |= {"distance": float((now - state.initial).double().norm())}
         row |= {"epoch_distance": float((now - begin).double().norm())}
+        norms = state.steps.norms.clone().cpu()
         before = state.history[-1]["path_length"] if state.history else 0.0
-        row |= {"path_length": before + float(torch.stack(norms).double().sum())}
-        state.norms.append(torch.stack(norms).cpu())
+        row |= {"path_length": before + float(norms.double().sum())}
+        state.norms.append(norms)
         if epoch == 0:
             state.path["0"] = state.initial.cpu()
         if log_spaced(epoch + 1):
@@ -455,10 +499,23 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
     state.history.append(row)
 
 
-@torch.no_grad()
-def _distance(weights: list[Tensor], before: list[Tensor]) -> Tensor:
-    """Return the Euclidean distance of weights from what they were, a scalar."""
-    return torch.stack(torch._foreach_norm(torch._foreach_sub(weights, before))).norm()
+def _apart(
+    state: _State, config: RunConfig, train: Split, schedule: Schedule, update: Update
+) -> tuple[Tensor, Tensor]:
+    """Make an epoch's updates by local workers; return each step's mean loss and right answers."""
+
+    def at_its_rate(step: int, index: Tensor) -> tuple[Tensor, Tensor]:
+        for group in state.optimizer.param_groups:
+            group["lr"] = schedule(state.updates + step)
+        return update(index)
+
+    found = []
+    numbered = list(enumerate(batches_of(config, train, len(state.history))))
+    for first in range(0, len(numbered), config.local_steps):
+        steps = numbered[first : first + config.local_steps]
+        found += train_apart(state.model, steps, config.local_workers, at_its_rate)
+    losses, correct = zip(*found, strict=True)
+    return torch.stack(losses).double().cpu(), torch.stack(correct).cpu()
 
 
 def _judge(state: _State, config: RunConfig) -> None:
@@ -711,6 +768,7 @@ def _finish(config, dataset, identity, store, state: _State, stopped: str) -> Ru
         "data_checksum": dataset.checksum,
         "training_version": TRAINING_VERSION,
     } | environment()
+    result |= {} if state.steps is None else state.steps.report
     if store is not None:
         buffer = io.StringIO()
         history.to_csv(buffer, index=False)

@@ -286,7 +286,7 @@ def test_a_warm_up_counts_updates_and_starts_at_the_base_rate(tiny, monkeypatch,
         module,
         "train_batch",
         lambda model, optimizer, *args, **kwargs: (
-            seen.append(optimizer.param_groups[0]["lr"])
+            seen.append(float(optimizer.param_groups[0]["lr"]))
             or train_batch(model, optimizer, *args, **kwargs)
         ),
     )
