@@ -1,6 +1,5 @@
 """CUDA graphs of pieces of work, and several runs in flight from one process, each on a stream."""
 
-import contextlib
 import logging
 import math
 import time
@@ -123,7 +122,7 @@ def in_flight(
     when the clock (`time.monotonic`) passes `until`.
     """
     waiting = enumerate(tasks)
-    flying = deque((place, task, _Turn()) for place, task in islice(waiting, count))
+    flying = deque((place, task, Turn()) for place, task in islice(waiting, count))
     try:
         while flying and time.monotonic() <= until:
             place, task, turn = flying.popleft()
@@ -137,7 +136,7 @@ def in_flight(
                 result = end.value
             except Exception as raised:
                 error = raised
-            flying += ((new, other, _Turn()) for new, other in islice(waiting, 1))
+            flying += ((new, other, Turn()) for new, other in islice(waiting, 1))
             yield place, result, error
     finally:
         for _, task, turn in flying:
@@ -145,13 +144,12 @@ def in_flight(
                 task.close()
 
 
-class _Turn(contextlib.ContextDecorator):
+class Turn:
     """While in force, torch's generators are in states of its own, and its stream is current."""
 
     def __init__(self):
-        self.random, self.stream = runtime.OwnRandom(), contextlib.nullcontext()
-        if runtime.device().type == "cuda":
-            self.stream = torch.cuda.stream(torch.cuda.Stream())
+        stream = torch.cuda.Stream() if runtime.device().type == "cuda" else None
+        self.random, self.stream = runtime.OwnRandom(), runtime.on_stream(stream)
 
     def __enter__(self) -> None:
         self.random.__enter__()

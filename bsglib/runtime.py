@@ -110,6 +110,16 @@ def in_flight() -> int:
     return 8 if device().type == "cuda" else 1
 
 
+def own_stream() -> "torch.cuda.Stream | None":
+    """Return the stream that an accelerator works on for this thread, None on a CPU."""
+    return torch.cuda.current_stream() if device().type == "cuda" else None
+
+
+def on_stream(stream: "torch.cuda.Stream | None") -> contextlib.AbstractContextManager:
+    """Work on a stream inside a `with` block, as usual if it is None."""
+    return contextlib.nullcontext() if stream is None else torch.cuda.stream(stream)
+
+
 def wait() -> None:
     """Wait until the device has done what it was given, before a clock is read."""
     if device().type == "cuda":

@@ -454,22 +454,15 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> Generato
     if not config.sam_dropout:
         _without_dropout(state.model)
 
-    def update(index: Tensor) -> tuple[Tensor, Tensor]:
-        x, y = dataset.as_input(train.x[index], DTYPES[config.dtype]), train.y[index]
-        autocast = config.dtype == "bfloat16"
-        return train_batch(state.model, state.optimizer, x, y, autocast=autocast)
-
     if config.local_workers == 1:
         if state.steps is None:
-            buffers, sizes = list(state.model.buffers()), {"examples": len(train)}
-            sizes |= {"batch_size": size, "path": config.record_path}
-            state.steps = Steps(update, state.optimizer, weights, buffers, **sizes)
+            state.steps = steps_of(config, dataset, state.model, state.optimizer, size)
         lrs = [schedule(state.updates + step) for step in range(updates)]
         state.steps.epoch(order_of(config, train, epoch), lrs)
         yield
         losses, correct = state.steps.losses()
     else:
-        losses, correct = _apart(state, config, train, schedule, update)
+        losses, correct = _apart(state, config, dataset, schedule)
     sizes = torch.full((updates,), float(size * config.local_workers), dtype=torch.float64)
     sizes[-1] = len(train) - sizes[:-1].sum()
     infinite = (~losses.isfinite()).nonzero()
@@ -499,10 +492,34 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> Generato
     state.history.append(row)
 
 
+def _update_of(config: RunConfig, dataset: Dataset, model, optimizer) -> Update:
+    train = dataset.train
+
+    def update(index: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = dataset.as_input(train.x[index], DTYPES[config.dtype]), train.y[index]
+        return train_batch(model, optimizer, x, y, autocast=config.dtype == "bfloat16")
+
+    return update
+
+
+def steps_of(config: RunConfig, dataset: Dataset, model, optimizer, batch_size: int) -> Steps:
+    """Return the updates of a network in training mode, an epoch at a time."""
+    return Steps(
+        _update_of(config, dataset, model, optimizer),
+        optimizer,
+        list(model.parameters()),
+        list(model.buffers()),
+        examples=len(dataset.train),
+        batch_size=batch_size,
+        path=config.record_path,
+    )
+
+
 def _apart(
-    state: _State, config: RunConfig, train: Split, schedule: Schedule, update: Update
+    state: _State, config: RunConfig, dataset: Dataset, schedule: Schedule
 ) -> tuple[Tensor, Tensor]:
     """Make an epoch's updates by local workers; return each step's mean loss and right answers."""
+    update = _update_of(config, dataset, state.model, state.optimizer)
 
     def at_its_rate(step: int, index: Tensor) -> tuple[Tensor, Tensor]:
         for group in state.optimizer.param_groups:
@@ -510,7 +527,7 @@ def _apart(
         return update(index)
 
     found = []
-    numbered = list(enumerate(batches_of(config, train, len(state.history))))
+    numbered = list(enumerate(batches_of(config, dataset.train, len(state.history))))
     for first in range(0, len(numbered), config.local_steps):
         steps = numbered[first : first + config.local_steps]
         found += train_apart(state.model, steps, config.local_workers, at_its_rate)

@@ -1,0 +1,145 @@
+"""One part of a study on a bare machine with a GPU: ceilings, runs, exports and a log.
+
+    python -m benchmarks.gpu keskar_sharp_minima --part 1 --minutes 9 --out FOLDER
+
+It needs torch, numpy, scipy, pandas, safetensors, pyyaml, threadpoolctl, filelock, tqdm, typer and
+pydantic, the data sets below BSG_DATA, and no network. FOLDER then holds `results/`, which goes
+below reports/, `runs.zip` with each run's config, history and measures, and `log.json`.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import torch
+
+from bsglib import cli, papers, runtime
+from bsglib.data import at_hand
+from bsglib.store import Store
+from bsglib.sweep import SweepError, sweep
+from bsglib.train import environment
+
+KEPT = ".json", ".csv"  # of a run; weights stay
+
+
+def seconds(work, repeats: int = 20) -> float:
+    """Return the median seconds of some work on the device, by a clock read when it has ended."""
+    times = []
+    for _ in range(repeats + 2):
+        runtime.wait()
+        start = time.perf_counter()
+        work()
+        runtime.wait()
+        times.append(time.perf_counter() - start)
+    return sorted(times[2:])[repeats // 2]
+
+
+def traffic(source: torch.Tensor) -> float:
+    """Return gigabytes read and written per second by a copy."""
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / seconds(lambda: target.copy_(source)) / 1e9
+
+
+def ceilings(size: int = 8192, gigabytes: float = 4.0) -> dict[str, float]:
+    """Return the rates nothing on the device exceeds: memory traffic, and matrix products."""
+    device = runtime.device()
+    found = {"copy_gb_s": traffic(torch.randn(int(gigabytes * 2**28), device=device))}
+    a, b = torch.randn(2, size, size, device=device)
+    before = torch.backends.cuda.matmul.allow_tf32
+    for name, dtype, tf32 in (
+        ("float32", torch.float32, False),
+        ("tf32", torch.float32, True),
+        ("bfloat16", torch.bfloat16, False),
+    ):
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        left, right = a.to(dtype), b.to(dtype)
+        taken = seconds(lambda left=left, right=right: left @ right)
+        found[f"matmul_{name}_tflop_s"] = 2 * size**3 / taken / 1e12
+    torch.backends.cuda.matmul.allow_tf32 = before
+    return found
+
+
+class Watch(threading.Thread):
+    """Reads the device's own measure of being busy, once a second."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.seen, self.ended = [], threading.Event()
+
+    def run(self) -> None:
+        with contextlib.suppress(Exception):  # a driver that does not tell
+            while not self.ended.wait(1.0):
+                self.seen.append(torch.cuda.utilization())
+
+    def stop(self) -> dict[str, float | None]:
+        self.ended.set()
+        busy = sum(self.seen) / len(self.seen) if self.seen else None
+        peak = torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else None
+        return {"busy_percent": busy, "seconds_watched": len(self.seen), "peak_memory_gb": peak}
+
+
+def pack(store: Store, runs: list[str], file: Path) -> None:
+    """Write what is small of some runs into one file."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for run in runs:
+            for path in sorted(store.folder(run).rglob("*")):
+                if path.suffix in KEPT and not path.name.startswith("."):
+                    packed.write(path, f"{run}/{path.relative_to(store.folder(run))}")
+
+
+def compute(study, profile: str, part: int | None, minutes: float, out: Path) -> dict:
+    """Compute a part as far as the time goes, and write what has come out of it."""
+    parameters = cli._parameters(study, profile, store=str(out / "store"), workers=0)
+    entries = [e for e in study.design(parameters) if part in (None, e.part)]
+    absent = sorted({e.config.dataset for e in entries if not at_hand(e.config.dataset)})
+    entries = [e for e in entries if e.config.dataset not in absent]
+    watch, error = Watch(), None
+    watch.start()
+    begun = time.perf_counter()
+    try:
+        store = papers.store_of(parameters)
+        left = sweep(entries, store, workers=0, time_limit_s=60 * minutes, progress=True)
+    except SweepError as failed:
+        left, error = [], str(failed)
+    taken = time.perf_counter() - begun
+    pack(store, store.finished(), out / "runs.zip")
+    log = {"entries": len(entries), "left": len(left), "data_absent": absent, "failed": error}
+    log |= {"seconds": taken, "finished_runs": len(store.finished())} | watch.stop()
+    with contextlib.suppress(papers.NoRuns):
+        results = study.run(parameters.model_copy(update={"compute": False}))
+        papers.write_export(results, out / "results" / parameters.profile / study.name)
+        log |= {"exported": len(results.runs), "designed": results.designed}
+    return log
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", choices=list(cli.STUDIES))
+    parser.add_argument("--profile", default="gpu", help="name below params/STUDY/, or a file")
+    parser.add_argument("--part", type=int, help="of the study's design; default: all of it")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for the runs")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run")
+    given = parser.parse_args(arguments)
+    if given.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if runtime.device().type != given.device:
+        raise SystemExit(f"no {given.device} device here; --device cpu is a dry run")
+    runtime.single_thread()
+    given.out.mkdir(parents=True, exist_ok=True)
+    size = {"size": 256, "gigabytes": 0.01} if given.device == "cpu" else {}
+    log = {"machine": environment(), "ceilings": ceilings(**size)}
+    print(json.dumps(log, indent=1), flush=True)
+    study = cli.STUDIES[given.study]
+    log |= compute(study, given.profile, given.part, given.minutes, given.out.resolve())
+    (given.out / "log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(log, indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
