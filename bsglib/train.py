@@ -133,7 +133,7 @@ def dataset_on_device(config: RunConfig) -> Dataset:
     return _kept_on(device, config.dataset, tuple(_split_of(config).items()))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _kept_on(device: torch.device, name: str, options: tuple) -> Dataset:
     return load_data(name, **dict(options)).to(device)
 

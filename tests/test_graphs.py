@@ -9,7 +9,7 @@ import torch
 from bsglib import graphs
 from bsglib.store import Store
 from bsglib.sweep import Entry, sweep
-from bsglib.train import build_model, build_optimizer, dataset_of, steps_of, train, training
+from bsglib.train import build_model, build_optimizer, dataset_on_device, steps_of, train, training
 
 KINDS = {
     "sgd": {},
@@ -25,7 +25,7 @@ KINDS = {
 def prepared(config, many, monkeypatch):
     """Steps of a fresh network, `many` to a graph, and its weights."""
     monkeypatch.setattr("bsglib.steps.MANY", many)
-    dataset = dataset_of(config)
+    dataset = dataset_on_device(config)
     torch.manual_seed(config.seed)
     model = build_model(config, dataset).train()
     optimizer = build_optimizer(config, model)
