@@ -1,16 +1,19 @@
 """One part of a study on a bare machine with a GPU: ceilings, runs, exports and a log.
 
-    python -m benchmarks.gpu keskar_sharp_minima --part 1 --minutes 9 --out FOLDER
+    python -m benchmarks.gpu keskar_sharp_minima --part 1 --processes 5 --minutes 9 --out FOLDER
 
 It needs torch, numpy, scipy, pandas, safetensors, pyyaml, threadpoolctl, filelock, tqdm, typer and
 pydantic, the data sets below BSG_DATA, and no network. FOLDER then holds `results/`, which goes
-below reports/, `runs.zip` with each run's config, history and measures, and `log.json`.
+below reports/, `runs.zip` with each run's config, history and measures (of each process, where
+there are several), and `log.json`.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -18,11 +21,11 @@ from pathlib import Path
 
 import torch
 
-from bsglib import cli, papers, runtime
+from bsglib import cli, graphs, papers, runtime, train
 from bsglib.data import at_hand
+from bsglib.papers import exports
 from bsglib.store import Store
 from bsglib.sweep import SweepError, sweep
-from bsglib.train import environment
 
 KEPT = ".json", ".csv"  # of a run; weights stay
 
@@ -92,10 +95,14 @@ def pack(store: Store, runs: list[str], file: Path) -> None:
                     packed.write(path, f"{run}/{path.relative_to(store.folder(run))}")
 
 
-def compute(study, profile: str, part: int | None, minutes: float, out: Path) -> dict:
-    """Compute a part as far as the time goes, and write what has come out of it."""
-    parameters = cli._parameters(study, profile, store=str(out / "store"), workers=0)
-    entries = [e for e in study.design(parameters) if part in (None, e.part)]
+def compute(given: argparse.Namespace, out: Path) -> dict:
+    """Compute a share of a part as far as the time goes, and write what has come out of it."""
+    study = cli.STUDIES[given.study]
+    parameters = cli._parameters(study, given.profile, store=str(out / "store"), workers=0)
+    entries = [e for e in study.design(parameters) if given.part in (None, e.part)]
+    share, shares = map(int, given.share.split("/"))
+    seeds = sorted({e.config.seed for e in entries})[share::shares]
+    entries = [e for e in entries if e.config.seed in seeds]
     absent = sorted({e.config.dataset for e in entries if not at_hand(e.config.dataset)})
     entries = [e for e in entries if e.config.dataset not in absent]
     watch, error = Watch(), None
@@ -103,18 +110,47 @@ def compute(study, profile: str, part: int | None, minutes: float, out: Path) ->
     begun = time.perf_counter()
     try:
         store = papers.store_of(parameters)
-        left = sweep(entries, store, workers=0, time_limit_s=60 * minutes, progress=True)
+        left = sweep(entries, store, workers=0, time_limit_s=60 * given.minutes, progress=True)
     except SweepError as failed:
         left, error = [], str(failed)
     taken = time.perf_counter() - begun
     pack(store, store.finished(), out / "runs.zip")
-    log = {"entries": len(entries), "left": len(left), "data_absent": absent, "failed": error}
+    log = {
+        "seeds": seeds,
+        "entries": len(entries),
+        "left": len(left),
+        "data_absent": absent,
+        "failed": error,
+    }
     log |= {"seconds": taken, "finished_runs": len(store.finished())} | watch.stop()
-    with contextlib.suppress(papers.NoRuns):
-        results = study.run(parameters.model_copy(update={"compute": False}))
-        papers.write_export(results, out / "results" / parameters.profile / study.name)
-        log |= {"exported": len(results.runs), "designed": results.designed}
-    return log
+    tables = study.tables(parameters)
+    exports.write(tables, out / "results" / parameters.profile / study.name)
+    log |= {"profile": parameters.profile}
+    return log | {"exported_runs": len(tables.runs), "exported_measures": len(tables.measures)}
+
+
+def together(given: argparse.Namespace, arguments: list[str], out: Path) -> dict:
+    """Share the seeds among processes: a measure's host work is one core's, and there are more."""
+    shares, watch, begun = given.processes, Watch(), time.perf_counter()
+    watch.start()
+    folders = [out / f"share-{i}" for i in range(shares)]
+    children = []
+    for i, folder in enumerate(folders):
+        folder.mkdir(parents=True, exist_ok=True)
+        own = ["--share", f"{i}/{shares}", "--processes", "1", "--out", str(folder)]
+        with open(folder / "messages.txt", "w") as messages:
+            command = [sys.executable, "-m", "benchmarks.gpu", *arguments, *own]
+            streams = {"stdout": messages, "stderr": subprocess.STDOUT}
+            children.append(subprocess.Popen(command, **streams))
+    codes = [child.wait() for child in children]
+    logs = [folder / "log.json" for folder in folders]
+    logs = [json.loads(log.read_text(encoding="utf-8")) if log.is_file() else {} for log in logs]
+    for folder, log in zip(folders, logs, strict=True):
+        if "profile" in log:
+            name = f"{log['profile']}/{given.study}"
+            exports.write(exports.read(folder / "results" / name), out / "results" / name)
+    log = {"exit_codes": codes, "seconds": time.perf_counter() - begun, "shares": logs}
+    return log | watch.stop()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -125,19 +161,27 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=9.0, help="for the runs")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run")
+    parser.add_argument("--processes", type=int, default=1, help="that share the seeds")
+    parser.add_argument("--share", default="0/1", help="i/n: every n-th seed, from the i-th")
+    parser.add_argument("--no-measure-graphs", action="store_true", help="if they fail")
     given = parser.parse_args(arguments)
     if given.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if runtime.device().type != given.device:
         raise SystemExit(f"no {given.device} device here; --device cpu is a dry run")
     runtime.single_thread()
+    graphs.Repeated.enabled = not given.no_measure_graphs
+    train.CHECKPOINT_EVERY_S = float("inf")  # the machine and its disk are gone afterwards
     given.out.mkdir(parents=True, exist_ok=True)
-    size = {"size": 256, "gigabytes": 0.01} if given.device == "cpu" else {}
-    log = {"machine": environment(), "ceilings": ceilings(**size)}
-    print(json.dumps(log, indent=1), flush=True)
-    study = cli.STUDIES[given.study]
-    log |= compute(study, given.profile, given.part, given.minutes, given.out.resolve())
-    (given.out / "log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+    out = given.out.resolve()
+    log = {"machine": train.environment()}
+    if given.processes > 1:
+        log |= together(given, sys.argv[1:] if arguments is None else arguments, out)
+    else:
+        size = {"size": 256, "gigabytes": 0.01} if given.device == "cpu" else {}
+        log |= {"ceilings": ceilings(**size)} if given.share.startswith("0/") else {}
+        log |= compute(given, out)
+    (out / "log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(log, indent=1), flush=True)
 
 

@@ -79,10 +79,11 @@ def per_step(steps, pieces, budget_s: float) -> float:
     return seconds(several, max(1, min(50, int(budget_s / once)))) / steps.many
 
 
-def idiomatic(config: RunConfig, budget_s: float) -> float:
-    """Return seconds per step of a plain loop."""
+def idiomatic(config: RunConfig, budget_s: float, *, compiled: bool = False) -> float:
+    """Return seconds per step of a plain loop, of a network as it is or through torch.compile."""
     dataset = dataset_on_device(config)
     model = build_model(config, dataset).train()
+    network = torch.compile(model) if compiled else model
     made = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer]
     momentum = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
     optimizer = made(model.parameters(), lr=1e-4, **momentum)
@@ -91,7 +92,7 @@ def idiomatic(config: RunConfig, budget_s: float) -> float:
 
     def step() -> None:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-            loss = nn.functional.cross_entropy(model(x[order].to(dtype) / 255), y[order])
+            loss = nn.functional.cross_entropy(network(x[order].to(dtype) / 255), y[order])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -124,7 +125,7 @@ def together(config: RunConfig, rounds: int) -> float:
     return (time.perf_counter() - start) / (whole * len(runs[0].lrs) * len(runs))
 
 
-def compared(config: RunConfig, budget_s: float) -> dict:
+def compared(config: RunConfig, budget_s: float, *, compiled: bool = False) -> dict:
     """Return how graphs differ from steps one by one, and what each costs."""
     row = {"network": config.network, "batch_size": config.batch_size, "dtype": config.dtype}
     row |= {"sam": config.rho is not None}
@@ -139,6 +140,8 @@ def compared(config: RunConfig, budget_s: float) -> dict:
         row["eager_ms"] = 1e3 * per_step(steps, eager, budget_s)
         if config.rho is None:
             row["idiomatic_ms"] = 1e3 * idiomatic(config, budget_s)
+            if compiled:
+                row["compiled_ms"] = 1e3 * idiomatic(config, budget_s, compiled=True)
     if config.batch_size <= 1024:
         rounds = int(1e3 * budget_s / row["graph_ms"])
         row["in_flight_ms"] = 1e3 * together(config, max(1, min(2000, rounds)))
@@ -177,6 +180,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="little data, two sizes: a smoke run")
     parser.add_argument("--budget", type=float, default=0.5, help="seconds per measured value")
+    parser.add_argument("--compile", action="store_true", help="also the loop by torch.compile")
+    parser.add_argument("--batch-size", type=int, help="one of the batch sizes")
+    parser.add_argument("--only", help="one of the networks")
     parser.add_argument("--limit", type=float, default=600, help="seconds, then no other case")
     given = parser.parse_args(arguments)
     runtime.single_thread()
@@ -199,16 +205,20 @@ def main(arguments: list[str] | None = None) -> None:
 
     begun = time.monotonic()
     for network, data, optimizer, dtype, sizes in CASES:
+        if given.only not in (None, network):
+            continue
         for size in (30,) if given.quick else sizes:
+            if given.batch_size not in (None, size):
+                continue
             if time.monotonic() - begun > given.limit:
                 break
             config = configured(network, data, optimizer, dtype, size)
             try:
-                rows = [compared(config, given.budget)]
+                rows = [compared(config, given.budget, compiled=given.compile)]
             except Exception as error:
                 rows = [{"network": network, "batch_size": size, "failed": repr(error)}]
             keep("steps", rows)
-        if (optimizer, dtype) == (ADAM, "float32"):
+        if (optimizer, dtype) == (ADAM, "float32") and given.batch_size is None:
             config = configured(network, data, ADAM, "float32", 64)
             try:
                 with graphs.Turn():

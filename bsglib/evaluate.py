@@ -184,12 +184,27 @@ def metrics(
     Raises:
         ValueError: as `evaluate`.
     """  # noqa: DOC502
+    total, correct = metric_sums(model, x, y, as_input=as_input, loss=loss, chunk_size=chunk_size)
+    return Metrics(float(total) / len(y), int(correct) / len(y), len(y))
+
+
+@torch.no_grad()
+def metric_sums(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    as_input: Callable[[Tensor], Tensor] = lambda x: x,
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return what `metrics` divides by the number of examples, without waiting for the device."""
     sum_loss, total, correct = loss_function(loss), 0.0, 0
     for part, labels in chunks(x, y, chunk_size):
         outputs = model(as_input(part))
-        total += sum_loss(outputs, labels).double()
-        correct += (outputs.argmax(1) == labels).sum()
-    return Metrics(float(total) / len(y), int(correct) / len(y), len(y))
+        total = total + sum_loss(outputs, labels).double()
+        correct = correct + (outputs.argmax(1) == labels).sum()
+    return total, correct
 
 
 @torch.no_grad()
@@ -230,12 +245,26 @@ def loss_and_gradient(
     Raises:
         ValueError: as `evaluate`.
     """  # noqa: DOC502
+    value, gradient = loss_and_gradient_tensors(model, x, y, loss=loss, chunk_size=chunk_size)
+    return float(value), gradient
+
+
+def loss_and_gradient_tensors(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: str | SumLoss = "cross_entropy",
+    chunk_size: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return what `loss_and_gradient` returns, both as tensors, without waiting for the device."""
     sum_loss, weights = loss_function(loss), list(model.parameters())
-    total, gradient = 0.0, torch.zeros(sum(w.numel() for w in weights), dtype=torch.float64)
-    gradient = gradient.to(weights[0].device)
+    options = {"dtype": torch.float64, "device": weights[0].device}
+    total = torch.zeros((), **options)
+    gradient = torch.zeros(sum(w.numel() for w in weights), **options)
     with torch.enable_grad():
         for part, labels in chunks(x, y, chunk_size):
             value = sum_loss(model(part), labels)
             gradient += flatten(torch.autograd.grad(value, weights, materialize_grads=True))
-            total += value.detach().double()
-    return float(total) / len(y), gradient / len(y)
+            total += value.detach()
+    return total / len(y), gradient / len(y)

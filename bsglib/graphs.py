@@ -89,6 +89,43 @@ def _put(values: Sequence[Tensor], into: Sequence[Tensor]) -> None:
         tensor.copy_(value)
 
 
+class Repeated:
+    """A function of tensors that stay where they are in memory, called again and again.
+
+    On a stream of an accelerator the first call warms up, unless something else has done so, the
+    second captures a CUDA graph, and the next ones replay it. What is returned is overwritten by
+    the next call. A function that cannot be captured is called each time, with a message; on a CPU
+    every one is.
+
+    Args:
+        function: takes nothing and returns tensors, without waiting for the device.
+        warm: it has been called before.
+    """
+
+    enabled = True  # False: call every function each time
+
+    def __init__(self, function: Callable[[], tuple[Tensor, ...]], *, warm: bool = False):
+        self.function, self.calls, self.replay = function, int(warm), None
+        self.results: tuple[Tensor, ...] = ()
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        """Return what the function returns."""
+        self.calls += 1
+        if self.calls == 2 and self.enabled and runtime.has_own_stream():
+            try:
+                (self.replay,) = _graphs([self._capture])
+            except RuntimeError as error:
+                log.warning("no CUDA graph of a measure, one call at a time instead: %s", error)
+                runtime.renew_random_states()
+        if self.replay is None:
+            return self.function()
+        self.replay()
+        return self.results
+
+    def _capture(self) -> None:
+        self.results = self.function()
+
+
 def _graphs(pieces: Sequence[Piece]) -> list[Piece]:
     torch.cuda.synchronize()
     options = {"stream": torch.cuda.current_stream(), "capture_error_mode": "thread_local"}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from bsglib.evaluate import (
     SumLoss,
     fixed_function,
     mean_loss,
-    metrics,
+    metric_sums,
     require_examples,
     require_fixed,
 )
+from bsglib.graphs import Repeated
 from bsglib.params import nearest
 from bsglib.runtime import one_thread, single_thread
 from bsglib.weights import equal_parts, has_batch_norm, reestimate_batch_norm
@@ -283,6 +285,12 @@ def interpolate(
         a, b = _fitted(model, weights_a, "weights_a"), _fitted(model, weights_b, "weights_b")
         learned = dict(model.named_parameters(remove_duplicate=False))
         networks = [deepcopy(model) for _ in range(threads)]
+        options = {"loss": loss, "chunk_size": chunk_size}
+        repeated = {
+            (network, name): Repeated(partial(metric_sums, network, x, y, **options))
+            for network in networks
+            for name, (x, y) in sets.items()
+        }
 
         def rows_at(network: nn.Module, alpha: float) -> list[dict]:
             for name, tensor in network.state_dict().items():
@@ -292,14 +300,12 @@ def interpolate(
                 )
             if reestimate:
                 reestimate_batch_norm(network, equal_parts(sets["train"][0]))
-            found = {
-                name: metrics(network, x, y, loss=loss, chunk_size=chunk_size)
-                for name, (x, y) in sets.items()
-            }
-            return [
-                {"alpha": alpha, "set": name, "loss": m.loss, "accuracy": m.accuracy}
-                for name, m in found.items()
-            ]
+            rows = []
+            for name, (_, y) in sets.items():
+                total, correct = repeated[network, name]()
+                means = {"loss": float(total) / len(y), "accuracy": int(correct) / len(y)}
+                rows.append({"alpha": alpha, "set": name} | means)
+            return rows
 
         _in_threads(rows_at, networks, alphas, rows.__setitem__)
     return pd.DataFrame([row for alpha in alphas for row in rows[alpha]])

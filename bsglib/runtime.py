@@ -115,6 +115,11 @@ def own_stream() -> "torch.cuda.Stream | None":
     return torch.cuda.current_stream() if device().type == "cuda" else None
 
 
+def has_own_stream() -> bool:
+    """Return whether this thread works on an accelerator, on another stream than the default."""
+    return device().type == "cuda" and own_stream() != torch.cuda.default_stream()
+
+
 def on_stream(stream: "torch.cuda.Stream | None") -> contextlib.AbstractContextManager:
     """Work on a stream inside a `with` block, as usual if it is None."""
     return contextlib.nullcontext() if stream is None else torch.cuda.stream(stream)

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from bsglib.evaluate import (
     chunks,
     fixed_function,
     loss_and_gradient,
+    loss_and_gradient_tensors,
     loss_function,
     mean_loss,
     require_fixed,
 )
+from bsglib.graphs import Repeated
 from bsglib.params import nearest
 from bsglib.spaces import Identity, Scaled, Subspace
 from bsglib.weights import equal_parts, flatten, install, reestimate_batch_norm
@@ -114,15 +116,17 @@ def keskar_sharpness(
         bounds = epsilon * (space.coordinates().abs() + 1)
         start_loss, gradient = _start(model, x, y, options)
         best, evaluations = start_loss, 1
+        passes = partial(loss_and_gradient_tensors, model, x, y, **options)
+        repeated = Repeated(passes, warm=True)
 
         def ascend(z: Tensor) -> tuple[float, Tensor]:
             nonlocal best, evaluations
             if not z.any():
                 return start_loss, slope
             install(model, theta + space.into(z))
-            value, gradient = loss_and_gradient(model, x, y, **options)
-            best, evaluations = np.fmax(best, value), evaluations + 1
-            return value, space.back(gradient)
+            value, gradient = repeated()
+            best, evaluations = np.fmax(best, float(value)), evaluations + 1
+            return float(value), space.back(gradient)
 
         start, slope = torch.zeros_like(bounds), space.back(gradient)
         steepest = float(slope.abs().max())

@@ -1,6 +1,7 @@
 """Where Keskar's metric looks for a higher loss: x + A z, A the identity or a random matrix."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bsglib.params import nearest
+from bsglib.runtime import cores
 
 DISTRIBUTIONS = ("gaussian", "gaussian_unit", "uniform_unit")
 
@@ -61,6 +63,13 @@ class Matrix:
         self.dtype = torch.float64 if device.type == "cpu" else torch.float32
         self.limit = self.KEPT_BYTES if device.type == "cpu" else float("inf")
         self.kept: dict[int, Tensor] = {}
+        if device.type != "cpu":  # whose host has cores to draw blocks at a time
+            starts = range(0, size, self.ROWS)
+            with ThreadPoolExecutor(cores()) as pool:
+                drawn = pool.map(self._drawn, starts)
+                self.kept = {
+                    start: self._placed(block) for start, block in zip(starts, drawn, strict=True)
+                }
         self.gram = sum(block.T @ block for _, block in self.blocks())
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
@@ -69,16 +78,21 @@ class Matrix:
             rows = slice(start, min(start + self.ROWS, self.size))
             block = self.kept.get(start)
             if block is None:
-                generator = np.random.default_rng([self.seed, start])
-                draw = generator.random if self.uniform else generator.standard_normal
-                drawn = torch.from_numpy(draw((rows.stop - start, self.dimension)))
-                block = drawn.to(self.device, self.dtype)
+                block = self._placed(self._drawn(start))
                 if (len(self.kept) + 1) * block.nbytes <= self.limit:
                     self.kept[start] = block
             yield rows, block.double()
 
+    def _drawn(self, start: int) -> np.ndarray:
+        generator = np.random.default_rng([self.seed, start])
+        draw = generator.random if self.uniform else generator.standard_normal
+        return draw((min(self.ROWS, self.size - start), self.dimension))
 
-drawn_once = lru_cache(maxsize=2)(Matrix)  # per size, dimension, kind and seed, on accelerators
+    def _placed(self, block: np.ndarray) -> Tensor:
+        return torch.from_numpy(block).to(self.device, self.dtype)
+
+
+drawn_once = lru_cache(maxsize=4)(Matrix)  # per size, dimension, kind and seed, on accelerators
 
 
 class Subspace(Identity):

@@ -133,3 +133,13 @@ def test_a_measure_waits_for_the_other_run_of_its_line(tiny, tmp_path, monkeypat
     assert sweep([Entry(small), Entry(large, (line,))], store, workers=0) == []
     (run,) = [r for r in store.finished() if stored_measure(r, line, store)]
     assert len(stored_measure(run, line, store)["rows"]) == 8
+
+
+def test_a_repeated_function_gives_what_it_gives_alone():
+    x = torch.arange(3.0)
+    repeated = graphs.Repeated(lambda: (x.sum(), x * 2))
+    for start in range(4):
+        x.copy_(torch.arange(3.0) + start)
+        total, double = repeated()
+        assert total == x.sum()
+        assert torch.equal(double, 2 * x)
