@@ -4,8 +4,9 @@
 
 It needs torch, numpy, scipy, pandas, safetensors, pyyaml, threadpoolctl, filelock, tqdm, typer and
 pydantic, the data sets below BSG_DATA, and no network. FOLDER then holds `results/`, which goes
-below reports/, `runs.zip` with each run's config, history and measures (of each process, where
-there are several), and `log.json`.
+below reports/, `runs.zip` with each run's config, history and measures, and `log.json`. One
+process trains, with several runs in flight on streams of the device; several measure, by seed,
+because a measure's host work is one core's.
 """
 
 import argparse
@@ -17,15 +18,16 @@ import sys
 import threading
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from bsglib import cli, graphs, papers, runtime, train
 from bsglib.data import at_hand
-from bsglib.papers import exports
+from bsglib.papers import StudyParameters, exports
 from bsglib.store import Store
-from bsglib.sweep import SweepError, sweep
+from bsglib.sweep import Entry, SweepError, sweep
 
 KEPT = ".json", ".csv"  # of a run; weights stay
 
@@ -95,74 +97,72 @@ def pack(store: Store, runs: list[str], file: Path) -> None:
                     packed.write(path, f"{run}/{path.relative_to(store.folder(run))}")
 
 
-def compute(given: argparse.Namespace, out: Path) -> dict:
-    """Compute a share of a part as far as the time goes, and write what has come out of it."""
+def planned(given: argparse.Namespace, out: Path) -> tuple[StudyParameters, list[Entry], list[str]]:
+    """Return the parameters, the entries of a share of a part, and what data they lack."""
     study = cli.STUDIES[given.study]
     parameters = cli._parameters(study, given.profile, store=str(out / "store"), workers=0)
-    entries = [e for e in study.design(parameters) if given.part in (None, e.part)]
+    entries = [e for e in study.design(parameters) if e.part == given.part]
+    absent = sorted({e.config.dataset for e in entries if not at_hand(e.config.dataset)})
     share, shares = map(int, given.share.split("/"))
     seeds = sorted({e.config.seed for e in entries})[share::shares]
-    entries = [e for e in entries if e.config.seed in seeds]
-    absent = sorted({e.config.dataset for e in entries if not at_hand(e.config.dataset)})
-    entries = [e for e in entries if e.config.dataset not in absent]
-    watch, error = Watch(), None
+    entries = [e for e in entries if e.config.seed in seeds and e.config.dataset not in absent]
+    return parameters, entries, absent
+
+
+def swept(entries: list[Entry], store: Store, minutes: float) -> dict:
+    """Compute entries as far as the time goes, and say what it took."""
+    watch, begun, error, left = Watch(), time.perf_counter(), None, []
     watch.start()
-    begun = time.perf_counter()
     try:
-        store = papers.store_of(parameters)
-        left = sweep(entries, store, workers=0, time_limit_s=60 * given.minutes, progress=True)
+        left = sweep(entries, store, workers=0, time_limit_s=60 * minutes, progress=True)
     except SweepError as failed:
-        left, error = [], str(failed)
-    taken = time.perf_counter() - begun
-    pack(store, store.finished(), out / "runs.zip")
-    log = {
-        "seeds": seeds,
-        "entries": len(entries),
-        "left": len(left),
-        "data_absent": absent,
-        "failed": error,
-    }
-    log |= {"seconds": taken, "finished_runs": len(store.finished())} | watch.stop()
-    tables = study.tables(parameters)
-    exports.write(tables, out / "results" / parameters.profile / study.name)
-    log |= {"profile": parameters.profile}
-    return log | {"exported_runs": len(tables.runs), "exported_measures": len(tables.measures)}
+        error = str(failed)
+    log = {"entries": len(entries), "left": len(left), "failed": error}
+    return log | {"seconds": time.perf_counter() - begun} | watch.stop()
 
 
-def together(given: argparse.Namespace, arguments: list[str], out: Path) -> dict:
-    """Share the seeds among processes: a measure's host work is one core's, and there are more."""
-    shares, watch, begun = given.processes, Watch(), time.perf_counter()
-    watch.start()
-    folders = [out / f"share-{i}" for i in range(shares)]
-    children = []
-    for i, folder in enumerate(folders):
-        folder.mkdir(parents=True, exist_ok=True)
-        own = ["--share", f"{i}/{shares}", "--processes", "1", "--out", str(folder)]
-        with open(folder / "messages.txt", "w") as messages:
-            command = [sys.executable, "-m", "benchmarks.gpu", *arguments, *own]
+def measured(given: argparse.Namespace, out: Path) -> dict:
+    """Measure what is trained in other processes: host work of a measure is one core's."""
+    begun, children = time.perf_counter(), []
+    for i in range(given.processes):
+        own = f"--share {i}/{given.processes} --part {given.part} --minutes {given.minutes}".split()
+        command = [sys.executable, "-m", "benchmarks.gpu", given.study, "--profile", given.profile]
+        command += ["--device", given.device, "--out", str(out), *own]
+        command += ["--no-measure-graphs"] * given.no_measure_graphs
+        with open(out / f"share-{i}.txt", "w", encoding="utf-8") as messages:
             streams = {"stdout": messages, "stderr": subprocess.STDOUT}
             children.append(subprocess.Popen(command, **streams))
     codes = [child.wait() for child in children]
-    logs = [folder / "log.json" for folder in folders]
-    logs = [json.loads(log.read_text(encoding="utf-8")) if log.is_file() else {} for log in logs]
-    for folder, log in zip(folders, logs, strict=True):
-        if "profile" in log:
-            name = f"{log['profile']}/{given.study}"
-            exports.write(exports.read(folder / "results" / name), out / "results" / name)
-    log = {"exit_codes": codes, "seconds": time.perf_counter() - begun, "shares": logs}
-    return log | watch.stop()
+    return {"exit_codes": codes, "seconds": time.perf_counter() - begun}
+
+
+def compute(given: argparse.Namespace, out: Path) -> dict:
+    """Train in this process, measure in several, and write what has come out of it."""
+    parameters, entries, absent = planned(given, out)
+    store, end = papers.store_of(parameters), time.monotonic() + 60 * given.minutes
+    trained = [replace(entry, measures=()) for entry in entries]
+    log = {"data_absent": absent, "training": swept(trained, store, given.minutes)}
+    given.minutes = (end - time.monotonic()) / 60
+    log["measures"] = measured(given, out)
+    pack(store, store.finished(), out / "runs.zip")
+    tables = cli.STUDIES[given.study].tables(parameters)
+    exports.write(tables, out / "results" / parameters.profile / given.study)
+    found = [tables.find(entry) for entry in entries]
+    log["entries"] = len(entries)
+    log["entries_incomplete"] = sum(f is None or f.missing > 0 for f in found)
+    return log | {"exported_runs": len(tables.runs), "exported_measures": len(tables.measures)}
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", choices=list(cli.STUDIES))
     parser.add_argument("--profile", default="gpu", help="name below params/STUDY/, or a file")
-    parser.add_argument("--part", type=int, help="of the study's design; default: all of it")
+    parser.add_argument("--part", type=int, default=1, help="of the study's design")
     parser.add_argument("--minutes", type=float, default=9.0, help="for the runs")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run")
-    parser.add_argument("--processes", type=int, default=1, help="that share the seeds")
-    parser.add_argument("--share", default="0/1", help="i/n: every n-th seed, from the i-th")
+    parser.add_argument("--processes", type=int, default=5, help="that measure, by seed")
+    parser.add_argument("--share", help="i/n: measure every n-th seed, from the i-th, and end")
     parser.add_argument("--no-measure-graphs", action="store_true", help="if they fail")
     given = parser.parse_args(arguments)
     if given.device == "cpu":
@@ -174,13 +174,14 @@ def main(arguments: list[str] | None = None) -> None:
     train.CHECKPOINT_EVERY_S = float("inf")  # the machine and its disk are gone afterwards
     given.out.mkdir(parents=True, exist_ok=True)
     out = given.out.resolve()
-    log = {"machine": train.environment()}
-    if given.processes > 1:
-        log |= together(given, sys.argv[1:] if arguments is None else arguments, out)
-    else:
-        size = {"size": 256, "gigabytes": 0.01} if given.device == "cpu" else {}
-        log |= {"ceilings": ceilings(**size)} if given.share.startswith("0/") else {}
-        log |= compute(given, out)
+    if given.share:
+        parameters, entries, _ = planned(given, out)
+        print(json.dumps(swept(entries, papers.store_of(parameters), given.minutes), indent=1))
+        return
+    size = {"size": 256, "gigabytes": 0.01} if given.device == "cpu" else {}
+    log = {"machine": train.environment(), "ceilings": ceilings(**size)}
+    given.share = "0/1"
+    log |= compute(given, out)
     (out / "log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(log, indent=1), flush=True)
 
