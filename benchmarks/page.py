@@ -105,10 +105,74 @@ def text(results: dict[str, dict]) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
+def steps_on_gpu(rows: list[dict]) -> str:
+    """Return what a step costs as part of a graph, alone and in flight, and otherwise."""
+    head = ["network", "B", "precision", "in flight", "graph", "eager", "idiomatic", "compiled"]
+    head = [*head[:3], *(f"{name}, ms" for name in head[3:]), "samples/s", "difference"]
+    lines = []
+    for row in rows:
+        sam = ", SAM" if row["sam"] else ""
+        times = ("in_flight_ms", "graph_ms", "eager_ms", "idiomatic_ms", "compiled_ms")
+        times = [f"{row[name]:.3g}" if name in row else "" for name in times]
+        rate = row.get("samples_per_s", 1e3 * row["batch_size"] / row["graph_ms"])
+        line = [row["network"] + sam, f"{row['batch_size']:,}", row["dtype"], *times]
+        lines.append([*line, f"{rate:,.3g}", f"{row['graph_difference']:.2g}"])
+    return table(head, lines)
+
+
+def solvers_on_gpu(rows: list[dict]) -> str:
+    """Return both solvers of a measure side by side: values, evaluations, seconds."""
+    pairs: dict[tuple, dict[str, dict]] = {}
+    for row in rows:
+        options = [f"{name} {row[name]:g}" for name in ("subspace", "epsilon") if name in row]
+        key = row["network"], ", ".join([row["measure"], *options])
+        pairs.setdefault(key, {})[row.get("solver", "torch")] = row
+    head = ["network", "measure", "torch", "scipy", "torch / scipy - 1", "evaluations"]
+    head += ["torch, s", "scipy, s"]
+    lines = []
+    for (network, measure), both in pairs.items():
+        ours, theirs = both["torch"], both.get("scipy", {})
+        values = [f"{row['value']:.5g}" if row else "" for row in (ours, theirs)]
+        ratio = f"{100 * (ours['value'] / theirs['value'] - 1):.2g} %" if theirs else ""
+        counts = " and ".join(str(r["evaluations"]) for r in (ours, theirs) if "evaluations" in r)
+        times = [f"{row['seconds']:.2g}" if row else "" for row in (ours, theirs)]
+        lines.append([network, measure, *values, ratio, counts, *times])
+    return table(head, lines)
+
+
+def on_gpu(result: dict) -> str:
+    """Return what stands between the markers of the part on GPUs."""
+    machine, ceilings, part = (result[name] for name in ("machine", "ceilings", "part"))
+    names = [name.replace("_", " ").replace(" gb s", ", GB/s") for name in ceilings]
+    names = [name.replace(" tflop s", ", TFLOP/s") for name in names]
+    rate, share = part["updates"] / part["training_seconds"], part["busy_percent"]
+    text = (
+        f"Part 1 of `{part['study']}`, {' and '.join(part['networks'])}: {part['runs']} runs of "
+        f"{part['epochs']} epochs and {part['measures']} of {part['measures_planned']} measures in "
+        f"{part['seconds']} s, of which training {part['training_seconds']} s "
+        f"({rate:,.0f} updates per second), by {part['processes']} processes at once; the device "
+        f"said that it was busy {share} % of the time."
+    )
+    blocks = [
+        f"Measured on one {machine['processor']}, torch {machine['torch_version']}, once.",
+        table(names, [[f"{value:.4g}" for value in ceilings.values()]]),
+        steps_on_gpu(result["steps"]),
+        solvers_on_gpu(result["solvers"]),
+        text,
+    ]
+    return "\n\n".join(blocks)
+
+
+def stored_on_gpu() -> dict:
+    """Return the result of `benchmarks.gpu_steps` and of one part."""
+    return json.loads((bench.RESULTS / "gpu.json").read_text(encoding="utf-8"))
+
+
 def main() -> None:
     from bsglib.index import update_marked
 
     update_marked(PAGE, "measured", "\n" + text(stored()) + "\n")
+    update_marked(PAGE, "gpu", "\n" + on_gpu(stored_on_gpu()) + "\n")
     print(PAGE.relative_to(bench.ROOT))
 
 

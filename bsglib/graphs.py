@@ -127,15 +127,10 @@ class Repeated:
 
 
 def _graphs(pieces: Sequence[Piece]) -> list[Piece]:
-    torch.cuda.synchronize()
-    options = {"stream": torch.cuda.current_stream(), "capture_error_mode": "thread_local"}
-    replays = []
+    pool, replays = None, []
     for piece in pieces:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, **options):
-            piece()
-        options["pool"] = graph.pool()
-        replays.append(graph.replay)
+        replay, pool = runtime.graph(piece, pool)
+        replays.append(replay)
     return replays
 
 
@@ -185,8 +180,7 @@ class Turn:
     """While in force, torch's generators are in states of its own, and its stream is current."""
 
     def __init__(self):
-        stream = torch.cuda.Stream() if runtime.device().type == "cuda" else None
-        self.random, self.stream = runtime.OwnRandom(), runtime.on_stream(stream)
+        self.random, self.stream = runtime.OwnRandom(), runtime.on_stream(runtime.new_stream())
 
     def __enter__(self) -> None:
         self.random.__enter__()

@@ -12,7 +12,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -113,6 +113,35 @@ def in_flight() -> int:
 def own_stream() -> "torch.cuda.Stream | None":
     """Return the stream that an accelerator works on for this thread, None on a CPU."""
     return torch.cuda.current_stream() if device().type == "cuda" else None
+
+
+def new_stream() -> "torch.cuda.Stream | None":
+    """Return another stream of an accelerator, None on a CPU."""
+    return torch.cuda.Stream() if device().type == "cuda" else None
+
+
+def graph(work: Callable[[], object], pool: object = None) -> tuple[Callable[[], None], object]:
+    """Capture work on this thread's stream of an accelerator.
+
+    Args:
+        work: on tensors that stay where they are, without waiting for the device.
+        pool: memory of graphs that never run at the same time.
+
+    Returns:
+        what replays it, and its memory for other graphs.
+    """
+    torch.cuda.synchronize()
+    made = torch.cuda.CUDAGraph()
+    stream = torch.cuda.current_stream()
+    with torch.cuda.graph(made, pool, stream, capture_error_mode="thread_local"):
+        work()
+    return made.replay, made.pool()
+
+
+def send(values: torch.Tensor, to: torch.Tensor) -> None:
+    """Copy a tensor in host memory to one on a device, without waiting for it."""
+    values = values if to.device.type == "cpu" else values.pin_memory()
+    to.copy_(values, non_blocking=True)
 
 
 def has_own_stream() -> bool:

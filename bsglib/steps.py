@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsglib import graphs
+from bsglib import graphs, runtime
 
 MANY = 16  # steps in a graph
 
@@ -71,9 +71,9 @@ class Steps:
             order: places of the examples in the training set, int64 [examples].
             lrs: learning rate of each update.
         """
-        first = not self.report and self.lr.device.type == "cuda"
-        _send(torch.from_numpy(order), self.order)
-        _send(torch.tensor(lrs, dtype=self.lrs.dtype), self.lrs)
+        first = not self.report and self.lr.device.type != "cpu"
+        runtime.send(torch.from_numpy(order), self.order)
+        runtime.send(torch.tensor(lrs, dtype=self.lrs.dtype), self.lrs)
         self.step.zero_()
         if first:
             self.pieces, self.report = graphs.captured(
@@ -108,12 +108,6 @@ class Steps:
         if self.norms is not None:
             self.norms.index_copy_(0, self.step, _distance(self.weights, before)[None])
         self.step += 1
-
-
-def _send(values: Tensor, to: Tensor) -> None:
-    if to.device.type == "cuda":
-        values = values.pin_memory()
-    to.copy_(values, non_blocking=True)
 
 
 @torch.no_grad()

@@ -347,7 +347,7 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
             for w in model.parameters():
                 base.state[w]["momentum_buffer"] = torch.zeros_like(w)
     else:  # Keras' defaults, which differ from torch's in eps
-        options["capturable"] = runtime.device().type == "cuda"  # its count of steps is there, too
+        options["capturable"] = runtime.device().type != "cpu"  # its count of steps is there, too
         base = torch.optim.Adam(model.parameters(), eps=1e-7, **options)
         if options["capturable"]:  # there from the start: a graph is captured around it
             for w in model.parameters():

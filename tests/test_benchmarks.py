@@ -2,11 +2,14 @@
 
 import json
 import platform
+import zipfile
 
 import pytest
+import yaml
 
-from benchmarks import growth, page
+from benchmarks import gpu, gpu_steps, growth, page
 from benchmarks import side_by_side as bench
+from bsglib.papers import exports
 
 
 def test_ratios_are_formed_within_each_repeat():
@@ -62,6 +65,8 @@ def test_the_page_is_what_the_stored_results_give():
     shown = page.PAGE.read_text(encoding="utf-8")
     block = shown.partition("<!-- measured -->")[2].partition("<!-- /measured -->")[0]
     assert block.strip() == page.text(page.stored()).strip()
+    block = shown.partition("<!-- gpu -->")[2].partition("<!-- /gpu -->")[0]
+    assert block.strip() == page.on_gpu(page.stored_on_gpu()).strip()
 
 
 def test_the_page_shows_values_targets_rates_and_sizes():
@@ -87,3 +92,33 @@ def test_the_page_has_a_title_for_every_benchmark_that_make_runs():
     makefile = (bench.ROOT / "Makefile").read_text(encoding="utf-8")
     (line,) = (each for each in makefile.splitlines() if each.startswith("BENCHMARKS := "))
     assert set(line.split()[2:]) == set(page.ORDER) == set(page.TITLES)
+
+
+def test_the_script_for_a_bare_machine_runs_dry_on_a_cpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    profile = tmp_path / "dry_run.yaml"
+    network = {"model": "f1", "width": 0.02, "dataset": "digits", "train_size": 60, "epochs": 1}
+    network |= {"small_batch": 10, "large_batch": 30, "seeds": [10, 11]}
+    values = {"profile": "dry_run", "networks": {"F1": network}, "dtype": "float32"}
+    values |= {"sharpness_examples": 20, "curvature_examples": 20, "line_examples": 20}
+    profile.write_text(yaml.safe_dump(values | {"line_points": 4, "subspace": 3}))
+    arguments = f"keskar_sharp_minima --profile {profile} --device cpu --processes 2 --minutes 2"
+    gpu.main([*arguments.split(), "--out", str(tmp_path / "out")])
+    log = json.loads((tmp_path / "out" / "log.json").read_text())
+    assert log["ceilings"]["copy_gb_s"] > 0
+    assert (log["exported_runs"], log["entries_incomplete"]) == (4, 0)
+    assert log["measures"]["exit_codes"] == [0, 0]
+    folder = tmp_path / "out" / "results" / "dry_run" / "keskar_sharp_minima"
+    assert len(exports.read(folder).runs) == 4
+    with zipfile.ZipFile(tmp_path / "out" / "runs.zip") as packed:
+        assert sum(name.endswith("result.json") for name in packed.namelist()) == 4
+
+
+def test_the_script_compares_steps_and_solvers(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_steps, "CASES", [("f1", "mnist", gpu_steps.ADAM, "float32", (30,))])
+    gpu_steps.main(["--quick", "--budget", "0", "--out", str(tmp_path)])
+    log = json.loads((tmp_path / "steps.json").read_text())
+    assert [row["network"] for row in log["steps"]] == ["f1"]
+    assert log["steps"][0]["graph_ms"] > 0
+    values = {row["solver"]: row["value"] for row in log["solvers"] if "subspace" in row}
+    assert values["torch"] == pytest.approx(values["scipy"], rel=1e-3)
