@@ -180,7 +180,7 @@ class Turn:
     """While in force, torch's generators are in states of its own, and its stream is current."""
 
     def __init__(self):
-        self.random, self.stream = runtime.OwnRandom(), runtime.on_stream(runtime.new_stream())
+        self.random, self.stream = runtime.OwnRandom(), runtime.on_stream(runtime.another_stream())
 
     def __enter__(self) -> None:
         self.random.__enter__()

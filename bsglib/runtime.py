@@ -115,7 +115,7 @@ def own_stream() -> "torch.cuda.Stream | None":
     return torch.cuda.current_stream() if device().type == "cuda" else None
 
 
-def new_stream() -> "torch.cuda.Stream | None":
+def another_stream() -> "torch.cuda.Stream | None":
     """Return another stream of an accelerator, None on a CPU."""
     return torch.cuda.Stream() if device().type == "cuda" else None
 

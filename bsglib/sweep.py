@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import math
 import re
 import signal
 import sys
@@ -264,7 +265,9 @@ def _in_process(entries, store, workers, scheduler, deadline):
     tasks = (
         computing(entry, store, under_way) for entry in entries if time.monotonic() <= deadline
     )
-    for place, _, error in in_flight(tasks, runtime.in_flight(), until=deadline):
+    count = runtime.in_flight()
+    until = deadline if count > 1 else math.inf  # a single one may end
+    for place, _, error in in_flight(tasks, count, until=until):
         yield entries[place], error
 
 
