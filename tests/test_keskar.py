@@ -581,7 +581,7 @@ def test_parts_are_one_to_four_and_the_sources_comparison_comes_first(profile):
     entries = protocol.design(parameters(profile))
     parts = [entry.part for entry in entries]
     assert parts == sorted(parts)
-    assert set(parts) == ({1, 2} if profile == "confirm" else {1, 2, 3, 4})
+    assert set(parts) == ({1, 2, 3} if profile == "confirm" else {1, 2, 3, 4})
     first = {e.arm.split(", ")[1] for e in entries if e.part == 1}
     assert first == ({SB, LB, EVOLUTION} if parameters(profile).patience is None else {SB, LB})
 

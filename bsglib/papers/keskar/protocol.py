@@ -57,6 +57,7 @@ class Network(Parameters):
     switch_epochs: Sizes = []  # small-batch epochs of a warm start
     evolution_epochs: Sizes = []  # at which runs end, to see the sharpness change
     lrs: Annotated[list[PositiveFloat], AfterValidator(distinct)] = []  # to choose from per batch
+    lr_seeds: Annotated[list[NotNegative], AfterValidator(distinct)] = []  # that try them; []: all
     equal_updates_epochs: int | None = Field(default=None, gt=0)  # of the small batch
     equal_loss: float | None = Field(default=None, gt=0)  # training loss at which runs stop
     curvature_epochs: Ascending = []  # among evolution_epochs: curvature is measured after them
@@ -147,11 +148,14 @@ def _main(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
     return [Entry(small, tuple(measures), SB), Entry(large, (*measures, *lines), LB)]
 
 
-def _main_config(p: KeskarParameters, network: Network, seed: int, batch_size: int) -> RunConfig:
+def _main_config(
+    p: KeskarParameters, network: Network, seed: int, batch_size: int, **changes: Any
+) -> RunConfig:
     """Return a batch size's run; without patience the evolution is seen along SB's and LB's."""
     seen = p.patience is None and batch_size in _two(network)
     along = {"record_epochs": sorted(network.evolution_epochs)} if seen else {}
-    return _config(p, network, seed, batch_size, record_path=p.thorough, **along)
+    changes = {"record_path": p.thorough} | along | changes
+    return _config(p, network, seed, batch_size, **changes)
 
 
 def _sizes(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
@@ -196,11 +200,12 @@ def _along(p: KeskarParameters, network: Network, seed: int, batch_size: int) ->
 
 
 def _rates(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
-    lrs = sorted({p.lr, *network.lrs}) if network.lrs else []
+    if not network.lrs or seed not in (network.lr_seeds or network.seeds):
+        return []
     return [
-        Entry(_config(p, network, seed, b, base_lr=lr), (_sharpness(p),), RATES)
+        Entry(_main_config(p, network, seed, b, base_lr=lr), _varied(p), RATES)
         for b in _two(network)
-        for lr in lrs
+        for lr in sorted({p.lr, *network.lrs})
     ]
 
 
