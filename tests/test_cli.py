@@ -95,7 +95,7 @@ def test_status_of_a_half_computed_study_counts_what_is_there(bsg, tiny_profile,
     lines = shown()
     assert {"tiny, part 1: 12 of 12 runs", "tiny, part 2: 0 of 9 runs"} <= set(lines)
     quick = [line for line in lines if line.startswith("quick")]
-    assert quick == ["quick, part 1: 0 of 36 runs", "quick, part 2: 0 of 28 runs"]
+    assert quick == ["quick, part 1: 0 of 90 runs", "quick, part 2: 0 of 65 runs"]
     next(store.glob("*/measures/lambda_max-*.json")).write_text("damaged")
     assert "tiny, part 1: 11 of 12 runs" in shown()
 

@@ -827,7 +827,7 @@ def test_runs_that_are_compared_differ_in_what_is_compared_alone(profile):
                 found = {k for k, v in c.model_dump().items() if getattr(cold, k) != v}
                 assert found == differ[arm], arm
     for size in p.large_batches:
-        (linear,), (cold,) = of[LINEAR, size, 0], of[COLD, size, 0]
+        (linear,), (cold,) = of[LINEAR, size, p.seeds[0]], of[COLD, size, p.seeds[0]]
         assert linear.model_copy(update={"epochs": cold.epochs}) == cold, "its beginning"
 
 

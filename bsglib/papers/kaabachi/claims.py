@@ -95,10 +95,10 @@ def _absence(results: Results, *needs: Need) -> str | None:
             return f"{need.arm}: none of its batch sizes is in this profile"
         for size in sizes:
             where = f"{need.arm}, B = {size}"
-            if size not in sizes_of(p, need.arm):
+            designed = results.planned[need.arm] // len(sizes_of(p, need.arm))
+            if size not in sizes_of(p, need.arm) or not designed:
                 return f"{where}: not in this profile"
             mine = runs[(runs["arm"] == need.arm) & (runs["batch_size"] == size)]
-            designed = results.planned[need.arm] // len(sizes_of(p, need.arm))
             if len(mine) < designed:
                 return f"{where}: {len(mine)} of {designed} runs"
             updates = mine.loc[mine["stopped"] != "diverged", "updates"].min()
