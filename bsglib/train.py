@@ -262,6 +262,8 @@ class _State:
     path: dict[str, Tensor] = field(default_factory=dict)  # weights [p] by the number of epochs
     states: dict[int, bytes] = field(default_factory=dict)  # after `record_epochs`, without a store
     steps: Steps | None = None  # made when they begin, and when the optimizer is another one
+    begun_at: float | None = None  # of the epoch that the device works on
+    begin: Tensor | None = None  # weights [p] then, where the path is recorded
 
 
 def _train(
@@ -281,7 +283,9 @@ def _train(
                 _continue_from(run, state, config.first_epochs)
     saved_at, stopped = time.monotonic(), _stopped(state, config)
     while not stopped:
-        yield from _train_epoch(state, config, dataset)
+        _begin_epoch(state, config, dataset)
+        yield
+        _train_epoch(state, config, dataset)
         state.history[-1] |= _curve_point(state, config, dataset)
         _judge(state, config)
         if len(state.history) in config.record_epochs:
@@ -441,25 +445,40 @@ def train_batch(
     return passes[0]  # SAM makes a second pass, away from the weights
 
 
-def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> Generator[None, None, None]:
+def _begin_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
+    """Have the device make an epoch's updates, without waiting for it."""
     epoch, train = len(state.history), dataset.train
     if epoch and epoch == config.first_epochs:
         state.optimizer, state.best, state.steps = build_optimizer(config, state.model), None, None
-    size, weights = batch_size_at(config, epoch), list(state.model.parameters())
-    updates = -(-len(train) // (size * config.local_workers))
-    schedule = schedule_of(config, size, updates)
-    begin = flatten(weights).clone() if config.record_path else None
-    start = time.perf_counter()
+    updates, schedule = _updates_of(config, dataset, epoch)
+    if config.record_path:
+        state.begin = flatten(state.model.parameters()).clone()
+    state.begun_at = time.perf_counter()
     state.model.train()
     if not config.sam_dropout:
         _without_dropout(state.model)
-
     if config.local_workers == 1:
         if state.steps is None:
+            size = batch_size_at(config, epoch)
             state.steps = steps_of(config, dataset, state.model, state.optimizer, size)
         lrs = [schedule(state.updates + step) for step in range(updates)]
         state.steps.epoch(order_of(config, train, epoch), lrs)
-        yield
+
+
+def _updates_of(config: RunConfig, dataset: Dataset, epoch: int) -> tuple[int, Schedule]:
+    """Return the number of an epoch's updates and their learning rates."""
+    size = batch_size_at(config, epoch)
+    updates = -(-len(dataset.train) // (size * config.local_workers))
+    return updates, schedule_of(config, size, updates)
+
+
+def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> None:
+    if state.begun_at is None:
+        _begin_epoch(state, config, dataset)
+    epoch, train = len(state.history), dataset.train
+    size, weights = batch_size_at(config, epoch), list(state.model.parameters())
+    updates, schedule = _updates_of(config, dataset, epoch)
+    if config.local_workers == 1:
         losses, correct = state.steps.losses()
     else:
         losses, correct = _apart(state, config, dataset, schedule)
@@ -468,7 +487,8 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> Generato
     infinite = (~losses.isfinite()).nonzero()
     if len(infinite):
         state.diverged_at = state.updates + int(infinite[0])
-    state.wall_time_s += time.perf_counter() - start
+    state.wall_time_s += time.perf_counter() - state.begun_at
+    state.begun_at = None
     state.updates += updates
     row = {
         "epoch": epoch + 1,
@@ -480,7 +500,7 @@ def _train_epoch(state: _State, config: RunConfig, dataset: Dataset) -> Generato
     if config.record_path:
         now = flatten(weights)
         row |= {"distance": float((now - state.initial).double().norm())}
-        row |= {"epoch_distance": float((now - begin).double().norm())}
+        row |= {"epoch_distance": float((now - state.begin).double().norm())}
         norms = state.steps.norms.clone().cpu()
         before = state.history[-1]["path_length"] if state.history else 0.0
         row |= {"path_length": before + float(norms.double().sum())}

@@ -744,8 +744,8 @@ def test_a_warm_start_goes_on_from_the_small_batch_run_with_the_same_numbers(
     small = tiny(batch_size=10, epochs=4, record_epochs=[2, 3], **options)
     warm = tiny(**SWITCHED, **options)
     train(small, store=store)
-    trained, real = [], module.batches_of
-    monkeypatch.setattr(module, "batches_of", lambda c, t, e: trained.append(e) or real(c, t, e))
+    trained, real = [], module.order_of
+    monkeypatch.setattr(module, "order_of", lambda c, t, e: trained.append(e) or real(c, t, e))
     continued = train(warm, store=store, prefix=small)
     assert trained == [3, 4]
     assert same(continued, train(warm))
