@@ -8,6 +8,7 @@ the next process finds a store in which such files are cut short and such names 
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -25,6 +26,7 @@ import psutil
 
 from bsglib import measures, runtime, sweep, train
 from bsglib.measures import Measure
+from bsglib.papers.exports import is_stored
 from bsglib.params import RunConfig
 from bsglib.store import Store
 from bsglib.sweep import Entry, SweepError
@@ -105,6 +107,9 @@ def undisturbed(work: Callable[[], object]) -> float:
     return time.monotonic() - start
 
 
+TIMED = "wall_time_s", "processor_s", "checksum"
+
+
 def contents(root: Path) -> dict[str, bytes]:
     """Return every file of a store by its name, without the times that runs took, and locks."""
     found = {}
@@ -112,11 +117,16 @@ def contents(root: Path) -> dict[str, bytes]:
         name = str(path.relative_to(root))
         if path.is_file() and not name.startswith(".locks"):
             found[name] = path.read_bytes()
-            if path.name == "result.json":
-                result = json.loads(found[name])
-                kept = {k: v for k, v in result.items() if k not in ("wall_time_s", "checksum")}
-                found[name] = json.dumps(kept).encode()
+            if path.name == "result.json" or path.parent.name == "measures":
+                found[name] = _untimed(found[name])
     return found
+
+
+def _untimed(content: bytes) -> bytes:
+    with contextlib.suppress(ValueError):  # else damaged on purpose
+        values = json.loads(content)
+        return json.dumps({k: v for k, v in values.items() if k not in TIMED}).encode()
+    return content
 
 
 def compare(root: Path, whole: Path, may_stay: str = "") -> None:
@@ -294,7 +304,7 @@ def cut_power(name: str, root: Path, kills: int, rng: random.Random) -> Iterator
         undisturbed(watched)
         if cut is None:
             steps[case.name] = int(count.read_text())
-            if not all(sweep.is_stored(entry, Store(image)) for entry in case.entries):
+            if not all(is_stored(entry, Store(image)) for entry in case.entries):
                 raise Lost(f"a {case.name} that had been finished")
         case.survived(image, may_stay=train.CHECKPOINT)  # its removal is not synced
         yield 1

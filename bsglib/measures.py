@@ -118,7 +118,8 @@ def take_measure(run: Run, measure: Measure, store: Store) -> None:
         if stored_measure(run.id, measure, store) is None:
             content = {"run_id": run.id, "name": measure.name, "examples": measure.examples}
             begun = time.process_time()
-            values = TAKEN.get(measure.name, _measure)(run, measure, store)
+            take = _outcomes if measure.name == OUTCOMES else ROWS.get(measure.name, _measure)
+            values = take(run, measure, store)
             seconds = time.process_time() - begun
             content |= {"options": measure.options, "values": values, "processor_s": seconds}
             store.write_json(run.id, measure.file, content)
@@ -258,9 +259,6 @@ def _outcomes(run: Run, measure: Measure, store: Store) -> dict[str, Any]:
     dataset, dtype = dataset_on_device(run.config), DTYPES[run.config.dtype]
     model, test = run.model().to(runtime.device()), dataset.test
     return outcomes(model, test.x, test.y, as_input=lambda x: dataset.as_input(x, dtype)).packed()
-
-
-TAKEN = ROWS | {OUTCOMES: _outcomes}  # otherwise than by a function of MEASURES
 
 
 def _on_training_set(

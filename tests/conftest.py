@@ -9,7 +9,6 @@ import torch
 import yaml
 
 from bsglib import cli, papers, runtime, style
-from bsglib.papers import exports
 from bsglib.params import RunConfig
 from bsglib.store import Store
 
@@ -119,12 +118,6 @@ def tiny_profile(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "README", tmp_path / "README.md")
     (tmp_path / "README.md").write_text("<!-- verdicts -->\n<!-- /verdicts -->\n")
     return str(file)
-
-
-def is_stored(entry, store) -> bool:
-    """Whether an entry's run and all of its measures are in the store."""
-    numbers = exports.of_store([entry], store).find(entry)
-    return numbers is not None and numbers.missing == 0
 
 
 def state_of(model):

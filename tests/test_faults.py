@@ -14,12 +14,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import is_stored
 
 from benchmarks.soak import CONFIG, contents
 from bsglib import measures
 from bsglib import train as train_module
 from bsglib.measures import Measure
+from bsglib.papers.exports import is_stored
 from bsglib.params import RunConfig
 from bsglib.store import Store, StoreError
 from bsglib.sweep import Entry, SweepError, compute, sweep

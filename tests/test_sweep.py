@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import is_stored
 from dask import config as dask_config
 from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
@@ -29,6 +28,7 @@ from bsglib.data import load
 from bsglib.evaluate import evaluate
 from bsglib.gradients import gradient_agreement
 from bsglib.measures import Measure, stored_measure
+from bsglib.papers.exports import is_stored
 from bsglib.params import RunConfig
 from bsglib.sharpness import keskar_sharpness
 from bsglib.store import Store

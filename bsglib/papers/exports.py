@@ -158,6 +158,12 @@ def of_store(entries: Iterable[Entry], store: Store) -> Tables:
     return Tables(**{name: joined(parts.values()) for name, parts in tables.items()})
 
 
+def is_stored(entry: Entry, store: Store) -> bool:
+    """Return whether an entry's run and all of its measures are in a store."""
+    numbers = of_store([entry], store).find(entry)
+    return numbers is not None and numbers.missing == 0
+
+
 def _row(run: Run) -> dict[str, Any]:
     row = run.config.model_dump()
     for name in ("network_options", "record_epochs"):
