@@ -15,7 +15,7 @@ from bsglib.style import INK, plain
 
 CAMERA = {"eye": {"x": 1.1, "y": -1.4, "z": 0.85}, "center": {"x": 0, "y": 0, "z": -0.14}}
 PLANE = ("a", "b")
-FEWER = 7  # significant digits of every number of a figure: the last of sixteen differ by processor
+FIGURE_DIGITS = 7  # significant ones of every number: the last of sixteen differ by processor
 DIGITS = 5  # significant ones of log10 of a loss: more than one sees, and strict nbval compares all
 
 
@@ -146,7 +146,9 @@ def show(
     keep_rows(rows, name, folder)
     metadata = {PLOTLY: {"alt": alt}, "figure": {"name": name}}
     # plotly's renderers do the same, but import nbformat, which takes longer than plotly does
-    shown = json.loads(fig.to_json(), parse_float=lambda text: float(f"{float(text):.{FEWER}g}"))
+    shown = json.loads(
+        fig.to_json(), parse_float=lambda text: float(f"{float(text):.{FIGURE_DIGITS}g}")
+    )
     display({PLOTLY: shown, "text/plain": alt}, raw=True, metadata=metadata)
     display(Markdown(caption), metadata={"caption_of": name})
 
