@@ -282,7 +282,7 @@ TABLE: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "another profile's name": (profile("profile: laptop"), ("mine.yaml", "'laptop'", "'mine'")),
     "batch above the training set": (
         profile("batch_sizes: [32, 4096]"),
-        ("'batch_size' = 4096", "1024 examples"),
+        ("'batch_size' = 4096", "768 examples"),
     ),
     "batch of none": (profile("batch_sizes: [0, 32]"), ("'batch_sizes.0' = 0", "greater than 0")),
     "batch size twice": (profile("batch_sizes: [32, 32]"), ("'batch_sizes'", "32 stands there")),
