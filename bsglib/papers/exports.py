@@ -203,9 +203,9 @@ def write(tables: Tables, folder: Path) -> None:
     """
     parts: dict[str, Path] = {}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name in TABLES:
             if len(new := getattr(tables, name)):
+                folder.mkdir(parents=True, exist_ok=True)
                 merged = _merged(folder / f"{name}.csv", new, KEYS[name])
                 parts[name] = folder / f".{name}.csv.part"
                 parts[name].write_text(merged.to_csv(index=False), encoding="utf-8")
