@@ -19,7 +19,7 @@ import pandas as pd
 
 from bsglib.measures import MEASURES, OUTCOMES, Measure, stored_content
 from bsglib.store import Store, StoreError
-from bsglib.sweep import Entry, run_of
+from bsglib.sweep import Entry, by_run, run_of
 from bsglib.train import Run
 
 KEYS = {  # what identifies rows; those of one run or measure are replaced together
@@ -131,14 +131,13 @@ def of_store(entries: Iterable[Entry], store: Store) -> Tables:
     """Return what a store holds of some entries."""
     tables: dict[str, dict] = {name: {} for name in TABLES}
     with_alone = ((entry, entry.alone) for entry in entries)
-    for entry in (entry for pair in with_alone for entry in pair if entry is not None):
+    for entry in by_run([entry for pair in with_alone for entry in pair if entry is not None]):
         found = run_of(entry, store)
         if found is None:
             continue
         run = entry.run
-        if run not in tables["runs"]:
-            tables["runs"][run] = pd.DataFrame([{"run": run} | _row(found)])
-            tables["history"][run] = found.history.assign(run=run)
+        tables["runs"][run] = pd.DataFrame([{"run": run} | _row(found)])
+        tables["history"][run] = found.history.assign(run=run)
         for measure in entry.measures:
             content = stored_content(found.id, measure, store)
             if content is None:
