@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from bsglib.data import at_hand
 from bsglib.measures import LINE, OUTCOMES, Measure
 from bsglib.papers import StudyParameters
+from bsglib.papers.confirm import of_every_run
 from bsglib.papers.keskar.published import NETWORKS
 from bsglib.params import (
     Ascending,
@@ -306,8 +307,7 @@ def _for_later_rules(p: KeskarParameters, subspace: dict, half: dict) -> list[Me
         _sharpness(p, "batch_subspace", **batch, **subspace),
         _sharpness(p, "batch_subspace_half_box", **batch, **subspace, **half),
         Measure("sam_sharpness", p.sharpness_examples),
-        Measure(OUTCOMES, 0),
-        Measure("distances", 0),
+        *of_every_run(),
     ]
 
 
