@@ -204,7 +204,7 @@ def compute(
         typer.echo("interrupted: what was computed is stored, the same command goes on", err=True)
         raise
     if left:
-        typer.echo(f"time limit: {len(left)} runs left, the same command goes on")
+        typer.echo(f"time limit: {len(by_run(left))} runs left, the same command goes on")
         return
     for study, of_study in ((work.study, work.parameters) for work in works):
         if _work(study, of_study, None, again=again).todo:
