@@ -4,6 +4,7 @@ import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pandas as pd
 
@@ -72,7 +73,8 @@ class Claim:
     """One statement of a source, in our words.
 
     `statistic` turns a study's runs into `Measured`; `value` is the source's number as printed,
-    "-" where it gives none.
+    "-" where it gives none. `kind` says whether the source states it, asks it, or only we do;
+    `primary` claims stand for their study.
     """
 
     id: str
@@ -81,6 +83,8 @@ class Claim:
     statement: str
     quantity: str  # what the statistic is, with its unit
     value: str = "-"
+    kind: Literal["stated", "asked", "ours"] = "stated"
+    primary: bool = False
     rule: Rule
     statistic: Callable[..., Measured] = field(compare=False)
 
@@ -94,15 +98,18 @@ class Verdict:
     verdict: str
     reason: str
 
-    def row(self) -> dict[str, str | int]:
+    def row(self) -> dict[str, str | int | bool]:
         """Return what the tables of claims show."""
+        asks = self.claim.kind != "stated"
         return {
             "claim": self.claim.id,
             "statement": self.claim.statement,
             "figure": self.claim.figure,
             "locator": self.claim.locator,
             "quantity": self.claim.quantity,
-            "paper": self.claim.value,
+            "kind": self.claim.kind,
+            "primary": self.claim.primary,
+            "paper": self.claim.kind if self.claim.value == "-" and asks else self.claim.value,
             "ours": "-" if self.ours is None else interval_text(self.ours),
             "n": 0 if self.ours is None else self.ours.n,
             "rule": self.claim.rule.text,

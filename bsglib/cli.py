@@ -105,7 +105,6 @@ def build_report(
             "title": s.title,
             "source": s.source,
             "headline": s.headline,
-            "main_claims": s.main_claims,
         }
         for s in STUDIES.values()
     ]
@@ -148,7 +147,9 @@ def _publish(profile: str, cards: list[dict], built: list[Study]) -> None:
 
     typer.echo(_shown(index.write_index(REPORTS, None, cards)))
     index.update_marked(README, "conclusions", index.conclusions(REPORTS, cards, README.parent))
-    index.update_marked(README, "verdicts", index.main_claims_table(REPORTS, cards, README.parent))
+    index.update_marked(
+        README, "verdicts", index.primary_claims_table(REPORTS, cards, README.parent)
+    )
     first = next(iter(STUDIES.values()))
     if first in built:
         notebook = REPORTS / profile / f"{first.name}.ipynb"

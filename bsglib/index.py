@@ -22,7 +22,6 @@ from bsglib.report import (
 )
 from bsglib.themes import dark_colours, inline_svg
 
-QUESTIONS = ("ours", "asked", "not shown")  # for a source's number, where a source claims nothing
 PUBLISHED_PROFILES = ("paper", "laptop")  # the largest first
 
 
@@ -135,12 +134,12 @@ def conclusions(reports: Path, studies: list[dict], folder: Path) -> str:
     return re.sub(r'\[([^\]]*)\]\(([\w-]+)\s+"([^"]+)"\)', measured, text)
 
 
-def main_claims_table(reports: Path, studies: list[dict], folder: Path) -> str:
-    """Return the Markdown table of the studies' main claims, from the largest profile of each.
+def primary_claims_table(reports: Path, studies: list[dict], folder: Path) -> str:
+    """Return the Markdown table of the studies' primary claims, from the largest profile of each.
 
     Args:
         reports: the folder of the reports.
-        studies: dicts with `name`, and `main_claims`, the ids of those to show; without, all.
+        studies: dicts with `name`; of each its primary claims are shown.
         folder: of the page that the table goes to.
 
     Returns:
@@ -148,12 +147,12 @@ def main_claims_table(reports: Path, studies: list[dict], folder: Path) -> str:
     """
     lines = ["| claim | quantity | paper | here | verdict | report |", "|---|---|---|---|---|---|"]
     rows = _published_claims(reports, studies, folder)
-    for row in (r for r in rows if r["main"]):
+    for row in (r for r in rows if r["primary"] == "True"):
         here = f"{row['ours']} (n = {row['n']})" if row["ours"] and row["n"] else row["ours"]
         columns = (
             row["statement"],
             row["quantity"],
-            "our question" if row["paper"] == "ours" else row["paper"],
+            "our question" if row["kind"] == "ours" else row["paper"],
             here,
             f"**{row['verdict']}**",
             f"[{row['profile']}]({row['link']})",
@@ -168,7 +167,7 @@ def main_claims_table(reports: Path, studies: list[dict], folder: Path) -> str:
 
 def _tallies(rows: list[dict]) -> list[dict]:
     """How many claims have each verdict: those of the sources, then what was only asked."""
-    asked = [r["paper"] in QUESTIONS or r["locator"].startswith("ours") for r in rows]
+    asked = [row["kind"] != "stated" for row in rows]
     tallies = []
     for what, name in ((False, "claims of the sources"), (True, "questions, ours or left open")):
         if those := [row for row, it in zip(rows, asked, strict=True) if it == what]:
@@ -177,14 +176,14 @@ def _tallies(rows: list[dict]) -> list[dict]:
 
 
 def _published_claims(reports: Path, studies: list[dict], folder: Path) -> list[dict]:
-    """The claims of each study's largest profile: with it, a link from a folder, whether main."""
+    """The claims of each study's largest profile: with it, and a link from a folder."""
     claims = []
-    for study, main in ((s["name"], s.get("main_claims")) for s in studies):
+    for study in (s["name"] for s in studies):
         if profile := published_profile(reports, study):
             page = link(reports / profile / f"{study}.html", folder)
             for row in verdicts(reports / profile / "figures" / study / "verdicts.csv"):
                 place = {"profile": profile, "link": f"{page}#claim-{row['claim']}"}
-                claims.append(row | place | {"main": main is None or row["claim"] in main})
+                claims.append(row | place)
     return claims
 
 
@@ -215,7 +214,7 @@ def update_marked(page: Path, mark: str, text: str) -> None:
     Args:
         page: the file to change.
         mark: name of the markers: `<!-- mark -->` and `<!-- /mark -->`.
-        text: Markdown, as from `main_claims_table` or `headline`.
+        text: Markdown, as from `primary_claims_table` or `headline`.
 
     Raises:
         ValueError: if a marker is missing.

@@ -11,12 +11,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -67,6 +68,7 @@ class Entry:
     optional: bool = False  # left out, without an error, where its data are not at hand
     epoch: int | None = None  # of the config's record_epochs: what the run was after it
     prefix: RunConfig | None = None  # a run whose first epochs this one may go on from
+    labels: Mapping[str, str | bool] = field(default_factory=dict)  # columns that tell arms apart
 
     def __post_init__(self):
         """Refuse an epoch that the run does not keep, or may not reach.
@@ -93,6 +95,13 @@ class Entry:
         measures = (m.file + m.label for m in self.measures)
         after = () if self.epoch is None else (f"epoch {self.epoch}",)
         return digest(self.config.canonical(), *measures, *after)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Return what its rows say of its place in the study."""
+        c = self.config
+        place = {"entry": self.key, "arm": self.arm, "batch_size": c.batch_size, "seed": c.seed}
+        return place | dict(self.labels)
 
     @property
     def alone(self) -> "Entry | None":

@@ -34,6 +34,8 @@ CLAIMS = pd.DataFrame(
     rule="increases",
     reason="",
     study="",
+    kind="stated",
+    primary=True,
 )
 TABLE = """<table class="bsg verdicts"><thead><tr><th>claim</th><th>verdict</th></tr></thead>
 <tbody><tr id="claim-gap"><td>The gap grows with the batch size, and this cell is a long one</td>

@@ -100,7 +100,7 @@ def world(rule=as_stated, seconds=seconds_as_stated, p=None, cores=4):
     ).assign(processor="a chip", threads=1, cores=cores)
     runs = pd.DataFrame(rows)
     tables = (pd.concat(table, ignore_index=True) for table in (history, points))
-    return Results(chang.study, p, runs, *tables, timings, Counter(runs["arm"]), 0)
+    return Results(chang.study, p, runs, *tables, timings, runs, 0)
 
 
 def course(p, c, values):
@@ -259,7 +259,7 @@ def test_parameters_that_do_not_fit_are_refused(changes, message):
 
 
 def changed(results, **tables):
-    fields = {name: getattr(results, name) for name in ("history", "points", "timings", "planned")}
+    fields = {name: getattr(results, name) for name in ("history", "points", "timings", "design")}
     fields |= {"runs": results.runs} | tables
     return Results(chang.study, results.parameters, computed=0, **fields)
 
@@ -537,7 +537,7 @@ def test_equal_losses_of_all_seeds_have_their_value_as_mean(stated):
 def test_layers_are_named_in_the_order_of_the_network():
     p, nothing = parameters("quick"), pd.DataFrame()
     runs = pd.DataFrame({"input_shape": ["[1, 8, 8]"], "classes": 2})
-    results = Results(chang.study, p, runs, nothing, nothing, nothing, Counter(), 0)
+    results = Results(chang.study, p, runs, nothing, nothing, nothing, nothing, 0)
     network = views.network(results)
     names = [n for n, m in network.named_modules() if list(m.parameters(recurse=False))]
     rows = pd.DataFrame({"layer": names, "distance": 1.0}).assign(

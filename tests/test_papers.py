@@ -33,7 +33,6 @@ def study(tiny, tmp_path, monkeypatch):
         title="",
         source="",
         headline="",
-        main_claims=(),
         parameters=Nothing,
         design=lambda p: entries,
         timing=lambda p: None,

@@ -236,7 +236,7 @@ def test_an_unknown_verdict_names_file_value_and_words(tmp_path):
 def test_readme_table_goes_between_the_markers(reports, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- verdicts -->\nold\n<!-- /verdicts -->\nb\n", encoding="utf-8")
-    table = index.main_claims_table(reports, STUDIES, tmp_path)
+    table = index.primary_claims_table(reports, STUDIES, tmp_path)
     for _ in range(2):
         index.update_marked(readme, "verdicts", table)
         text = readme.read_text(encoding="utf-8")

@@ -61,7 +61,6 @@ class Study:
     title: str
     source: str
     headline: str  # the figure that stands for the study
-    main_claims: tuple[str, ...]  # the claims that do, in the README
     parameters: type[StudyParameters]
     design: Callable[[Any], list[Entry]]
     timing: Callable[[Any], Timing | None]
@@ -113,7 +112,7 @@ class Study:
             points=joined(numbers.points for numbers in present),
             outcomes=joined(numbers.outcomes for numbers in present),
             timings=self._timings(parameters, store, exported.timings),
-            planned=Counter(entry.arm for entry in entries),
+            design=designed_table(entries),
             computed=len(todo) if parameters.compute else 0,
         )
 
@@ -200,14 +199,19 @@ class Results:
     history: pd.DataFrame
     points: pd.DataFrame  # of measures that have several, such as lines between minimizers
     timings: pd.DataFrame
-    planned: dict[str, int]  # runs of each arm in the design
+    design: pd.DataFrame  # a row per run, computed or not: what its run is and belongs to
     computed: int
     outcomes: pd.DataFrame = field(default_factory=pd.DataFrame)  # of every test example, packed
 
     @property
+    def planned(self) -> Counter:
+        """Return how many runs each arm has in the design."""
+        return Counter(self.design["arm"] if len(self.design) else ())
+
+    @property
     def designed(self) -> int:
         """Return how many runs the design has."""
-        return sum(self.planned.values())
+        return len(self.design)
 
     @property
     def complete(self) -> bool:
@@ -216,9 +220,22 @@ class Results:
         timed = plan is None or not plan.repeats or not self.timings.empty
         return len(self.runs) == self.designed and timed
 
-    def verdicts(self, *claim_ids: str) -> VerdictTable:
-        """Return the verdicts of some claims, all of the study's without arguments."""
+    def verdicts(self, *claim_ids: str, figure: str | None = None) -> VerdictTable:
+        """Return the verdicts of some claims.
+
+        Args:
+            *claim_ids: which; none: all of the study's.
+            figure: or those that this figure or table shows.
+
+        Raises:
+            KeyError: if there is no such claim, or none for the figure.
+        """
         chosen = [self.study.claim(c).id for c in claim_ids] or list(self._verdicts)
+        if figure is not None:
+            figures = {claim.id: claim.figure for claim in self.study.claims}
+            chosen = [c for c in chosen if figures[c] == figure]
+            if not chosen:
+                raise KeyError(f"no claim for {figure!r}{nearest(figure, set(figures.values()))}")
         table = verdict_table([self._verdicts[c] for c in chosen])
         return replace(table, rows=table.rows.assign(study=self.study.name))
 
@@ -226,13 +243,18 @@ class Results:
     def _verdicts(self) -> dict[str, Verdict]:
         return {claim.id: verdict(claim, claim.statistic(self)) for claim in self.study.claims}
 
-    def of(self, *arms: str) -> pd.DataFrame:
-        """Return the runs of some arms, as far as they are computed."""
-        return self.runs[self.runs["arm"].isin(arms)]
+    def of(self, *arms: str, **where: Any) -> pd.DataFrame:
+        """Return the runs with some labels, as far as they are computed.
 
-    def history_of(self, arm: str) -> pd.DataFrame:
-        """Return the rows per epoch of an arm's runs."""
-        return self.history[self.history["arm"] == arm]
+        Args:
+            *arms: their names; none: all.
+            **where: columns and the value, or the values, that they are to have.
+        """
+        return matching(self.runs, *arms, **where)
+
+    def history_of(self, *arms: str, **where: Any) -> pd.DataFrame:
+        """Return the rows per epoch of the runs with some labels, as `of`."""
+        return matching(self.history, *arms, **where)
 
     def summary(self) -> pd.DataFrame:
         """Return one row per arm: its runs, and how far they got."""
@@ -258,6 +280,28 @@ class Results:
 
     def __repr__(self) -> str:
         return f"{self._line()}\n{self.summary().to_string(float_format='{:.3g}'.format)}"
+
+
+def matching(rows: pd.DataFrame, *arms: str, **where: Any) -> pd.DataFrame:
+    """Return the rows whose columns have some values.
+
+    Args:
+        rows: of runs, of their epochs, or of the design.
+        *arms: names of arms; none: all.
+        **where: columns and the value, or the list of values, that they are to have.
+    """
+    for column, wanted in (({"arm": list(arms)} if arms else {}) | where).items():
+        if len(rows):
+            rows = rows[rows[column].isin(wanted if isinstance(wanted, list | tuple) else [wanted])]
+    return rows
+
+
+def designed_table(entries: list[Entry]) -> pd.DataFrame:
+    """Return a row per entry of a design: its config, and its place in the study."""
+    return pd.DataFrame(
+        {"part": entry.part, "optional": entry.optional} | entry.config.model_dump() | entry.columns
+        for entry in entries
+    )
 
 
 def export_folder(profile: str, study: str) -> Path:

@@ -69,14 +69,13 @@ class Tables:
         if run not in self._rows["runs"]:
             return None
         row = {"entry": entry.key, "arm": entry.arm, "part": entry.part}
-        row |= self._rows["runs"][run].iloc[0].drop("run").to_dict()
+        row |= self._rows["runs"][run].iloc[0].drop("run").to_dict() | entry.columns
         history = self._rows["history"][run].drop(columns="run")
         if source.epoch is not None and row["stopped"] != "diverged":
             history = history[history["epoch"] <= source.epoch]
             (last,) = history.tail(1).drop(columns="epoch").to_dict("records")
             reached = {"epochs": source.epoch, "kept_epoch": source.epoch, "stopped": "epochs"}
             row |= last | reached
-        labels = {name: row[name] for name in ("entry", "arm", "batch_size", "seed")}
         points, outcomes, missing = [], [], 0
         for shown, measure in zip(entry.measures, source.measures, strict=True):
             key = run, measure.digest
@@ -85,16 +84,16 @@ class Tables:
                 options = {
                     k: str(v) if isinstance(v, list) else v for k, v in measure.options.items()
                 }
-                points.append(rows.assign(measure=measure.name, **options, **labels))
+                points.append(rows.assign(measure=measure.name, **options, **entry.columns))
             elif key in self._rows["outcomes"]:
                 rows = self._rows["outcomes"][key].drop(columns=["run", "measure"])
-                outcomes.append(rows.assign(**labels))
+                outcomes.append(rows.assign(**entry.columns))
             elif key in self._rows["measures"]:
                 row |= _columns(shown, self._rows["measures"][key].iloc[0])
             else:
                 row[shown.column] = float("nan")
                 missing += row["stopped"] != "diverged"
-        tables = history.assign(**labels), joined(points), joined(outcomes)
+        tables = history.assign(**entry.columns), joined(points), joined(outcomes)
         return Numbers(row, *tables, missing)
 
     @cached_property

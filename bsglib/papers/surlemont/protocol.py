@@ -77,6 +77,13 @@ class Arm(NamedTuple):
         name = f"{'SGD' if self.optimizer == 'sgd' else 'Adam'}, {lr}{', SAM' * self.sam}"
         return name + ("" if self.dropout else ", no dropout")
 
+    @property
+    def labels(self) -> dict[str, str | bool]:
+        """Return the columns that its runs have in the study's tables."""
+        rate = {"none": "fixed", "linear": "scaled"}[self.scaling]
+        which = {"optimizer": self.optimizer, "rate": rate}
+        return which | {"sam": self.sam, "dropout": self.dropout, "condition": MAIN}
+
 
 SGD, SGD_SAM = Arm("sgd", "linear", False), Arm("sgd", "linear", True)
 SGD_FIXED, SGD_FIXED_SAM = Arm("sgd", "none", False), Arm("sgd", "none", True)
@@ -84,7 +91,7 @@ ADAM, ADAM_SAM = Arm("adam", "linear", False), Arm("adam", "linear", True)
 ADAM_FIXED, ADAM_FIXED_SAM = Arm("adam", "none", False), Arm("adam", "none", True)
 NO_DROPOUT, NO_DROPOUT_SAM = (arm._replace(dropout=False) for arm in (SGD, SGD_SAM))
 MORE = (SGD, SGD_SAM, SGD_FIXED, SGD_FIXED_SAM)  # the arms that have more seeds
-RHO_SWEEP = "SGD, scaled lr, SAM, other rho"
+MAIN, RHO_SWEEP = "main", "SGD, scaled lr, SAM, other rho"  # conditions
 PARTS = (  # computed in this order
     (SGD, SGD_SAM, NO_DROPOUT, NO_DROPOUT_SAM, SGD_FIXED, SGD_FIXED_SAM),
     (ADAM, ADAM_SAM, ADAM_FIXED, ADAM_FIXED_SAM),
@@ -103,20 +110,22 @@ def design(p: SurlemontParameters) -> list[Entry]:
             if part == 2 and not more:
                 largest = max(p.batch_sizes)
                 for rho in p.rho_sweep:
-                    entry = _entry(p, SGD_SAM, largest, seed, part, rho=rho, arm_label=RHO_SWEEP)
+                    entry = _entry(p, SGD_SAM, largest, seed, part, rho=rho, condition=RHO_SWEEP)
                     entries.append(entry)
     return entries
 
 
 def _entry(
-    p, arm: Arm, batch_size: int, seed: int, part: int, *, rho=None, arm_label=None
+    p, arm: Arm, batch_size: int, seed: int, part: int, *, rho=None, condition: str = MAIN
 ) -> Entry:
     options = {"epsilon": p.epsilon, "max_iter": p.max_iter}
     measures = [Measure("keskar_sharpness", p.sharpness_examples, options)]
-    if arm in (SGD, SGD_SAM) and arm_label is None:
+    if arm in (SGD, SGD_SAM) and condition == MAIN:
         measures.append(Measure("lambda_max", p.lambda_max_examples))
     config = run_config(p, arm, batch_size, seed, rho=rho)
-    return Entry(config, tuple(measures), arm_label or arm.label, part)
+    name = arm.label if condition == MAIN else condition
+    labels = arm.labels | {"condition": condition}
+    return Entry(config, tuple(measures), name, part, labels=labels)
 
 
 def run_config(
