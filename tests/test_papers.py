@@ -7,6 +7,7 @@ import pytest
 import torchvision
 
 from bsglib import papers
+from bsglib.claims import Claim, Measured, above
 from bsglib.data import DataError
 from bsglib.measures import Measure
 from bsglib.outcomes import Outcomes
@@ -66,6 +67,18 @@ def test_points_of_a_measure_are_rows_with_the_labels_of_their_run(study, tmp_pa
     assert points["alpha"].unique().tolist() == [-1, 0, 1, 2]
     assert "interpolate" not in results.runs
     assert results.runs["keskar_sharpness"].notna().all()
+
+
+def test_verdicts_are_found_by_claim_and_by_figure(study, tmp_path):
+    common = {"locator": "1", "statement": "It is.", "quantity": "q", "rule": above(0)}
+    common["statistic"] = lambda results: Measured((1.0, 1.1, 1.2))
+    claims = [Claim(id=f"c{i}", figure=f"figure-{i // 2}", **common) for i in range(3)]
+    results = dataclasses.replace(study, claims=tuple(claims)).run(parameters(tmp_path))
+    assert results.verdicts().rows["claim"].tolist() == ["c0", "c1", "c2"]
+    assert results.verdicts("c2", "c0").rows["claim"].tolist() == ["c2", "c0"]
+    assert results.verdicts(figure="figure-0").rows["claim"].tolist() == ["c0", "c1"]
+    with pytest.raises(KeyError, match="no claim for 'figure-9'; did you mean"):
+        results.verdicts(figure="figure-9")
 
 
 def test_a_study_without_points_has_an_empty_table_and_no_file(study, tmp_path):

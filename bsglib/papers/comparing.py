@@ -4,7 +4,7 @@ A claim's statistic is a `Comparison` of runs or a `Timed` of seconds per epoch.
 is missing, then what makes the runs unfit, and only then reduce them to a value per seed.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -145,7 +145,7 @@ class Trained:
         runs = runs[runs["target_loss"].isna() & ~(runs["train_accuracy"] >= self.accuracy)]
         if runs.empty:
             return None
-        worst = runs.loc[runs["train_accuracy"].idxmin()]
+        worst = runs.loc[runs["train_accuracy"].fillna(0).idxmin()]
         reached, needed = PERCENT * worst["train_accuracy"], PERCENT * self.accuracy
         reached = f"training accuracy {reached:.0f} %, {needed:.0f} % needed"
         return f"{run_name(worst)}, {worst['updates']:.0f} updates: {reached}"
@@ -255,14 +255,14 @@ class Timed:
     """
 
     by: Callable[..., pd.Series]
-    conditions: tuple[tuple[tuple[str, Any], ...], ...] = ((),)
+    conditions: tuple[Mapping[str, Any], ...] = ({},)
     sizes: tuple[int, ...] = ()
 
     def __call__(self, results: Results) -> Measured:
         """Return the values, or why there are none."""
         if why := untimed(results):
             return Measured(not_testable=why)
-        tables = [seconds(results, **dict(condition)) for condition in self.conditions]
+        tables = [seconds(results, **condition) for condition in self.conditions]
         if missing := [b for b in self.sizes if b not in tables[0]]:
             return Measured(not_testable=f"times, B = {missing[0]}: not in this profile")
         return Measured(tuple(self.by(*tables)), note="n counts repeats")
