@@ -59,12 +59,15 @@ timing_repeats: int = 2  # interleaved; the claims need five
 
 # %%
 import torch
+from torch.func import functional_call, grad
+from torch.nn.functional import cross_entropy
 
 from bsglib import plots, provenance, show, style
 from bsglib.papers import notes, surlemont
 from bsglib.papers.surlemont import claims, views
-from bsglib.papers.tables import means, of_common_seeds
+from bsglib.papers.tables import arms, means, of_common_seeds, worked_out
 from bsglib.params import check
+from bsglib.sam import SAM
 from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
 
@@ -106,21 +109,54 @@ print(
 )
 
 # %% [markdown]
+# ### The method in the open
+#
+# One update of SAM on a tiny network, once written like the equation above, once by the optimizer that
+# every run below uses.
+
+# %%
+torch.manual_seed(0)
+net, x, y = torch.nn.Linear(4, 3).double(), torch.randn(16, 4).double(), torch.arange(16) % 3
+loss = lambda w: cross_entropy(functional_call(net, w, (x,)), y)  # noqa: E731
+w, lr = {name: p.detach().clone() for name, p in net.named_parameters()}, 0.1
+g = grad(loss)(w)
+norm = torch.cat([part.flatten() for part in g.values()]).norm()
+at_worst = grad(loss)({name: w[name] + rho * g[name] / norm for name in w})
+optimizer = SAM(torch.optim.SGD(net.parameters(), lr), rho=rho)
+optimizer.step(lambda: (net.zero_grad(), (f := cross_entropy(net(x), y)).backward(), f)[-1])
+off = max((p - (w[name] - lr * at_worst[name])).abs().max() for name, p in net.named_parameters())
+print(f"the optimizer and the equation agree to 1e-15: {bool(off < 1e-15)}")
+
+# %% [markdown]
 # ## The runs
 #
 # Eight arms, two without dropout, and a sweep over the radius of SAM at the largest batch. Within a
 # seed all runs share their initial weights. Batch sizes are compared at equal epochs, as in the
-# paper: the larger the batch, the fewer the updates. Sharpness is compared only from a training
-# accuracy on below which nothing has been fitted; that training has ended there is not said by that: the table
-# below counts the runs that the last epoch cut off.
+# paper: the larger the batch, the fewer the updates.
 
 # %%
 results = surlemont.study.run(parameters)
+show.table(arms(results), "arms", folder=figures)
+
+# %%
 results
+
+# %% [markdown]
+# Sharpness is compared only above a minimum training accuracy. This does not show that training had
+# converged: the next table counts the runs that the last epoch cut off.
 
 # %%
 stops = results.runs.drop_duplicates("run_id").groupby("arm", sort=False)["stopped"]
 stops.value_counts().unstack(fill_value=0).rename_axis(columns="runs that ended by")
+
+# %% [markdown]
+# ### One verdict worked out
+#
+# Each value is the ratio of one seed; their mean with its interval is compared with the rule that was
+# declared before the runs.
+
+# %%
+worked_out(results, "surlemont-sam-sharpness-32")
 
 # %% [markdown]
 # ## Figure 1: loss with scaled learning rate
@@ -136,12 +172,12 @@ rows = results.of(surlemont.SGD.label, surlemont.SGD_SAM.label)
 means(rows, "train_loss", "test_loss", "validation_accuracy").round(4)
 
 # %%
-arms = (surlemont.SGD, surlemont.SGD_SAM)
-fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in arms})
+scaled = (surlemont.SGD, surlemont.SGD_SAM)
+fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in scaled})
 show.figure(
     fig,
     "figure-1",
-    rows=results.history[results.history["arm"].isin([arm.label for arm in arms])],
+    rows=results.history_of(*(arm.label for arm in scaled)),
     caption=show.caption(
         "Training and test loss against epochs, SGD with scaled learning rate, per batch size",
         rows,
@@ -154,12 +190,7 @@ show.figure(
 )
 
 # %%
-results.verdicts(
-    "surlemont-scaling-compensates",
-    "surlemont-sam-keeps-accuracy",
-    "surlemont-sam-lowers-accuracy-large",
-    "surlemont-outlier-accuracy-1024",
-)
+results.verdicts(figure="figure-1")
 
 # %% [markdown]
 # Look at whether the lines of a panel end together: at equal epochs the scaled learning rates of every
@@ -183,7 +214,7 @@ means(rows, "keskar_sharpness", "lambda_max").map(lambda value: float(f"{value:.
 
 # %%
 fig, axes = style.panels(1, 2, height=2.9)
-lines = {arm.label: results.of(arm.label) for arm in arms}
+lines = {arm.label: results.of(arm.label) for arm in scaled}
 phi, curve = r"sharpness $\phi$ (%)", r"largest Hessian eigenvalue $\lambda_{max}$"
 plots.plot_against_batch_size(lines, axes[0, 0], column="keskar_sharpness", label=phi, log=True)
 plots.plot_against_batch_size(
@@ -206,24 +237,13 @@ show.figure(
 )
 
 # %%
-results.verdicts(
-    "surlemont-sam-sharpness-32",
-    "surlemont-sam-sharpness-64",
-    "surlemont-sam-sharpness-128",
-    "surlemont-sam-sharpness-256",
-    "surlemont-sam-sharpness-512",
-    "surlemont-outlier-sharpness-1024",
-    "surlemont-scaled-equal-sharpness",
-    "surlemont-scaled-sharper",
-    "surlemont-sam-lr-relation",
-    "surlemont-sam-small-only",
-)
+results.verdicts(figure="figure-2")
 
 # %% [markdown]
 # The metric is absolute in the weights, so two networks of different weight norm or of different
 # training loss are not compared on equal terms: read panel a together with the losses of figure 1,
 # and with panel b, which is another measure of the same minimizers. If both panels order the batch
-# sizes alike, the order does not hang on the metric.
+# sizes alike, the order does not depend on the metric.
 
 # %% [markdown]
 # ## Figure 3: train error over test error
@@ -238,7 +258,7 @@ results.verdicts(
 # %%
 regimes = {
     "fixed learning rate": (surlemont.SGD_FIXED, surlemont.SGD_FIXED_SAM),
-    "scaled learning rate": (surlemont.SGD, surlemont.SGD_SAM),
+    "scaled learning rate": scaled,
 }
 rows = results.of(*(arm.label for pair in regimes.values() for arm in pair))
 rows = rows.assign(
@@ -274,7 +294,7 @@ show.figure(
 )
 
 # %%
-results.verdicts("surlemont-sam-narrows-gap", "surlemont-sam-error-ratio")
+results.verdicts(figure="figure-3")
 
 # %% [markdown]
 # A ratio near one can mean two things: good generalization, or training that has not yet begun to
@@ -293,17 +313,17 @@ results.verdicts("surlemont-sam-narrows-gap", "surlemont-sam-error-ratio")
 
 # %%
 without = (surlemont.NO_DROPOUT, surlemont.NO_DROPOUT_SAM)
-rows = of_common_seeds(results.of(*(arm.label for arm in (*arms, *without))), "arm")
+rows = of_common_seeds(results.of(*(arm.label for arm in (*scaled, *without))), "arm")
 means(rows, "keskar_sharpness", "train_loss", "validation_accuracy").map(
     lambda v: float(f"{v:.4g}")
 )
 
 # %%
 fig, axes = style.panels(1, 2, height=2.9, sharey=True)
-for ax, pair in zip(axes[0], (arms, without), strict=True):
+for ax, pair in zip(axes[0], (scaled, without), strict=True):
     lines = {arm.label: rows[rows["arm"] == arm.label] for arm in pair}
     plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
-    style.title(ax, "dropout on" if pair is arms else "dropout off")
+    style.title(ax, "dropout on" if pair is scaled else "dropout off")
 show.figure(
     fig,
     "dropout",
@@ -319,9 +339,7 @@ show.figure(
 )
 
 # %%
-results.verdicts(
-    "surlemont-dropout-explains", "surlemont-dropout-alone", "surlemont-sam-without-dropout"
-)
+results.verdicts(figure="dropout")
 
 # %% [markdown]
 # If the jump from filled marks with dropout to open marks without is as large as the paper's factor,
@@ -351,7 +369,7 @@ fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in ada
 show.figure(
     fig,
     "figure-4",
-    rows=results.history[results.history["arm"].isin([arm.label for arm in adam])],
+    rows=results.history_of(*(arm.label for arm in adam)),
     caption=show.caption(
         "Training and test loss against epochs, Adam, per batch size",
         rows,
@@ -384,15 +402,7 @@ show.figure(
 )
 
 # %%
-results.verdicts(
-    "surlemont-adam-accuracy-scaled",
-    "surlemont-adam-accuracy-fixed",
-    "surlemont-adam-worse-scaled",
-    "surlemont-adam-worse-fixed",
-    "surlemont-adam-sharpness-scaled",
-    "surlemont-adam-sharpness-fixed",
-    "surlemont-adam-sharper-scaled",
-)
+results.verdicts(figure=("figure-4", "figure-5"))
 
 # %% [markdown]
 # Adam at a rate scaled linearly can leave the region where the network learns at all: a sharpness
@@ -419,7 +429,7 @@ fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in fix
 show.figure(
     fig,
     "figure-6",
-    rows=results.history[results.history["arm"].isin([arm.label for arm in fixed])],
+    rows=results.history_of(*(arm.label for arm in fixed)),
     caption=show.caption(
         "Training and test loss against epochs, SGD with fixed learning rate, per batch size",
         rows,
@@ -456,12 +466,7 @@ show.figure(
 )
 
 # %%
-results.verdicts(
-    "surlemont-fixed-gap",
-    "surlemont-fixed-sam-accuracy",
-    "surlemont-fixed-sam-small",
-    "surlemont-fixed-sam-large",
-)
+results.verdicts(figure=("figure-6", "figure-7"))
 
 # %% [markdown]
 # At equal epochs and equal learning rate a large batch has made few and small steps. That its loss
@@ -477,7 +482,7 @@ results.verdicts(
 # The source prints no table of it; this is ours, over the seeds that all arms have.
 
 # %%
-main = of_common_seeds(results.runs[results.runs["arm"] != surlemont.RHO_SWEEP], "arm")
+main = of_common_seeds(results.of(condition="main"), "arm")
 accuracy = means(main, "validation_accuracy", "test_accuracy", scale=PERCENT)
 show.table(accuracy, "accuracy", folder=figures)
 
@@ -492,7 +497,7 @@ show.table(accuracy, "accuracy", folder=figures)
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 2, height=2.7)
 times = views.epoch_times(results)
-lines = {arm.label: times[times["sam"] == arm.sam] for arm in arms}
+lines = {arm.label: times[times["sam"] == arm.sam] for arm in scaled}
 plots.plot_against_batch_size(
     lines, axes[0, 0], column="seconds", label="seconds per epoch", average="median"
 )
@@ -515,7 +520,7 @@ show.figure(
 )
 
 # %%
-results.verdicts("surlemont-sam-doubles-time", "surlemont-large-batch-faster")
+results.verdicts(figure="runtime")
 
 # %% [markdown]
 # On a processor core, time per epoch falls with the batch only as far as the cost of starting each
@@ -561,7 +566,7 @@ show.figure(
 )
 
 # %%
-results.verdicts("surlemont-larger-rho")
+results.verdicts(figure="rho")
 
 # %% [markdown]
 # A radius so large that the network no longer trains also lowers the sharpness: look at both panels.

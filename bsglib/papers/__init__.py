@@ -220,12 +220,14 @@ class Results:
         timed = plan is None or not plan.repeats or not self.timings.empty
         return len(self.runs) == self.designed and timed
 
-    def verdicts(self, *claim_ids: str, figure: str | None = None) -> VerdictTable:
+    def verdicts(
+        self, *claim_ids: str, figure: str | tuple[str, ...] | None = None
+    ) -> VerdictTable:
         """Return the verdicts of some claims.
 
         Args:
             *claim_ids: which; none: all of the study's.
-            figure: or those that this figure or table shows.
+            figure: or those that this figure or table shows, or these.
 
         Raises:
             KeyError: if there is no such claim, or none for the figure.
@@ -233,9 +235,11 @@ class Results:
         chosen = [self.study.claim(c).id for c in claim_ids] or list(self._verdicts)
         if figure is not None:
             figures = {claim.id: claim.figure for claim in self.study.claims}
-            chosen = [c for c in chosen if figures[c] == figure]
-            if not chosen:
-                raise KeyError(f"no claim for {figure!r}{nearest(figure, set(figures.values()))}")
+            wanted = (figure,) if isinstance(figure, str) else figure
+            if unknown := [name for name in wanted if name not in figures.values()]:
+                near = nearest(unknown[0], set(figures.values()))
+                raise KeyError(f"no claim for {unknown[0]!r}{near}")
+            chosen = [c for c in chosen if figures[c] in wanted]
         table = verdict_table([self._verdicts[c] for c in chosen])
         return replace(table, rows=table.rows.assign(study=self.study.name))
 
