@@ -80,7 +80,8 @@ def main():
     here = "{}.{}".format(*sys.version_info), sys.platform, platform.machine()
     if here != (oldest, "linux", "x86_64"):
         sys.exit(f"make lock: needs Python {oldest} on linux x86_64, this is {' '.join(here)}")
-    dependencies = project["dependencies"]
+    extras = project["optional-dependencies"].values()
+    dependencies = [*project["dependencies"], *(text for extra in extras for text in extra)]
     packages = resolve(dependencies)
     found = defaultdict(list)
     for target in PLATFORMS:

@@ -16,6 +16,7 @@ from bsglib import queue
 from bsglib.data import NAMES, DataError, data_folder, is_folder, load
 from bsglib.estimates import Costs, megabytes
 from bsglib.models import ModelError
+from bsglib.names import nearest
 from bsglib.papers import (
     NoRuns,
     Study,
@@ -29,7 +30,7 @@ from bsglib.papers import (
     store_of,
     surlemont,
 )
-from bsglib.params import ROOT, ParameterError, RunConfig, nearest, parse, read, resolve
+from bsglib.params import ROOT, ParameterError, RunConfig, parse, read, resolve
 from bsglib.runtime import cores, need_no_home
 from bsglib.store import Store, StoreError
 from bsglib.sweep import Entry, SweepError, by_run, sweep
@@ -76,6 +77,8 @@ def build_report(
     need_no_home()
     from bsglib import index  # here, because computing needs no Jupyter
 
+    if not (ROOT / "notebooks").is_dir():
+        raise ParameterError(f"`bsg report` needs the notebooks/ of a clone, {ROOT} has none")
     built, complete = [], True
     for study in _studies(studies):
         parameters = _parameters(study, profile, store=store, workers=workers)
@@ -393,9 +396,16 @@ def _parameters(study: Study, profile: str, **given) -> StudyParameters:
     if profile.endswith((".yaml", ".yml")):
         file = Path.cwd() / profile
     elif not file.is_file():
+        if not folder.is_dir():
+            raise ParameterError(
+                f"profile {profile!r}: the named ones are files of a clone; give the path of a "
+                "parameter file of your own"
+            )
         known = sorted(path.stem for path in folder.glob("*.yaml"))
         raise ParameterError(f"unknown profile {profile!r}{nearest(profile, known)}")
-    values = read(folder / "quick.yaml") | {"profile": file.stem} | read(file)
+    quick = folder / "quick.yaml"  # outside a clone there is none: the file has to be complete
+    values = read(quick) if quick.is_file() else {}
+    values |= {"profile": file.stem} | read(file)
     taken = sorted(path.stem for path in folder.glob("*.yaml"))
     if values["profile"] != file.stem or (file.parent != folder and file.stem in taken):
         raise ParameterError(

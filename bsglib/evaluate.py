@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bsglib import runtime
-from bsglib.params import nearest
+from bsglib.names import nearest
 from bsglib.runtime import full_float32
 from bsglib.weights import flatten, modes_kept
 

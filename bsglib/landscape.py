@@ -26,8 +26,8 @@ from bsglib.evaluate import (
     require_fixed,
 )
 from bsglib.graphs import Repeated
-from bsglib.params import nearest
-from bsglib.runtime import one_thread, single_thread
+from bsglib.names import nearest
+from bsglib.runtime import limit_threads, one_thread
 from bsglib.weights import equal_parts, has_batch_norm, reestimate_batch_norm
 
 Direction = Mapping[str, Tensor]  # a tensor for each parameter name; one that is missing is zero
@@ -350,7 +350,7 @@ def _in_threads(
         finally:
             free.put(network)
 
-    with ThreadPoolExecutor(len(networks), initializer=single_thread) as pool:
+    with ThreadPoolExecutor(len(networks), initializer=limit_threads) as pool:
         try:
             futures = {pool.submit(call, item): item for item in items}
             for future in as_completed(futures):

@@ -20,8 +20,9 @@ from bsglib.landscape import (
     loss_surface,
     trajectory_plane,
 )
+from bsglib.names import nearest
 from bsglib.outcomes import outcomes
-from bsglib.params import ParameterError, RunConfig, digest, nearest
+from bsglib.params import ParameterError, RunConfig, digest
 from bsglib.sharpness import (
     batch_sharpness,
     hessian_trace,

@@ -9,7 +9,7 @@ from itertools import chain, pairwise
 import torch
 from torch import Tensor, nn
 
-from bsglib.params import nearest
+from bsglib.names import nearest
 
 
 class ModelError(ValueError):

@@ -1,7 +1,6 @@
 """Parameters: what a run or a report is made from, refused when unknown or mistyped."""
 
 import ast
-import difflib
 import hashlib
 import itertools
 import json
@@ -20,6 +19,8 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+
+from bsglib.names import nearest
 
 ROOT = Path(__file__).resolve().parent.parent  # relative paths in parameters start here
 
@@ -336,15 +337,6 @@ def parse(values: Mapping[str, Any], model: type[Model]) -> Model:
         return model.model_validate(dict(values))
     except ValidationError as error:
         raise ParameterError("\n".join(_explain(e, model) for e in error.errors())) from None
-
-
-def nearest(name: str, allowed: Any) -> str:
-    """Return the end of a message about a wrong name: the nearest right one, and all of them."""
-    names = [str(a) for a in allowed]
-    begun = [n for n in names if name and n.startswith(str(name))]
-    close = difflib.get_close_matches(str(name), names, n=1) or begun
-    listed = ", ".join(names)
-    return f"; did you mean {close[0]!r}? Allowed: {listed}" if close else f"; allowed: {listed}"
 
 
 def _explain(error: Mapping[str, Any], model: type[BaseModel]) -> str:

@@ -1,8 +1,8 @@
 """Process-wide settings that make small trainings fast; the only place that sets them.
 
-Called where processes start: `keep_memory` when bsglib is imported, `share_memory` by the workers
-of a sweep, `single_thread` by everything that trains or measures (a study's `run`, the workers of a
-sweep, timings, loss surfaces), `need_no_home` by what builds reports.
+Called where processes start, never by an import: `single_thread` by everything that trains or
+measures (a study's `run`, the workers of a sweep, timings), `share_memory` by the workers of a
+sweep, `need_no_home` by what builds reports.
 """
 
 import atexit
@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from threadpoolctl import threadpool_limits
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc, malloc.h
 _MOST = 2**31 - 1  # bytes
@@ -49,23 +48,38 @@ def _mallopt(options: dict[int, int]) -> bool:
 
 
 def single_thread() -> None:
-    """Give torch and the BLAS behind numpy and scipy one thread: runs are spread over processes.
+    """Give this process one thread, and let it keep its memory: runs are spread over processes."""
+    keep_memory()
+    limit_threads()
+
+
+def limit_threads() -> None:
+    """Give torch and the BLAS behind numpy and scipy one thread.
 
     Two spinning threads beside a busy neighbour are over ten times slower than one, and one
     thread sums in one order, so that float64 results repeat to the last digit. This needs no
     environment variable: one thread never waits for another, whatever the waiting policy.
     """
     torch.set_num_threads(1)
-    threadpool_limits(1, user_api="blas")
+    _blas_threads(1)
+
+
+def _blas_threads(limit: int | None) -> contextlib.AbstractContextManager:
+    """Give BLAS some threads, None for as many as it has; leaving restores them."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:  # the pieces do without: torch has its own
+        return contextlib.nullcontext()
+    return threadpool_limits(limit, user_api="blas")
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Do what `single_thread` does for the duration of a `with` block, then go back."""
+    """Do what `limit_threads` does for the duration of a `with` block, then go back."""
     before = torch.get_num_threads()
     try:
-        with threadpool_limits(user_api="blas"):  # restored on leaving
-            single_thread()
+        with _blas_threads(None):  # restored on leaving
+            limit_threads()
             yield
     finally:
         torch.set_num_threads(before)

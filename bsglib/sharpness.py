@@ -23,7 +23,7 @@ from bsglib.evaluate import (
     require_fixed,
 )
 from bsglib.graphs import Repeated
-from bsglib.params import nearest
+from bsglib.names import nearest
 from bsglib.spaces import Identity, Scaled, Subspace
 from bsglib.weights import equal_parts, flatten, install, reestimate_batch_norm
 

@@ -9,7 +9,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from bsglib.claims import number_text
-from bsglib.params import nearest, resolve
+from bsglib.names import nearest
+from bsglib.params import resolve
 from bsglib.style import BAND_SEEDS
 
 PNG_DPI = 200

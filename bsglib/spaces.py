@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsglib.params import nearest
+from bsglib.names import nearest
 from bsglib.runtime import cores
 
 DISTRIBUTIONS = ("gaussian", "gaussian_unit", "uniform_unit")

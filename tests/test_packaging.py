@@ -20,6 +20,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+DEPENDENCIES = [*PROJECT["dependencies"], *(text for extra in EXTRAS.values() for text in extra)]
 TARGETS = ("help", "report", "test", "check", "lab", "bench", "lint", "lock", "clean")
 SHELLS = {"", "sh", "bash", "shell", "console"}
 # Other people's programs: the files they name must exist, their options are not looked at.
@@ -53,7 +55,7 @@ def test_environment_yml_lists_the_dependencies_of_pyproject():
     *conda, pip = environment["dependencies"]
     assert environment["name"] == PROJECT["name"]
     assert conda == ["python" + PROJECT["requires-python"], "pip"]
-    assert pip["pip"] == [*PROJECT["dependencies"], "--editable ."]
+    assert pip["pip"] == [*sorted(DEPENDENCIES), "--editable ."]
 
 
 def imported(path):
@@ -69,7 +71,7 @@ def imported(path):
 
 @pytest.mark.parametrize("folder", ["bsglib", "notebooks", "tests", "benchmarks", ".ci"])
 def test_what_is_imported_is_declared(folder):
-    declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    declared = {canonicalize_name(Requirement(text).name) for text in DEPENDENCIES}
     files = [p for p in sorted((ROOT / folder).rglob("*.py")) if "peers" not in p.parts]
     own = {"bsglib", "benchmarks", *(path.stem for path in files)}
     distributions = packages_distributions()
@@ -88,7 +90,7 @@ def test_every_dependency_has_a_lower_bound_that_the_lock_meets():
         requirement = Requirement(line)
         (pin,) = requirement.specifier
         locked[canonicalize_name(requirement.name)] = (pin.version, requirement.marker)
-    for text in PROJECT["dependencies"]:
+    for text in DEPENDENCIES:
         requirement = Requirement(text)
         version, marker = locked[canonicalize_name(requirement.name)]
         assert [each.operator for each in requirement.specifier] == [">="], text

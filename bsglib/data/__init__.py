@@ -16,7 +16,8 @@ from bsglib.data.folders import FOLDERS, folder_of, images, images_checksum
 from bsglib.data.published import CLOTHES, PUBLISHED, cifar, digits, even_or_odd, idx
 from bsglib.data.source import DIGITS, DataError, Source, channel_statistics
 from bsglib.data.speech import RECORDINGS, frames_checksum, spoken_digits
-from bsglib.params import nearest, resolve
+from bsglib.names import nearest
+from bsglib.params import resolve
 
 SOURCES: dict[str, Callable[[Path], Source]] = {
     "digits": digits,

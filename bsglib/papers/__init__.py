@@ -13,10 +13,11 @@ from pydantic import Field
 
 from bsglib import runtime
 from bsglib.claims import Claim, Verdict, VerdictTable, verdict, verdict_table
+from bsglib.names import nearest
 from bsglib.papers import exports
 from bsglib.papers.exports import Numbers, Tables, joined
 from bsglib.parallel import stored_parallel_times
-from bsglib.params import ROOT, ParameterError, Parameters, RunConfig, digest, nearest, resolve
+from bsglib.params import ROOT, ParameterError, Parameters, RunConfig, digest, resolve
 from bsglib.store import Store
 from bsglib.sweep import Entry, sweep
 from bsglib.timing import stored_epoch_times
