@@ -5,7 +5,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bsglib.params import ROOT, Parameters, Positive, PositiveFloat, RunConfig, parse, read
+from bsglib.params import (
+    ROOT,
+    ParameterError,
+    Parameters,
+    Positive,
+    PositiveFloat,
+    RunConfig,
+    parse,
+    read,
+)
 from bsglib.sweep import Entry
 
 FILE = ROOT / "params" / "queue.yaml"
@@ -45,6 +54,16 @@ class Queue:
         """Return where an entry of a study stands: its row, and within it its seed."""
         holds = (i for i, row in enumerate(self.rows) if row.holds(study, entry))
         return next(holds, len(self.rows)), entry.config.seed
+
+    def row(self, number: int) -> Row:
+        """Return a row, counted from 1.
+
+        Raises:
+            ParameterError: if there is none.
+        """
+        if not 1 <= number <= len(self.rows):
+            raise ParameterError(f"row {number}: allowed are 1 to {len(self.rows)}")
+        return self.rows[number - 1]
 
     @property
     def for_gpu(self) -> bool:
