@@ -1,4 +1,4 @@
-"""Steps on a GPU: as graphs, one by one, and in the idiomatic loop; both solvers of a measure.
+"""Steps on a GPU: as graphs, one by one, and in the idiomatic loop; solvers of a measure; surfaces.
 
     python -m benchmarks.gpu_steps --out FOLDER
 
@@ -11,6 +11,8 @@ import contextlib
 import itertools
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch import nn
 
 from benchmarks.gpu import ceilings, seconds
 from bsglib import graphs, runtime
+from bsglib.landscape import filter_normalized_direction, loss_surface
 from bsglib.params import RunConfig
 from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max
 from bsglib.train import (
@@ -125,7 +128,7 @@ def together(config: RunConfig, rounds: int) -> float:
     return (time.perf_counter() - start) / (whole * len(runs[0].lrs) * len(runs))
 
 
-def compared(config: RunConfig, budget_s: float, *, compiled: bool = False) -> dict:
+def compared(config: RunConfig, budget_s: float, *, compiled: bool = False) -> list[dict]:
     """Return how graphs differ from steps one by one, and what each costs."""
     row = {"network": config.network, "batch_size": config.batch_size, "dtype": config.dtype}
     row |= {"sam": config.rho is not None}
@@ -146,7 +149,7 @@ def compared(config: RunConfig, budget_s: float, *, compiled: bool = False) -> d
         rounds = int(1e3 * budget_s / row["graph_ms"])
         row["in_flight_ms"] = 1e3 * together(config, max(1, min(2000, rounds)))
         row["samples_per_s"] = 1e3 * config.batch_size / row["in_flight_ms"]
-    return row
+    return [row]
 
 
 def solvers(config: RunConfig, epochs_of_training: int, examples: int) -> list[dict]:
@@ -175,6 +178,21 @@ def solvers(config: RunConfig, epochs_of_training: int, examples: int) -> list[d
     return [{"network": config.network, "examples": len(y)} | row for row in rows]
 
 
+def surfaces(config: RunConfig, points: int, examples: int) -> list[dict]:
+    """Return the points per second of a loss surface around fresh weights, on a small grid."""
+    dataset, (_, model) = dataset_on_device(config), prepared(config)
+    x = dataset.as_input(dataset.train.x[:examples], DTYPES[config.dtype])
+    y = dataset.train.y[:examples]
+    directions = [filter_normalized_direction(model, seed=seed) for seed in (0, 1)]
+
+    def grid() -> None:
+        loss_surface(model, x, y, directions=directions, points=points)
+
+    rate = points**2 / seconds(grid, 1)
+    row = {"network": config.network, "examples": len(y), "points": points}
+    return [row | {"points_per_s": rate}]
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
@@ -189,7 +207,8 @@ def main(arguments: list[str] | None = None) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     files = arrays(given.out, 64 if given.quick else 16384)
     small = {"size": 256, "gigabytes": 0.01} if runtime.device().type == "cpu" else {}
-    log = {"machine": environment(), "ceilings": ceilings(**small), "steps": [], "solvers": []}
+    log = {"machine": environment(), "ceilings": ceilings(**small), "steps": []}
+    log |= {"solvers": [], "surfaces": []}
     print(json.dumps(log), flush=True)
 
     def configured(network, data, optimizer, dtype, size) -> RunConfig:
@@ -198,13 +217,22 @@ def main(arguments: list[str] | None = None) -> None:
         values |= {"batch_size": size, "dtype": dtype, "validation_fraction": 0.0, "epochs": 1}
         return RunConfig(**{"base_lr": 0.001} | values | optimizer)
 
-    def keep(kind: str, rows: list[dict]) -> None:
+    def keep(kind: str, about: dict, work: Callable[[], list[dict]]) -> None:
+        try:
+            rows = work()
+        except Exception as error:
+            rows = [about | {"failed": repr(error)}]
         log[kind] += rows
         print("\n".join(map(json.dumps, rows)), flush=True)
         (given.out / "steps.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
 
+    def on_stream(work: Callable[..., list[dict]], *arguments) -> list[dict]:
+        with graphs.Turn():
+            return work(*arguments)
+
     begun = time.monotonic()
     for network, data, optimizer, dtype, sizes in CASES:
+        about = {"network": network}
         if given.only not in (None, network):
             continue
         for size in (30,) if given.quick else sizes:
@@ -213,19 +241,16 @@ def main(arguments: list[str] | None = None) -> None:
             if time.monotonic() - begun > given.limit:
                 break
             config = configured(network, data, optimizer, dtype, size)
-            try:
-                rows = [compared(config, given.budget, compiled=given.compile)]
-            except Exception as error:
-                rows = [{"network": network, "batch_size": size, "failed": repr(error)}]
-            keep("steps", rows)
-        if (optimizer, dtype) == (ADAM, "float32") and given.batch_size is None:
-            config = configured(network, data, ADAM, "float32", 64)
-            try:
-                with graphs.Turn():
-                    rows = solvers(config, 1, 64 if given.quick else 16384)
-            except Exception as error:
-                rows = [{"network": network, "failed": repr(error)}]
-            keep("solvers", rows)
+            work = partial(compared, config, given.budget, compiled=given.compile)
+            keep("steps", about | {"batch_size": size}, work)
+        if given.batch_size is not None or time.monotonic() - begun > given.limit:
+            continue
+        config = configured(network, data, optimizer, "float32", 64)
+        grid = (3, 64) if given.quick else (9, 5000)
+        keep("surfaces", about, partial(on_stream, surfaces, config, *grid))
+        if (optimizer, dtype) == (ADAM, "float32"):
+            examples = 64 if given.quick else 16384
+            keep("solvers", about, partial(on_stream, solvers, config, 1, examples))
     with contextlib.suppress(OSError):
         for file in files.values():
             Path(file).unlink()

@@ -281,9 +281,10 @@ def _seconds(text: str) -> float:
 def status(studies: Names = None, store: StoreFolder = None) -> None:
     """Show how many runs of each study and profile are stored or published, part by part.
 
-    Of profiles in params/queue.yaml also the hours that are left on the cores of this machine.
+    Of profiles in params/queue.yaml also the hours that are left on the cores of this machine, but
+    for those whose rows are counted in minutes of a GPU.
     """
-    hours = dict.fromkeys(queue.profiles(), 0.0)
+    hours = {p: 0.0 for p in queue.profiles() if not queue.Queue.of(p).for_gpu}
     for study in _studies(studies):
         for file in sorted((ROOT / "params" / study.name).glob("*.yaml")):
             parameters = _parameters(study, file.stem, store=store)

@@ -14,6 +14,7 @@ from bsglib.train import schedule_of
 STUDIES = {s.name: s for s in (surlemont.study, kaabachi.study, chang.study)}
 SEEDS = {10, 11, 12, 13, 14}
 each_study = pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+each_profile = pytest.mark.parametrize("profile", ["confirm", "gpu"])
 AS_RUN = {  # what the sources' code does, and what is recorded for the verdicts
     "sam_adaptive",
     "sam_dropout",
@@ -28,10 +29,10 @@ def parameters(study, profile="confirm"):
     return cli._parameters(study, profile)
 
 
-def by_cell(study):
-    """The runs of the profile by arm, batch size and seed, of an arm that has one each."""
+def by_cell(study, profile="confirm"):
+    """The runs of a profile by arm, batch size and seed, of an arm that has one each."""
     found = defaultdict(list)
-    for e in study.design(parameters(study)):
+    for e in study.design(parameters(study, profile)):
         found[e.arm, e.config.batch_size, e.config.seed].append(e.config)
     return {cell: configs[0] for cell, configs in found.items() if len(configs) == 1}
 
@@ -51,17 +52,19 @@ def changes(study, arm, reference):
 
 
 @each_study
-def test_every_arm_has_the_seeds_of_the_verdicts_each_with_its_split(study):
+@each_profile
+def test_every_arm_has_the_seeds_of_the_verdicts_each_with_its_split(study, profile):
     seeds = defaultdict(set)
-    for e in study.design(parameters(study)):
+    for e in study.design(parameters(study, profile)):
         seeds[e.arm, e.config.batch_size].add(e.config.seed)
         assert e.config.split_seed == e.config.seed
     assert set(map(frozenset, seeds.values())) == {frozenset(SEEDS)}
 
 
 @each_study
-def test_every_run_stores_what_a_rule_may_need(study):
-    for e in study.design(parameters(study)):
+@each_profile
+def test_every_run_stores_what_a_rule_may_need(study, profile):
+    for e in study.design(parameters(study, profile)):
         names = [m.column for m in e.measures]
         assert {"test_outcomes", "distances"} <= set(names)
         assert len(set(names)) == len(names) or study is chang.study  # which has rows as well
@@ -71,8 +74,9 @@ def test_every_run_stores_what_a_rule_may_need(study):
 
 
 @each_study
-def test_curvature_along_training_is_that_of_one_run_a_batch_size_and_recorded_seed(study):
-    p = parameters(study)
+@each_profile
+def test_curvature_along_training_is_that_of_one_run_a_batch_size_and_recorded_seed(study, profile):
+    p = parameters(study, profile)
     along = defaultdict(set)
     for e in study.design(p):
         epochs = [m.epoch for m in e.measures if m.epoch is not None]
@@ -85,8 +89,9 @@ def test_curvature_along_training_is_that_of_one_run_a_batch_size_and_recorded_s
 
 
 @each_study
-def test_lines_have_both_ends_in_the_design_and_the_same_part(study):
-    entries = study.design(parameters(study))
+@each_profile
+def test_lines_have_both_ends_in_the_design_and_the_same_part(study, profile):
+    entries = study.design(parameters(study, profile))
     parts = {e.config.canonical(): e.part for e in entries}
     for e in entries:
         for start in [m.start for m in e.measures if m.start is not None]:
@@ -102,6 +107,14 @@ def test_other_profiles_have_none_of_it(study, profile):
         if e.config.seed < 10:
             assert not AS_RUN & e.config.model_dump(exclude_defaults=True).keys()
         assert "test_outcomes" not in [m.name for m in e.measures]
+
+
+@each_study
+def test_runs_on_a_gpu_are_those_of_the_queue_on_more_data_and_whole_networks(study):
+    small, large = (by_cell(study, profile) for profile in ("confirm", "gpu"))
+    assert {arm for arm, _, _ in small} == {arm for arm, _, _ in large}
+    for cell in small.keys() & large.keys():
+        assert different(small[cell], large[cell]) <= {"train_size", "network_options", "epochs"}
 
 
 # Surlemont

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from bsglib import cli, queue
-from bsglib.params import ParameterError
+from bsglib.params import ParameterError, parse
 from bsglib.queue import Queue, Row
 from bsglib.sweep import Entry
 
@@ -15,6 +15,52 @@ def test_rows_come_in_their_order_seeds_within_them_and_the_rest_last(tiny):
     entries = [(study, Entry(tiny(seed=seed), part=part)) for study, seed, part in work]
     ranked = sorted(range(len(work)), key=lambda i: order.place(*entries[i]))
     assert [work[i] for i in ranked] == [work[i] for i in (3, 2, 1, 4, 0)]
+
+
+def test_a_row_may_hold_only_runs_whose_fields_have_some_values(tiny):
+    row = Row(study="a", part=1, seeds=[10], only={"batch_size": [4, 8], "rho": [None]})
+    assert row.holds("a", Entry(tiny(seed=10, batch_size=8)))
+    for other in ({"seed": 11}, {"batch_size": 16}, {"batch_size": 8, "rho": 0.1}):
+        assert not row.holds("a", Entry(tiny(**{"seed": 10, "batch_size": 8} | other)))
+    with pytest.raises(ParameterError, match="batch_size"):
+        parse({"study": "a", "part": 1, "only": {"batchsize": [4]}}, Row)
+
+
+def test_rows_are_counted_from_one():
+    order = Queue((Row(study="b", part=2), Row(study="a", part=1)))
+    assert order.row(2).study == "a"
+    for number in (0, 3):
+        with pytest.raises(ParameterError, match="allowed are 1 to 2"):
+            order.row(number)
+
+
+def test_rows_of_a_gpu_fit_nine_minutes_and_no_run_is_in_two():
+    order = Queue.of("gpu")
+    assert order.for_gpu and not Queue.of("confirm").for_gpu
+    assert all(0 < row.minutes <= 9 for row in order.rows)
+    for name in {row.study for row in order.rows}:
+        study = cli.STUDIES[name]
+        for entry in study.design(cli._parameters(study, "gpu")):
+            assert sum(row.holds(name, entry) for row in order.rows) <= 1
+
+
+def test_rows_of_a_gpu_hold_a_whole_seed_of_what_each_study_needs_first():
+    order, parts = Queue.of("gpu"), dict.fromkeys(cli.STUDIES, {1}) | {"kaabachi_warmup": {1, 2}}
+    for name, study in cli.STUDIES.items():
+        for entry in study.design(cli._parameters(study, "gpu")):
+            if entry.part in parts[name] and entry.config.seed == 10:
+                assert order.place(name, entry)[0] < len(order.rows), entry.arm
+
+
+def test_lines_have_both_ends_in_the_row_of_a_gpu():
+    rows = Queue.of("gpu").rows
+    for name, study in cli.STUDIES.items():
+        entries = study.design(cli._parameters(study, "gpu"))
+        for row in (row for row in rows if row.study == name):
+            held = [e for e in entries if row.holds(name, e)]
+            runs = {e.config.canonical() for e in held}
+            starts = {m.start.canonical() for e in held for m in e.measures if m.start is not None}
+            assert starts <= runs
 
 
 @pytest.mark.parametrize("profile", queue.profiles())

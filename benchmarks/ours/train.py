@@ -1,8 +1,6 @@
 """Ours: an epoch as the library trains it, shuffled, converted and scheduled; one thread."""
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
+from benchmarks import flop
 from benchmarks.serve import options, serve
 from bsglib import runtime, train
 from bsglib.params import RunConfig
@@ -18,18 +16,9 @@ def epoch() -> dict:
     return {"units": len(dataset.train)}
 
 
-def flop_per_sample() -> float:
-    """Forward and backward, 2 per multiply-add, without the gradient for the images."""
-    fresh = train._fresh(config, dataset)
-    x = dataset.as_input(dataset.train.x[:8], train.DTYPES[config.dtype])
-    with FlopCounterMode(display=False) as counter:
-        loss = torch.nn.functional.cross_entropy(fresh.model(x), dataset.train.y[:8])
-        loss.backward()
-    return counter.get_total_flops() / 8
-
-
+x = dataset.as_input(dataset.train.x[:8], train.DTYPES[config.dtype])
 serve(
     epoch,
     weights=sum(w.numel() for w in state.model.parameters()),
-    flop_per_sample=flop_per_sample(),
+    flop_per_sample=flop.per_example(train._fresh(config, dataset).model, x),
 )

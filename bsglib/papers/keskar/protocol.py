@@ -62,6 +62,8 @@ class Network(Parameters):
     equal_updates_epochs: int | None = Field(default=None, gt=0)  # of the small batch
     equal_loss: float | None = Field(default=None, gt=0)  # training loss at which runs stop
     curvature_epochs: Ascending = []  # among evolution_epochs: curvature is measured after them
+    sharpness_examples: Positive | None = None  # where the study's would take too long
+    curvature_examples: Positive | None = None
 
     @property
     def computable(self) -> bool:
@@ -131,8 +133,15 @@ def design(p: KeskarParameters) -> list[Entry]:
         for name, network in p.networks.items()
         for seed in network.seeds
         for of_kind in kinds
-        for entry in of_kind(p, network, seed)
+        for entry in of_kind(_with_examples_of(p, network), network, seed)
     ]
+
+
+def _with_examples_of(p: KeskarParameters, network: Network) -> KeskarParameters:
+    """Return the study's parameters with the numbers of examples that a network has of its own."""
+    names = "sharpness_examples", "curvature_examples"
+    own = {name: getattr(network, name) for name in names}
+    return p.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 
 def _main(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
