@@ -956,6 +956,14 @@ def test_an_accelerator_takes_as_many_points_as_fill_it_and_fit_its_memory(monke
     assert runtime.points_per_pass(torch.device("cpu"), 1, 1) == 1
 
 
+def test_chunks_suit_the_device_unless_statistics_depend_on_them():
+    there, here = torch.empty(5000, 3, device="meta"), torch.empty(5000, 3)
+    assert landscape._chunk_size(None, there, "stored") == 4096
+    assert landscape._chunk_size(None, there, "batch") == 64
+    assert landscape._chunk_size(None, here, "stored") == 64
+    assert landscape._chunk_size(7, there, "stored") == 7
+
+
 def test_convolutions_share_a_pass_only_where_asked(monkeypatch):
     monkeypatch.setattr("bsglib.runtime.points_per_pass", lambda of, examples, size: examples)
     convolutional, x, _ = images()
