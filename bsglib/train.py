@@ -284,7 +284,10 @@ def _train(
     saved_at, stopped = time.monotonic(), _stopped(state, config)
     while not stopped:
         _begin_epoch(state, config, dataset)
-        yield
+        left = time.perf_counter(), time.process_time()
+        yield  # the turns of others, which are not part of this run's times
+        state.begun_at += time.perf_counter() - left[0]
+        begun += time.process_time() - left[1]
         _train_epoch(state, config, dataset)
         state.history[-1] |= _curve_point(state, config, dataset)
         _judge(state, config)

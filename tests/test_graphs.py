@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bsglib import graphs
+from bsglib.steps import Steps
 from bsglib.store import Store
 from bsglib.sweep import Entry, sweep
 from bsglib.train import build_model, build_optimizer, dataset_on_device, steps_of, train, training
@@ -91,6 +92,26 @@ def test_runs_in_flight_are_what_they_are_alone(tiny):
     for place, run in enumerate(alone):
         assert run.weights.keys() == together[place].weights.keys()
         assert all(torch.equal(run.weights[n], together[place].weights[n]) for n in run.weights)
+
+
+def test_the_times_of_a_run_are_without_the_turns_of_others(tiny, monkeypatch):
+    clock, original = [0.0], Steps.epoch
+
+    def of_a_second(steps, *arguments):
+        clock[0] += 1
+        original(steps, *arguments)
+
+    for name in ("perf_counter", "process_time"):
+        monkeypatch.setattr(f"time.{name}", lambda: clock[0])
+    monkeypatch.setattr(Steps, "epoch", of_a_second)
+    task = training(tiny(epochs=3))
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(task)
+            clock[0] += 1000
+    result = end.value.value.result
+    assert clock[0] == 3003
+    assert (result["wall_time_s"], result["processor_s"]) == (3, 3)
 
 
 def test_a_run_in_flight_that_fails_does_not_take_the_others_along():
