@@ -356,10 +356,9 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
     else:  # Keras' defaults, which differ from torch's in eps
         options["capturable"] = runtime.device().type != "cpu"  # its count of steps is there, too
         base = torch.optim.Adam(model.parameters(), eps=1e-7, **options)
-        if options["capturable"]:  # there from the start: a graph is captured around it
-            for w in model.parameters():
-                base.state[w] = {"step": torch.zeros((), device=w.device)}
-                base.state[w] |= {name: torch.zeros_like(w) for name in ("exp_avg", "exp_avg_sq")}
+        for w in model.parameters():  # there from the start: a graph is captured around it
+            base.state[w] = {"step": torch.zeros((), device=w.device)}
+            base.state[w] |= {name: torch.zeros_like(w) for name in ("exp_avg", "exp_avg_sq")}
     if config.rho is None:
         return base
     return SAM(base, rho=config.rho, adaptive=config.sam_adaptive, model=model)

@@ -1,12 +1,14 @@
 """Tests of bsglib.graphs and bsglib.steps: all but the capture, for which it takes a GPU."""
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from bsglib import graphs
+from bsglib import graphs, runtime
 from bsglib.steps import Steps
 from bsglib.store import Store
 from bsglib.sweep import Entry, sweep
@@ -21,6 +23,32 @@ KINDS = {
     "batch norm": {"network": "c1", "network_options": {"width": 0.1}, "optimizer": "adam"},
     "batches of four": {"batch_size": 4},
 }
+
+
+def tolerance(config, steps: int) -> float:
+    """How far the same steps may lead from each other, as a part of the weights' norm.
+
+    Not at all on a CPU. On an accelerator sums are in no fixed order, so that gradients differ by
+    rounding: eps of their size. Adam divides by |g| + 1e-7, so that a weight whose gradient is zero
+    but for rounding, such as a bias before batch norm, moves by up to lr / 1e-7 * eps in a step; at
+    the rate of 0.01 here, by 1e5 eps. Other weights, and plain SGD, stay far below. bfloat16, here
+    under SGD, rounds each activation to its own eps.
+    """
+    if runtime.device().type == "cpu":
+        return 0.0
+    dtype = getattr(torch, config.dtype)
+    return steps * torch.finfo(dtype).eps * (1 if dtype == torch.bfloat16 else 1e5)
+
+
+def distance(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """The norm of the difference of tensors, as a part of their norm; infinite if one is NaN."""
+    one, other = (
+        torch.cat([t.detach().reshape(-1).double().cpu() for t in tensors])
+        for tensors in (found, expected)
+    )
+    if torch.equal(one, other):
+        return 0.0
+    return float(((one - other).norm() / other.norm()).nan_to_num(torch.inf))
 
 
 def prepared(config, many, monkeypatch):
@@ -43,21 +71,31 @@ def test_the_steps_of_an_epoch_do_not_depend_on_how_many_are_one_graph(kind, tin
         for epoch in range(2):
             order = np.random.default_rng(epoch).permutation(len(steps.order))
             steps.epoch(order, [0.01 / (1 + step) for step in range(count)])
-        ways.append((torch.cat([w.detach().reshape(-1) for w in weights]), *steps.losses()))
+        losses, correct = steps.losses()
+        ways.append((weights, [losses], [correct]))
     for other in ways[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(ways[0], other, strict=True))
+        for found, expected in zip(other, ways[0], strict=True):
+            assert distance(found, expected) <= tolerance(config, 2 * count)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_comparing_graphs_with_their_pieces_leaves_no_trace(kind, tiny, monkeypatch):
-    steps, weights = prepared(tiny(**KINDS[kind]), 2, monkeypatch)
+    config = tiny(**KINDS[kind])
+    steps, weights = prepared(config, 2, monkeypatch)
+    steps.lrs.fill_(0.01)
     before, random = [t.detach().clone() for t in steps.changed], torch.get_rng_state()
     made, report = graphs.captured(
         steps.pieces, steps.changed, weights, steps.found, make=lambda pieces: list(pieces)
     )
     assert all(torch.equal(a, b) for a, b in zip(before, steps.changed, strict=True))
     assert torch.equal(torch.get_rng_state(), random)
-    assert (report["graphs"], report["graph_difference"]) == (len(made), 0)
+    start = [w.detach().clone() for w in weights]
+    for piece in steps.pieces:
+        piece()
+    way = distance(weights, start)
+    assert way > 0
+    assert report["graphs"] == len(made) > 0
+    assert report["graph_difference"] * way <= tolerance(config, 2 * len(made))
 
 
 def test_without_a_capture_and_with_a_wrong_one_the_pieces_themselves_go_on(
@@ -91,7 +129,8 @@ def test_runs_in_flight_are_what_they_are_alone(tiny):
     together = {place: run for place, run, error in graphs.in_flight(tasks, 3) if error is None}
     for place, run in enumerate(alone):
         assert run.weights.keys() == together[place].weights.keys()
-        assert all(torch.equal(run.weights[n], together[place].weights[n]) for n in run.weights)
+        found = distance(together[place].weights.values(), run.weights.values())
+        assert found <= tolerance(run.config, run.result["updates"])
 
 
 def test_the_times_of_a_run_are_without_the_turns_of_others(tiny, monkeypatch):
