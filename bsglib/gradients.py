@@ -70,7 +70,7 @@ def gradient_agreement(
     seed: int = 0,
     batch_norm: str = "stored",
     loss: str | SumLoss = "cross_entropy",
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> GradientAgreement:
     """Return how long mean gradients of random batches are, and how well examples' ones agree.
 
@@ -92,7 +92,7 @@ def gradient_agreement(
         batch_norm: "stored" running statistics; "reestimate" them once over x. With those of a
             batch an example would have no gradient of its own.
         loss: a name in `evaluate.LOSSES`, or a function of (outputs, y) summed over examples.
-        chunk_size: examples per forward pass.
+        chunk_size: examples per forward pass; None for what suits the device.
 
     Raises:
         ValueError: if a size, a number or a name is not allowed, loss or gradient is not finite,

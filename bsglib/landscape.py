@@ -1,5 +1,6 @@
 """Losses along lines between minimizers and over planes around them."""
 
+import logging
 import math
 import queue
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,13 +14,16 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from bsglib import runtime
 from bsglib.evaluate import (
     SumLoss,
+    chunks,
     fixed_function,
+    loss_function,
     mean_loss,
     metric_sums,
     require_examples,
@@ -28,7 +32,10 @@ from bsglib.evaluate import (
 from bsglib.graphs import Repeated
 from bsglib.names import nearest
 from bsglib.runtime import limit_threads, one_thread
+from bsglib.stacked import Stacked
 from bsglib.weights import equal_parts, has_batch_norm, reestimate_batch_norm
+
+log = logging.getLogger(__name__)
 
 Direction = Mapping[str, Tensor]  # a tensor for each parameter name; one that is missing is zero
 Index = tuple[int, ...]  # of a point of a surface: (i,) on a curve, (i, j) in a plane
@@ -103,6 +110,7 @@ def loss_surface(
     batch_norm: str = "stored",
     loss: str | SumLoss = "cross_entropy",
     chunk_size: int | None = None,
+    points_per_pass: int | None = None,
 ) -> Surface:
     """Return the mean loss at the points of a grid around the model's weights.
 
@@ -126,6 +134,10 @@ def loss_surface(
         chunk_size: examples per forward pass; matters for batch_norm="batch" only. None is 64,
             which keeps the activations of small images in a CPU's cache, and on an accelerator
             4096, but for batch_norm="batch".
+        points_per_pass: points whose networks share a forward pass, by `torch.func.vmap`; one
+            point a pass, with a message, where the network or the loss does not allow it. Losses
+            agree to rounding. None is 1 on a CPU and for convolutions, which become slower, and on
+            an accelerator as many as fill it and fit its memory.
 
     Raises:
         ValueError: if a direction, size or name is not allowed, the loss at the weights is not
@@ -165,6 +177,18 @@ def loss_surface(
                 reestimate_batch_norm(network, equal_parts(x))
             return mean_loss(network, x, y, loss=loss, chunk_size=chunk_size)
 
+        def losses_at(stack: Stacked, indices: Sequence[Index]) -> list[float]:
+            places = zip(axes, zip(*indices, strict=True), strict=True)
+            moves = [_column(axis[list(place)], x.device) for axis, place in places]
+            for w, origin, *ds in zip(stack.parameters(), start, *steps, strict=True):
+                w.copy_(origin)
+                for d, move in zip(ds, moves, strict=True):
+                    w.addcmul_(d, _along(move, d))
+            if batch_norm == "reestimate":
+                reestimate_batch_norm(stack, equal_parts(x))
+            (totals,) = repeated[stack]()
+            return (totals / len(y)).tolist()
+
         def keep(index: Index, value: float) -> None:
             losses[index] = value
             if on_point is not None:
@@ -179,7 +203,12 @@ def loss_surface(
                 f"done holds the loss {losses[centre]} in the middle, {centre}, and the model's "
                 f"is {middle}: it belongs to other weights, data or options"
             )
-        _in_threads(loss_at, networks, [i for i in grid if i not in losses], keep)
+        missing = [i for i in grid if i not in losses]
+        count = _points_per_pass(points_per_pass, model, x, chunk_size)
+        stacks = _stacks(model, threads, min(count, len(missing)))
+        each = loss_function(loss)
+        repeated = {s: Repeated(partial(_sums, s, x, y, each, chunk_size)) for s in stacks}
+        _in_passes(loss_at, losses_at, networks, stacks, missing, keep)
 
     surface = np.empty(shape)
     for index, value in losses.items():
@@ -236,6 +265,7 @@ def interpolate(
     threads: int = 1,
     loss: str | SumLoss = "cross_entropy",
     chunk_size: int | None = None,
+    points_per_pass: int | None = None,
 ) -> pd.DataFrame:
     """Return loss and accuracy along a path from one network's weights to another's.
 
@@ -255,6 +285,7 @@ def interpolate(
         threads: alphas computed at once, each by one thread on one core.
         loss: a name in `evaluate.LOSSES`, or a function of (outputs, y) summed over examples.
         chunk_size: examples per forward pass, as of `loss_surface`.
+        points_per_pass: alphas whose networks share a forward pass, as of `loss_surface`.
 
     Returns:
         columns alpha, set, loss, accuracy; rows in the order of alphas, then of sets.
@@ -291,6 +322,15 @@ def interpolate(
             for network in networks
             for name, (x, y) in sets.items()
         }
+        largest = max((x for x, _ in sets.values()), key=len)
+        count = _points_per_pass(points_per_pass, model, largest, chunk_size)
+        stacks = _stacks(model, threads, min(count, len(alphas)))
+        each = _loss_and_correct(loss)
+        repeated |= {
+            (stack, name): Repeated(partial(_sums, stack, x, y, each, chunk_size))
+            for stack in stacks
+            for name, (x, y) in sets.items()
+        }
 
         def rows_at(network: nn.Module, alpha: float) -> list[dict]:
             for name, tensor in network.state_dict().items():
@@ -300,14 +340,31 @@ def interpolate(
                 )
             if reestimate:
                 reestimate_batch_norm(network, equal_parts(sets["train"][0]))
-            rows = []
-            for name, (_, y) in sets.items():
-                total, correct = repeated[network, name]()
-                means = {"loss": float(total) / len(y), "accuracy": int(correct) / len(y)}
-                rows.append({"alpha": alpha, "set": name} | means)
-            return rows
+            return [row(alpha, name, *repeated[network, name]()) for name in sets]
 
-        _in_threads(rows_at, networks, alphas, rows.__setitem__)
+        def rows_at_several(stack: Stacked, alphas: Sequence[float]) -> list[list[dict]]:
+            column = _column(alphas, first.device)
+            for name, tensor in stack.tensors().items():
+                ends = a[name], b[name]
+                tensor.copy_(
+                    _weights(*ends, column, path)
+                    if name in learned
+                    else _buffers(name, *ends, column)
+                )
+            if reestimate:
+                reestimate_batch_norm(stack, equal_parts(sets["train"][0]))
+            sums = {name: repeated[stack, name]()[0].tolist() for name in sets}
+            return [
+                [row(alpha, name, *sums[name][place]) for name in sets]
+                for place, alpha in enumerate(alphas)
+            ]
+
+        def row(alpha: float, name: str, total: Tensor | float, correct: Tensor | float) -> dict:
+            n = len(sets[name][1])
+            means = {"loss": float(total) / n, "accuracy": int(correct) / n}
+            return {"alpha": alpha, "set": name} | means
+
+        _in_passes(rows_at, rows_at_several, networks, stacks, alphas, rows.__setitem__)
     return pd.DataFrame([row for alpha in alphas for row in rows[alpha]])
 
 
@@ -317,25 +374,121 @@ def _weight(a: Tensor, b: Tensor, alpha: float, path: str) -> Tensor:
     return math.cos(alpha * math.pi / 2) * a + math.sin(alpha * math.pi / 2) * b
 
 
-def _buffer(name: str, a: Tensor, b: Tensor, alpha: float) -> Tensor:
+def _buffer(name: str, a: Tensor, b: Tensor, alpha: float | Tensor) -> Tensor:
     if not a.is_floating_point():
         return a if alpha < 0.5 else b
     between = torch.where(a == b, a, a.lerp(b, alpha))  # constants may be infinite
     return between.clamp_min(0) if name.endswith("running_var") else between
 
 
-def _in_threads(
-    function: Callable[[nn.Module, Any], Any],
+def _weights(a: Tensor, b: Tensor, alphas: Tensor, path: str) -> Tensor:
+    """Return `_weight` for each of some alphas, a float64 vector [k]: a tensor [k, ...]."""
+    at = _along(alphas, a)
+    line = a.lerp(b, at)
+    if path == "linear":
+        return line
+    angles = alphas * math.pi / 2
+    curve = _along(angles.cos(), a) * a + _along(angles.sin(), a) * b
+    return torch.where((at == 0) | (at == 1), line, curve)
+
+
+def _buffers(name: str, a: Tensor, b: Tensor, alphas: Tensor) -> Tensor:
+    """Return `_buffer` for each of some alphas, a float64 vector [k]: a tensor [k, ...]."""
+    if not a.is_floating_point():
+        return torch.where(alphas.view(-1, *[1] * a.ndim) < 0.5, a, b)
+    return _buffer(name, a, b, _along(alphas, a))
+
+
+def _column(values: Sequence[float], device: torch.device) -> Tensor:
+    return torch.tensor(np.asarray(values), dtype=torch.float64).to(device)
+
+
+def _along(values: Tensor, like: Tensor) -> Tensor:
+    """Return values [k] as [k, 1, ...], to be multiplied with a tensor of the tensor's dtype."""
+    return values.to(like.dtype).view(-1, *[1] * like.ndim)
+
+
+def _loss_and_correct(loss: str | SumLoss) -> SumLoss:
+    sum_loss = loss_function(loss)
+
+    def both(outputs: Tensor, y: Tensor) -> Tensor:
+        """Return summed loss and number of right answers, float64 [2]."""
+        correct = (outputs.argmax(1) == y).sum()
+        return torch.stack([sum_loss(outputs, y).double(), correct.double()])
+
+    return both
+
+
+def _sums(stack: Stacked, x: Tensor, y: Tensor, each: SumLoss, chunk_size: int) -> tuple[Tensor]:
+    """Return the sums over all examples of what `each` returns for a network, float64 [k, ...]."""
+    of_all = vmap(each, in_dims=(0, None))
+    return (sum(of_all(stack(part), of_y).double() for part, of_y in chunks(x, y, chunk_size)),)
+
+
+def _points_per_pass(given: int | None, model: nn.Module, x: Tensor, chunk_size: int) -> int:
+    """Return the number of points asked for, or the one that suits the device."""
+    if given is not None:
+        if given < 1:
+            raise ValueError(f"points_per_pass = {given}: must be at least 1")
+        return given
+    if any(isinstance(layer, _ConvNd) for layer in model.modules()):
+        return 1  # convolutions of their own weights become grouped ones
+    size = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
+    return runtime.points_per_pass(x.device, min(chunk_size, len(x)), size)
+
+
+def _stacks(model: nn.Module, threads: int, count: int) -> list[Stacked]:
+    """Return `count` networks as one for each thread; nothing if there is only one."""
+    return [Stacked(model, count) for _ in range(threads)] if count > 1 else []
+
+
+def _in_passes(
+    one: Callable[[nn.Module, Any], Any],
+    several: Callable[[Stacked, Sequence], list],
     networks: Sequence[nn.Module],
+    stacks: Sequence[Stacked],
     items: Iterable,
     on_result: Callable[[Any, Any], object],
 ) -> None:
-    """Call function(network, item) for all items, on as many threads as there are networks.
+    """Call on_result(item, result) for all items, with as many in a pass as a stack has networks.
+
+    Without stacks, and where such a pass fails, the results are those of one(network, item).
+    """
+    items, refused = list(items), []
+    count = stacks[0].count if stacks else 1
+    groups = [items[first : first + count] for first in range(0, len(items), count)]
+
+    def results(pair: tuple[nn.Module, Stacked | None], group: list) -> list:
+        network, stack = pair
+        if stack is not None and not refused:
+            filled = group + group[-1:] * (count - len(group))
+            try:
+                return several(stack, filled)[: len(group)]
+            except Exception as error:  # of any kind, from the user's network or loss
+                refused.append(error)
+                log.warning("not %d points in a pass, one instead: %s", count, error)
+        return [one(network, item) for item in group]
+
+    def tell(group: list, found: list) -> None:
+        for item, result in zip(group, found, strict=True):
+            on_result(item, result)
+
+    pairs = list(zip(networks, stacks or [None] * len(networks), strict=True))
+    _in_threads(results, pairs, groups, tell)
+
+
+def _in_threads(
+    function: Callable[[Any, Any], Any],
+    networks: Sequence,
+    items: Iterable,
+    on_result: Callable[[Any, Any], object],
+) -> None:
+    """Call function(networks[i], item) for all items, on as many threads as there are networks.
 
     torch lets go of the interpreter inside its operators, so that such threads run at once; each
     has a network to itself and one core. on_result(item, result) is called in this thread.
     """
-    free: queue.SimpleQueue[nn.Module] = queue.SimpleQueue()
+    free: queue.SimpleQueue = queue.SimpleQueue()
     for network in networks:
         free.put(network)
 

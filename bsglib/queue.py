@@ -48,7 +48,7 @@ class Queue:
     @classmethod
     def of(cls, profile: str) -> "Queue":
         """Return a profile's queue, an empty one if it has none."""
-        return cls(tuple(parse(row, Row) for row in read(FILE).get(profile, ())))
+        return cls(tuple(parse(row, Row) for row in _rows().get(profile, ())))
 
     def place(self, study: str, entry: Entry) -> tuple[int, int]:
         """Return where an entry of a study stands: its row, and within it its seed."""
@@ -73,4 +73,9 @@ class Queue:
 
 def profiles() -> list[str]:
     """Return the profiles that have a queue."""
-    return list(read(FILE))
+    return list(_rows())
+
+
+def _rows() -> dict[str, list]:
+    """The rows by profile; outside a clone there are none."""
+    return read(FILE) if FILE.is_file() else {}

@@ -109,6 +109,24 @@ def chunk_size(of: torch.device) -> int:
     return 512 if of.type == "cpu" else 4096
 
 
+def points_per_pass(of: torch.device, examples: int, size: int) -> int:
+    """Return the number of networks in a forward pass of a measure that suits a device.
+
+    On an accelerator a pass is as large as one of a whole chunk, and the copies of the networks
+    take an eighth of the free memory at most. More examples than a chunk fill the device with one
+    network. A CPU gains nothing.
+
+    Args:
+        of: the device.
+        examples: in a pass.
+        size: bytes of a network's weights and buffers.
+    """
+    if of.type != "cuda":
+        return 1
+    free, _ = torch.cuda.mem_get_info(of)
+    return max(1, min(chunk_size(of) // examples, free // 8 // size))
+
+
 def accelerators() -> int:
     """Return the number of accelerators, 0 where there are none."""
     return torch.cuda.device_count()

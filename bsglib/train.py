@@ -284,7 +284,10 @@ def _train(
     saved_at, stopped = time.monotonic(), _stopped(state, config)
     while not stopped:
         _begin_epoch(state, config, dataset)
-        yield
+        left = time.perf_counter(), time.process_time()
+        yield  # the turns of others, which are not part of this run's times
+        state.begun_at += time.perf_counter() - left[0]
+        begun += time.process_time() - left[1]
         _train_epoch(state, config, dataset)
         state.history[-1] |= _curve_point(state, config, dataset)
         _judge(state, config)
@@ -353,10 +356,9 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
     else:  # Keras' defaults, which differ from torch's in eps
         options["capturable"] = runtime.device().type != "cpu"  # its count of steps is there, too
         base = torch.optim.Adam(model.parameters(), eps=1e-7, **options)
-        if options["capturable"]:  # there from the start: a graph is captured around it
-            for w in model.parameters():
-                base.state[w] = {"step": torch.zeros((), device=w.device)}
-                base.state[w] |= {name: torch.zeros_like(w) for name in ("exp_avg", "exp_avg_sq")}
+        for w in model.parameters():  # there from the start: a graph is captured around it
+            base.state[w] = {"step": torch.zeros((), device=w.device)}
+            base.state[w] |= {name: torch.zeros_like(w) for name in ("exp_avg", "exp_avg_sq")}
     if config.rho is None:
         return base
     return SAM(base, rho=config.rho, adaptive=config.sam_adaptive, model=model)

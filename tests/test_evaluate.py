@@ -9,8 +9,10 @@ from bsglib.evaluate import (
     evaluate,
     fixed_function,
     loss_and_gradient,
+    loss_and_gradient_tensors,
     loss_function,
     mean_loss,
+    metric_sums,
     metrics,
     require_fixed,
 )
@@ -130,6 +132,17 @@ def test_the_gradient_of_a_float32_network_is_a_float64_vector():
     assert gradient.dtype == torch.float64
     assert gradient.shape == (sum(w.numel() for w in model.parameters()),)
     assert value == pytest.approx(evaluate(model, x, y).loss, rel=1e-6)
+
+
+def test_sums_and_gradients_lie_where_the_model_is_in_chunks_that_suit_its_device():
+    model, rows = nn.Linear(3, 2, device="meta"), []
+    model.register_forward_hook(lambda layer, inputs, output: rows.append(len(output)))
+    x = torch.empty(5000, 3, device="meta")
+    y = torch.empty(5000, dtype=torch.int64, device="meta")
+    sums = metric_sums(model, x, y)
+    for tensor in (*sums, *loss_and_gradient_tensors(model, x, y)):
+        assert tensor.device.type == "meta"
+    assert rows == [4096, 904] * 2
 
 
 def test_a_weight_that_is_not_used_has_gradient_zero():

@@ -112,6 +112,19 @@ def test_a_row_holds_mean_root_mean_square_and_spread_of_the_draws():
         ]  # fmt: skip
 
 
+def test_chunks_suit_the_device(monkeypatch):
+    monkeypatch.setattr("bsglib.runtime.chunk_size", lambda device: 5)
+    (model, x, y, _), rows = linear(), []
+
+    def noted(outputs, y):
+        rows.append(len(outputs))
+        return squared(outputs, y)
+
+    gradient_agreement(model, x, y, batch_sizes=[N], draws=2, loss=noted)
+    assert rows[:2] == [5, 2]
+    assert max(rows) == 5
+
+
 def test_equal_gradients_agree_and_opposite_ones_cancel():
     model = nn.Linear(2, 1, bias=False).double()
     nn.init.zeros_(model.weight)

@@ -1,5 +1,6 @@
 """Tests of bsglib.landscape."""
 
+import logging
 import threading
 from copy import deepcopy
 
@@ -10,7 +11,7 @@ import torch
 from conftest import assert_same_state, state_of
 from torch import nn
 
-from bsglib import models
+from bsglib import landscape, models, runtime
 from bsglib.evaluate import evaluate, mean_loss
 from bsglib.landscape import (
     filter_normalized_direction,
@@ -518,6 +519,7 @@ def test_weights_that_are_not_finite_are_refused():
         ({"extent": (1.0, -1.0)}, "extent = .*must be positive"),
         ({"extent": float("nan")}, "extent = nan"),
         ({"threads": 0}, "threads = 0: must be at least 1"),
+        ({"points_per_pass": 0}, "points_per_pass = 0: must be at least 1"),
         ({"batch_norm": "frozen"}, "batch_norm = 'frozen'; allowed: stored"),
         ({"loss": "cross_entrop"}, "did you mean 'cross_entropy'"),
         ({"directions": []}, "directions.*one or two"),
@@ -722,6 +724,7 @@ def test_surlemonts_network_is_interpolated_on_images():
         ({"path": "curved"}, "path = 'curved'.*linear, curvilinear"),
         ({"batch_norm": "frozen"}, "batch_norm = 'frozen'"),
         ({"threads": 0}, "threads = 0"),
+        ({"points_per_pass": 0}, "points_per_pass = 0"),
         ({"sets": {}}, "sets is empty"),
         ({"loss": "cross_entrop"}, "did you mean 'cross_entropy'"),
     ],
@@ -754,6 +757,221 @@ def test_without_a_training_set_batch_norm_cannot_be_reestimated():
     with pytest.raises(ValueError, match="sets = test.*'train'"):
         interpolate(model, a, b, sets, alphas=[0, 1])
     assert len(interpolate(model, a, b, sets, alphas=[0, 1], batch_norm="stored")) == 2
+
+
+# Several points in a pass
+
+
+def classifier(name):
+    """A network by name, its inputs and labels: `images`, or one of the papers'."""
+    if name == "images":
+        return images()
+    torch.manual_seed(4)
+    model = models.build(name, (1, 8, 8), 3, width=0.05)  # c1 has dropout
+    x, y = torch.randn(21, 1, 8, 8, dtype=torch.float64), torch.randint(3, (21,))
+    model.train()(x)  # moves the running statistics
+    return model, x, y
+
+
+def tied():
+    """A network that uses a weight twice."""
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 3)).double()
+    model[2].weight = model[0].weight
+    return model, torch.randn(9, 4, dtype=torch.float64), torch.randint(3, (9,))
+
+
+class Branching(nn.Sequential):
+    """A network that looks at its weights, which no pass over several networks can."""
+
+    def forward(self, x):
+        return super().forward(-x if self[0].weight.sum() > 0 else x)
+
+
+def moved(model, seed):
+    """Weights and statistics away from the model's."""
+    other, generator = deepcopy(model), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for w in other.parameters():
+            w.add_(torch.randn(w.shape, generator=generator, dtype=w.dtype), alpha=0.3)
+        for b in other.buffers():
+            if b.is_floating_point():
+                b.add_(torch.rand(b.shape, generator=generator, dtype=b.dtype))
+            else:
+                b.add_(seed)
+    return other.state_dict()
+
+
+@pytest.mark.parametrize("batch_norm", BATCH_NORM)
+@pytest.mark.parametrize("network", ["f1", "c1", "images"])
+def test_a_surface_does_not_depend_on_how_many_points_share_a_pass(network, batch_norm):
+    model, x, y = classifier(network)
+    before = state_of(model)
+    options = {"directions": two_directions(model), "points": (3, 5), "chunk_size": 8}
+    options |= {"batch_norm": batch_norm}
+    alone = loss_surface(model, x, y, **options).loss
+    assert len(np.unique(alone)) == 15
+    for count, threads in ((1, 1), (4, 1), (4, 2), (100, 1)):
+        told = {}
+        surface = loss_surface(
+            model,
+            x,
+            y,
+            points_per_pass=count,
+            threads=threads,
+            on_point=told.__setitem__,
+            **options,
+        )
+        np.testing.assert_allclose(surface.loss, alone, rtol=1e-12)
+        assert told == {index: surface.loss[index] for index in np.ndindex(3, 5)}
+    assert_same_state(model, before)
+
+
+@pytest.mark.parametrize("path", ["linear", "curvilinear"])
+@pytest.mark.parametrize("batch_norm", BATCH_NORM)
+@pytest.mark.parametrize("network", ["f1", "c1", "images"])
+def test_a_line_does_not_depend_on_how_many_points_share_a_pass(network, batch_norm, path):
+    model, x, y = classifier(network)
+    a, b, sets = moved(model, 1), moved(model, 2), {"train": (x[:15], y[:15]), "test": (x, y)}
+    options = {"alphas": np.linspace(-1, 2, 7), "path": path, "batch_norm": batch_norm}
+    options |= {"chunk_size": 8}
+    alone = interpolate(model, a, b, sets, **options)
+    assert alone["loss"].nunique() == 14
+    for count, threads in ((1, 1), (3, 1), (3, 2), (100, 1)):
+        rows = interpolate(model, a, b, sets, points_per_pass=count, threads=threads, **options)
+        pd.testing.assert_frame_equal(rows, alone, check_exact=False, rtol=1e-11)
+
+
+def test_the_ends_are_exact_with_several_points_in_a_pass():
+    a, b = nn.Linear(3, 2), nn.Linear(3, 2)  # float32
+    column = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    for path in ("linear", "curvilinear"):
+        several = landscape._weights(a.weight, b.weight, column, path)
+        assert torch.equal(several[0], a.weight)
+        assert torch.equal(several[2], b.weight)
+    counts = landscape._buffers("count", torch.tensor(3), torch.tensor(5), column)
+    assert counts.tolist() == [3, 3, 5]
+
+
+@pytest.mark.parametrize("count", [2, 100])
+def test_a_weight_used_twice_is_moved_once(count):
+    model, x, y = tied()
+    directions = two_directions(model)
+    alone, several = (
+        loss_surface(model, x, y, directions=directions, points=3, points_per_pass=points).loss
+        for points in (1, count)
+    )
+    np.testing.assert_allclose(several, alone, rtol=1e-13)
+
+
+@pytest.mark.parametrize("after", [1, 4, 14])
+def test_an_interrupted_surface_goes_on_with_several_points_in_a_pass(after):
+    model, x, y = images()
+    options = {"directions": two_directions(model), "points": (3, 5), "points_per_pass": 4}
+    surface, first, second = loss_surface(model, x, y, **options), {}, {}
+
+    def until_killed(index, value):
+        first[index] = value
+        if len(first) == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loss_surface(model, x, y, on_point=until_killed, **options)
+    assert len(first) == after
+    resumed = loss_surface(model, x, y, done=first, on_point=second.__setitem__, **options)
+    assert not first.keys() & second.keys()
+    assert (first | second).keys() == set(np.ndindex(3, 5))
+    np.testing.assert_allclose(resumed.loss, surface.loss, rtol=1e-13)
+
+
+def test_a_network_that_cannot_share_a_pass_takes_one_point_at_a_time_and_says_so(caplog):
+    model, x, y = images()
+    model = Branching(*model)
+    a, b, sets = moved(model, 1), moved(model, 2), {"train": (x, y)}
+    plane = {"directions": two_directions(model), "points": 3}
+    line = {"alphas": np.linspace(-1, 2, 7)}
+    surface = loss_surface(model, x, y, **plane).loss
+    rows = interpolate(model, a, b, sets, **line)
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING):
+        same = loss_surface(model, x, y, points_per_pass=4, **plane).loss
+        np.testing.assert_array_equal(same, surface)
+        same = interpolate(model, a, b, sets, points_per_pass=4, **line)
+        pd.testing.assert_frame_equal(same, rows, check_exact=True)
+    assert [record.getMessage()[:36] for record in caplog.records] == [
+        "not 4 points in a pass, one instead:"
+    ] * 2
+    assert "data-dependent" in caplog.text
+
+
+def test_a_loss_that_cannot_share_a_pass_is_asked_about_one_point_at_a_time(caplog):
+    model, x, y = images()
+
+    def hard(outputs, y):
+        return outputs.sum() if outputs.sum().item() > 0 else -outputs.sum()
+
+    options = {"directions": two_directions(model), "points": 3, "loss": hard}
+    alone = loss_surface(model, x, y, **options).loss
+    with caplog.at_level(logging.WARNING):
+        several = loss_surface(model, x, y, points_per_pass=4, **options).loss
+    np.testing.assert_array_equal(several, alone)
+    assert "not 4 points in a pass" in caplog.text
+
+
+def test_outputs_without_classes_share_a_pass(caplog):
+    model, x = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)).double(), torch.randn(9, 4).double()
+    options = {
+        "directions": two_directions(model)[:1],
+        "points": 5,
+        "loss": lambda outputs, y: (outputs - y).square().sum(),
+    }
+    y = torch.randn(9, dtype=torch.float64)
+    alone, several = (
+        loss_surface(model, x, y, points_per_pass=count, **options).loss for count in (1, 3)
+    )
+    np.testing.assert_allclose(several, alone, rtol=1e-13)
+    assert not caplog.records
+
+
+def test_a_cpu_takes_one_point_a_pass_unless_asked(monkeypatch):
+    def refused(*arguments):
+        raise AssertionError("stacked")
+
+    monkeypatch.setattr("bsglib.stacked.Stacked.__init__", refused)
+    model, x, y = tied()
+    a, b, sets = moved(model, 1), moved(model, 2), {"train": (x, y)}
+    loss_surface(model, x, y, directions=two_directions(model), points=3)
+    interpolate(model, a, b, sets, alphas=[0, 1])
+    with pytest.raises(AssertionError, match="stacked"):
+        interpolate(model, a, b, sets, alphas=[0, 1], points_per_pass=2)
+
+
+def test_an_accelerator_takes_as_many_points_as_fill_it_and_fit_its_memory(monkeypatch):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (8000, 80000))
+    device = torch.device("cuda")
+    assert runtime.points_per_pass(device, 1000, 10) == 4  # of 4096 examples
+    assert runtime.points_per_pass(device, 1000, 400) == 2  # of an eighth of 8000 bytes
+    assert runtime.points_per_pass(device, 5000, 1) == 1
+    assert runtime.points_per_pass(device, 1, 10**6) == 1
+    assert runtime.points_per_pass(torch.device("cpu"), 1, 1) == 1
+
+
+def test_chunks_suit_the_device_unless_statistics_depend_on_them():
+    there, here = torch.empty(5000, 3, device="meta"), torch.empty(5000, 3)
+    assert landscape._chunk_size(None, there, "stored") == 4096
+    assert landscape._chunk_size(None, there, "batch") == 64
+    assert landscape._chunk_size(None, here, "stored") == 64
+    assert landscape._chunk_size(7, there, "stored") == 7
+
+
+def test_convolutions_share_a_pass_only_where_asked(monkeypatch):
+    monkeypatch.setattr("bsglib.runtime.points_per_pass", lambda of, examples, size: examples)
+    convolutional, x, _ = images()
+    dense, flat, _ = tied()
+    assert landscape._points_per_pass(None, convolutional, x, 64) == 1
+    assert landscape._points_per_pass(5, convolutional, x, 64) == 5
+    assert landscape._points_per_pass(None, dense, flat, 64) == len(flat)
+    assert landscape._points_per_pass(None, dense, flat, 4) == 4
 
 
 # The path of a training

@@ -850,3 +850,37 @@ def test_batch_sharpness_is_the_mean_over_batches_of_dense_curvatures():
 def test_batch_sharpness_refuses_numbers_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"{name} = {value}"):
         batch_sharpness(quadratic()[0], X, Y, loss=total, **{"batch_size": 2, name: value})
+
+
+# On an accelerator
+
+
+def test_products_with_the_hessian_lie_where_the_model_is_in_chunks_that_suit_its_device():
+    model, rows = nn.Sequential(nn.Linear(3, 2), nn.Tanh()).to("meta"), []
+    model.register_forward_hook(lambda layer, inputs, output: rows.append(len(output)))
+    x = torch.empty(5000, 3, device="meta")
+    y = torch.empty(5000, dtype=torch.int64, device="meta")
+    assert sharpness.hvp(model, x, y, torch.empty(8, device="meta")).device.type == "meta"
+    assert rows == [4096, 904]
+
+
+MEASURED = {
+    "keskar_sharpness": {},
+    "lambda_max": {},
+    "hessian_trace": {"probes": 2},
+    "sam_sharpness": {},
+    "batch_sharpness": {"batch_size": 33, "draws": 2},
+}
+
+
+@pytest.mark.parametrize("measure", MEASURED)
+def test_the_chunks_of_a_measure_suit_the_device(measure, monkeypatch):
+    monkeypatch.setattr("bsglib.runtime.chunk_size", lambda device: 20)
+    (model, x, y), rows = classifier(), []
+
+    def noted(outputs, y):
+        rows.append(len(outputs))
+        return nn.functional.cross_entropy(outputs, y, reduction="sum")
+
+    getattr(sharpness, measure)(model, x, y, loss=noted, **MEASURED[measure])
+    assert rows == [20, 13] * (len(rows) // 2)
