@@ -9,7 +9,7 @@ import bsglib
 
 PACKAGE = Path(bsglib.__file__).parent
 ORDER = (
-    "runtime params data models schedules sam weights evaluate outcomes store local graphs stacked "
+    "names runtime params data models schedules sam weights evaluate outcomes store local graphs stacked "
     "steps train timing parallel lbfgsb lanczos spaces sharpness gradients landscape measures "
     "sweep stats claims papers queue estimates style show plots contours drawings surface3d "
     "explorer provenance themes report index cli"
