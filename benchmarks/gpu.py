@@ -262,13 +262,13 @@ def compute(given: argparse.Namespace, out: Path, ceilings: dict[str, float]) ->
     log["training"] = training = swept(trained, store, given.minutes)
     given.minutes = (end - time.monotonic()) / 60
     log["measures"] = measured(given, out)
-    runs = [run_of(entry, store) for entry in by_run(entries)]
-    new = [run for run in runs if run is not None and run.id not in before]
-    training |= rates(new, training["seconds"], ceilings)
     pack(store, store.finished(), out / "runs.zip")
     tables = cli.STUDIES[row.study].tables(parameters)
     exports.write(tables, out / "results" / parameters.profile / row.study)
     found = [tables.find(entry) for entry in entries]
+    runs = [run_of(entry, store) for entry in by_run(entries)]
+    new = [run for run in runs if run is not None and run.id not in before]
+    training |= rates(new, training["seconds"], ceilings)
     log["entries"] = len(entries)
     log["entries_incomplete"] = sum(f is None or f.missing > 0 for f in found)
     return log | {"exported_runs": len(tables.runs), "exported_measures": len(tables.measures)}
