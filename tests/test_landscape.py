@@ -11,12 +11,14 @@ import torch
 from conftest import assert_same_state, state_of
 from torch import nn
 
-from bsglib import landscape, models, runtime
+from bsglib import models, runtime
 from bsglib.evaluate import evaluate, mean_loss
 from bsglib.landscape import (
     filter_normalized_direction,
     interpolate,
+    lines,
     loss_surface,
+    passes,
     trajectory_plane,
 )
 from bsglib.weights import equal_parts, reestimate_batch_norm
@@ -846,10 +848,10 @@ def test_the_ends_are_exact_with_several_points_in_a_pass():
     a, b = nn.Linear(3, 2), nn.Linear(3, 2)  # float32
     column = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
     for path in ("linear", "curvilinear"):
-        several = landscape._weights(a.weight, b.weight, column, path)
+        several = lines._weights(a.weight, b.weight, column, path)
         assert torch.equal(several[0], a.weight)
         assert torch.equal(several[2], b.weight)
-    counts = landscape._buffers("count", torch.tensor(3), torch.tensor(5), column)
+    counts = lines._buffers("count", torch.tensor(3), torch.tensor(5), column)
     assert counts.tolist() == [3, 3, 5]
 
 
@@ -958,20 +960,20 @@ def test_an_accelerator_takes_as_many_points_as_fill_it_and_fit_its_memory(monke
 
 def test_chunks_suit_the_device_unless_statistics_depend_on_them():
     there, here = torch.empty(5000, 3, device="meta"), torch.empty(5000, 3)
-    assert landscape._chunk_size(None, there, "stored") == 4096
-    assert landscape._chunk_size(None, there, "batch") == 64
-    assert landscape._chunk_size(None, here, "stored") == 64
-    assert landscape._chunk_size(7, there, "stored") == 7
+    assert passes.chunk_size_for(None, there, "stored") == 4096
+    assert passes.chunk_size_for(None, there, "batch") == 64
+    assert passes.chunk_size_for(None, here, "stored") == 64
+    assert passes.chunk_size_for(7, there, "stored") == 7
 
 
 def test_convolutions_share_a_pass_only_where_asked(monkeypatch):
     monkeypatch.setattr("bsglib.runtime.points_per_pass", lambda of, examples, size: examples)
     convolutional, x, _ = images()
     dense, flat, _ = tied()
-    assert landscape._points_per_pass(None, convolutional, x, 64) == 1
-    assert landscape._points_per_pass(5, convolutional, x, 64) == 5
-    assert landscape._points_per_pass(None, dense, flat, 64) == len(flat)
-    assert landscape._points_per_pass(None, dense, flat, 4) == 4
+    assert passes.points_per_pass_for(None, convolutional, x, 64) == 1
+    assert passes.points_per_pass_for(5, convolutional, x, 64) == 5
+    assert passes.points_per_pass_for(None, dense, flat, 64) == len(flat)
+    assert passes.points_per_pass_for(None, dense, flat, 4) == 4
 
 
 # The path of a training

@@ -9,10 +9,10 @@ import bsglib
 
 PACKAGE = Path(bsglib.__file__).parent
 ORDER = (
-    "names runtime params data models schedules sam weights evaluate outcomes store local graphs stacked "
-    "steps train timing parallel lbfgsb lanczos spaces sharpness gradients landscape measures "
-    "sweep stats claims papers queue estimates style show plots contours drawings surface3d "
-    "explorer provenance themes report index cli"
+    "names runtime params data models schedules sam weights evaluate outcomes store local "
+    "graphs stacked steps train timing parallel sharpness gradients landscape measures sweep "
+    "stats claims papers queue estimates style show plots contours drawings surface3d explorer "
+    "provenance themes report index cli"
 ).split()
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]

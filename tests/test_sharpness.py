@@ -11,7 +11,7 @@ from scipy.optimize import Bounds, minimize
 from torch import nn
 from torch.func import functional_call, hessian
 
-from bsglib import lanczos, lbfgsb, sharpness, spaces
+from bsglib import sharpness
 from bsglib.evaluate import evaluate
 from bsglib.sharpness import (
     batch_sharpness,
@@ -19,7 +19,11 @@ from bsglib.sharpness import (
     hvp,
     keskar_sharpness,
     lambda_max,
+    lanczos,
+    lbfgsb,
     sam_sharpness,
+    solvers,
+    spaces,
 )
 
 MEASURES = (keskar_sharpness, lambda_max, hessian_trace, sam_sharpness)
@@ -209,7 +213,7 @@ def test_the_solver_goes_the_way_of_scipy_minimize_to_the_last_bit(max_iter):
             return value, 3 * np.cos(3 * z) + pull + 0.4 * z**3
 
         if solver == "ours":
-            trace = sharpness._lbfgsb(bumpy, np.zeros(60), bounds, max_iter)
+            trace = solvers.drive_lbfgsb(bumpy, np.zeros(60), bounds, max_iter)
         else:
             solved = minimize(
                 bumpy,
@@ -270,7 +274,7 @@ def test_the_solver_in_torch_goes_the_way_of_scipys(max_iter, size, monkeypatch)
     bounds, p = map(torch.from_numpy, generator.uniform(0.1, 2, (2, size)))
     factor = torch.from_numpy(generator.standard_normal((size, size))) / size**0.5
     h, ways = factor @ factor.T, []
-    for solver in sharpness.SOLVERS.values():
+    for solver in solvers.SOLVERS.values():
         way = []
 
         def bumpy(z, way=way):
@@ -300,7 +304,7 @@ def test_both_solvers_find_the_same_on_a_trained_network(options, epsilon):
     model, x, y, _ = fitted()
     one, other = (
         keskar_sharpness(model, x, y, epsilon=epsilon, solver=solver, **options)
-        for solver in sharpness.SOLVERS
+        for solver in solvers.SOLVERS
     )
     assert one.value == pytest.approx(other.value, rel=1e-6)
     assert other.evaluations <= one.evaluations
@@ -313,10 +317,10 @@ def test_without_the_private_solver_scipys_public_one_finds_the_same(monkeypatch
     def moved(*arguments):
         raise AttributeError("setulb")
 
-    monkeypatch.setattr(sharpness, "_lbfgsb", moved)
-    sharpness._compiled.cache_clear()
+    monkeypatch.setattr(solvers, "drive_lbfgsb", moved)
+    solvers.compiled_fits.cache_clear()
     public = keskar_sharpness(model, x, y, epsilon=0.5)
-    sharpness._compiled.cache_clear()
+    solvers.compiled_fits.cache_clear()
     assert public == private
 
 
@@ -860,7 +864,7 @@ def test_products_with_the_hessian_lie_where_the_model_is_in_chunks_that_suit_it
     model.register_forward_hook(lambda layer, inputs, output: rows.append(len(output)))
     x = torch.empty(5000, 3, device="meta")
     y = torch.empty(5000, dtype=torch.int64, device="meta")
-    assert sharpness.hvp(model, x, y, torch.empty(8, device="meta")).device.type == "meta"
+    assert hvp(model, x, y, torch.empty(8, device="meta")).device.type == "meta"
     assert rows == [4096, 904]
 
 

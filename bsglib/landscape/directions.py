@@ -1,0 +1,90 @@
+"""Directions in which a loss surface is drawn: filter-normalized ones, and a path's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from bsglib.landscape.passes import require_finite
+
+Direction = Mapping[str, Tensor]  # a tensor for each parameter name; one that is missing is zero
+
+
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def filter_normalized_direction(model: nn.Module, *, seed: int) -> dict[str, Tensor]:
+    """Return a random direction in which every filter is as long as the model's filter.
+
+    Source: Li et al. 2018, section 4: d_i <- d_i / ||d_i|| * ||theta_i|| for each filter i of a
+    Gaussian d. A filter is what one output unit sees: a row of a dense layer, an output channel of
+    a convolution (transposed ones too). Biases and the parameters of norm layers get zero, as in
+    the paper's plots, and so does a filter that is zero in the model.
+
+    Args:
+        model: any network; parameters with fewer than two dimensions count as biases.
+        seed: decides the direction, whatever the model's dtype and device.
+
+    Raises:
+        ValueError: if a weight is not finite.
+    """
+    generator, direction = np.random.default_rng(seed), {}
+    owners = {w: m for m in model.modules() for w in m.parameters(recurse=False)}
+    for name, w in model.named_parameters():
+        if w.ndim < 2 or isinstance(owners[w], _NORMS):
+            direction[name] = torch.zeros_like(w)
+            continue
+        require_finite(f"the model's {name}", w)
+        d = torch.from_numpy(generator.standard_normal(w.shape))
+        scale = _filter_norms(w.detach().double().cpu(), owners[w]) / _filter_norms(d, owners[w])
+        direction[name] = (d.unflatten(0, (len(scale), -1)) * scale).flatten(0, 1).to(w)
+    return direction
+
+
+def _filter_norms(w: Tensor, layer: nn.Module) -> Tensor:
+    """Norms of a weight's filters, to be multiplied with it unflattened to [groups, -1, ...]."""
+    transposed = isinstance(layer, _ConvTransposeNd)  # its weight: [in, out / groups, ...]
+    w = w.unflatten(0, (layer.groups if transposed else 1, -1))
+    unit = 2 if transposed else 1
+    others = [dim for dim in range(1, w.ndim) if dim != unit]
+    return torch.linalg.vector_norm(w, dim=others, keepdim=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """The two leading principal directions of a path of weights, through its last point."""
+
+    directions: Tensor  # [2, p], of length one
+    coordinates: np.ndarray  # [k, 2], of the path's points; the last one is (0, 0)
+    explained: tuple[float, float]  # share of the path's squared distances from its last point
+
+
+def trajectory_plane(weights: Tensor) -> Plane:
+    """Return the plane in which a path of weights moves most.
+
+    Source: Li et al. 2018, section 7: principal directions of the differences to the last weights,
+    not centred, so that the minimizer is the origin. A path in many dimensions that has no
+    directions at all, such as a random walk, is also largely explained by two of them.
+
+    Args:
+        weights: along the path [k, p], k >= 3.
+
+    Raises:
+        ValueError: if there are fewer than three, or one is not finite.
+    """
+    if weights.ndim != 2 or len(weights) < 3:
+        raise ValueError(f"weights {tuple(weights.shape)}: needed are [k, p] with k of at least 3")
+    require_finite("weights", weights)
+    differences = (weights - weights[-1]).double()
+    values, vectors = torch.linalg.eigh(differences @ differences.T)  # ascending
+    order = [-1, -2]
+    lengths = values[order].clamp(min=0).sqrt()
+    directions = (vectors[:, order] / lengths.clamp(min=1e-300)).T @ differences
+    coordinates = (vectors[:, order] * lengths).cpu().numpy()
+    total = float(values.clamp(min=0).sum())
+    explained = tuple(float(length**2 / total) if total else 0.0 for length in lengths)
+    return Plane(directions, coordinates, explained)
