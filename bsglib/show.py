@@ -204,7 +204,10 @@ def table(shown: pd.DataFrame | object, name: str, *, folder: str | None) -> Non
 
 
 def keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:
-    """Write the data behind a figure as CSV.
+    """Write the data behind a figure as CSV, without columns that are empty or name an entry.
+
+    An entry is the digest of a run and its measures in this version's design: arm, batch size and
+    seed say which it is.
 
     Args:
         rows: the data.
@@ -214,4 +217,6 @@ def keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:
     if folder is not None:
         path = Path(resolve(folder))
         path.mkdir(parents=True, exist_ok=True)
+        if len(rows):
+            rows = rows.dropna(axis="columns", how="all").drop(columns="entry", errors="ignore")
         rows.to_csv(path / f"{name}.csv", index=False, float_format="%.6g")
