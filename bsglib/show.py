@@ -2,6 +2,7 @@
 
 import io
 import re
+from functools import cache
 from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
@@ -147,23 +148,27 @@ def compact(svg: str) -> str:
 
 def _steps(path: str) -> str:
     """Return a path with straight lines as steps from point to point, which are shorter."""
-    steps, here, before = "", ("0", "0"), ""
+    steps, here, before = "", (0, 0), ""
     for command, text in re.findall(r"([A-Za-z])([^A-Za-z]*)", path):
-        numbers = there = [_short(number) for number in text.split()]
+        numbers = there = [round(100 * float(number)) for number in text.split()]
         if command == "L":  # steps between rounded points do not add up their errors
-            command = "l"
-            numbers = [_short(float(a) - float(b)) for a, b in zip(there, here, strict=True)]
-        joined = " ".join(numbers).replace(" -", "-")
+            command, numbers = "l", [there[0] - here[0], there[1] - here[1]]
+        joined = " ".join(map(_decimal, numbers)).replace(" -", "-")
         again = "" if joined.startswith("-") else " "
         steps += (again if command == before == "l" else command) + joined
         here, before = there[-2:] or here, command
     return steps
 
 
-def _short(number: str | float) -> str:
-    """Return a number with at most two decimals, without a zero before the point."""
-    text = f"{float(number):.2f}".rstrip("0").rstrip(".")
-    return re.sub(r"^(-?)0(?=\.)", r"\1", "0" if text == "-0" else text)
+def _short(number: str) -> str:
+    return _decimal(round(100 * float(number)))
+
+
+@cache
+def _decimal(hundredths: int) -> str:
+    """Return a number of hundredths as text, without a zero before the point."""
+    text = f"{hundredths / 100:.2f}".rstrip("0").rstrip(".")
+    return re.sub(r"^(-?)0(?=\.)", r"\1", text)
 
 
 def _dissolve(element: ElementTree.Element) -> None:
