@@ -94,6 +94,9 @@ def execute(notebook: Path, output: Path, parameters: dict, *, progress: bool = 
                     f"--IPKernelApp.ipython_dir={own}",
                     "--IPKernelApp.exec_PYTHONSTARTUP=False",
                     "--IPKernelApp.log_level=ERROR",  # else it warns of its own transport
+                    # Looking for cycles goes through all of torch and matplotlib, for a seventh of
+                    # the time; the kernel ends before what it would free is missed.
+                    "--IPKernelApp.exec_lines=import gc; gc.disable()",
                 ],
             )
     except BaseException:
