@@ -1,6 +1,7 @@
 """`bsg`: build reports, compute studies, look after data and runs."""
 
 import contextlib
+import gc
 import os
 import re
 import shutil
@@ -75,6 +76,7 @@ def build_report(
     # Without it jsonschema checks no URIs, and does not compile a grammar of them for a second.
     sys.modules.setdefault("rfc3987_syntax", None)
     need_no_home()
+    gc.freeze()  # what is imported stays: the collector need not go through torch again and again
     from bsglib import index  # here, because computing needs no Jupyter
 
     if not (ROOT / "notebooks").is_dir():

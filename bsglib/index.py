@@ -1,6 +1,5 @@
 """What the studies say together: the index pages, and what the README shows of them."""
 
-import html as markup
 import re
 from pathlib import Path
 from urllib.parse import quote
@@ -13,6 +12,7 @@ from bsglib.report import (
     TEMPLATES,
     VERDICTS,
     Prose,
+    alt_text,
     figure_name,
     is_caption,
     link,
@@ -45,7 +45,7 @@ def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path
         if shown:
             figures = reports / shown / "figures" / study["name"]
             card["link"] = link(reports / shown / f"{study['name']}.html", page.parent)
-            card["thumbnail"] = Markup(_thumbnail(study, figures, page.parent))
+            card["thumbnail"] = Markup(_thumbnail(study, figures))
             rows = verdicts(figures / "verdicts.csv")
             card["counts"] = verdict_counts(rows)
             claims += [{**row, "card": card} for row in rows]
@@ -89,15 +89,12 @@ def published_profile(reports: Path, study: str, profile: str | None = None) -> 
     return next((p for p in profiles if (reports / p / f"{study}.html").exists()), None)
 
 
-def _thumbnail(study: dict, figures: Path, folder: Path) -> str:
+def _thumbnail(study: dict, figures: Path) -> str:
     alt = f"Headline figure of {study['title']}"
-    svg, png = (figures / f"{study['headline']}.{kind}" for kind in ("svg", "png"))
-    if svg.exists():
-        text = svg.read_text(encoding="utf-8")
-        return inline_svg(text, f"{study['name']}-{study['headline']}", alt)
-    if png.exists():
-        return f'<img src="{link(png, folder)}" alt="{markup.escape(alt)}">'
-    return ""
+    svg = figures / f"{study['headline']}.svg"
+    if not svg.exists():
+        return ""
+    return inline_svg(svg.read_text(encoding="utf-8"), f"{study['name']}-{study['headline']}", alt)
 
 
 def conclusions(reports: Path, studies: list[dict], folder: Path) -> str:
@@ -203,8 +200,8 @@ def headline(reports: Path, study: str, figure: str, notebook: Path) -> str:
     outputs = [o for cell in cells for o in cell.get("outputs", []) if "metadata" in o]
     (shown,) = (o for o in outputs if figure_name(o) == figure)
     (caption,) = (o for o in outputs if is_caption(o) and o.metadata.caption_of == figure)
-    path = f"{reports.name}/{notebook.parent.name}/figures/{study}/{figure}.png"
-    alt = shown.metadata["image/png"]["alt"]
+    path = f"{reports.name}/{notebook.parent.name}/figures/{study}/{figure}.svg"
+    alt = alt_text(shown.metadata)
     return f"![{alt}]({quote(path)})\n\n{caption.data['text/markdown']}"
 
 

@@ -1,10 +1,13 @@
 """Notebooks become reports: papermill runs them, an own nbconvert template turns them into HTML.
 
 A page needs no network: equations are MathML, figures inlined SVG whose colours follow the reader's
-light or dark theme, and the only script is plotly's, in pages with an interactive figure.
+light or dark theme. Of each figure a script makes a PNG, for those who want one; plotly's script
+is in pages with an interactive figure.
 """
 
+import base64
 import csv
+import gzip
 import html as markup
 import json
 import os
@@ -35,6 +38,7 @@ from bsglib.show import PLOTLY
 from bsglib.themes import dark_colours, inline_svg, page_colour
 
 TEMPLATES = Path(__file__).parent / "templates"
+UNPACK = TEMPLATES / "report" / "unpack.js"
 HINT = """<p class="hint">Drag it, or use the arrow keys, to turn; <kbd>+</kbd> and <kbd>−</kbd>
 come closer and go back; <kbd>0</kbd> returns to the first view. Pointing at a surface shows the
 loss there; all of them are in the data.</p>"""
@@ -90,6 +94,9 @@ def execute(notebook: Path, output: Path, parameters: dict, *, progress: bool = 
                     f"--IPKernelApp.ipython_dir={own}",
                     "--IPKernelApp.exec_PYTHONSTARTUP=False",
                     "--IPKernelApp.log_level=ERROR",  # else it warns of its own transport
+                    # Looking for cycles goes through all of torch and matplotlib, for a seventh of
+                    # the time; the kernel ends before what it would free is missed.
+                    "--IPKernelApp.exec_lines=import gc; gc.disable()",
                 ],
             )
     except BaseException:
@@ -110,8 +117,8 @@ def to_html(notebook: Path, html: Path, *, figures: Path, assets: Path, command:
     Args:
         notebook: an executed notebook.
         html: the page to write.
-        figures: the folder PROFILE/figures/STUDY with each figure's SVG, PNG and CSV.
-        assets: the folder of plotly.min.js, written there if the page has an interactive figure.
+        figures: the folder PROFILE/figures/STUDY with each figure's SVG and CSV.
+        assets: the folder of plotly.js, written there if the page has an interactive figure.
         command: the command that makes the page again, shown at its head.
 
     Returns:
@@ -150,7 +157,7 @@ def to_html(notebook: Path, html: Path, *, figures: Path, assets: Path, command:
         "profile": markup.escape(figures.parents[1].name),
         "verdicts": verdict_counts(verdicts(figures / "verdicts.csv")),
         "command": markup.escape(command),
-        "plotly": link(assets / "plotly.min.js", html.parent) if interactive else None,
+        "plotly": link(assets / "plotly.js", html.parent) if interactive else None,
         "explorer": 'class="explorer"' in shown,
         "dark": dark_colours(shown),
     }
@@ -253,7 +260,7 @@ def _readable(output, prose: Prose, captions: dict, figures: Path, folder: Path)
 
 
 def _drawing(name: str, data: dict, metadata: dict, figures: Path) -> str:
-    alt = metadata.get("image/png", {}).get("alt") or data.get("text/plain", "")
+    alt = alt_text(metadata) or data.get("text/plain", "")
     svg = figures / f"{name}.svg"
     if svg.exists():
         drawing = inline_svg(svg.read_text(encoding="utf-8"), name, alt)
@@ -264,7 +271,7 @@ def _drawing(name: str, data: dict, metadata: dict, figures: Path) -> str:
 
 
 def _interactive(plot: dict, name: str | None, metadata: dict) -> str:
-    alt = metadata.get(PLOTLY, {}).get("alt") or f"Interactive figure {name or ''}".strip()
+    alt = alt_text(metadata) or f"Interactive figure {name or ''}".strip()
     height = plot.get("layout", {}).get("height", 460)
     text = json.dumps({k: plot.get(k, {}) for k in ("data", "layout")}).replace("</", r"<\/")
     in_space = any(t.get("type", "").endswith(("3d", "surface")) for t in plot.get("data", []))
@@ -274,6 +281,11 @@ def _interactive(plot: dict, name: str | None, metadata: dict) -> str:
         f'<div class="plot" style="height:{height}px"></div>{hint}'
         f'<script type="application/json">{text}</script></div>'
     )
+
+
+def alt_text(metadata: dict) -> str | None:
+    """Return what an output says for those who cannot see it, whatever its kind, if it does."""
+    return next((of["alt"] for of in metadata.values() if "alt" in of), None)
 
 
 def is_caption(output) -> bool:
@@ -313,7 +325,7 @@ def _boxed(html: str) -> str:
 
 
 def _links(name: str | None, figures: Path, folder: Path, others: dict[str, str]) -> str:
-    kinds = {"SVG": "svg", "PNG": "png", "data (CSV)": "csv"}
+    kinds = {"SVG": "svg", "data (CSV)": "csv"}
     found = {k: figures / f"{name}.{v}" for k, v in kinds.items() if name}
     found |= {k: figures / file for k, file in others.items()}
     return " · ".join(
@@ -344,10 +356,14 @@ def _terminal(text: str) -> str:
 
 
 def _copy_plotly(assets: Path) -> None:
+    """Keep plotly's script, packed in one that unpacks it: two fifths of its size."""
     script = files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
-    target = assets / "plotly.min.js"
-    if not target.exists() or target.stat().st_size != len(script.encode()):
-        write_whole(target, script)
+    notice = script[: script.index("*/") + 2]  # its version and licence
+    target = assets / "plotly.js"
+    if not target.exists() or not target.read_text(encoding="utf-8").startswith(notice):
+        packed = base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
+        unpack = UNPACK.read_text(encoding="utf-8").rstrip()
+        write_whole(target, f'{notice}\n{unpack}("{packed}");\n')
 
 
 def write_whole(path: Path, text: str) -> Path:

@@ -7,6 +7,7 @@ import re
 from matplotlib import colormaps
 from matplotlib.colors import to_hex, to_rgb
 
+from bsglib.show import WHITE
 from bsglib.style import GREY, INK, PAPER, batch_colour
 
 INKS = {
@@ -28,14 +29,14 @@ def inline_svg(svg: str, prefix: str, alt: str) -> str:
     and the batch-size colours become variables, which `dark_colours` defines for the dark theme.
 
     Args:
-        svg: the file's text.
+        svg: a drawing's text, as `show.figure` keeps it.
         prefix: what the ids start with, unique in the page.
         alt: the text for those who do not see the figure.
 
     Returns:
         one <svg> element.
     """
-    svg = svg[svg.index("<svg") :]
+    svg = svg[svg.index("<svg") :].replace(f' style="{WHITE}"', "", 1)
     svg = re.sub(
         r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", svg, flags=re.S
     )
@@ -44,8 +45,6 @@ def inline_svg(svg: str, prefix: str, alt: str) -> str:
     svg = re.sub(r'(href="|url\()#', rf"\1#{prefix}--", svg)
     svg = re.sub(r"(?<![(\w])#[0-9a-fA-F]{6}\b(?!-)", page_colour, svg)
     svg = re.sub(r"(<text[^>]*fill: )(var\(--[bv][^)]*\))", rf"\1{LETTERS}", svg)
-    svg = re.sub(r'(?<= d=")[^"]+', _rounded, svg)
-    svg = re.sub(r"\n\s*", "\n", svg)
     width = re.search(r'width="([\d.]+pt)"', svg)
     natural = f' style="--natural:{width[1]}"' if width else ""
     label = markup.escape(alt)
@@ -58,10 +57,6 @@ def page_colour(match: re.Match) -> str:
     if colour in BATCH_COLOURS:
         return f"var({BATCH_COLOURS[colour]}, {colour})"
     return INKS.get(colour, match[0])
-
-
-def _rounded(match: re.Match) -> str:
-    return re.sub(r"\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", match[0]).replace("\n", "")
 
 
 def dark_colours(html: str) -> dict[str, str]:

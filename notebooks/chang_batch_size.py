@@ -20,7 +20,7 @@
 # %% tags=["parameters"]
 profile: str = "quick"  # name of this set of parameters
 store = None  # str: folder of the run store; None: $BSG_STORE, else runs/
-figures = None  # str: folder for SVG, PNG and CSV of every figure; None: keep none
+figures = None  # str: folder for SVG and CSV of every figure; None: keep none
 compute: bool = True  # train what is missing; False: report what is there
 workers = None  # int: processes; None: one per core, 0: this one
 scheduler = None  # str: address of a Dask cluster; None: this machine

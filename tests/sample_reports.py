@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from bsglib import contours, index, report, surface3d
+from bsglib import contours, index, report, show, surface3d
 from bsglib.landscape import Surface
 
 INK, INK_2, BATCHES = "#1f2328", "#6a737d", {32: "#7ad151", 512: "#2a788e", 8192: "#440154"}
@@ -46,7 +46,7 @@ PLOT = {"data": [{"type": "surface", "z": [[1, 2], [3, 4]]}], "layout": {"title"
 
 
 def draw(folder, name, width=7.2):
-    """Write a figure as bsglib.plots does, and return its PNG in base64."""
+    """Write a figure as bsglib.show does, and return its PNG in base64."""
     style = {"svg.fonttype": "none", "text.color": INK, "axes.edgecolor": INK, "font.size": 8.5}
     style |= {"xtick.color": INK, "ytick.color": INK, "axes.labelcolor": INK}
     with matplotlib.rc_context(style):
@@ -61,8 +61,9 @@ def draw(folder, name, width=7.2):
         ax.set(xlabel="epoch", ylabel=r"loss, $\lambda$")
         ax.spines[["top", "right"]].set_visible(False)
         ax.axvline(3, color=INK_2, lw=0.5)
-        for kind in ("svg", "png"):
-            figure.savefig(folder / f"{name}.{kind}", transparent=True)
+        drawing = io.StringIO()
+        figure.savefig(drawing, format="svg", transparent=True)
+        (folder / f"{name}.svg").write_text(show.compact(drawing.getvalue()), encoding="utf-8")
     (folder / f"{name}.csv").write_text("epoch,loss\n0,1\n", encoding="utf-8")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", transparent=True)

@@ -560,9 +560,43 @@ def test_every_link_leads_somewhere(shown, page):
             assert unquote(fragment) in anchors[path], f"{path} has no #{fragment}"
     if page.name != "index.html":
         suffixes = {Path(urlsplit(url).path).suffix for url, _ in links}
-        assert suffixes >= {".svg", ".png", ".csv"}
+        assert suffixes >= {".svg", ".csv"}
         contents = "[...document.querySelectorAll('nav.toc a')].map(e => e.hash)"
         assert len(shown.run(contents)) >= 2
+
+
+# What a click on a drawing's PNG saves: its name, its size, and the colours in it.
+SAVED = """(async button => {
+  const click = HTMLAnchorElement.prototype.click, figure = button.closest("figure");
+  const link = new Promise(done => HTMLAnchorElement.prototype.click = function () { done(this); });
+  button.click();
+  const {download, href} = await link;
+  HTMLAnchorElement.prototype.click = click;
+  const bytes = new Uint8Array(await (await fetch(href)).arrayBuffer());
+  const width = parseFloat(figure.querySelector("svg").getAttribute("width")); // in points
+  return [figure.id, download, width, btoa([...bytes].map(b => String.fromCharCode(b)).join(""))];
+})(document.querySelectorAll(".files button")[%d])"""
+
+
+@only([page for page in PAGES if page not in INDEXES])
+def test_a_drawing_is_saved_as_a_png_in_the_light_theme_on_white(shown, page):
+    drawn = shown.run("document.querySelectorAll('figure.drawing .canvas > svg').length")
+    assert shown.run("document.querySelectorAll('.files button').length") == drawn > 0
+    saved = []
+    for theme in ("light", "dark"):
+        shown.look(theme)
+        figure, name, width, content = shown.run(SAVED % (drawn - 1))
+        assert name == f"{figure}.png"
+        picture = Image.open(io.BytesIO(base64.b64decode(content)))
+        assert picture.format == "PNG"
+        saved.append(picture.convert("RGB"))
+    one, other = saved
+    assert one.tobytes() == other.tobytes()
+    assert abs(one.width - 3 * width * 96 / 72) <= 3
+    colours = {colour for n, colour in one.getcolors(one.width * one.height) if n > 20}
+    assert one.getpixel((0, 0)) == (255, 255, 255)
+    assert (0x1F, 0x23, 0x28) in colours, "ink"
+    assert len(colours) > 2
 
 
 def test_code_is_folded_and_opens_by_keyboard(shown, page):

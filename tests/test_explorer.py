@@ -275,7 +275,7 @@ def test_only_a_page_with_an_explorer_has_its_script_and_its_colours_are_the_the
     text = page.read_text("utf-8")
     assert '"colour":"var(--b64, #44bf70)"' in text and '"colour":"#' not in text
     assert f"--b64: {themes.lifted('#44bf70')};" in text
-    assert "plotly.min.js" not in text and len(text) < 200_000
+    assert "plotly.js" not in text and len(text) < 200_000
     for part in ("data", "curves", "surfaces"):
         assert f"{part} (CSV)</a>" in text
     cells = [new_markdown_cell("# None"), new_code_cell("1")]

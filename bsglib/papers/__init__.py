@@ -35,7 +35,7 @@ class StudyParameters(Parameters):
 
     profile: str
     store: str | None  # folder of the run store; None: $BSG_STORE, else runs/ of the project
-    figures: str | None  # folder for SVG, PNG and CSV of every figure; None: keep none
+    figures: str | None  # folder for SVG and CSV of every figure; None: keep none
     compute: bool  # compute what is missing; False: report what is there
     workers: int | None = Field(ge=0)  # processes; None: one per core, 0: this one
     scheduler: str | None  # address of a Dask cluster

@@ -1,6 +1,7 @@
 // Draws the page's interactive figures in the inks of the page, and again when the theme changes.
 // Scenes in space share one camera, also moved by keys, and stand above each other on a phone.
-addEventListener("DOMContentLoaded", () => {
+addEventListener("DOMContentLoaded", async () => {
+  await plotly;
   const none = "rgba(0,0,0,0)";
   const dark = matchMedia("(prefers-color-scheme: dark)"), phone = matchMedia("(max-width: 40rem)");
 

@@ -1,0 +1,91 @@
+"""Tests of bsglib.show: what a figure's files and a notebook's pictures hold."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from IPython.core.pylabtools import print_figure
+from PIL import Image
+
+from bsglib import show, style
+
+pytestmark = pytest.mark.usefixtures("report_style")
+
+
+def test_data_are_kept_without_empty_columns_and_without_entries(tmp_path):
+    rows = pd.DataFrame({"entry": ["f5a3"] * 2, "seed": [0, 1], "rho": np.nan, "loss": [np.nan, 1]})
+    show.keep_rows(rows, "rows", str(tmp_path))
+    assert (tmp_path / "rows.csv").read_text() == "seed,loss\n0,\n1,1\n"
+    show.keep_rows(rows.iloc[:0], "none", str(tmp_path))
+    assert (tmp_path / "none.csv").read_text() == "entry,seed,rho,loss\n"
+
+
+def shown_by(fig, folder, monkeypatch):
+    """Return the data of the picture that `show.figure` displays."""
+    displayed = []
+    monkeypatch.setattr(show, "display", lambda data, **options: displayed.append(data))
+    show.figure(fig, "shown", rows=pd.DataFrame(), caption="c", alt="a", folder=folder)
+    return displayed[0]
+
+
+def test_a_notebook_s_picture_has_few_colours_and_looks_the_same(monkeypatch):
+    fig, axes = style.panels(1, 2, height=2)
+    for batch_size in (4, 32, 512, 8192):
+        axes[0, 0].plot([batch_size, 2], color=style.batch_colour(batch_size))
+    axes[0, 1].imshow(np.linspace(0, 1, 4000).reshape(40, 100), cmap="cividis")
+    style.mark_paper(axes[0, 0], 1000)
+    data = shown_by(fig, None, monkeypatch)
+    assert data["text/plain"] == repr(fig)
+    few = Image.open(io.BytesIO(data["image/png"]))
+    all_of_them = Image.open(io.BytesIO(print_figure(fig, "png"))).convert("RGB")
+    assert few.mode == "P" and few.size == all_of_them.size
+    difference = np.abs(np.asarray(few.convert("RGB"), int) - np.asarray(all_of_them, int))
+    assert difference.max() <= 16 and difference.mean() < 1
+
+
+# Stored drawings
+
+
+PATHS = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">
+ <g id="figure_1">
+  <g id="line2d_1">
+   <path d="M 10.123456 20
+L 11.129 20.5
+L 11.129 -0.004
+z
+M 1 2
+C 1 2.25 3.001 4 5 6
+L 5.5 5
+" style="fill: none"/>
+  </g>
+  <g clip-path="url(#p)">
+   <use xlink:href="#m" x="0.123" y="-0.501" style="fill: #ff0000; stroke-width: 1"/>
+   <use xlink:href="#m" x="1" y="2" style="fill: #ff0000; stroke-width: 1"/>
+  </g>
+  <g clip-path="url(#p)">
+   <use xlink:href="#m" x="1" y="2" style="opacity: 0.5"/>
+   <use xlink:href="#m" x="1" y="2" style="opacity: 0.5"/>
+  </g>
+  <g id="QuadMesh_1"><text style="font-size: 8px; font-family: 'DejaVu Sans', sans-serif; \
+fill: #000000" transform="rotate(-0 1 2)">a  <tspan>b</tspan></text></g>
+ </g>
+</svg>"""
+
+
+def test_a_drawing_is_compact_and_says_the_same():
+    root, _, inside = show.compact(PATHS).partition(">")
+    assert 'style="background: #ffffff"' in root
+    assert inside.splitlines() == [
+        '<path d="M10.12 20l1.01 .5 0-20.5zM1 2C1 2.25 3 4 5 6l.5-1" style="fill: none"/>',
+        '<g clip-path="url(#p)" style="fill: #ff0000; stroke-width: 1">'
+        '<use xlink:href="#m" x=".12" y="-.5"/>',
+        '<use xlink:href="#m" x="1" y="2"/>',
+        "</g>",
+        '<g clip-path="url(#p)"><use xlink:href="#m" x="1" y="2" style="opacity: 0.5"/>',
+        '<use xlink:href="#m" x="1" y="2" style="opacity: 0.5"/>',
+        "</g>",
+        '<g id="QuadMesh_1"><text style="font-size: 8px; fill: #000000">'
+        "a  <tspan>b</tspan></text></g>",
+        "</svg>",
+    ]
