@@ -153,7 +153,8 @@ def _cell(p: ChangParameters, seed: int, batch_size: int, lr: float) -> Entry:
             measures.append(Measure(LINE, p.line_examples, {"points": p.line_points}, start))
     distinct_ones = {measure.file: measure for measure in measures}
     config = run_config(p, seed, batch_size, lr)
-    return Entry(config, tuple(distinct_ones.values()), arm, PARTS[arm])
+    labels = {"scaled": lr == p.scaled_lr(batch_size), "whole_grid": seed in p.seeds}
+    return Entry(config, tuple(distinct_ones.values()), arm, PARTS[arm], labels=labels)
 
 
 def _landscape(p: ChangParameters, seed: int) -> list[Measure]:

@@ -33,10 +33,10 @@ from bsglib.papers.chang.readings import (
     median_norms,
     most_processes,
     scaled,
-    seconds,
     total_seconds,
     with_losses,
 )
+from bsglib.papers.comparing import seconds
 from bsglib.papers.tables import per_seed, scope_table
 from bsglib.stats import PERCENT, interval
 from bsglib.train import CHUNK_SIZE, SPLITS, dataset_of
@@ -229,7 +229,7 @@ def times(results: Results, name: str) -> pd.DataFrame:
     totals = published.TOTAL_SECONDS if name == FIXED else published.SCALED_TOTAL_SECONDS
     epochs = per_seed(runs, "kept_epoch")
     table = pd.DataFrame({"epochs to the lowest loss": epochs.median()})
-    if len(per_epoch := seconds(results)):
+    if len(per_epoch := seconds(results, processes=1)):
         table["seconds per epoch"] = per_epoch.median()
         table["seconds in all"] = total_seconds(results, runs).median()
     if name == FIXED:
@@ -247,7 +247,7 @@ def _dashed(table: pd.DataFrame) -> pd.DataFrame:
 def total_rows(results: Results, name: str) -> pd.DataFrame:
     """Return the runs of the fixed or scaled rate with a column "total_seconds", NaN if untimed."""
     runs = lasting(RATES[name](results))
-    per_epoch = seconds(results)
+    per_epoch = seconds(results, processes=1)
     median = per_epoch.median() if len(per_epoch) else pd.Series(dtype=float)
     return runs.assign(total_seconds=runs["kept_epoch"] * runs["batch_size"].map(median))
 
@@ -272,7 +272,7 @@ def time_panels(results: Results, totals: pd.DataFrame) -> list[tuple[pd.DataFra
 
 def epochs_over(results: Results, processes: int) -> pd.DataFrame:
     """Return the timed epochs over some processes: batch_size, repeat, seconds."""
-    table = seconds(results, processes)
+    table = seconds(results, processes=processes)
     if table.empty:
         return pd.DataFrame(columns=["batch_size", "repeat", "seconds"], dtype=float)
     return table.melt(value_name="seconds", ignore_index=False).reset_index()
