@@ -472,7 +472,7 @@ def test_what_a_diverged_run_kept_is_in_no_mean(stated):
     assert views.best_losses(results, FIXED).loc[64, "n"] == 4
     assert not views.best_losses(results, FIXED).loc[64, "validation"].startswith("0.2")
     assert views.times(results, FIXED).loc[64, "n"] == 4
-    assert views.total_rows(results, FIXED)["total_seconds"].isna().sum() == 1
+    assert views.runs_at(results, FIXED)["total_seconds"].isna().sum() == 1
 
 
 def test_surfaces_come_back_as_they_were_measured(stated):

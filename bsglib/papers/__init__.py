@@ -256,6 +256,10 @@ class Results:
         """Return the rows per epoch of the runs with some labels, as `of`."""
         return matching(self.history, *arms, **where)
 
+    def points_of(self, *arms: str, **where: Any) -> pd.DataFrame:
+        """Return the rows of measures that have several of the runs with some labels, as `of`."""
+        return matching(self.points, *arms, **where)
+
     def summary(self) -> pd.DataFrame:
         """Return one row per arm: its runs, and how far they got."""
         trained = self.runs.assign(diverged=self.runs["stopped"] == "diverged")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bsglib.claims import verdict
-from bsglib.papers import Results
+from bsglib.papers import Results, matching
 from bsglib.stats import kendall
 
 
@@ -35,6 +35,24 @@ def means(runs: pd.DataFrame, *columns: str, scale: float = 1.0) -> pd.DataFrame
         for name in columns
     }
     return pd.concat(tables, names=["mean over seeds"])
+
+
+def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the runs of all tables, those in several of them once."""
+    return pd.concat(tables).drop_duplicates(["entry", "arm"])
+
+
+def dashed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with a dash where there is no number."""
+    return table.astype(object).where(table.notna(), "-")
+
+
+def timed_epochs(results: Results, **condition: Any) -> pd.DataFrame:
+    """Return the timed epochs under a condition: batch_size, repeat, seconds, the condition."""
+    columns, times = ["batch_size", "repeat", "seconds", *condition], results.timings
+    if times.empty:
+        return pd.DataFrame(columns=columns, dtype=float)
+    return matching(times, **condition)[columns]
 
 
 def of_common_seeds(runs: pd.DataFrame, *cells: str) -> pd.DataFrame:

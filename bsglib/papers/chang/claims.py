@@ -1,9 +1,8 @@
 """The statistic that tests each claim of Chang & Pathak; what they state is in claims.yaml."""
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,23 +10,8 @@ import pandas as pd
 from bsglib.claims import Measured
 from bsglib.measures import LINE
 from bsglib.papers import Results, matching, stated
-from bsglib.papers.chang import protocol, published
+from bsglib.papers.chang import protocol, published, readings
 from bsglib.papers.chang.protocol import PLANES, SHARPNESS, SURFACE, ChangParameters
-from bsglib.papers.chang.readings import (
-    agreement,
-    at_best_rate,
-    at_equal_updates,
-    best_lrs,
-    epoch_distances,
-    fixed,
-    grid,
-    layers,
-    median_norms,
-    most_processes,
-    scaled,
-    total_seconds,
-    with_losses,
-)
 from bsglib.papers.comparing import (
     Comparison,
     Gate,
@@ -125,16 +109,8 @@ def compare(
     gates: tuple[Gate, ...] = SETTLED,
     **options: Any,
 ) -> Comparison:
-    """Return a comparison of runs that have a lowest validation loss, or pass other gates.
-
-    Args:
-        by: of `Comparison`.
-        *sides: of `Comparison`.
-        column: of `Comparison`, or one that `with_losses` adds.
-        gates: of `Comparison`.
-        **options: of `Comparison`.
-    """
-    return Comparison(by, sides, column, gates, derive=with_losses, **options)
+    """Return a `Comparison` of runs that have a lowest validation loss, or pass other gates."""
+    return Comparison(by, sides, column, gates, derive=readings.derived, **options)
 
 
 # ------------------------------------------------------------- losses, distances, updates
@@ -142,7 +118,7 @@ def compare(
 
 def slower(results: Results) -> pd.Series:
     """Training loss where the smallest batch has its lowest validation loss: largest - smallest."""
-    runs = fixed(results)
+    runs = readings.fixed(results)
     end = runs[runs["batch_size"] == results.parameters.smallest].set_index("seed")["kept_epoch"]
     history = results.history_of(protocol.FIXED)
     history = history[history["epoch"] <= history["seed"].map(end)]
@@ -152,14 +128,16 @@ def slower(results: Results) -> pd.Series:
 
 def equal_updates(results: Results) -> Measured:
     """Return the lowest validation loss up to equal updates: largest - smallest batch."""
-    rows = at_equal_updates(results)
+    rows = readings.at_equal_updates(results)
     note = f"{rows['updates'].min():,} to {rows['updates'].max():,} updates"
     return Measured(tuple(last_minus_first(per_seed(rows, "validation_loss"))), note=note)
 
 
 def every_layer(results: Results) -> pd.Series:
     """The layer in which the largest batch comes nearest to the smallest, or farther still."""
-    table = layers(results).pivot(index=["seed", "layer"], columns="batch_size", values="distance")
+    table = readings.layers(results).pivot(
+        index=["seed", "layer"], columns="batch_size", values="distance"
+    )
     return last_over_first(table).groupby("seed").max()
 
 
@@ -167,24 +145,24 @@ def epoch_ratio(results: Results) -> Measured:
     """Return the mean distance per epoch, largest over smallest batch."""
     own = results.history_of(protocol.FIXED).groupby(["seed", "batch_size"])["epoch_distance"]
     whole = interval(tuple(last_over_first(own.mean().unstack())), ratios=True)
-    common = last_over_first(epoch_distances(results).groupby("seed").mean())
+    common = last_over_first(readings.epoch_distances(results).groupby("seed").mean())
     return Measured(tuple(common), note=f"over each run's own epochs {whole.mean:.2g}")
 
 
 def ratio_grows(results: Results) -> pd.Series:
     """Return the rank correlation of smallest over largest with the epoch."""
-    ratios = 1 / last_over_first(epoch_distances(results))
+    ratios = 1 / last_over_first(readings.epoch_distances(results))
     return ratios.groupby("seed").agg(lambda r: kendall(r, r.index.get_level_values("epoch")))
 
 
 def update_ratio(results: Results) -> pd.Series:
     """Return the median norm of the updates, largest over smallest batch."""
-    return last_over_first(per_seed(median_norms(results), "norm"))
+    return last_over_first(per_seed(readings.median_norms(results), "norm"))
 
 
 def cancelling(results: Results) -> pd.Series:
     """How much of the shrinking of updates the mean gradient shows where weights are held."""
-    norms = agreement(results).pivot(index="seed", columns="examples", values="norm")
+    norms = readings.agreement(results).pivot(index="seed", columns="examples", values="norm")
     return last_over_first(norms) / update_ratio(results)
 
 
@@ -193,7 +171,7 @@ def cancelling(results: Results) -> pd.Series:
 
 def rises(results: Results) -> Table:
     """Return by how much log(training loss) rises STEP away from each end of the line."""
-    line = matching(results.points, protocol.FIXED, measure=LINE, set="train")
+    line = results.points_of(protocol.FIXED, measure=LINE, set="train")
     line = line.assign(alpha=line["alpha"].round(9))
     table = np.log(line.pivot(index="seed", columns="alpha", values="loss"))
     at = {
@@ -207,7 +185,7 @@ def growth(results: Results) -> Table:
     """Return the mean growth of the loss within RADIUS of the filter-normalized plane, at ends."""
     p = results.parameters
     which = {"measure": SURFACE, "seeds": str(list(PLANES[0])), "points": p.explorer_points}
-    planes = matching(results.points, protocol.FIXED, batch_size=ends(p), **which)
+    planes = results.points_of(protocol.FIXED, batch_size=ends(p), **which)
     inside = planes[np.hypot(planes["a"], planes["b"]) <= RADIUS + 1e-9]
     cells = ["seed", "batch_size"]
     middle = inside[(inside["a"] == 0) & (inside["b"] == 0)].set_index(cells)["loss"]
@@ -251,15 +229,6 @@ def closing(
 # ------------------------------------------------------------- times
 
 
-def total(which: Side, runs: Callable[[Results], pd.DataFrame]) -> Comparison:
-    """Return a comparison of epochs to the lowest validation loss times seconds per epoch."""
-    return compare(
-        lambda results: last_over_first(total_seconds(results, runs(results))),
-        which,
-        gates=(*SETTLED, timed),
-    )
-
-
 def parallel(
     by: Callable[[Results, Table, Table], pd.Series], *sides: Side, devices: int | None = None
 ) -> Comparison:
@@ -273,8 +242,8 @@ def parallel(
     """
 
     def found(results: Results) -> Measured:
-        n, cores = devices or most_processes(results), int(results.timings["cores"].max())
-        if most_processes(results) < (least := devices or 2):
+        n, cores = devices or readings.most_processes(results), int(results.timings["cores"].max())
+        if readings.most_processes(results) < (least := devices or 2):
             here = f"{cores} core{'s' * (cores > 1)} here"
             return Measured(not_testable=f"{least} devices asked for, {here}")
         values = by(results, seconds(results, processes=1), seconds(results, processes=n))
@@ -284,24 +253,14 @@ def parallel(
     return compare(found, *sides, gates=(*SETTLED, timed))
 
 
-def largest_split(results: Results, one: Table, more: Table) -> pd.Series:
-    """Return seconds per epoch of the largest batch, several processes over one."""
-    return more[max(more)] / one[max(one)]
-
-
-def smallest_split(results: Results, one: Table, more: Table) -> pd.Series:
-    """Return the same of the smallest batch."""
-    return more[min(more)] / one[min(one)]
-
-
-def gains(results: Results, one: Table, more: Table) -> pd.Series:
-    """Return the largest batch's seconds, several processes over one, over the smallest's."""
-    return last_over_first(more) / last_over_first(one)
+def split_at(end: Callable) -> Callable[[Results, Table, Table], pd.Series]:
+    """Return what returns seconds per epoch at an end, several processes over one."""
+    return lambda results, one, more: more[end(more)] / one[end(one)]
 
 
 def total_split(results: Results, one: Table, more: Table) -> pd.Series:
     """Return total seconds: the largest batch on several processes / the smallest on one."""
-    epochs = per_seed(fixed(results), "kept_epoch")
+    epochs = per_seed(readings.fixed(results), "kept_epoch")
     small, large = ends(results.parameters)
     return epochs[large] * more[large].median() / (epochs[small] * one[small].median())
 
@@ -317,7 +276,7 @@ def on_grid(by: Callable[[Results], Measured | pd.Series], **options: Any) -> Co
 def at_edge(results: Results) -> float:
     """Return the share of best rates at an end of the grid, beyond which there may be better."""
     p = results.parameters
-    return float(best_lrs(results).isin((min(p.lrs), max(p.lrs))).to_numpy().mean())
+    return float(readings.best_lrs(results).isin((min(p.lrs), max(p.lrs))).to_numpy().mean())
 
 
 def at_edge_note(results: Results) -> str:
@@ -327,7 +286,7 @@ def at_edge_note(results: Results) -> str:
 
 def slope(results: Results) -> pd.Series:
     """Return the slope of log(best rate) over log(batch size), by seed."""
-    rates = np.log2(best_lrs(results))
+    rates = np.log2(readings.best_lrs(results))
     x = np.log2(np.array(rates.columns, dtype=float))
     x -= x.mean()
     return rates.sub(rates.mean(axis=1), axis=0) @ x / (x @ x)  # least squares
@@ -342,13 +301,13 @@ def slope_inside(results: Results) -> Measured | pd.Series:
 def off_small(results: Results) -> pd.Series:
     """Return how many doublings the smallest batch's best rate lies above the source's."""
     p = results.parameters
-    return np.log2(best_lrs(results)[p.smallest] / p.lr)
+    return np.log2(readings.best_lrs(results)[p.smallest] / p.lr)
 
 
 def off_others(results: Results) -> pd.Series:
     """Return how many doublings the others' best rates lie off the largest batch's scaled one."""
     p = results.parameters
-    rates = best_lrs(results).drop(columns=p.smallest)
+    rates = readings.best_lrs(results).drop(columns=p.smallest)
     return np.log2(rates / p.scaled_lr(p.largest)).abs().mean(axis=1)
 
 
@@ -358,7 +317,7 @@ def tuned_gap(results: Results) -> Measured:
     Where the largest batch's rate is an end of the grid, a better one may lie beyond it; where the
     smallest's is, the gap may be larger still.
     """
-    p, runs = results.parameters, at_best_rate(results)
+    p, runs = results.parameters, readings.at_best_rate(results)
     rates = runs.groupby("batch_size")["base_lr"].first()
     note = f"rates {rates[p.smallest]:g} and {rates[p.largest]:g}"
     if rates[p.largest] in (min(p.lrs), max(p.lrs)):
@@ -372,7 +331,7 @@ def two_at_large_lr(results: Results) -> pd.DataFrame:
     """Return the runs of the two smallest batch sizes at the largest one's scaled rate."""
     p = results.parameters
     two = sorted(p.batch_sizes)[:2]
-    return matching(grid(results), batch_size=two, base_lr=p.scaled_lr(p.largest))
+    return matching(readings.grid(results), batch_size=two, base_lr=p.scaled_lr(p.largest))
 
 
 def second_over_first(results: Results) -> pd.Series:
@@ -389,11 +348,11 @@ def wins_too_high(results: Results) -> Measured:
     Less the share of rates above it, which is how often it would be if the rate did not matter. A
     diverged run is beaten by any that is not.
     """
-    p, runs = results.parameters, grid(results)
+    p, runs = results.parameters, readings.grid(results)
     loss = runs["validation_loss"].where(runs["stopped"] != "diverged", np.inf)
     cells = runs.assign(loss=loss).set_index(["seed", "base_lr", "batch_size"])["loss"].unstack()
     wins = cells.drop(columns=p.smallest).lt(cells[p.smallest], axis=0).sum(axis=1)
-    best = best_lrs(results)[p.smallest]
+    best = readings.best_lrs(results)[p.smallest]
     high = wins.index.get_level_values("base_lr") > wins.index.get_level_values("seed").map(best)
     all_wins = wins.groupby("seed").sum()
     if (all_wins == 0).any():
@@ -404,48 +363,6 @@ def wins_too_high(results: Results) -> Measured:
 
 
 # ------------------------------------------------------------- claims
-
-
-class Pair(NamedTuple):
-    """Two numbers that the source compares."""
-
-    large: float  # of the largest batch, or of several devices
-    small: float
-
-    @property
-    def ratio(self) -> float:
-        """Return large / small as the tables show it."""
-        return round(self.large / self.small, 2)
-
-    @property
-    def gap(self) -> float:
-        """Return large - small."""
-        return self.large - self.small
-
-
-def numbers() -> dict[str, Any]:
-    """Return the numbers in the texts of the claims."""
-    tables = {
-        "validation": published.VALIDATION,
-        "scaled": published.SCALED_VALIDATION,
-        "seconds": published.SECONDS_PER_EPOCH,
-        "epochs": published.EPOCHS,
-        "norm": published.UPDATE_NORM,
-        "scaled_total": published.SCALED_TOTAL_SECONDS,
-        "per_epoch": {b: math.sqrt(a * z) for b, (a, z) in published.EPOCH_DISTANCE.items()},
-    }
-    pairs = {name: Pair(table[256], table[32]) for name, table in tables.items()}
-    four = published.PARALLEL_SECONDS_PER_EPOCH[256], published.PARALLEL_TOTAL_SECONDS[256]
-    return pairs | {
-        "four": Pair(four[0], published.SECONDS_PER_EPOCH[256]),
-        "four_total": Pair(four[1], published.TOTAL_SECONDS[32]),
-        "lowered": Pair(published.SCALED_VALIDATION[256], published.VALIDATION[256]),
-        "shortfall": pairs["scaled"].gap - pairs["validation"].gap / 2,
-        "distance": published.EPOCH_DISTANCE,
-        "sharpness": published.SCALED_SHARPNESS,
-        "step": STEP,
-        "radius": RADIUS,
-    }
 
 
 STATISTICS = {
@@ -460,11 +377,15 @@ STATISTICS = {
     "chang-time-per-epoch": Timed(last_over_first, ONE_PROCESS),
     "chang-epochs": compare(last_over_first, FIXED, column="kept_epoch"),
     "chang-epochs-order": compare(rank_with_batch_size, FIXED, column="kept_epoch"),
-    "chang-total-time": total(FIXED, fixed),
-    "chang-parallel-large": parallel(largest_split, devices=DEVICES),
-    "chang-parallel-small": parallel(smallest_split, devices=DEVICES),
-    "chang-parallel-here": parallel(largest_split),
-    "chang-parallel-gains": parallel(gains),
+    "chang-total-time": compare(
+        last_over_first, FIXED, column="total_seconds", gates=(*SETTLED, timed)
+    ),
+    "chang-parallel-large": parallel(split_at(max), devices=DEVICES),
+    "chang-parallel-small": parallel(split_at(min), devices=DEVICES),
+    "chang-parallel-here": parallel(split_at(max)),
+    "chang-parallel-gains": parallel(
+        lambda results, one, more: last_over_first(more) / last_over_first(one)
+    ),
     "chang-parallel-total": parallel(total_split, FIXED, devices=DEVICES),
     "chang-parallel-total-here": parallel(total_split, FIXED),
     "chang-nearer": compare(last_over_first, FIXED, column="distance"),
@@ -490,7 +411,9 @@ STATISTICS = {
         last_minus_first, lambda before, after: after, "validation_loss"
     ),
     "chang-scaled-epochs": compare(last_over_first, SCALED, column="kept_epoch"),
-    "chang-scaled-time": total(SCALED, scaled),
+    "chang-scaled-time": compare(
+        last_over_first, SCALED, column="total_seconds", gates=(*SETTLED, timed)
+    ),
     "chang-scaled-flatter": compare(ratio, SCALED.at(others), FIXED.at(others), column=SHARPNESS),
     "chang-scaled-still-sharper": compare(over_smallest, SCALED, column=SHARPNESS),
     "chang-scaled-distance": closing(
@@ -509,4 +432,11 @@ STATISTICS = {
     "chang-best-lr-others": on_grid(off_others, note=at_edge_note),
     "chang-worse-in-general": on_grid(tuned_gap),
 }
+
+
+def numbers() -> dict[str, Any]:
+    """Return the numbers in the texts of the claims."""
+    return published.compared() | {"step": STEP, "radius": RADIUS}
+
+
 CLAIMS = stated.read(Path(__file__).with_name("claims.yaml"), STATISTICS, numbers)

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from bsglib.papers import Results, matching
+from bsglib.papers import Results
 from bsglib.papers.chang.protocol import AGREEMENT, FIXED
 from bsglib.papers.comparing import seconds
-from bsglib.papers.tables import of_common_seeds, per_seed, tuned
+from bsglib.papers.tables import of_common_seeds, tuned
 
 # ------------------------------------------------------------- runs
 
@@ -31,16 +31,21 @@ def grid(results: Results) -> pd.DataFrame:
 # ------------------------------------------------------------- losses, distances, updates
 
 
-def with_losses(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return runs with "gap", validation minus training loss, and "lowest_running", nats.
+def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return runs with "gap" and "lowest_running", nats, and "total_seconds", NaN if untimed.
 
-    The lowest training loss as it ran is what the source draws; at the lowest validation loss,
-    which early stopping keeps, training goes on.
+    The gap is validation minus training loss. The lowest training loss as it ran is what the source
+    draws; at the lowest validation loss, which early stopping keeps, training goes on. The total is
+    the epochs to the lowest validation loss times the median seconds of an epoch.
     """
     lowest = results.history.groupby(["entry", "arm"])["running_loss"].min()
     keys = pd.MultiIndex.from_frame(runs[["entry", "arm"]])
-    gap = runs["validation_loss"] - runs["train_loss"]
-    return runs.assign(gap=gap, lowest_running=lowest.reindex(keys).to_numpy())
+    per_epoch = runs["batch_size"].map(seconds(results, processes=1).median().astype(float))
+    return runs.assign(
+        gap=runs["validation_loss"] - runs["train_loss"],
+        lowest_running=lowest.reindex(keys).to_numpy(),
+        total_seconds=runs["kept_epoch"] * per_epoch,
+    )
 
 
 def at_equal_updates(results: Results) -> pd.DataFrame:
@@ -59,29 +64,29 @@ def epoch_distances(results: Results) -> pd.DataFrame:
     return table.reindex(columns=[p.smallest, p.largest]).dropna()
 
 
+def update_norms(results: Results) -> pd.DataFrame:
+    """Return quantiles of the norms of the updates of each run at the source's rate."""
+    return results.points_of(FIXED, measure="update_norms")
+
+
 def median_norms(results: Results) -> pd.DataFrame:
-    """Return the median norm of the updates of each run at the source's rate."""
-    norms = matching(results.points, FIXED, measure="update_norms")
+    """Return the median ones."""
+    norms = update_norms(results)
     return norms[norms["level"].round(9) == 0.5]
 
 
 def layers(results: Results) -> pd.DataFrame:
     """Return the distances from the initial weights layer by layer, at the source's rate."""
-    rows = matching(results.points, FIXED, measure="distances")
+    rows = results.points_of(FIXED, measure="distances")
     return rows[rows["layer"] != "whole"]
 
 
 def agreement(results: Results) -> pd.DataFrame:
     """Return the rows on how gradients agree, on the trained networks of the smallest batch."""
-    return matching(results.points, FIXED, measure=AGREEMENT)
+    return results.points_of(FIXED, measure=AGREEMENT)
 
 
 # ------------------------------------------------------------- times
-
-
-def total_seconds(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return epochs to the lowest validation loss times the median seconds of an epoch."""
-    return per_seed(runs, "kept_epoch") * seconds(results, processes=1).median()
 
 
 def most_processes(results: Results) -> int:
