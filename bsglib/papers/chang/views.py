@@ -100,14 +100,14 @@ def class_counts(dataset: Dataset | None) -> pd.DataFrame:
 
 def samples_note(dataset: Dataset | None, p: ChangParameters) -> str:
     """Return the caption of the sample images."""
-    head, answers = f"Training images drawn at random from {p.dataset}", "Answers figure 3"
+    head, compare = f"Training images drawn at random from {p.dataset}", "Compare figure 3"
     if dataset is None:
         missing = "They are not on this machine; `bsg data` says how to get them."
-        return f"**{head}.** {missing} {answers} of the article."
+        return f"**{head}.** {missing} {compare} of the paper."
     sizes = ", ".join(f"{len(getattr(dataset, name)):,} {name}" for name in SPLITS)
     _, height, width = dataset.input_shape
     head += f", {height} x {width} pixels (n = {len(dataset.train):,})"
-    return f"**{head}.** Examples: {sizes}. {answers} of the article."
+    return f"**{head}.** Examples: {sizes}. {compare} of the paper."
 
 
 def network(results: Results) -> nn.Module:
