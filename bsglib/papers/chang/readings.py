@@ -70,7 +70,7 @@ def update_norms(results: Results) -> pd.DataFrame:
 
 
 def median_norms(results: Results) -> pd.DataFrame:
-    """Return the median ones."""
+    """Return the median norm of the updates of each run."""
     norms = update_norms(results)
     return norms[norms["level"].round(9) == 0.5]
 
