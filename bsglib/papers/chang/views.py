@@ -68,7 +68,7 @@ def scope(p: ChangParameters) -> pd.DataFrame:
         ("learning rate at the smallest B", "0.01", f"{p.lr:g}", "fewer updates"),
         ("learning rates", ".01 to .08", rates, "one more than the best one there"),
         ("stop after epochs without gain, by their code", "100", f"{p.patience}", "time"),
-        ("best training loss", "the lowest", "at the lowest validation loss, and both", "kept weights"),
+        ("training loss", "the lowest", "of the weights kept, and the lowest", "early stopping"),
         ("epochs, at most", "no limit", f"{p.epochs:,}", "time"),
         ("order of the examples", "one for all epochs (code)", "new in every epoch", "usual"),
         ("initial weights", "one set", "one per seed, for all batch sizes", "an interval"),
