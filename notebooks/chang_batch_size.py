@@ -293,7 +293,7 @@ results.verdicts(figure="equal-updates")
 
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 3, height=2.6)
-timed = {"seconds": tables.timed_epochs(results, processes=1)}
+timed = {"seconds": results.timings_of(processes=1)}
 for ax, (column, (title, label)) in zip(axes[0], views.TIMES.items(), strict=True):
     shown = {"": timed.get(column, rows)}
     plots.plot_against_batch_size(
@@ -335,7 +335,7 @@ results.verdicts(figure="times")
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 1, height=2.8)
 counts = {
-    f"{n} process{'es' * (n > 1)}": tables.timed_epochs(results, processes=n) for n in processes
+    f"{n} process{'es' * (n > 1)}": results.timings_of(processes=n) for n in processes
 }
 plots.plot_against_batch_size(
     counts, axes[0, 0], column="seconds", label="seconds per epoch", average="median"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bsglib.claims import verdict
-from bsglib.papers import Results, matching
+from bsglib.papers import Results
 from bsglib.stats import kendall
 
 
@@ -45,14 +45,6 @@ def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 def dashed(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table with a dash where there is no number."""
     return table.astype(object).where(table.notna(), "-")
-
-
-def timed_epochs(results: Results, **condition: Any) -> pd.DataFrame:
-    """Return the timed epochs under a condition: batch_size, repeat, seconds, the condition."""
-    columns, times = ["batch_size", "repeat", "seconds", *condition], results.timings
-    if times.empty:
-        return pd.DataFrame(columns=columns, dtype=float)
-    return matching(times, **condition)[columns]
 
 
 def of_common_seeds(runs: pd.DataFrame, *cells: str) -> pd.DataFrame:

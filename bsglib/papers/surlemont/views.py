@@ -6,7 +6,7 @@ import pandas as pd
 
 from bsglib.papers import Results, notes
 from bsglib.papers.surlemont.protocol import RHO_SWEEP, SGD_SAM, SurlemontParameters
-from bsglib.papers.tables import of_common_seeds, scope_table, timed_epochs
+from bsglib.papers.tables import of_common_seeds, scope_table
 
 
 def scope(p: SurlemontParameters) -> pd.DataFrame:
@@ -49,8 +49,10 @@ def scope(p: SurlemontParameters) -> pd.DataFrame:
 
 
 def epoch_times(results: Results) -> pd.DataFrame:
-    """Return the timed epochs: batch_size, repeat, seconds, sam."""
-    return timed_epochs(results, sam=(False, True))
+    """Return the timed epochs: batch_size, sam, repeat, seconds."""
+    times = results.timings
+    columns = ["batch_size", "sam", "repeat", "seconds"]
+    return times[columns] if len(times) else pd.DataFrame(columns=columns, dtype=float)
 
 
 def epoch_time_ratios(results: Results) -> pd.DataFrame:
