@@ -334,9 +334,7 @@ results.verdicts(figure="times")
 
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 1, height=2.8)
-counts = {
-    f"{n} process{'es' * (n > 1)}": results.timings_of(processes=n) for n in processes
-}
+counts = {f"{n} process{'es' * (n > 1)}": results.timings_of(processes=n) for n in processes}
 plots.plot_against_batch_size(
     counts, axes[0, 0], column="seconds", label="seconds per epoch", average="median"
 )

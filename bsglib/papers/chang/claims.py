@@ -110,7 +110,8 @@ def compare(
     **options: Any,
 ) -> Comparison:
     """Return a `Comparison` of runs that have a lowest validation loss, or pass other gates."""
-    return Comparison(by, sides, column, gates, derive=readings.derived, **options)
+    options |= {"column": column, "gates": gates, "derive": readings.derived}
+    return Comparison(by, sides, **options)
 
 
 # ------------------------------------------------------------- losses, distances, updates
