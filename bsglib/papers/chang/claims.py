@@ -99,7 +99,7 @@ LEARNED, ENDED = Of(failed), Of(cut_off)
 SETTLED = (LEARNED, ENDED)  # runs have a lowest validation loss
 SMALLEST_SETTLED = (LEARNED, Of(cut_off, sizes=lambda p: ends(p)[:1]))
 ON_TARGET = (Of(off_target, sizes=ends),)
-ONE_PROCESS = ((("processes", 1),),)  # condition of the times
+ONE_PROCESS = ({"processes": 1},)  # condition of the times
 
 
 def compare(
