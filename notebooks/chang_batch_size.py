@@ -10,12 +10,12 @@
 # # What does batch size do to training, and does the learning rate undo it?
 #
 # Chang and Pathak trained one small network on photographs of cats and dogs with four batch sizes and plain
-# SGD. They found that larger batches reach higher losses, need more epochs, stay nearer to their start and lie
-# in sharper minima, and that a learning rate scaled with the batch undoes most of it. This report repeats each
-# figure over several starts, chooses by a validation part and looks at a test part that nobody chose by. It
-# adds what the article leaves out: equal updates, equal training loss, and the whole grid of batch
-# size and rate. A claim counts as reproduced when its interval lies inside a rule declared before the runs,
-# or amended later where the limits say so.
+# SGD. They found that larger batches reach higher losses, need more epochs, stay nearer to their initial weights
+# and lie in sharper minima, and that a learning rate scaled with the batch size undoes most of it. This report
+# repeats each figure over several seeds, selects weights and rates on validation data, and reports an untouched
+# test set. It adds comparisons that the paper leaves out: equal updates, equal training loss, and the whole grid
+# of batch size and rate. A claim counts as reproduced when its interval lies inside a rule declared before the
+# runs, or amended later where the limits say so.
 
 # %% tags=["parameters"]
 profile: str = "quick"  # name of this set of parameters
@@ -52,18 +52,21 @@ timing_repeats: int = 3  # interleaved; the claims need five
 processes: list = [1, 2]  # over which a batch is split
 
 # %% [markdown]
-# ## Scope relative to the article
+# ## Scope relative to the paper
 #
-# What the article does, what this report does, and why they differ. Sizes that the article leaves out are
-# those of the authors' code.
+# The table lists what the paper does, what this report does, and why they differ. Sizes that the paper leaves out
+# are those of the authors' code.
 
 # %%
 import pandas as pd
 import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 from bsglib import contours, drawings, explorer, plots, provenance, show, style, surface3d
-from bsglib.papers import chang, notes
-from bsglib.papers.chang import views
+from bsglib.landscape import filter_normalized_direction, loss_surface
+from bsglib.papers import chang, notes, tables
+from bsglib.papers.chang import readings, views
 from bsglib.params import check
 from bsglib.sharpness import keskar_sharpness
 
@@ -73,14 +76,14 @@ print(provenance.setting(parameters.profile))
 show.table(views.scope(parameters), "scope", folder=figures)
 
 # %% [markdown]
-# **Sharpness** (figures 19 and 20 of the article, after Keskar et al. 2017): the largest relative growth of
-# the loss $f$ in a box around the weights $x$, in per cent,
+# **Sharpness** (figures 19 and 20 of the paper, after Keskar et al. 2017) is the largest relative growth of the
+# loss $f$ in a box around the weights $x$, in per cent,
 #
 # $$\phi_{x,f}(\epsilon) = 100 \, \frac{\max_{|y_i| \le \epsilon (|x_i| + 1)} f(x + y) - f(x)}{1 + f(x)}$$
 #
 # ### A known truth first
 #
-# A linear loss is largest at a corner of the box, which has a closed form. Over a step as short as the box a
+# A linear loss is largest at a corner of the box, which has a closed form. Over a step as short as the box, a
 # network's loss is nearly linear.
 
 # %% tags=["check"]
@@ -94,20 +97,65 @@ assert abs(measured / expected - 1) < 1e-9
 print(f"measured {measured:.6f}, expected {expected:.6f}, ratio {measured / expected:.6f}")
 
 # %% [markdown]
+# ### The method in the open
+#
+# The paper looks at the loss along random directions around a minimizer. First a tiny network finds one.
+
+# %%
+torch.manual_seed(0)
+x = torch.randn(64, 4).double()
+y = (x[:, 0] * x[:, 1] > 0).long()
+net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).double()
+sgd = torch.optim.SGD(net.parameters(), lr=0.5)
+for _ in range(300):
+    sgd.zero_grad()
+    cross_entropy(net(x), y).backward()
+    sgd.step()
+
+# %% [markdown]
+# A random direction $d$ would be long beside small weights and short beside large ones. So each of its filters
+# gets the length of the network's filter $\theta_i$, and the loss is taken along the way:
+#
+# $$d_i \leftarrow \frac{d_i}{\|d_i\|} \, \|\theta_i\|, \qquad f(a) = \mathrm{loss}(\theta + a \, d)$$
+
+# %%
+d = filter_normalized_direction(net, seed=0)
+curve = loss_surface(net, x, y, directions=[d], points=5)
+assert torch.allclose(d["0.weight"].norm(dim=1), net[0].weight.norm(dim=1))
+moved = {name: w + curve.a[-1] * d[name] for name, w in net.named_parameters()}
+by_hand = cross_entropy(torch.func.functional_call(net, moved, x), y).item()
+assert abs(curve.loss[-1] / by_hand - 1) < 1e-12
+print(f"at the minimizer {curve.loss[2]:.4f}, one length away {curve.loss[-1]:.4f}")
+print(f"by hand {by_hand:.4f}, ratio {curve.loss[-1] / by_hand:.6f}")
+
+# %% [markdown]
 # ## The runs
 #
-# Within a seed all batch sizes start from the same weights. *Fixed lr* has the article's rate at every batch
-# size, *scaled lr* the linear rule, *other lrs* fill the grid; all keep the weights of their lowest
-# validation loss. *Equal loss* stops at one training loss and keeps its last weights.
+# Within a seed all batch sizes start from the same weights. *Fixed lr* has the paper's rate at every batch size,
+# *scaled lr* follows the linear rule, *other lrs* fill the grid; all keep the weights of their lowest validation
+# loss. *Equal loss* stops at one training loss and keeps its last weights.
 
 # %%
 results = chang.study.run(parameters)
 results
 
+# %%
+show.table(tables.arms(results), "arms", folder=figures)
+
+# %% [markdown]
+# ### One verdict worked out
+#
+# At a high learning rate, the paper states, the second smallest batch beats the smallest. Each seed gives one
+# difference of their lowest validation losses. The word follows from where the interval of the mean lies relative
+# to the rule.
+
+# %%
+show.table(tables.worked_out(results, "chang-large-lr"), "worked-out", folder=figures)
+
 # %% [markdown]
 # ## Figure 3: sample images
 #
-# > Images of cats and dogs, all scaled to one size, a fifth of them set aside for validation.
+# > Images of cats and dogs, all scaled to one size; a fifth of them is held out for validation.
 # >
 # > Chang & Pathak, figure 3
 
@@ -128,8 +176,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The network sees these pixels divided by their largest value, nothing else: no augmentation, no
-# standardisation.
+# The network sees these pixels divided by their largest value and nothing else: no augmentation, no
+# standardization.
 
 # %% [markdown]
 # ## Figure 4: the network
@@ -141,19 +189,21 @@ show.figure(
 # %%
 network = views.network(results)
 shape = views.input_shape(results)
+count = sum(w.numel() for w in network.parameters())
 fig = drawings.draw_network(network, shape)
 show.figure(
     fig,
     "network",
     rows=pd.DataFrame(drawings.network_layers(network, shape)),
-    caption=views.network_note(results),
+    caption=f"**The network, drawn from itself: chang {network_options}, {count:,} parameters.** Compare "
+    "figure 4 of the paper.",
     alt="The network's layers in order, with the shape of their output and their parameters",
     folder=figures,
 )
 
 # %% [markdown]
-# Drawn from the network itself by running it once. Its scores are zero and $z$, whose cross-entropy is
-# the binary cross-entropy of the sigmoid of $z$: the article's loss.
+# The drawing comes from the network itself, run once. Its scores are zero and $z$; their cross-entropy is the
+# binary cross-entropy of the sigmoid of $z$, which is the paper's loss.
 
 # %% [markdown]
 # ## Figures 5 and 6: losses by batch size
@@ -175,11 +225,12 @@ show.figure(
         rows,
         detail="Training loss as it runs. Numbers at the lines' ends: batch size.",
         marks="curves",
-        answers="figure 5 of the article",
+        answers="figure 5 of the paper",
     ),
     alt="Training and validation loss against epochs, one line per batch size",
     folder=figures,
 )
+results.verdicts(figure="losses")
 
 # %%
 fig, axes = style.panels(1, 3, height=2.6, sharey=True)
@@ -198,8 +249,8 @@ show.figure(
     caption=show.caption(
         "Losses at the lowest validation loss against batch size",
         rows,
-        detail="The table adds the lowest training loss as it ran, which the article draws.",
-        answers="figure 6 of the article",
+        detail="The table adds the lowest training loss as it ran, which the paper draws.",
+        answers="figure 6 of the paper",
     ),
     alt="Training, validation and test loss against batch size",
     folder=figures,
@@ -207,19 +258,12 @@ show.figure(
 show.table(views.best_losses(results, chang.FIXED), "best-losses-table", folder=figures)
 
 # %%
-results.verdicts(
-    "chang-training-slower",
-    "chang-best-validation",
-    "chang-best-validation-order",
-    "chang-best-training",
-    "chang-premise-training",
-    "chang-premise-gap",
-)
+results.verdicts(figure="best-losses")
 
 # %% [markdown]
-# The article takes it as known that large batches train as well and generalize worse, yet its own large
-# batches train worse, too. So the training loss, the validation loss and their difference are judged
-# apart: only the last is a generalization gap.
+# The paper takes as known that large batches train as well and generalize worse, yet its own large batches also
+# train worse. So the training loss, the validation loss and their difference are judged separately: only the
+# difference is a generalization gap.
 
 # %% [markdown]
 # ### The same after equal updates
@@ -228,16 +272,16 @@ results.verdicts(
 # >
 # > Chang & Pathak, figure 7; the updates follow from their number of images
 #
-# The article compares lowest losses, wherever they are reached. Here all stop where the run with the fewest
-# updates ends.
+# The paper compares lowest losses, wherever they are reached. Here every run of a seed is read where the one with
+# the fewest updates ends.
 
 # %%
 show.table(views.equal_updates(results), "equal-updates", folder=figures)
-results.verdicts("chang-gap-equal-updates")
+results.verdicts(figure="equal-updates")
 
 # %% [markdown]
 # After as many updates the largest batch has seen many times the examples of the smallest, and its loss was
-# evaluated as many times more often. A gap that remains is not one of too few updates.
+# evaluated as many times more often. Too few updates do not explain a gap that remains.
 
 # %% [markdown]
 # ## Figure 7: time
@@ -249,24 +293,23 @@ results.verdicts("chang-gap-equal-updates")
 
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 3, height=2.6)
-totals = views.total_rows(results, chang.FIXED)
-shown = views.time_panels(results, totals)
-for ax, (rows, column) in zip(axes[0], shown, strict=True):
-    label = views.TIME_LABELS[column]
+timed = {"seconds": results.timings_of(processes=1)}
+for ax, (column, (title, label)) in zip(axes[0], views.TIMES.items(), strict=True):
+    shown = {"": timed.get(column, rows)}
     plots.plot_against_batch_size(
-        {"": rows}, ax, column=column, label=label, legend=False, average="median"
+        shown, ax, column=column, label=label, legend=False, average="median"
     )
-    style.title(ax, views.TIMES[column])
+    style.title(ax, title)
 show.figure(
     fig,
     "times",
-    rows=totals,
+    rows=rows,
     caption=show.caption(
         "Seconds per epoch, epochs to the lowest validation loss, and their product",
-        totals,
+        rows,
         detail="Small marks in panel a: repeats. " + notes.timing(results),
         marks="medians",
-        answers="figure 7 of the article",
+        answers="figure 7 of the paper",
     ),
     alt="Time per epoch, number of epochs and total time against batch size",
     folder=figures,
@@ -274,13 +317,12 @@ show.figure(
 show.table(views.times(results, chang.FIXED), "times-table", folder=figures)
 
 # %%
-results.verdicts("chang-time-per-epoch", "chang-epochs", "chang-epochs-order", "chang-total-time")
+results.verdicts(figure="times")
 
 # %% [markdown]
-# On one core a larger batch saves only the fixed cost of starting each operation, and one that is worked
-# through in chunks, as the table at the top says, only that of the optimizer's step. The total is the epochs
-# times the median seconds of one, not a measured whole; evaluation is left out of it. The article's own numbers do not
-# quite multiply out.
+# On one core a larger batch saves only the fixed cost of starting each operation; a batch computed in chunks, see
+# the scope table, saves only the cost of the optimizer's step. The total is the number of epochs times the median
+# seconds of one, not a measured whole, and excludes evaluation. The paper's own numbers do not quite multiply out.
 
 # %% [markdown]
 # ## Figure 8: the batch split over several devices
@@ -292,7 +334,7 @@ results.verdicts("chang-time-per-epoch", "chang-epochs", "chang-epochs-order", "
 
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 1, height=2.8)
-counts = {f"{n} process{'es' * (n > 1)}": views.epochs_over(results, n) for n in processes}
+counts = {f"{n} process{'es' * (n > 1)}": results.timings_of(processes=n) for n in processes}
 plots.plot_against_batch_size(
     counts, axes[0, 0], column="seconds", label="seconds per epoch", average="median"
 )
@@ -301,26 +343,19 @@ show.figure(
     "parallel",
     rows=results.timings,
     caption=f"**Seconds per epoch, the batch split over processes.** "
-    f"{views.parallel_note(results)} Small marks: repeats; large: their median. Answers figure 8 of "
-    "the article.",
+    f"{views.parallel_note(results)} Small marks: repeats; large: their median. Compare figure 8 of "
+    "the paper.",
     alt="Seconds per epoch against batch size, one line per number of processes",
     folder=figures,
 )
 
 # %%
-results.verdicts(
-    "chang-parallel-large",
-    "chang-parallel-small",
-    "chang-parallel-here",
-    "chang-parallel-gains",
-    "chang-parallel-total",
-    "chang-parallel-total-here",
-)
+results.verdicts(figure="parallel")
 
 # %% [markdown]
-# Each process computes the gradient of its part of every batch, and all add theirs up before the update (DDP):
-# the losses are those of one process up to rounding, which a test checks. Processes that share a core take
-# turns on it and show the cost of the exchange, not the gain of a device.
+# Each process computes the gradient of its share of every batch, and all add up their gradients before the update
+# (DDP): the losses equal those of one process up to rounding, as a test checks. Processes that share a core take
+# turns on it: they show the cost of the exchange, not the gain of a device.
 
 # %% [markdown]
 # ## Figure 9: flat and sharp minima
@@ -337,14 +372,14 @@ show.figure(
     "minima",
     rows=wells,
     caption="**A flat and a sharp minimum, and the same loss shifted a little.** An idea, computed "
-    "from a formula and not from a network. Answers figure 9 of the article.",
+    "from a formula and not from a network. Compare figure 9 of the paper.",
     alt="A loss with a flat and a sharp minimum, and the same shifted: it grows more at the sharp one",
     folder=figures,
 )
 
 # %% [markdown]
-# The drawing assumes that the test loss is the training loss, shifted. Whether it is, a line between two
-# minimizers can show: see figure 18 below.
+# The drawing assumes that the test loss is the shifted training loss. The line between two minimizers can show
+# whether it is: see figure 18 below.
 
 # %% [markdown]
 # ## Figures 10 and 11: distance from the initial weights
@@ -355,7 +390,6 @@ show.figure(
 # > Chang & Pathak, hypothesis 1, figures 10 and 11
 
 # %%
-rows, history = views.cells(results, chang.FIXED)
 fig, axes = style.panels(1, 2, height=2.8)
 plots.plot_against_batch_size(
     {"": rows}, axes[0, 0], column="distance", label="distance, whole network", legend=False
@@ -371,16 +405,17 @@ show.figure(
         "Euclidean distance from the initial weights, where the loss is lowest and along training",
         rows,
         detail="Panel b: faint lines are seeds, full ones their mean.",
-        answers="figure 10 of the article",
+        answers="figure 10 of the paper",
     ),
     alt="Distance from the initial weights against batch size, and against epochs",
     folder=figures,
 )
+results.verdicts(figure="distance")
 
 # %%
 layer_rows = views.layer_rows(results)
 fig, axes = style.panels(1, 1, height=2.9)
-plots.plot_by_layer(layer_rows, axes[0, 0], column="distance", label="distance from the start")
+plots.plot_by_layer(layer_rows, axes[0, 0], column="distance", label="distance")
 show.figure(
     fig,
     "layers",
@@ -388,18 +423,18 @@ show.figure(
     caption=show.caption(
         "The same layer by layer, smallest and largest batch",
         rows[rows["batch_size"].isin(layer_rows["batch_size"])],
-        answers="figure 11 of the article",
+        answers="figure 11 of the paper",
     ),
     alt="Distance from the initial weights by layer, smallest and largest batch",
     folder=figures,
 )
 
 # %%
-results.verdicts("chang-nearer", "chang-nearer-order", "chang-nearer-128", "chang-nearer-layers")
+results.verdicts(figure="layers")
 
 # %% [markdown]
-# Squares of the layers' distances add up to that of the whole. A run that makes fewer updates is nearer for
-# that reason alone; panel b tells whether the curves differ at equal epochs or only end earlier.
+# The squares of the layers' distances add up to that of the whole network. A run that makes fewer updates is nearer
+# for that reason alone; panel b shows whether the curves differ at equal epochs or only end earlier.
 
 # %% [markdown]
 # ## Figure 12: distance per epoch
@@ -424,20 +459,20 @@ show.figure(
         rows,
         detail="Panel b: smallest over largest batch, a line per seed and their mean.",
         marks="curves",
-        answers="figure 12 of the article",
+        answers="figure 12 of the paper",
     ),
     alt="Distance per epoch by batch size, and the ratio of smallest and largest",
     folder=figures,
 )
 
 # %%
-results.verdicts("chang-epoch-distance", "chang-epoch-distance-grows")
+results.verdicts(figure="epoch-distance")
 
 # %% [markdown]
-# The distance of an epoch is that from its first to its last weights, not the length of the way: updates
-# that cancel do not count. The claim compares the epochs that both ends have. In these the largest batch may still
-# be on its first plateau, near the loss of guessing, which the smallest leaves early: then the ratio grows
-# because of that, and over each run's own epochs it is another one, which the verdict names.
+# The distance of an epoch is that between its first and its last weights, not the length of the path: updates that
+# cancel do not count. The claim compares the epochs that both batch sizes reached. In these epochs the largest
+# batch may still be on its first plateau, near the loss of guessing, which the smallest batch leaves early; the
+# ratio then grows for that reason. The verdict also names the ratio over each run's own epochs.
 
 # %% [markdown]
 # ## Figure 13: the size of each update
@@ -447,7 +482,7 @@ results.verdicts("chang-epoch-distance", "chang-epoch-distance-grows")
 # > Chang & Pathak, figure 13
 
 # %%
-quantiles = views.norms(results)
+quantiles = readings.update_norms(results)
 fig, axes = style.panels(1, 1, height=2.9)
 plots.plot_distribution(quantiles, axes[0, 0], label="norm of an update")
 show.figure(
@@ -459,7 +494,7 @@ show.figure(
         rows,
         detail="Medians are marked.",
         marks="lines",
-        answers="figure 13 of the article",
+        answers="figure 13 of the paper",
     ),
     alt="Distribution of the norms of updates, one curve per batch size",
     folder=figures,
@@ -467,11 +502,11 @@ show.figure(
 show.table(views.norm_table(results), "norm-table", folder=figures)
 
 # %%
-results.verdicts("chang-update-norm")
+results.verdicts(figure="update-norms")
 
 # %% [markdown]
-# Gradients shrink late in a run, so the median also depends on how long the run was. The next section holds
-# the weights fixed.
+# Gradients shrink late in a run, so the median also depends on the length of the run. The next section holds the
+# weights fixed.
 
 # %% [markdown]
 # ## Figures 14 to 16: why updates shrink
@@ -488,14 +523,14 @@ show.figure(
     fig,
     "gradients",
     rows=vectors,
-    caption="**Two gradients, one at a time and together.** Drawn from two chosen vectors. Answers "
-    "figures 14 and 15 of the article.",
+    caption="**Two gradients, one at a time and together.** Drawn from two chosen vectors. Compare "
+    "figures 14 and 15 of the paper.",
     alt="Two gradient vectors, their sum and their mean",
     folder=figures,
 )
 
 # %%
-agree = chang.agreement(results)
+agree = readings.agreement(results)
 fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_agreement(agree, axes[0, 0])
 show.figure(
@@ -508,19 +543,19 @@ show.figure(
         detail="Bars: a tenth of the batches drawn lies beyond each end. "
         + views.agreement_note(agree),
         marks="bands",
-        answers="figure 16 of the article, measured",
+        answers="figure 16 of the paper, measured",
     ),
     alt="Norm of the mean gradient against batch size, measured and predicted",
     folder=figures,
 )
 
 # %%
-results.verdicts("chang-cancelling")
+results.verdicts(figure="agreement")
 
 # %% [markdown]
-# Here all batch sizes are drawn at the same weights, so what shrinks the mean is cancelling alone; that a mean
-# over more is never longer is a theorem and no claim. The line is what mean and covariance of single gradients
-# predict: it levels off where a batch's noise is smaller than the gradient of all data.
+# Here all batch sizes are drawn at the same weights, so cancelling alone shrinks the mean. A mean over more
+# examples is never longer: that is a theorem and no claim. The line shows what mean and covariance of single
+# gradients predict: it levels off where a batch's noise is smaller than the gradient of all data.
 
 # %% [markdown]
 # ## Figures 17 and 18: the line between two minimizers
@@ -540,20 +575,21 @@ show.figure(
     caption=show.caption(
         "Loss and accuracy on the line between the smallest and the largest batch's minimizers",
         rows[rows["batch_size"] == max(batch_sizes)],
-        detail=views.line_note(parameters),
+        detail=f"SB: B = {min(batch_sizes)}, LB: B = {max(batch_sizes)}; {line_examples:,} training "
+        "examples and as many of the test set instead of the validation set, which selected the weights.",
         marks="bands",
-        answers="figure 18 of the article",
+        answers="figure 18 of the paper",
     ),
     alt="Loss and accuracy along the line from the smallest to the largest batch's minimizer",
     folder=figures,
 )
 
 # %%
-results.verdicts("chang-sharper-line")
+results.verdicts(figure="line")
 
 # %% [markdown]
-# The two ends share one line but not one scale of weights: the end with the smaller weights looks sharper on
-# it. Surfaces below take that away.
+# The two ends share one line but not one scale of weights: the end with the smaller weights looks sharper on it.
+# The surfaces below remove this difference.
 
 # %% [markdown]
 # ## Figures 19 to 21: sharpness
@@ -575,7 +611,7 @@ show.figure(
         "Sharpness against batch size at one learning rate",
         rows,
         detail=notes.sharpness(parameters, rows),
-        answers="figure 21 of the article",
+        answers="figure 21 of the paper",
     ),
     alt="Sharpness against batch size",
     folder=figures,
@@ -583,17 +619,17 @@ show.figure(
 show.table(views.sharpness(results), "sharpness-table", folder=figures)
 
 # %%
-results.verdicts("chang-sharper", "chang-sharper-order")
+results.verdicts(figure="sharpness")
 
 # %% [markdown]
-# The article calls the largest loss itself sharpness, and draws Keskar's ratio: training loss and
-# largest loss stand beside it. Sharpness goes with the training loss, which differs between batch sizes.
+# The paper calls the largest loss itself sharpness, but draws Keskar's ratio; the table shows training loss and
+# largest loss beside it. Sharpness depends on the training loss, which differs between batch sizes.
 
 # %% [markdown]
 # ### The same at an equal training loss
 #
-# The article does not ask: if every batch size stops at the same training loss, is the larger one still
-# higher on validation data, and sharper?
+# The paper does not ask this: if every batch size stops at the same training loss, does the larger one still have
+# the higher validation loss and the sharper minimizer?
 
 # %%
 equal = results.of(chang.LOSS)
@@ -616,11 +652,12 @@ show.figure(
 )
 
 # %%
-results.verdicts("chang-gap-equal-loss", "chang-sharper-equal-loss")
+results.verdicts(figure="equal-loss")
 
 # %% [markdown]
-# Runs stop by the running loss of an epoch, which lags behind for small batches: they have moved on by its end,
-# panel a shows how far. So the difference of both losses is judged, and runs more than a tenth off are not.
+# Runs stop by the running loss of an epoch, which lags behind for small batches: panel a shows how far their loss
+# has fallen further by the end of the epoch. So the difference of both losses is judged, and runs more than a tenth
+# off the target are excluded.
 
 # %% [markdown]
 # ## Figure 22: loss surfaces
@@ -638,9 +675,10 @@ show.figure(
     rows=contours.surface_rows(views.known(planes), ["panel"]),
     caption=show.caption(
         "Training loss around the minimizers of the smallest and the largest batch",
-        views.ends(rows, parameters, first_seed=True),
-        detail=views.surface_note(parameters),
-        answers="figure 22 of the article",
+        views.ends(rows, parameters).query("seed == @seeds[0]"),
+        detail=f"Filter-normalized directions, biases unchanged; {surface_points} x {surface_points} "
+        f"points, {surface_examples:,} training examples, first seed; cross: the minimizer.",
+        answers="figure 22 of the paper",
     ),
     alt="Contour maps of the training loss around the two minimizers, two pairs of directions",
     folder=figures,
@@ -669,29 +707,29 @@ show.figure(
     caption=show.caption(
         "Training loss along single filter-normalized directions",
         views.ends(rows, parameters),
-        detail=views.direction_note(),
+        detail="Several directions of each run: faint lines, their mean and their range.",
         marks="none",
-        answers="figure 22 of the article, with a spread",
+        answers="figure 22 of the paper, with a spread",
     ),
     alt="Training loss along several random directions, smallest and largest batch",
     folder=figures,
 )
 
 # %%
-results.verdicts("chang-sharper-surface")
+results.verdicts(figure="surfaces")
 
 # %% [markdown]
-# A direction has in each filter the length of that filter, so that the scale of the weights is taken away.
-# A pair of directions is two of many; the bands over several say how much that matters.
+# In each filter a direction has the length of that filter, which removes the scale of the weights. Two pairs of
+# directions are only two of many; the bands over several single directions show how much the choice matters.
 
 # %% [markdown]
-# ### The way there
+# ### Training trajectory
 #
-# Weights along training, in the plane of their two leading principal directions: not in the article, but
-# in the paper that its surfaces are from (Li et al. 2018, on trajectories).
+# The figure shows the weights along training, in the plane of their two leading principal directions. The paper
+# does not show it; the source of its surfaces does (Li et al. 2018, on trajectories).
 
 # %%
-ways = views.trajectories(results)
+ways = results.points_of(measure="trajectory", seed=seeds[0])
 fig, axes = style.panels(1, 2, height=2.9)
 for ax, (batch_size, way) in zip(axes[0], ways.groupby("batch_size"), strict=False):
     labels = views.shares(way)
@@ -703,18 +741,18 @@ show.figure(
     rows=ways,
     caption=show.caption(
         "Weights at log-spaced epochs in the plane of their two leading principal directions",
-        views.ends(rows, parameters, first_seed=True),
-        detail="Explained variance on the axes; the way ends at the minimizer, the origin, where the "
-        "batch size stands.",
-        answers="no figure of the article",
+        views.ends(rows, parameters).query("seed == @seeds[0]"),
+        detail="Explained variance on the axes; the trajectory ends at the minimizer, the origin, "
+        "marked by the batch size.",
+        answers="no figure of the paper",
     ),
     alt="The trajectory of the weights of the smallest and the largest batch, each in its plane",
     folder=figures,
 )
 
 # %% [markdown]
-# Two principal directions of any smooth way explain most of it, also of a random walk: the shares on the axes
-# are no sign of a simple landscape.
+# Two principal directions explain most of any smooth trajectory, even of a random walk: the shares on the axes are
+# no sign of a simple landscape.
 
 # %% [markdown]
 # ## Figures 23 and 24: a scaled learning rate
@@ -735,7 +773,7 @@ show.figure(
         "Training and validation loss against epochs, learning rate scaled with the batch size",
         rows,
         marks="curves",
-        answers="figure 23 of the article",
+        answers="figure 23 of the paper",
     ),
     alt="Training and validation loss against epochs at scaled rates, one line per batch size",
     folder=figures,
@@ -743,6 +781,7 @@ show.figure(
 
 # %%
 both = views.compared(results)
+all_rows = tables.joined(both.values())
 fig, axes = style.panels(1, 3, height=2.6, sharey=True)
 for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
     plots.plot_against_batch_size(
@@ -756,11 +795,11 @@ for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
 show.figure(
     fig,
     "scaled-losses",
-    rows=views.joined(both),
+    rows=all_rows,
     caption=show.caption(
         "Losses at the lowest validation loss, fixed and scaled rate",
-        views.joined(both),
-        answers="figure 24 of the article",
+        all_rows,
+        answers="figure 24 of the paper",
     ),
     alt="Training, validation and test loss against batch size, fixed and scaled learning rate",
     folder=figures,
@@ -768,11 +807,11 @@ show.figure(
 show.table(views.best_losses(results, chang.SCALED), "scaled-losses-table", folder=figures)
 
 # %%
-results.verdicts("chang-scaling-helps", "chang-scaling-closes", "chang-scaling-remains")
+results.verdicts(figure="scaled-losses")
 
 # %% [markdown]
-# The article gives the lowest loss of the smallest batch differently in three places; intervals over seeds say
-# what differences of that size are worth.
+# The paper gives the lowest loss of the smallest batch differently in three places. The intervals over seeds show
+# how much such differences mean.
 
 # %% [markdown]
 # ## Figure 25: time with scaled rates
@@ -784,21 +823,19 @@ results.verdicts("chang-scaling-helps", "chang-scaling-closes", "chang-scaling-r
 
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 2, height=2.6)
-totals = {name: views.total_rows(results, name) for name in (chang.FIXED, chang.SCALED)}
 for ax, column in zip(axes[0], ("kept_epoch", "total_seconds"), strict=True):
-    plots.plot_against_batch_size(
-        totals, ax, column=column, label=views.TIME_LABELS[column], log=True
-    )
-    style.title(ax, views.TIMES[column])
+    title, label = views.TIMES[column]
+    plots.plot_against_batch_size(both, ax, column=column, label=label, log=True)
+    style.title(ax, title)
 show.figure(
     fig,
     "scaled-times",
-    rows=views.joined(totals),
+    rows=all_rows,
     caption=show.caption(
         "Epochs to the lowest validation loss, and the time they take",
-        views.joined(totals),
+        all_rows,
         detail=notes.timing(results),
-        answers="figure 25 of the article",
+        answers="figure 25 of the paper",
     ),
     alt="Epochs and total time against batch size, fixed and scaled rate",
     folder=figures,
@@ -806,11 +843,11 @@ show.figure(
 show.table(views.times(results, chang.SCALED), "scaled-times-table", folder=figures)
 
 # %%
-results.verdicts("chang-scaled-epochs", "chang-scaled-time")
+results.verdicts(figure="scaled-times")
 
 # %% [markdown]
-# The article's total for the smallest batch is another one here than in its figure on times at one rate, so ratios
-# are compared.
+# The paper's total for the smallest batch differs from the one in its figure on times at one rate, so ratios are
+# compared.
 
 # %% [markdown]
 # ## Figure 26: sharpness with scaled rates
@@ -828,23 +865,23 @@ plots.plot_against_batch_size(
 show.figure(
     fig,
     "scaled-sharpness",
-    rows=views.joined(both),
+    rows=all_rows,
     caption=show.caption(
         "Sharpness against batch size, fixed and scaled rate",
-        views.joined(both),
-        detail=notes.sharpness(parameters, views.joined(both)),
-        answers="figure 26 of the article",
+        all_rows,
+        detail=notes.sharpness(parameters, all_rows),
+        answers="figure 26 of the paper",
     ),
     alt="Sharpness against batch size, fixed and scaled learning rate",
     folder=figures,
 )
 
 # %%
-results.verdicts("chang-scaled-flatter", "chang-scaled-still-sharper")
+results.verdicts(figure="scaled-sharpness")
 
 # %% [markdown]
-# Why they stay sharper is left open there. Sharpness depends on the loss at which it is measured: compare with
-# the runs at an equal training loss above.
+# The paper leaves open why they stay sharper. Sharpness depends on the loss at which it is measured: compare the
+# runs at an equal training loss above.
 
 # %% [markdown]
 # ## Figure 27: distance with scaled rates
@@ -861,21 +898,21 @@ plots.plot_against_batch_size(
 show.figure(
     fig,
     "scaled-distance",
-    rows=views.joined(both),
+    rows=all_rows,
     caption=show.caption(
         "Distance from the initial weights against batch size, fixed and scaled rate",
-        views.joined(both),
-        answers="figure 27 of the article",
+        all_rows,
+        answers="figure 27 of the paper",
     ),
     alt="Distance from the initial weights against batch size, fixed and scaled learning rate",
     folder=figures,
 )
 
 # %%
-results.verdicts("chang-scaled-distance", "chang-scaled-distance-128")
+results.verdicts(figure="scaled-distance")
 
 # %% [markdown]
-# The exception rests on one run there. Seeds tell whether it is one.
+# In the paper the exception rests on one run. Several seeds show whether it is one.
 
 # %% [markdown]
 # ## Figure 28: a rate too high for the smallest batch
@@ -899,18 +936,18 @@ show.figure(
         "Lowest validation loss against batch size at the largest batch's scaled rate",
         high,
         detail=views.diverged_note(high),
-        answers="figure 28 of the article",
+        answers="figure 28 of the paper",
     ),
     alt="Lowest validation loss against batch size at a high learning rate",
     folder=figures,
 )
 
 # %%
-results.verdicts("chang-large-lr")
+results.verdicts(figure="large-lr")
 
 # %% [markdown]
-# If a large batch wins at an equal rate, the article suggests, the rate is too high for the small one: whether it
-# is, and which rate is whose best, the next figure shows.
+# If a large batch wins at an equal rate, the paper suggests, the rate is too high for the small one. The next
+# figure shows whether it is, and which rate is best for which batch size.
 
 # %% [markdown]
 # ## Figure 29: the best rate of each batch size
@@ -931,11 +968,12 @@ show.figure(
         cells,
         detail="The best of the rates run is marked.",
         marks="curves",
-        answers="figure 29 of the article",
+        answers="figure 29 of the paper",
     ),
     alt="Lowest validation loss against learning rate, one line per batch size",
     folder=figures,
 )
+results.verdicts(figure="rates")
 
 # %%
 table = views.heat_map(results)
@@ -951,7 +989,7 @@ show.figure(
         detail='Means over seeds; the best rate run of each batch size is marked. "diverged": at least '
         "one seed did.",
         marks="none",
-        answers="figure 29 of the article",
+        answers="figure 29 of the paper",
     ),
     alt="Heat map of the lowest validation loss over learning rate and batch size",
     folder=figures,
@@ -959,25 +997,18 @@ show.figure(
 show.table(views.best_rates(results), "best-rates", folder=figures)
 
 # %%
-results.verdicts(
-    "chang-best-lr-rises",
-    "chang-best-lr-linear",
-    "chang-best-lr-small",
-    "chang-best-lr-others",
-    "chang-wins-too-high",
-    "chang-worse-in-general",
-)
+results.verdicts(figure="heat-map")
 
 # %% [markdown]
-# The linear rule asks for a best rate that doubles with the batch; the highest rate that the article reports is
-# its best, so this grid has one above it. A best rate at an end of the grid may lie beyond it. Whether a large batch is worse in general is asked on the test part, at the
-# rates that the validation part chose.
+# The linear rule predicts a best rate that doubles with the batch size. The highest rate that the paper reports is
+# its best, so this grid has one above it; where a best rate is an end of the grid, a better one may lie beyond it.
+# Whether a large batch is worse in general is judged on the test set, at the rates selected on validation data.
 
 # %% [markdown]
 # ## Every cell of the grid
 #
-# Choose a batch size and a learning rate: the loss, the distance from the start, the sharpness and the loss
-# surface of that cell.
+# Choose a batch size and a learning rate: the page shows the loss, the distance from the initial weights, the
+# sharpness and the loss surface of that cell.
 
 # %%
 of_cells = views.explorer_cells(results)
@@ -991,14 +1022,14 @@ explorer.show(
 )
 
 # %% [markdown]
-# Walk along a column of rates at one batch size, then along a diagonal of equal rate per example: where the
-# linear rule holds, cells on a diagonal look alike.
+# Move along a column of rates at one batch size, then along a diagonal of equal rate per example: where the linear
+# rule holds, the cells on a diagonal look alike.
 
 # %% [markdown]
 # ## Conclusion
 #
-# Every claim with where the source makes it, the rule it was judged by, our interval, and the verdict.
-# Intervals are over seeds; those of times over interleaved repeats.
+# The table lists every claim: where the paper makes it, the rule, our interval, and the verdict. Intervals are over
+# seeds, those of times over interleaved repeats.
 
 # %%
 show.table(results.verdicts(), "verdicts", folder=figures)
@@ -1006,7 +1037,7 @@ show.table(results.verdicts(), "verdicts", folder=figures)
 # %% [markdown]
 # ## What did not reproduce, and limits
 #
-# What follows is computed: the number of claims by verdict, then those that did not reproduce.
+# The following is computed: the number of claims by verdict, then the claims that did not reproduce.
 
 # %%
 verdicts = results.verdicts().rows
@@ -1018,25 +1049,24 @@ missed = verdicts.loc[
 missed.set_index("statement") if len(missed) else "no claim was contradicted"
 
 # %% [markdown]
-# - Images are smaller and fewer than the article's in all but the largest profile; with fewer images a run
-#   overfits sooner, and both its lowest loss and the epochs to it change.
+# - Images are smaller and fewer than the paper's in all but the largest profile. With fewer images a run overfits
+#   sooner, which changes both its lowest loss and the epochs to it.
 # - A run that still improves when it is cut off has no lowest loss, and its claims are not testable.
-# - The lowest of many validation losses is biased low, the more the noisier the curve and the more often it was
-#   evaluated, which differs between batch sizes; the test loss is not.
-# - All seeds share one split: an interval is over weights and order, not over which images are held out.
-# - With the laptop's first seeds most claims were undecided, so seeds were added where an hour buys them, at the
-#   fixed and the scaled rate; how many was settled before they ran, and rules stayed. Intervals take no account
-#   of this second look.
+# - The lowest of many validation losses is biased low. The bias grows with the noise of the curve and the number of
+#   evaluations, which differs between batch sizes; the test loss is not biased.
+# - All seeds share one split: an interval covers weights and order, not the choice of held-out images.
+# - With the laptop's first seeds most claims were undecided. So seeds were added at the fixed and the scaled rate;
+#   their number was settled before they ran, and the rules stayed. Intervals do not account for this second look.
 # - Best rates are chosen on a grid that doubles; a claim about a rate is judged to half a doubling.
-# - The size of the training part, the cap on epochs and the equal training loss were set after a look at runs
-#   of a seed that is not used here.
-# - Rules amended after a first look at the laptop's runs of one and of the scaled rates, for faults found in them:
-#   at equal loss only the two ends have to be on target, and a poor validation loss, which is what is asked
-#   about, no longer excludes a run; scaling is not judged where there is no gap to close. Those on the grid of rates
-#   were amended before it was complete.
-# - The quick profile's networks, rates and epochs were set after a look at the training curves of other seeds, and
-#   registered before any verdict of its own seeds was computed. On such small networks and images its verdicts are
-#   those of a toy.
+# - The size of the training set, the limit on epochs and the equal training loss were set after a look at runs of a
+#   seed that is not used here.
+# - Some rules were amended after a first look at the laptop's runs of one rate and of the scaled rates, because of
+#   faults in the rules. At equal loss only the smallest and the largest batch have to be on target, and a poor
+#   validation loss, which is the question, no longer excludes a run. Scaling is not judged where there is no gap to
+#   close. The rules on the grid of rates were amended before it was complete.
+# - The networks, rates and epochs of the quick profile were set after a look at the training curves of other seeds,
+#   and registered before any verdict of its own seeds was computed. Its networks and images are so small that its
+#   verdicts are those of a toy.
 
 # %% tags=["nbval-ignore-output"]
 provenance.table(results)

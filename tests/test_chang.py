@@ -3,13 +3,14 @@
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from bsglib import cli
-from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
+from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, verdict
 from bsglib.measures import LINE
 from bsglib.papers import Results, chang
 from bsglib.papers.chang import claims, protocol, published, readings, views
@@ -31,7 +32,7 @@ def parameters(profile="laptop", **changes):
 
 
 def as_stated(p, b, lr, arm):
-    """What the article says about a run, and where it is silent, its hypotheses."""
+    """What the paper states about a run, and where it is silent, its hypotheses."""
     x, r = math.log2(b / 32) / 3, math.log2(lr / p.lr)  # from 0 to 1; doublings of the rate
     place = round(3 * x)
     distance = {FIXED: (3.0, 2.0, 2.2, 1.2), SCALED: (3.0, 2.8, 2.1, 2.7)}.get(arm, (2.0,) * 4)
@@ -78,20 +79,17 @@ def world(rule=as_stated, seconds=seconds_as_stated, p=None, cores=4):
         generator = np.random.default_rng([c.seed, *c.canonical().encode()])
         noise = 1 + (0 if rule is without_effect else 1e-5) * generator.standard_normal(len(values))
         values = dict(zip(values, noise * list(values.values()), strict=True))
-        labels = {"entry": entry.key, "arm": entry.arm, "batch_size": c.batch_size, "seed": c.seed}
-        row = c.model_dump() | labels | {"network_options": json.dumps(c.network_options)}
+        row = c.model_dump() | entry.columns | {"network_options": json.dumps(c.network_options)}
         row |= {"input_shape": "[3, 64, 64]", "classes": 2}
         row |= {"part": entry.part, "run_id": entry.key, "updates": 10_000, "running_loss": 0.5}
         row |= {"stopped": "patience" if c.target_loss is None else "target_loss"}
         if c.target_loss is not None:
-            values |= {
-                "train_loss": c.target_loss,
-                "validation_loss": 0.2 + values["validation_loss"],
-            }
+            higher = 0.2 + values["validation_loss"]
+            values |= {"train_loss": c.target_loss, "validation_loss": higher}
         row |= {f"{SHARPNESS}.{name}": 1.0 for name in ("loss", "max_loss", "iterations")}
         rows.append(row | values | {"kept_epoch": round(values["kept_epoch"])})
-        history.append(course(p, c, values).assign(**labels))
-        points += [rows_of(m, values, c, p).assign(**labels) for m in entry.measures[1:]]
+        history.append(course(p, c, values).assign(**entry.columns))
+        points += [rows_of(m, values, p).assign(**entry.columns) for m in entry.measures[1:]]
     timings = pd.DataFrame(
         {"batch_size": b, "processes": n, "repeat": i, "seconds": seconds(b, n) * (1 + i / 1e4)}
         for b in p.batch_sizes
@@ -114,41 +112,36 @@ def course(p, c, values):
     return pd.DataFrame(table | {"validation_loss": values["validation_loss"] + 0.3 * left})
 
 
-def rows_of(measure, values, c, p):
+def rows_of(measure, values, p):
     """The rows of a measure in the made-up world."""
-    shown = {k: str(v) if isinstance(v, list) else v for k, v in measure.options.items()}
+    options = {k: str(v) if isinstance(v, list) else v for k, v in measure.options.items()}
     steep, name = values["steepness"], measure.name
     if name == "distances":
-        parts = {"whole": 1.0} | LAYERS
-        rows = [{"layer": k, "distance": part * values["distance"]} for k, part in parts.items()]
+        shares = {"whole": 1.0} | LAYERS
+        rows = {"layer": list(shares), "distance": values["distance"] * pd.Series(shares.values())}
     elif name == "update_norms":
-        rows = [{"level": q, "norm": values["norm"] * 2 * q} for q in (0.0, 0.5, 1.0)]
+        rows = {"level": [0.0, 0.5, 1.0], "norm": [0.0, values["norm"], 2 * values["norm"]]}
     elif name == "gradient_agreement":
-        sizes = {b: as_stated(p, b, p.lr, FIXED)["gradient"] for b in p.batch_sizes}
-        flat = values["gradient"] == values["steepness"]
-        rows = [{"examples": b, "norm": 3.0 / b if flat else g} for b, g in sizes.items()]
-        rows = [row | {"cosine": values["cosine"], "draws": 32, "n": 1000} for row in rows]
+        sizes = np.array(p.batch_sizes)
+        norms = [as_stated(p, b, p.lr, FIXED)["gradient"] for b in sizes]
+        if values["gradient"] == steep:  # without effect
+            norms = 3.0 / sizes
+        rows = {"examples": sizes, "norm": norms, "cosine": values["cosine"], "draws": 32}
+        rows |= {"n": 1000}
     elif name == "trajectory":
-        rows = [
-            {"epoch": e, "a": e, "b": -e, "explained_a": 0.9, "explained_b": 0.05} for e in (0, 1)
-        ]
+        rows = {"epoch": [0, 1], "a": [0, 1], "b": [0, -1], "explained_a": 0.9, "explained_b": 0.05}
     elif name == LINE:
         small = as_stated(p, p.smallest, p.lr, FIXED)["steepness"] if steep > 1 else steep
         alpha = np.linspace(-1, 2, measure.options["points"])
         rise = np.where(alpha < 0.5, small * alpha**2, steep * (alpha - 1) ** 2)
-        rows = [
-            {"alpha": a, "loss": math.exp(v), "accuracy": 0.9}
-            for a, v in zip(alpha, rise, strict=True)
-        ]
-        rows = [row | {"set": part} for row in rows for part in ("train", "test")]
+        one = pd.DataFrame({"alpha": alpha, "loss": np.exp(rise), "accuracy": 0.9})
+        rows = pd.concat([one.assign(set=part) for part in ("train", "test")])
     else:
         axis = np.linspace(-1, 1, measure.options["points"])
-        others = axis if len(measure.options["seeds"]) == 2 else [0.0]
-        rows = [
-            {"a": a, "b": b, "loss": 0.2 + steep * (a * a + b * b)} for a in axis for b in others
-        ]
-        rows = [row | {"cosine": 0.01} for row in rows]
-    return pd.DataFrame(rows).assign(measure=name, **shown)
+        a, b = np.meshgrid(axis, axis if len(measure.options["seeds"]) == 2 else [0.0])
+        rows = {"a": a.ravel(), "b": b.ravel(), "loss": 0.2 + steep * (a**2 + b**2).ravel()}
+        rows |= {"cosine": 0.01}
+    return pd.DataFrame(rows).assign(measure=name, **options)
 
 
 @pytest.fixture(scope="module")
@@ -160,13 +153,25 @@ def verdicts(results):
     return results.verdicts().rows.set_index("claim")["verdict"]
 
 
-def why_not(results, claim):
-    row = results.verdicts().rows.set_index("claim").loc[f"chang-{claim}"]
-    assert row["verdict"] == NOT_TESTABLE
-    return row["reason"]
+def judged(results, name):
+    claim = chang.study.claim(f"chang-{name}")
+    return verdict(claim, claim.statistic(results))
 
 
-def test_a_world_as_the_article_states_it_reproduces_every_claim(stated):
+def why_not(results, name):
+    found = judged(results, name)
+    assert found.verdict == NOT_TESTABLE
+    return found.reason
+
+
+def with_runs(results, where, **values):
+    """The same results with other values in the runs that a query finds."""
+    runs = results.runs.copy()
+    runs.loc[runs.query(where).index, list(values)] = list(values.values())
+    return replace(results, runs=runs)
+
+
+def test_a_world_as_the_paper_states_it_reproduces_every_claim(stated):
     found = verdicts(stated)
     assert found[found != REPRODUCED].to_dict() == {}
 
@@ -195,14 +200,15 @@ def test_the_grid_is_whole_and_every_arm_is_a_slice_of_it(profile):
     arms = Counter(e.arm for e in entries)
     assert arms[LOSS] == seeds * sizes and arms[FIXED] == (seeds + more) * sizes
     assert arms[SCALED] == (seeds + more) * (sizes - 1)
-    for e in entries:
-        if e.arm == SCALED:
-            assert e.config.base_lr == pytest.approx(p.lr * e.config.batch_size / p.smallest)
+    scaled = [e for e in entries if e.columns.get("scaled")]
+    assert len(scaled) == (seeds + more) * sizes and {e.arm for e in scaled} == {FIXED, SCALED}
+    for e in scaled:
+        assert e.config.base_lr == pytest.approx(p.lr * e.config.batch_size / p.smallest)
     assert {e.part for e in entries} == {1, 2, 3, 4}
     assert all(len({m.file for m in e.measures}) == len(e.measures) for e in entries)
 
 
-def test_a_run_stops_keeps_and_records_as_the_article_does():
+def test_a_run_stops_keeps_and_records_as_the_paper_does():
     for entry in protocol.design(parameters()):
         c = entry.config
         if entry.arm == LOSS:
@@ -258,12 +264,6 @@ def test_parameters_that_do_not_fit_are_refused(changes, message):
 # Why a claim is not judged
 
 
-def changed(results, **tables):
-    fields = {name: getattr(results, name) for name in ("history", "points", "timings", "design")}
-    fields |= {"runs": results.runs} | tables
-    return Results(chang.study, results.parameters, computed=0, **fields)
-
-
 def test_without_the_images_their_figure_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("BSG_DATA", str(tmp_path))
     p = parameters()
@@ -271,164 +271,140 @@ def test_without_the_images_their_figure_says_so(monkeypatch, tmp_path):
     assert "bsg data" in views.samples_note(None, p)
 
 
-def test_a_claim_waits_for_all_runs_of_its_arms(stated):
-    runs = stated.runs
-    half = changed(stated, runs=runs[~((runs["arm"] == SCALED) & (runs["seed"] == 2))])
-    assert why_not(half, "scaling-helps") == "32 of 35 runs of fixed lr, scaled lr"
-    assert verdicts(half)["chang-sharper"] == REPRODUCED, "which needs the fixed rate alone"
-    assert why_not(half, "best-lr-rises") == "71 of 74 runs of fixed lr, scaled lr, other lrs"
+def test_a_claim_waits_for_the_runs_that_it_needs(stated):
+    half = replace(stated, runs=stated.runs.query("arm != @SCALED or seed != 2"))
+    assert why_not(half, "scaling-helps") == "9 of 10 runs of scaled lr, fixed lr"
+    assert judged(half, "sharper").verdict == REPRODUCED, "which needs the fixed rate alone"
+    assert why_not(half, "best-lr-rises") == "57 of 60 runs of fixed lr, scaled lr, other lrs"
+    more = replace(stated, runs=stated.runs.query("seed < 3"))
+    assert judged(more, "best-lr-rises").verdict == REPRODUCED, "of the seeds of the whole grid"
 
 
 def test_cells_are_compared_over_the_same_seeds_while_the_grid_is_not_whole(stated):
-    runs = stated.runs
-    part = changed(stated, runs=runs[(runs["arm"] != OTHER) | (runs["seed"] == 0)])
+    part = replace(stated, runs=stated.runs.query("arm != @OTHER or seed == 0"))
     assert set(readings.grid(part)["seed"]) == {0}
     assert set(readings.scaled(part)["seed"]) == {0, 1, 2, 3, 4}
     assert set(readings.grid(stated)["seed"]) == {0, 1, 2}, "more seeds have the two rules alone"
     assert len(readings.grid(part)) == len(readings.grid(stated)) / 3 == views.heat_map(part).size
-    late = (runs["arm"] == FIXED) & (runs["batch_size"] == 256) & (runs["seed"] == 2)
-    part = changed(stated, runs=runs[~late])
+    part = replace(stated, runs=stated.runs.query("arm != @FIXED or batch_size < 256 or seed != 2"))
     for of, n in ((readings.fixed, 16), (readings.scaled, 20)):
         assert len(of(part)) == n
     assert set(readings.fixed(part)["seed"]) == {0, 1, 3, 4}
 
 
 def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
-    large = (stated.runs["batch_size"] == 256) & (stated.runs["arm"] == FIXED)
-    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(large, "epochs"))
-    reason = "B = 256, learning rate 0.01: still improving when it ended"
-    capped = changed(stated, runs=runs)
+    large = "arm == @FIXED and batch_size == 256"
+    capped = with_runs(stated, large, stopped="epochs")
+    reason = "fixed lr, B = 256, learning rate 0.01: still improving when it ended"
     assert why_not(capped, "best-validation") == reason
     for name in ("training-slower", "gap-equal-updates", "epoch-distance", "update-norm",
                  "cancelling", "large-lr"):  # fmt: skip
-        assert verdicts(capped)[f"chang-{name}"] == REPRODUCED, "which needs no minimum of 256"
-    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(large, "diverged"))
-    reason = "B = 256, learning rate 0.01: diverged"
-    assert why_not(changed(stated, runs=runs), "sharper") == reason
+        assert judged(capped, name).verdict == REPRODUCED, "which needs no minimum of 256"
+    reason = "fixed lr, B = 256, learning rate 0.01: diverged"
+    assert why_not(with_runs(stated, large, stopped="diverged"), "sharper") == reason
 
 
 def test_a_run_that_never_left_the_loss_of_guessing_is_no_minimizer_but_a_bad_rate(stated):
-    stuck = (stated.runs["batch_size"] == 256) & (stated.runs["base_lr"] == 0.01)
-    runs = stated.runs.assign(validation_loss=stated.runs["validation_loss"].mask(stuck, 0.69))
-    reason = "B = 256, learning rate 0.01: validation loss 0.69, as good as chance"
-    results = changed(stated, runs=runs)
-    assert why_not(results, "sharper") == reason
-    assert verdicts(results)["chang-best-lr-others"] == REPRODUCED
+    results = with_runs(stated, "batch_size == 256 and base_lr == 0.01", validation_loss=0.69)
+    assert why_not(results, "sharper").endswith("validation loss 0.69, as good as chance")
+    assert judged(results, "best-lr-others").verdict == REPRODUCED
 
 
 def test_a_rate_at_which_training_diverges_is_no_best_rate(stated):
-    gone = (stated.runs["batch_size"] == 32) & (stated.runs["base_lr"] > 0.1)
-    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(gone, "diverged"))
-    runs.loc[gone, "validation_loss"] = 0.0  # as if it were the lowest
-    results = changed(stated, runs=runs)
-    assert verdicts(results)["chang-best-lr-small"] == REPRODUCED
+    lowest = {"stopped": "diverged", "validation_loss": 0.0}
+    results = with_runs(stated, "batch_size == 32 and base_lr > 0.1", **lowest)
+    assert judged(results, "best-lr-small").verdict == REPRODUCED
     assert np.isinf(views.heat_map(results).loc[0.16, 32])
     assert (readings.at_best_rate(results).query("batch_size == 32")["base_lr"] == 0.01).all()
 
 
-def test_runs_that_missed_the_loss_they_were_to_stop_at_are_not_compared(stated):
-    for size in (128, 256):
-        one = (stated.runs["arm"] == LOSS) & (stated.runs["batch_size"] == size)
-        runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(one, "epochs"))
-        runs.loc[one, "running_loss"] = 0.61
-        results = changed(stated, runs=runs)
-        if size == 128:
-            assert verdicts(results)["chang-sharper-equal-loss"] == REPRODUCED, "not an end"
-    reason = "B = 256, learning rate 0.01: training loss 0.61, not 0.56"
-    assert why_not(results, "sharper-equal-loss") == reason
-
-
-def test_a_gap_at_equal_loss_excludes_no_run(stated):
-    large = (stated.runs["arm"] == LOSS) & (stated.runs["batch_size"] == 256)
-    runs = stated.runs.assign(validation_loss=stated.runs["validation_loss"].mask(large, 0.9))
-    found = changed(stated, runs=runs).verdicts().rows.set_index("claim")
-    assert found.loc["chang-gap-equal-loss", "verdict"] != NOT_TESTABLE
-
-
-def test_runs_that_stopped_in_time_and_moved_on_are_not_compared(stated):
-    small = (stated.runs["arm"] == LOSS) & (stated.runs["batch_size"] == 32)
-    near = stated.runs.assign(train_loss=stated.runs["train_loss"].mask(small, 0.56 * 0.91))
-    assert verdicts(changed(stated, runs=near))["chang-sharper-equal-loss"] == REPRODUCED
-    far = stated.runs.assign(train_loss=stated.runs["train_loss"].mask(small, 0.5))
-    reason = "B = 32, learning rate 0.01: training loss 0.5, not 0.56"
-    assert why_not(changed(stated, runs=far), "sharper-equal-loss") == reason
-    gone = stated.runs.assign(stopped=stated.runs["stopped"].mask(small, "diverged"))
-    reason = "B = 32, learning rate 0.01: diverged"
-    assert (
-        why_not(changed(stated, runs=gone.assign(running_loss=np.nan)), "gap-equal-loss") == reason
-    )
+@pytest.mark.parametrize(
+    ("size", "values", "reason"),
+    [
+        (128, {"stopped": "epochs", "running_loss": 0.61}, None),  # not an end
+        (256, {"stopped": "epochs", "running_loss": 0.61}, "training loss 0.61, not 0.56"),
+        (32, {"train_loss": 0.56 * 0.91}, None),
+        (32, {"train_loss": 0.5}, "training loss 0.5, not 0.56"),
+        (32, {"stopped": "diverged", "running_loss": np.nan}, "diverged"),
+        (256, {"validation_loss": 0.9}, None),  # what is asked about excludes no run
+    ],
+)
+def test_runs_off_the_loss_they_were_to_stop_at_are_not_compared(stated, size, values, reason):
+    results = with_runs(stated, f"arm == @LOSS and batch_size == {size}", **values)
+    for name in ("gap-equal-loss", "sharper-equal-loss"):
+        if reason is None:
+            assert judged(results, name).verdict == REPRODUCED
+        else:
+            full = f"equal loss, B = {size}, learning rate 0.01: {reason}"
+            assert why_not(results, name) == full
 
 
 def test_four_devices_are_not_judged_on_two_cores(stated):
-    two = changed(stated, timings=stated.timings.assign(cores=2))
+    two = replace(stated, timings=stated.timings.assign(cores=2))
     for name in ("parallel-large", "parallel-total"):
         assert why_not(two, name) == "4 devices asked for, 2 cores here"
     for name in ("parallel-here", "parallel-total-here"):
-        assert verdicts(two)[f"chang-{name}"] == REPRODUCED
+        assert judged(two, name).verdict == REPRODUCED
     assert "With 4 they take turns" in views.parallel_note(two)
-    one = changed(stated, timings=stated.timings.assign(cores=1))
+    one = replace(stated, timings=stated.timings.assign(cores=1))
     assert why_not(one, "parallel-here") == "2 devices asked for, 1 core here"
-    none = changed(stated, timings=stated.timings.query("repeat < 3"))
-    assert why_not(none, "time-per-epoch") == "3 timings, 5 needed"
-    assert why_not(changed(stated, timings=pd.DataFrame()), "total-time") == "0 timings, 5 needed"
+    none = replace(stated, timings=stated.timings.query("repeat < 3"))
+    for name in ("time-per-epoch", "parallel-here"):
+        assert why_not(none, name) == "3 timings, 5 needed"
+    assert why_not(replace(stated, timings=pd.DataFrame()), "total-time") == "0 timings, 5 needed"
 
 
 def test_another_profile_s_batch_sizes_are_told():
     p = parameters(batch_sizes=[32, 64, 256], lrs=[0.01, 0.02, 0.08])
-    assert why_not(world(p=p), "nearer-128") == "no B = 128 in this profile"
+    assert why_not(world(p=p), "scaled-distance-128") == "scaled, B = 128: not in this profile"
 
 
-def test_no_gap_cannot_be_closed(stated):
-    same = stated.runs["batch_size"].eq(256) & stated.runs["arm"].eq(FIXED)
-    runs = stated.runs.assign(validation_loss=stated.runs["validation_loss"].mask(same, 0.33))
-    reason = "no gap at the fixed rate that could be closed"
-    for name in ("scaling-closes", "scaling-remains"):
-        assert why_not(changed(stated, runs=runs), name) == reason
-    runs = stated.runs.assign(distance=stated.runs["distance"].mask(same, 100.0))
-    assert why_not(changed(stated, runs=runs), "scaled-distance") == reason
-
-
-def test_best_rates_at_an_end_of_the_grid_are_counted(stated):
-    row = stated.verdicts().rows.set_index("claim").loc["chang-best-lr-rises"]
-    assert row["reason"].endswith("25% of the best rates lie at an end of the grid")
-    steep = stated.runs["base_lr"].eq(0.16) & stated.runs["batch_size"].gt(64)
-    runs = stated.runs.assign(validation_loss=stated.runs["validation_loss"].mask(steep, 0.1))
-    results = changed(stated, runs=runs)
-    assert why_not(results, "best-lr-linear") == "75% of the best rates lie at an end of the grid"
-    assert verdicts(results)["chang-best-lr-rises"] == REPRODUCED
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("scaling-closes", "validation_loss", 0.33),
+        ("scaling-remains", "validation_loss", 0.33),
+        ("scaled-distance", "distance", 100.0),
+    ],
+)
+def test_no_gap_cannot_be_closed(stated, name, column, value):
+    results = with_runs(stated, "batch_size == 256 and arm == @FIXED", **{column: value})
+    assert why_not(results, name) == "no gap at the fixed rate that could be closed"
 
 
 def with_best(stated, rates):
     """The same results with some best rates, by batch size."""
-    best = stated.runs["batch_size"].map(rates)
-    runs = stated.runs.assign(
-        validation_loss=stated.runs["validation_loss"].mask(stated.runs["base_lr"] == best, 0.1)
-    )
-    return changed(stated, runs=runs)
+    for batch_size, lr in rates.items():
+        where = f"batch_size == {batch_size} and base_lr == {lr}"
+        stated = with_runs(stated, where, validation_loss=0.1)
+    return stated
 
 
-def test_rates_on_both_sides_of_the_source_s_best_are_not_the_source_s_best(stated):
-    found = verdicts(with_best(stated, {64: 0.04, 128: 0.08, 256: 0.16}))
-    assert found["chang-best-lr-others"] == NOT_REPRODUCED
+def test_best_rates_at_an_end_of_the_grid_are_counted(stated):
+    note = "of the best rates lie at an end of the grid"
+    assert judged(stated, "best-lr-rises").reason.endswith(f"25% {note}")
+    results = with_best(stated, {128: 0.16, 256: 0.16})
+    assert why_not(results, "best-lr-linear") == f"75% {note}"
+    assert judged(results, "best-lr-rises").verdict == REPRODUCED
 
-
-def test_a_best_rate_of_the_largest_batch_at_the_end_of_the_grid_may_lie_beyond_it(stated):
     reason = why_not(with_best(stated, {256: 0.16}), "worse-in-general")
     assert reason == "rates 0.01 and 0.16: the largest batch's best is an end of the grid"
 
 
-def test_a_diverged_run_is_beaten(stated):
-    gone = (stated.runs["batch_size"] == 32) & (stated.runs["base_lr"] >= 0.08)
-    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(gone, "diverged"))
-    found = verdicts(changed(stated, runs=runs))
-    assert found["chang-large-lr"] == REPRODUCED
-    assert found["chang-wins-too-high"] == REPRODUCED
+def test_rates_on_both_sides_of_the_source_s_best_are_not_the_source_s_best(stated):
+    found = judged(with_best(stated, {64: 0.04, 128: 0.08, 256: 0.16}), "best-lr-others")
+    assert found.verdict == NOT_REPRODUCED
+
+
+@pytest.mark.parametrize("name", ["large-lr", "wins-too-high"])
+def test_a_diverged_run_is_beaten(stated, name):
+    results = with_runs(stated, "batch_size == 32 and base_lr >= 0.08", stopped="diverged")
+    assert judged(results, name).verdict == REPRODUCED
 
 
 def test_wins_at_any_rate_say_nothing_of_rates_too_high(stated):
-    loss = stated.runs["validation_loss"].mask(stated.runs["batch_size"] > 32, 0.2)
-    found = verdicts(changed(stated, runs=stated.runs.assign(validation_loss=loss)))
-    assert found["chang-wins-too-high"] != REPRODUCED
+    results = with_runs(stated, "batch_size > 32", validation_loss=0.2)
+    assert judged(results, "wins-too-high").verdict != REPRODUCED
 
 
 # Statistics in closed form
@@ -444,31 +420,27 @@ def test_equal_updates_end_where_the_shortest_run_of_a_seed_ends(stated):
     assert found == within["validation_loss"].min()
 
 
-def test_the_growth_around_a_paraboloid_is_its_mean_over_the_disc(stated):
-    found = readings.growth(stated)
+def test_surface_and_line_around_a_paraboloid_have_its_growth(stated):
+    found, on_line = claims.growth(stated), claims.rises(stated)
     axis = np.linspace(-1, 1, stated.parameters.explorer_points)
     a, b = np.meshgrid(axis, axis)
-    squares = (a**2 + b**2)[np.hypot(a, b) <= readings.RADIUS + 1e-9]
-    assert found[32].to_numpy() == pytest.approx(squares.mean(), rel=1e-3)
-    assert found[256].to_numpy() == pytest.approx(6 * squares.mean(), rel=1e-3)
-
-
-def test_the_rise_on_the_line_is_that_of_the_log_loss(stated):
-    found = readings.rises(stated)
-    assert found[32].to_numpy() == pytest.approx(readings.STEP**2, rel=1e-3)
-    assert found[256].to_numpy() == pytest.approx(6 * readings.STEP**2, rel=1e-3)
+    squares = (a**2 + b**2)[np.hypot(a, b) <= claims.RADIUS + 1e-9]
+    for batch_size, steepness in ((32, 1), (256, 6)):
+        growth, rise = steepness * squares.mean(), steepness * claims.STEP**2
+        assert found[batch_size].to_numpy() == pytest.approx(growth, rel=1e-3)
+        assert on_line[batch_size].to_numpy() == pytest.approx(rise, rel=1e-3)
 
 
 def test_the_slope_of_the_best_rates_is_that_of_a_least_squares_line(stated):
     best = readings.best_lrs(stated)
     assert best.iloc[0].to_dict() == published.BEST_LR
-    assert claims._slope(stated).to_numpy() == pytest.approx(0.9)
+    assert claims.slope(stated).to_numpy() == pytest.approx(0.9)
 
 
 # What the notebook shows
 
 
-def test_tables_put_the_article_s_numbers_beside_ours(stated):
+def test_tables_put_the_paper_s_numbers_beside_ours(stated):
     table = views.best_losses(stated, FIXED)
     assert table.loc[32, "validation, paper"] == 0.344 and table.loc[64, "validation, paper"] == "-"
     assert table.loc[256, "validation"].startswith("0.395")
@@ -482,15 +454,12 @@ def test_tables_put_the_article_s_numbers_beside_ours(stated):
 
 
 def test_what_a_diverged_run_kept_is_in_no_mean(stated):
-    gone = stated.runs["arm"].eq(FIXED) & stated.runs["batch_size"].eq(64)
-    gone &= stated.runs["seed"].eq(0)
-    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(gone, "diverged"))
-    runs.loc[gone, ["validation_loss", "kept_epoch"]] = 0.01, 1
-    results = changed(stated, runs=runs)
+    kept = {"stopped": "diverged", "validation_loss": 0.01, "kept_epoch": 1}
+    results = with_runs(stated, "arm == @FIXED and batch_size == 64 and seed == 0", **kept)
     assert views.best_losses(results, FIXED).loc[64, "n"] == 4
     assert not views.best_losses(results, FIXED).loc[64, "validation"].startswith("0.2")
     assert views.times(results, FIXED).loc[64, "n"] == 4
-    assert views.total_rows(results, FIXED)["total_seconds"].isna().sum() == 1
+    assert views.runs_at(results, FIXED)["total_seconds"].isna().sum() == 1
 
 
 def test_surfaces_come_back_as_they_were_measured(stated):
@@ -510,10 +479,8 @@ def test_surfaces_come_back_as_they_were_measured(stated):
 
 
 def test_the_explorer_counts_diverged_runs_and_leaves_them_out_of_means(stated):
-    gone = (stated.runs["batch_size"] == 32) & (stated.runs["base_lr"] == 0.16)
-    gone &= stated.runs["seed"] == 1
-    runs = stated.runs.assign(stopped=stated.runs["stopped"].mask(gone, "diverged"))
-    cells = views.explorer_cells(changed(stated, runs=runs))
+    one = "batch_size == 32 and base_lr == 0.16 and seed == 1"
+    cells = views.explorer_cells(with_runs(stated, one, stopped="diverged"))
     one = cells.query("batch_size == 32 and base_lr == 0.16").set_index("quantity")
     assert (one["n"] == 0).all() and (one["diverged"] == 1).all() and one["mean"].isna().all()
     note = views.explorer_note(stated.parameters, cells)
@@ -529,8 +496,7 @@ def test_equal_losses_of_all_seeds_have_their_value_as_mean(stated):
     """The sum of three equal numbers, over three, may be the next number."""
     value = next(v for v in np.nextafter(np.full(64, 0.693147), 1).cumsum() / np.arange(1, 65)
                  if pd.Series([v] * 3).mean() != v)  # fmt: skip
-    runs = stated.runs.assign(validation_loss=value)
-    cells = views.explorer_cells(changed(stated, runs=runs))
+    cells = views.explorer_cells(with_runs(stated, "seed >= 0", validation_loss=value))
     assert (cells["low"] <= cells["mean"]).all() and (cells["mean"] <= cells["high"]).all()
 
 
@@ -543,5 +509,5 @@ def test_layers_are_named_in_the_order_of_the_network():
     rows = pd.DataFrame({"layer": names, "distance": 1.0}).assign(
         measure="distances", arm=FIXED, batch_size=p.smallest, seed=0
     )
-    shown = views.layer_rows(changed(results, points=rows))["layer"].tolist()
+    shown = views.layer_rows(replace(results, points=rows))["layer"].tolist()
     assert shown == ["conv 1", "conv 2", "conv 3", "dense 1", "dense 2", "dense 3"]

@@ -51,7 +51,7 @@ class Side:
         return matching(rows, **dict(self.where), **sizes)
 
     def __str__(self) -> str:
-        return ", ".join(str(value) for _, value in self.where)
+        return ", ".join(name if value is True else str(value) for name, value in self.where)
 
 
 def side(sizes: Sequence[int] | Sizes | None = None, **where: Any) -> Side:
@@ -73,6 +73,8 @@ Gate = Callable[[Results, Sequence[Side]], str | None]
 
 def absence(results: Results, *sides: Side) -> str | None:
     """Return which runs are missing, None if all that were designed are there."""
+    if not sides:
+        return None
     for one in sides:
         planned = one.designed(results)
         sizes = one.batch_sizes(results)
@@ -224,6 +226,11 @@ class Comparison:
 def ratio(a: Table, b: Table) -> pd.Series:
     """Return a / b, each a geometric mean over its batch sizes."""
     return np.exp(np.log(a).mean(axis=1, skipna=False) - np.log(b).mean(axis=1, skipna=False))
+
+
+def difference(a: Table, b: Table) -> pd.Series:
+    """Return a - b, mean over batch sizes."""
+    return (a - b).mean(axis=1)
 
 
 def points(a: Table, b: Table) -> pd.Series:

@@ -37,6 +37,16 @@ def means(runs: pd.DataFrame, *columns: str, scale: float = 1.0) -> pd.DataFrame
     return pd.concat(tables, names=["mean over seeds"])
 
 
+def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the runs of all tables, those in several of them once."""
+    return pd.concat(tables).drop_duplicates(["entry", "arm"])
+
+
+def dashed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with a dash where there is no number."""
+    return table.astype(object).where(table.notna(), "-")
+
+
 def of_common_seeds(runs: pd.DataFrame, *cells: str) -> pd.DataFrame:
     """Return the runs of the seeds that every cell with runs has.
 

@@ -8,7 +8,6 @@ from bsglib.papers import Study
 from bsglib.papers.chang.claims import CLAIMS
 from bsglib.papers.chang.confirm import design
 from bsglib.papers.chang.protocol import FIXED, LOSS, OTHER, SCALED, ChangParameters, timing
-from bsglib.papers.chang.readings import agreement
 
 __all__ = [
     "CLAIMS",
@@ -17,7 +16,6 @@ __all__ = [
     "OTHER",
     "SCALED",
     "ChangParameters",
-    "agreement",
     "design",
     "study",
 ]

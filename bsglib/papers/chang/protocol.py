@@ -21,6 +21,7 @@ from bsglib.sweep import Entry
 
 FIXED, SCALED, OTHER, LOSS = "fixed lr", "scaled lr", "other lrs", "equal loss"  # arms
 PARTS = {FIXED: 1, SCALED: 2, OTHER: 3, LOSS: 4}
+RATES = {FIXED: "fixed", SCALED: "linear", OTHER: "other", LOSS: "fixed"}  # the rule of each
 
 SHARPNESS = "keskar_sharpness"  # a column of the runs
 SURFACE, AGREEMENT = "loss_surface", "gradient_agreement"  # measures that give rows
@@ -153,7 +154,9 @@ def _cell(p: ChangParameters, seed: int, batch_size: int, lr: float) -> Entry:
             measures.append(Measure(LINE, p.line_examples, {"points": p.line_points}, start))
     distinct_ones = {measure.file: measure for measure in measures}
     config = run_config(p, seed, batch_size, lr)
-    return Entry(config, tuple(distinct_ones.values()), arm, PARTS[arm])
+    labels = {"rate": RATES[arm], "whole_grid": seed in p.seeds}
+    labels["scaled"] = lr == p.scaled_lr(batch_size)  # at the smallest batch size fixed as well
+    return Entry(config, tuple(distinct_ones.values()), arm, PARTS[arm], labels=labels)
 
 
 def _landscape(p: ChangParameters, seed: int) -> list[Measure]:
@@ -168,7 +171,8 @@ def _equal_loss(p: ChangParameters, seed: int, batch_size: int) -> Entry:
     stop = {"target_loss": p.equal_loss, "patience": None, "keep": "last", "evaluate": "log"}
     stop["record_epochs"] = []
     config = run_config(p, seed, batch_size, p.lr, patience_on="loss", record_path=False, **stop)
-    return Entry(config, (_sharpness(p), Measure("distances", 0)), LOSS, PARTS[LOSS])
+    measures = _sharpness(p), Measure("distances", 0)
+    return Entry(config, measures, LOSS, PARTS[LOSS], labels={"rate": RATES[LOSS]})
 
 
 def run_config(

@@ -1,4 +1,7 @@
-"""Numbers that Chang & Pathak print, by batch size."""
+"""Numbers that Chang & Pathak print, by batch size, and what follows from them."""
+
+import math
+from typing import Any, NamedTuple
 
 VALIDATION = {32: 0.344, 256: 0.395}  # lowest loss; figure 6 and its paragraph
 SCALED_VALIDATION = {32: 0.345, 256: 0.352}  # figure 24; the conclusion says .343 at 32
@@ -12,3 +15,43 @@ EPOCH_DISTANCE = {32: (0.15, 0.4), 256: (0.02, 0.04)}  # ranges; figure 12
 UPDATE_NORM = {32: 3.3e-3, 256: 1.5e-3}  # medians; figure 13
 SCALED_SHARPNESS = {32: (1.14, 1.14), 64: (4, 7), 128: (4, 7), 256: (4, 7)}  # figure 26
 BEST_LR = {32: 0.01, 64: 0.08, 128: 0.08, 256: 0.08}  # figure 29
+
+
+class Pair(NamedTuple):
+    """Two numbers that the source compares."""
+
+    large: float  # of the largest batch, or of several devices
+    small: float
+
+    @property
+    def ratio(self) -> float:
+        """Return large / small as the tables show it."""
+        return round(self.large / self.small, 2)
+
+    @property
+    def gap(self) -> float:
+        """Return large - small."""
+        return self.large - self.small
+
+
+def compared() -> dict[str, Any]:
+    """Return the numbers that are compared: by name a pair, or a table by batch size."""
+    tables = {
+        "validation": VALIDATION,
+        "scaled": SCALED_VALIDATION,
+        "seconds": SECONDS_PER_EPOCH,
+        "epochs": EPOCHS,
+        "norm": UPDATE_NORM,
+        "scaled_total": SCALED_TOTAL_SECONDS,
+        "per_epoch": {b: math.sqrt(a * z) for b, (a, z) in EPOCH_DISTANCE.items()},
+    }
+    pairs = {name: Pair(table[256], table[32]) for name, table in tables.items()}
+    four = PARALLEL_SECONDS_PER_EPOCH[256], PARALLEL_TOTAL_SECONDS[256]
+    return pairs | {
+        "four": Pair(four[0], SECONDS_PER_EPOCH[256]),
+        "four_total": Pair(four[1], TOTAL_SECONDS[32]),
+        "lowered": Pair(SCALED_VALIDATION[256], VALIDATION[256]),
+        "shortfall": pairs["scaled"].gap - pairs["validation"].gap / 2,
+        "distance": EPOCH_DISTANCE,
+        "sharpness": SCALED_SHARPNESS,
+    }

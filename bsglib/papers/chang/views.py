@@ -11,8 +11,8 @@ from bsglib.data import Dataset, at_hand
 from bsglib.landscape import Surface
 from bsglib.measures import LINE
 from bsglib.models import build
-from bsglib.papers import Results, notes
-from bsglib.papers.chang import published
+from bsglib.papers import Results, matching, notes
+from bsglib.papers.chang import published, readings
 from bsglib.papers.chang.protocol import (
     FIXED,
     LINES,
@@ -23,21 +23,8 @@ from bsglib.papers.chang.protocol import (
     ChangParameters,
     design,
 )
-from bsglib.papers.chang.readings import (
-    at_best_rate,
-    at_equal_updates,
-    best_lrs,
-    fixed,
-    grid,
-    layers,
-    median_norms,
-    most_processes,
-    scaled,
-    seconds,
-    total_seconds,
-    with_losses,
-)
-from bsglib.papers.tables import per_seed, scope_table
+from bsglib.papers.comparing import last_over_first, seconds
+from bsglib.papers.tables import dashed, per_seed, scope_table
 from bsglib.stats import PERCENT, interval
 from bsglib.train import CHUNK_SIZE, SPLITS, dataset_of
 
@@ -49,56 +36,43 @@ EQUAL = {
     "validation_loss": "validation loss (nats)",
     SHARPNESS: PHI,
 }
-TIMES = {"seconds": "per epoch", "kept_epoch": "epochs", "total_seconds": "in all"}
-TIME_LABELS = {
-    "seconds": "seconds per epoch",
-    "kept_epoch": "epochs to the lowest loss",
-    "total_seconds": "seconds to the lowest loss",
+TIMES = {  # title and label of each panel
+    "seconds": ("per epoch", "seconds per epoch"),
+    "kept_epoch": ("epochs", "epochs to the lowest loss"),
+    "total_seconds": ("in all", "seconds to the lowest loss"),
 }
-RATES = {FIXED: fixed, SCALED: scaled}  # the runs of each
+RUNS = {FIXED: readings.fixed, SCALED: readings.scaled}  # of each rate
+STATED = {FIXED: published.VALIDATION, SCALED: published.SCALED_VALIDATION}
 
 
 def scope(p: ChangParameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
-    size = "all of the training part" if p.train_size is None else f"{p.train_size:,}"
-    images = " of 24,975 images" if p.dataset == "cats_vs_dogs" else ""
+    size = "all training images" if p.train_size is None else f"{p.train_size:,} training images"
+    of_all = " of 24,975" if p.dataset == "cats_vs_dogs" else ""
     side = "as they are" if p.image_size is None else f"{p.image_size} x {p.image_size} pixels"
-    grid_here = ", ".join(f"{lr:g}" for lr in p.lrs)
+    rates = ", ".join(f"{lr:g}" for lr in p.lrs)
+    chunks = f"in chunks of {CHUNK_SIZE}, whose gradients add up"
+    both = notes.seeds(p, "at the fixed and the scaled rate")
     rows = [
         (
             "data",
-            "Cats vs Dogs, four fifths of 23,262 images to train on",
-            f"{p.dataset}, {size}{images} to train on",
-            "time, a test part, and another choice of unreadable images",
+            "Cats vs Dogs, 80 % of 23,262 images",
+            f"{p.dataset}, {size}{of_all}",
+            "time, a test set, and another choice of unreadable images",
         ),
         ("images, by their code", "128 x 128 pixels", side, "time"),
-        ("validation part", "20 %", f"{p.validation_fraction:.0%} of what is not test", "time"),
-        (
-            "batches on a CPU",
-            "whole, as it seems",
-            f"of over {CHUNK_SIZE} in chunks whose gradients add up",
-            "they fit the cache",
-        ),
-        ("test part", "none", "held out", "the validation part chooses weights and rates"),
+        ("validation set", "20 %", f"{p.validation_fraction:.0%} of what is not test", "time"),
+        ("batches on a CPU", "whole, as it seems", chunks, "they fit the cache"),
+        ("test set", "none", "held out", "validation data select weights and rates"),
         ("network, by their code", "chang {}", f"chang {p.network_options}", "time"),
         ("learning rate at the smallest B", "0.01", f"{p.lr:g}", "fewer updates"),
-        ("learning rates", ".01 to .08", grid_here, "one more than the best one there"),
+        ("learning rates", ".01 to .08", rates, "one more than the best one there"),
         ("stop after epochs without gain, by their code", "100", f"{p.patience}", "time"),
-        (
-            "best training loss",
-            "the lowest",
-            "that at the lowest validation loss; the lowest beside it",
-            "weights are kept there",
-        ),
+        ("training loss", "the lowest", "of the weights kept, and the lowest", "early stopping"),
         ("epochs, at most", "no limit", f"{p.epochs:,}", "time"),
         ("order of the examples", "one for all epochs (code)", "new in every epoch", "usual"),
         ("initial weights", "one set", "one per seed, for all batch sizes", "an interval"),
-        (
-            "seeds",
-            "one run of each, as it seems",
-            notes.seeds(p, "at the fixed and the scaled rate"),
-            "an interval needs three",
-        ),
+        ("seeds", "one run of each, as it seems", both, "an interval needs three"),
         ("sharpness", "largest loss in a box", "Keskar's ratio, per cent", "their figure 20"),
         ("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
         notes.arithmetic(p.dtype),
@@ -106,9 +80,34 @@ def scope(p: ChangParameters) -> pd.DataFrame:
     return scope_table(rows)
 
 
+# ------------------------------------------------------------- data and network
+
+
 def data(p: ChangParameters) -> Dataset | None:
     """Return the data set that the runs train on; None where it is not at hand."""
     return dataset_of(design(p)[0].config) if at_hand(p.dataset) else None
+
+
+def class_counts(dataset: Dataset | None) -> pd.DataFrame:
+    """Return how many examples of each class each split has."""
+    if dataset is None:
+        return pd.DataFrame(columns=["class", *SPLITS])
+    classes = pd.Index(dataset.classes, name="class")
+    labels = {name: getattr(dataset, name).y.numpy() for name in SPLITS}
+    counts = {name: np.bincount(y, minlength=len(classes)) for name, y in labels.items()}
+    return pd.DataFrame(counts, index=classes).reset_index()
+
+
+def samples_note(dataset: Dataset | None, p: ChangParameters) -> str:
+    """Return the caption of the sample images."""
+    head, compare = f"Training images drawn at random from {p.dataset}", "Compare figure 3"
+    if dataset is None:
+        missing = "They are not on this machine; `bsg data` says how to get them."
+        return f"**{head}.** {missing} {compare} of the paper."
+    sizes = ", ".join(f"{len(getattr(dataset, name)):,} {name}" for name in SPLITS)
+    _, height, width = dataset.input_shape
+    head += f", {height} x {width} pixels (n = {len(dataset.train):,})"
+    return f"**{head}.** Examples: {sizes}. {compare} of the paper."
 
 
 def network(results: Results) -> nn.Module:
@@ -122,70 +121,43 @@ def input_shape(results: Results) -> tuple[int, ...]:
     return tuple(json.loads(str(results.runs["input_shape"].iloc[0])))
 
 
-def class_counts(dataset: Dataset | None) -> pd.DataFrame:
-    """Return how many examples of each class each part has."""
-    if dataset is None:
-        return pd.DataFrame(columns=["class", *SPLITS])
-    counts = {}
-    for name in SPLITS:
-        split = getattr(dataset, name)
-        counts[name] = np.bincount(split.y.numpy(), minlength=len(dataset.classes))
-    return pd.DataFrame(counts, index=pd.Index(dataset.classes, name="class")).reset_index()
+# ------------------------------------------------------------- runs at the fixed or the scaled rate
 
 
-def samples_note(dataset: Dataset | None, p: ChangParameters) -> str:
-    """Return the caption of the sample images."""
-    if dataset is None:
-        return (
-            f"**Training images drawn at random from {p.dataset}.** They are not on this machine; "
-            "`bsg data` says how to get them. Answers figure 3 of the article."
-        )
-    sizes = ", ".join(f"{len(getattr(dataset, name)):,} {name}" for name in SPLITS)
-    _, height, width = dataset.input_shape
-    return (
-        f"**Training images drawn at random from {p.dataset}, {height} x {width} pixels (n = "
-        f"{len(dataset.train):,}).** Examples: {sizes}. Answers figure 3 of the article."
-    )
+def runs_at(results: Results, rate: str) -> pd.DataFrame:
+    """Return the runs at a rate, FIXED or SCALED, with what `derived` adds.
 
-
-def network_note(results: Results) -> str:
-    """Return the caption of the drawing of the network."""
-    p, count = results.parameters, sum(w.numel() for w in network(results).parameters())
-    return (
-        f"**The network, drawn from itself: chang {p.network_options}, {count:,} parameters.** "
-        "Answers figure 4 of the article."
-    )
-
-
-def cells(results: Results, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the runs and the history of the fixed or the scaled rate, for curves.
-
-    Args:
-        results: of the study.
-        name: FIXED or SCALED.
+    Runs that diverged have no numbers: what they kept is of no minimizer.
     """
-    runs = lasting(RATES[name](results))
-    return runs, results.history[results.history["entry"].isin(runs["entry"])].merge(
-        runs[["entry", "arm"]], on=["entry", "arm"]
-    )
-
-
-def lasting(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return runs without the numbers of those that diverged: what they kept is of no minimizer."""
+    runs = RUNS[rate](results)
     measured = [*KEPT, "kept_epoch", "distance", *(c for c in runs if c.startswith(SHARPNESS))]
     numbers = runs[measured].select_dtypes("number")
-    return runs.assign(**numbers.where(runs["stopped"] != "diverged"))
+    runs = runs.assign(**numbers.where(runs["stopped"] != "diverged"))
+    return readings.derived(results, runs)
 
 
-def best_losses(results: Results, name: str) -> pd.DataFrame:
-    """Return losses at the lowest validation loss by batch size, beside the source's.
+def cells(results: Results, rate: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the runs at a rate, FIXED or SCALED, and their history."""
+    runs = runs_at(results, rate)
+    return runs, results.history.merge(runs[["entry", "arm"]], on=["entry", "arm"])
 
-    Args:
-        results: of the study.
-        name: FIXED or SCALED.
-    """
-    runs = with_losses(results, lasting(RATES[name](results)))
-    losses = published.VALIDATION if name == FIXED else published.SCALED_VALIDATION
+
+def compared(results: Results) -> dict[str, pd.DataFrame]:
+    """Return the runs of both rates under the names of the lines of a figure."""
+    names = {"fixed learning rate": FIXED, "scaled learning rate": SCALED}
+    return {name: runs_at(results, rate) for name, rate in names.items()}
+
+
+def stated(p: ChangParameters, rate: str, column: str) -> dict[str, float]:
+    """Return the source's losses at a rate, if it gives them and our data are its data."""
+    if column != "validation_loss" or p.dataset != "cats_vs_dogs":
+        return {}
+    return {f"paper, {batch_size}": loss for batch_size, loss in STATED[rate].items()}
+
+
+def best_losses(results: Results, rate: str) -> pd.DataFrame:
+    """Return losses at the lowest validation loss by batch size, beside the source's."""
+    runs = runs_at(results, rate).groupby("batch_size")
     columns = {
         "train_loss": "training",
         "validation_loss": "validation",
@@ -193,63 +165,66 @@ def best_losses(results: Results, name: str) -> pd.DataFrame:
         "test_loss": "test",
         "lowest_running": "lowest training, as it ran",
     }
-    rows = {}
-    for batch_size, of_size in runs.groupby("batch_size"):
-        rows[batch_size] = {title: _mean(of_size[c]) for c, title in columns.items()}
-        rows[batch_size]["validation, paper"] = losses.get(batch_size, "-")
-        rows[batch_size]["n"] = int(of_size["validation_loss"].count())
-    return pd.DataFrame(rows).T.rename_axis("batch size")
+    table = runs[list(columns)].agg(_mean).rename(columns=columns)
+    table["validation, paper"] = pd.Series(STATED[rate])
+    return dashed(table.assign(n=runs["validation_loss"].count())).rename_axis("batch size")
 
 
 def _mean(values: pd.Series) -> str:
-    """Return the mean over seeds and its interval."""
+    """The mean over seeds and its interval."""
     values = values[np.isfinite(values)]
     return interval_text(interval(tuple(values))) if len(values) else "-"
 
 
 def equal_updates(results: Results) -> pd.DataFrame:
     """Return the lowest validation loss up to equal updates, by batch size."""
-    rows = at_equal_updates(results)
+    rows = readings.at_equal_updates(results).groupby("batch_size")
     table = {
-        "updates, median": rows.groupby("batch_size")["updates"].median(),
-        "lowest validation loss (nats)": rows.groupby("batch_size")["validation_loss"].agg(_mean),
-        "n": rows.groupby("batch_size").size(),
+        "updates, median": rows["updates"].median(),
+        "lowest validation loss (nats)": rows["validation_loss"].agg(_mean),
+        "n": rows.size(),
     }
     return pd.DataFrame(table).rename_axis("batch size")
 
 
-def times(results: Results, name: str) -> pd.DataFrame:
-    """Return seconds per epoch, epochs and total time by batch size, beside the source's: medians.
+def sharpness(results: Results) -> pd.DataFrame:
+    """Return sharpness, loss there and largest loss in the box, by batch size and rate."""
+    columns = {
+        SHARPNESS: "sharpness (%)",
+        f"{SHARPNESS}.loss": "loss (nats)",
+        f"{SHARPNESS}.max_loss": "largest (nats)",
+    }
+    tables = []
+    for rate in RUNS:
+        runs = runs_at(results, rate).groupby("batch_size")
+        table = runs[list(columns)].mean().rename(columns=columns)
+        tables.append(table.assign(n=runs[SHARPNESS].count()).add_prefix(f"{rate}: "))
+    return pd.concat(tables, axis=1).rename_axis("batch size, means over seeds")
+
+
+# ------------------------------------------------------------- times
+
+
+def times(results: Results, rate: str) -> pd.DataFrame:
+    """Return epochs, seconds per epoch and total time by batch size, beside the source's: medians.
 
     Args:
         results: of the study.
-        name: FIXED or SCALED.
+        rate: FIXED or SCALED.
     """
-    runs = lasting(RATES[name](results))
-    totals = published.TOTAL_SECONDS if name == FIXED else published.SCALED_TOTAL_SECONDS
+    runs = runs_at(results, rate)
     epochs = per_seed(runs, "kept_epoch")
     table = pd.DataFrame({"epochs to the lowest loss": epochs.median()})
-    if len(per_epoch := seconds(results)):
+    if len(per_epoch := seconds(results, processes=1)):
         table["seconds per epoch"] = per_epoch.median()
-        table["seconds in all"] = total_seconds(results, runs).median()
-    if name == FIXED:
+        table["seconds in all"] = per_seed(runs, "total_seconds").median()
+    totals = published.SCALED_TOTAL_SECONDS
+    if rate == FIXED:
         table["epochs, paper"] = pd.Series(published.EPOCHS)
         table["seconds per epoch, paper"] = pd.Series(published.SECONDS_PER_EPOCH)
+        totals = published.TOTAL_SECONDS
     table["seconds in all, paper"] = pd.Series(totals)
-    return _dashed(table.assign(n=epochs.count())).rename_axis("batch size, medians")
-
-
-def _dashed(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with a dash where the source gives no number."""
-    return table.astype(object).where(table.notna(), "-")
-
-
-def total_rows(results: Results, name: str) -> pd.DataFrame:
-    """Return the runs of the fixed or scaled rate with a column "total_seconds", NaN if untimed."""
-    runs = lasting(RATES[name](results))
-    per_epoch = seconds(results)
-    median = per_epoch.median() if len(per_epoch) else pd.Series(dtype=float)
-    return runs.assign(total_seconds=runs["kept_epoch"] * runs["batch_size"].map(median))
+    return dashed(table.assign(n=epochs.count())).rename_axis("batch size, medians")
 
 
 def parallel_note(results: Results) -> str:
@@ -258,73 +233,38 @@ def parallel_note(results: Results) -> str:
     if rows.empty:
         return notes.timing(results)
     crowded = sorted({n for n in rows["processes"] if n > rows["cores"].max()})
-    note = f"Up to {most_processes(results)} processes have a core each."
+    own_cores = f"Up to {readings.most_processes(results)} processes have a core each."
+    note = f"{notes.timing(results)} {own_cores}"
     if crowded:
         listed = ", ".join(map(str, crowded))
         note += f" With {listed} they take turns on the cores: a lower bound of the speed-up."
-    return f"{notes.timing(results)} {note}"
+    return note
 
 
-def time_panels(results: Results, totals: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
-    """Return rows and column of each panel on times."""
-    return [(epochs_over(results, 1), "seconds"), (totals, "kept_epoch"), (totals, "total_seconds")]
-
-
-def epochs_over(results: Results, processes: int) -> pd.DataFrame:
-    """Return the timed epochs over some processes: batch_size, repeat, seconds."""
-    table = seconds(results, processes)
-    if table.empty:
-        return pd.DataFrame(columns=["batch_size", "repeat", "seconds"], dtype=float)
-    return table.melt(value_name="seconds", ignore_index=False).reset_index()
-
-
-def stated(p: ChangParameters, name: str, column: str) -> dict[str, float]:
-    """Return the source's losses and what they are, where our data are the source's.
-
-    Args:
-        p: of the study.
-        name: FIXED or SCALED.
-        column: of the runs; the source gives validation losses alone.
-    """
-    if column != "validation_loss" or p.dataset != "cats_vs_dogs":
-        return {}
-    losses = {FIXED: published.VALIDATION, SCALED: published.SCALED_VALIDATION}[name]
-    return {f"paper, {batch_size}": loss for batch_size, loss in losses.items()}
+# ------------------------------------------------------------- distances, updates, gradients
 
 
 def layer_rows(results: Results) -> pd.DataFrame:
     """Return distances by layer of the smallest and the largest batch: layer, seed, distance."""
-    p, rows, model = results.parameters, layers(results), network(results)
+    rows, model = readings.layers(results), network(results)
     names: dict[str, str] = {}
     for layer in rows["layer"].unique():
         kind = "conv" if isinstance(model.get_submodule(layer), nn.Conv2d) else "dense"
         count = sum(name.startswith(kind) for name in names.values())
         names[layer] = f"{kind} {count + 1}"
-    ends_only = rows[rows["batch_size"].isin((p.smallest, p.largest))]
-    return ends_only.assign(layer=ends_only["layer"].map(names))
+    return ends(rows.assign(layer=rows["layer"].map(names)), results.parameters)
 
 
 def epoch_ratio(results: Results) -> pd.DataFrame:
     """Return rows seed, epoch and ratio: distance per epoch, smallest over largest batch."""
-    p, history = results.parameters, results.history_of(FIXED)
-    table = history.pivot(index=["seed", "epoch"], columns="batch_size", values="epoch_distance")
-    ends_only = table.reindex(columns=[p.smallest, p.largest])
-    ratio = (ends_only[p.smallest] / ends_only[p.largest]).dropna().rename("ratio")
-    return ratio.reset_index()
-
-
-def norms(results: Results) -> pd.DataFrame:
-    """Return the quantiles of the norms of the updates: batch_size, seed, level, norm."""
-    points = results.points
-    return points[(points["measure"] == "update_norms") & (points["arm"] == FIXED)]
+    return (1 / last_over_first(readings.epoch_distances(results))).rename("ratio").reset_index()
 
 
 def norm_table(results: Results) -> pd.DataFrame:
     """Return the median norm of an update by batch size, beside the source's."""
-    table = median_norms(results).groupby("batch_size")["norm"].agg(["mean", "size"])
+    table = readings.median_norms(results).groupby("batch_size")["norm"].agg(["mean", "size"])
     table = table.rename(columns={"mean": "median norm", "size": "n"})
-    table = table.assign(paper=pd.Series(published.UPDATE_NORM))
-    return _dashed(table).rename_axis("batch size")
+    return dashed(table.assign(paper=pd.Series(published.UPDATE_NORM))).rename_axis("batch size")
 
 
 def agreement_note(rows: pd.DataFrame) -> str:
@@ -338,36 +278,13 @@ def agreement_note(rows: pd.DataFrame) -> str:
     )
 
 
-def sharpness(results: Results) -> pd.DataFrame:
-    """Return sharpness, loss there and largest loss in the box, by batch size and rate."""
-    columns = {
-        SHARPNESS: "sharpness (%)",
-        f"{SHARPNESS}.loss": "loss (nats)",
-        f"{SHARPNESS}.max_loss": "largest (nats)",
-    }
-    tables = {}
-    for name, chosen in RATES.items():
-        runs = lasting(chosen(results)).groupby("batch_size")
-        n = runs[SHARPNESS].count()
-        tables[name] = runs[list(columns)].mean().rename(columns=columns).assign(n=n)
-    table = pd.concat(tables, axis=1)
-    table.columns = [f"{name}: {column}" for name, column in table.columns]
-    return table.rename_axis("batch size, means over seeds")
+# ------------------------------------------------------------- lines, surfaces, trajectories
 
 
 def line(results: Results) -> pd.DataFrame:
     """Return the points on the line from the smallest batch's weights to the largest one's."""
-    points = results.points
-    rows = points[points["measure"] == LINE]
+    rows = results.points_of(measure=LINE)
     return rows.reindex(columns=list(dict.fromkeys([*rows, "alpha", "set", "loss", "accuracy"])))
-
-
-def line_note(p: ChangParameters) -> str:
-    """Return what the line is, for a caption."""
-    return (
-        f"SB: B = {p.smallest}, LB: B = {p.largest}; {p.line_examples:,} training and as many test "
-        "examples, which stand in for the validation part that chose the weights."
-    )
 
 
 def surfaces(results: Results, seeds: tuple[int, ...], points: int) -> dict[tuple, Surface]:
@@ -378,17 +295,13 @@ def surfaces(results: Results, seeds: tuple[int, ...], points: int) -> dict[tupl
         seeds: of the directions, one for curves or two for planes.
         points: of the grid, in a direction.
     """
-    rows = results.points
-    chosen = rows[(rows["measure"] == SURFACE) & (rows["seeds"] == str(list(seeds)))]
-    chosen = chosen[chosen["points"] == points]
+    chosen = results.points_of(measure=SURFACE, seeds=str(list(seeds)), points=points)
     if chosen.empty:
         return {}
-    labels = ["batch_size", "base_lr", "seed"]
-    runs = results.runs[["entry", "arm", "base_lr"]]
-    return {
-        cell: _surface(of_cell, results.parameters.surface_examples, plane=len(seeds) == 2)
-        for cell, of_cell in chosen.merge(runs, on=["entry", "arm"]).groupby(labels)
-    }
+    chosen = chosen.merge(results.runs[["entry", "arm", "base_lr"]], on=["entry", "arm"])
+    n, plane = results.parameters.surface_examples, len(seeds) == 2
+    of_cells = chosen.groupby(["batch_size", "base_lr", "seed"])
+    return {cell: _surface(rows, n, plane=plane) for cell, rows in of_cells}
 
 
 def _surface(rows: pd.DataFrame, n: int, *, plane: bool) -> Surface:
@@ -402,8 +315,7 @@ def _surface(rows: pd.DataFrame, n: int, *, plane: bool) -> Surface:
 
 def planes(results: Results) -> dict[str, Surface | None]:
     """Return a panel for each plane of directions and each end: its name, and its surface."""
-    p = results.parameters
-    found = {}
+    p, found = results.parameters, {}
     for seeds in PLANES:
         computed = surfaces(results, seeds, p.surface_points)
         for batch_size in (p.smallest, p.largest):
@@ -412,40 +324,20 @@ def planes(results: Results) -> dict[str, Surface | None]:
     return found
 
 
+def known(panels: dict[str, Surface | None]) -> dict[str, Surface]:
+    """Return the panels that are computed."""
+    return {name: surface for name, surface in panels.items() if surface is not None}
+
+
 def first_pair(panels: dict[str, Surface | None]) -> dict[str, Surface]:
     """Return the first plane's panels at both ends, nothing unless both are computed."""
     pair = known(dict(list(panels.items())[:2]))
     return pair if len(pair) == 2 else {}
 
 
-def known(panels: dict[str, Surface | None]) -> dict[str, Surface]:
-    """Return the panels that are computed."""
-    return {name: surface for name, surface in panels.items() if surface is not None}
-
-
-def surface_note(p: ChangParameters) -> str:
-    """Return how the surfaces were measured, for a caption."""
-    return (
-        f"Filter-normalized directions, biases left alone; {p.surface_points} x {p.surface_points} "
-        f"points, {p.surface_examples:,} training examples, first seed; cross: the minimizer."
-    )
-
-
-def direction_note() -> str:
-    """Return what the lines are, for a caption."""
-    return f"{len(LINES)} directions of each run: faint lines, their mean and their range."
-
-
-def ends(runs: pd.DataFrame, p: ChangParameters, *, first_seed: bool = False) -> pd.DataFrame:
-    """Return the runs of the smallest and the largest batch.
-
-    Args:
-        runs: to choose from.
-        p: of the study.
-        first_seed: only.
-    """
-    runs = runs[runs["batch_size"].isin((p.smallest, p.largest))]
-    return runs[runs["seed"] == p.seeds[0]] if first_seed else runs
+def ends(rows: pd.DataFrame, p: ChangParameters) -> pd.DataFrame:
+    """Return the rows of the smallest and the largest batch."""
+    return matching(rows, batch_size=(p.smallest, p.largest))
 
 
 def directions(results: Results) -> pd.DataFrame:
@@ -459,35 +351,18 @@ def directions(results: Results) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def trajectories(results: Results) -> pd.DataFrame:
-    """Return the way of the first seed's runs at both ends: batch_size, epoch, a, b, shares."""
-    points = results.points
-    rows = points[(points["measure"] == "trajectory")]
-    return rows[rows["seed"] == results.parameters.seeds[0]]
-
-
 def shares(way: pd.DataFrame) -> tuple[str, str]:
     """Return the labels of a plane's axes: the shares of the variance that they explain."""
-    first = way.iloc[0]
-    named = zip(("first", "second"), (first["explained_a"], first["explained_b"]), strict=True)
-    one, two = (f"{name} direction, {PERCENT * share:.0f} %" for name, share in named)
-    return one, two
+    one, two = (PERCENT * way.iloc[0][f"explained_{axis}"] for axis in "ab")
+    return f"first direction, {one:.0f} %", f"second direction, {two:.0f} %"
 
 
-def joined(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of all tables, those in several of them once."""
-    return pd.concat(tables.values()).drop_duplicates(["entry", "arm"])
-
-
-def compared(results: Results) -> dict[str, pd.DataFrame]:
-    """Return the runs of both rates under the names of the lines of a figure."""
-    fixed_rate, scaled_rate = lasting(fixed(results)), lasting(scaled(results))
-    return {"fixed learning rate": fixed_rate, "scaled learning rate": scaled_rate}
+# ------------------------------------------------------------- the grid of batch size and rate
 
 
 def rates(results: Results) -> pd.DataFrame:
     """Return the runs of the grid; a diverged run has an infinite loss."""
-    runs = grid(results)
+    runs = readings.grid(results)
     loss = runs["validation_loss"].where(runs["stopped"] != "diverged", np.inf)
     return runs.assign(validation_loss=loss)
 
@@ -505,16 +380,15 @@ def heat_map(results: Results) -> pd.DataFrame:
 
 def best_rates(results: Results) -> pd.DataFrame:
     """Return the best rate by batch size, of those run: of each seed, of the mean, the source's."""
-    best, run = best_lrs(results), grid(results).groupby("batch_size")["base_lr"].nunique()
-    chosen = at_best_rate(results).groupby("batch_size")
-    of_mean, test = chosen["base_lr"].first(), chosen["test_loss"]
+    best, run = readings.best_lrs(results), readings.grid(results).groupby("batch_size")
+    chosen = readings.at_best_rate(results).groupby("batch_size")
     table = {
-        "rates run": run.map(f"{{}} of {len(results.parameters.lrs)}".format),
+        "rates run": run["base_lr"].nunique().map(f"{{}} of {len(results.parameters.lrs)}".format),
         "of each seed": best.agg(lambda column: ", ".join(f"{v:g}" for v in column)),
-        "of the mean": of_mean,
+        "of the mean": chosen["base_lr"].first(),
         "paper": pd.Series(published.BEST_LR),
-        "test loss there": test.agg(_mean),
-        "n": test.size(),
+        "test loss there": chosen["test_loss"].agg(_mean),
+        "n": chosen.size(),
     }
     return pd.DataFrame(table).reindex(best.columns).rename_axis("batch size")
 
@@ -524,29 +398,25 @@ def explorer_cells(results: Results) -> pd.DataFrame:
 
     A cell of which a seed diverged has no mean: that of the others would look like a good rate's.
     """
-    runs = grid(results)
-    points = results.points
-    whole = points[(points["measure"] == "distances") & (points["layer"] == "whole")]
+    whole = results.points_of(measure="distances", layer="whole")
     distance = whole.set_index(["entry", "arm"])["distance"]
-    keys = pd.MultiIndex.from_frame(runs[["entry", "arm"]])
-    runs = runs.assign(distance=distance.reindex(keys).to_numpy())
+    runs = readings.grid(results).drop(columns="distance").join(distance, on=["entry", "arm"])
     rows = []
     for (batch_size, lr), of_cell in runs.groupby(["batch_size", "base_lr"]):
-        gone = of_cell["stopped"] == "diverged"
-        whole_cell = of_cell.iloc[:0] if gone.any() else of_cell
+        gone = int((of_cell["stopped"] == "diverged").sum())
         for quantity in ("validation_loss", "distance", SHARPNESS):
-            values = whole_cell[quantity].dropna()
-            row = {"batch_size": batch_size, "base_lr": lr, "quantity": quantity}
+            values = of_cell[quantity].dropna() if not gone else pd.Series(dtype=float)
             low, high = values.min(), values.max()
             mean = np.clip(values.mean(), low, high)  # of equal values it may be off by rounding
-            numbers = {"mean": mean, "low": low, "high": high}
-            rows.append(row | numbers | {"n": len(values), "diverged": int(gone.sum())})
+            row = {"batch_size": batch_size, "base_lr": lr, "quantity": quantity}
+            row |= {"mean": mean, "low": low, "high": high, "n": len(values), "diverged": gone}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
 def explorer_curves(results: Results) -> pd.DataFrame:
     """Return the loss curves of all cells: batch_size, base_lr, seed, epoch and both losses."""
-    runs = grid(results)[["entry", "arm", "base_lr"]]
+    runs = readings.grid(results)[["entry", "arm", "base_lr"]]
     history = results.history.drop(columns="train_loss").merge(runs, on=["entry", "arm"])
     history = history.rename(columns={"running_loss": "train_loss"})
     return history[["batch_size", "base_lr", "seed", "epoch", "train_loss", "validation_loss"]]
@@ -560,16 +430,10 @@ def explorer_surfaces(results: Results) -> dict[tuple[int, float], Surface]:
 
 
 def explorer_note(p: ChangParameters, cells: pd.DataFrame) -> str:
-    """Return the caption of the explorer.
-
-    Args:
-        p: of the study.
-        cells: of `explorer_cells`.
-    """
+    """Return the caption of the explorer, whose cells are those of `explorer_cells`."""
     n = int(cells["n"].max()) if len(cells) else 0
     return (
-        f"**Every cell of the grid (n = {n} seed{'s' * (n > 1)}): loss, "
-        "distance from the initial weights, sharpness, loss surface.** Map: lowest validation "
-        f"loss. Surface: {p.surface_examples:,} training examples, first seed. Bars: range over "
-        "seeds."
+        f"**Every cell of the grid (n = {n} seed{'s' * (n > 1)}): loss, distance from the initial "
+        "weights, sharpness, loss surface.** Map: lowest validation loss. Surface: "
+        f"{p.surface_examples:,} training examples, first seed. Bars: range over seeds."
     )
