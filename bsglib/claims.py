@@ -66,6 +66,7 @@ class Measured:
     interval: Interval | None = None
     not_testable: str | None = None
     note: str = ""  # what the values leave out
+    seeds: tuple[int, ...] = ()  # of the values, where they have any
 
 
 @dataclass(frozen=True, kw_only=True)

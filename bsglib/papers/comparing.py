@@ -200,7 +200,9 @@ class Comparison:
             if why := gate(results, sides):
                 return Measured(not_testable=why)
         found = self.by(*self.tables(results, sides)) if self.column else self.by(results)
-        return found if isinstance(found, Measured) else Measured(tuple(found), note=note)
+        if isinstance(found, Measured):
+            return found
+        return Measured(tuple(found), note=note, seeds=tuple(found.index))
 
     def tables(self, results: Results, sides: Sequence[Side]) -> list[Table]:
         """Return the column of each side [seed, batch size], of the seeds that all have."""

@@ -139,7 +139,9 @@ def worked_out(results: Results, claim_id: str) -> pd.DataFrame:
     claim = results.study.claim(claim_id)
     measured = claim.statistic(results)
     judged = verdict(claim, measured)
-    steps = {f"value {i}": f"{value:.4g}" for i, value in enumerate(measured.values, start=1)}
+    names = [f"seed {seed}" for seed in measured.seeds]
+    names = names or [f"value {i}" for i, _ in enumerate(measured.values, start=1)]
+    steps = {n: f"{value:.4g}" for n, value in zip(names, measured.values, strict=True)}
     if judged.ours is not None:
         mean = "geometric mean" if claim.rule.ratios else "mean"
         low, high = f"{judged.ours.low:.4g}", f"{judged.ours.high:.4g}"
