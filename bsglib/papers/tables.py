@@ -1,11 +1,13 @@
 """Tables that several studies make of their runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bsglib.claims import verdict
+from bsglib.papers import Results
 from bsglib.stats import kendall
 
 
@@ -22,6 +24,21 @@ def scope_table(rows: Iterable[tuple[str, Any, Any, str]]) -> pd.DataFrame:
         shown.append((quantity, paper, here, "as the paper" if paper == here else why))
     columns = ["quantity", "paper", "here", "why"]
     return pd.DataFrame(shown, columns=columns).set_index("quantity")
+
+
+def rows_table(rows: Mapping[Any, Mapping[str, Any]], *names: str) -> pd.DataFrame:
+    """Return a table of rows by what heads them, and say so where there are none yet.
+
+    Args:
+        rows: by its heading, a tuple of them where there are several names.
+        *names: of the headings.
+    """
+    if not rows:
+        return pd.DataFrame({"": ["not computed yet"]}).set_index("")
+    table = pd.DataFrame(list(rows.values()))
+    if len(names) > 1:
+        return table.set_index(pd.MultiIndex.from_tuples(rows, names=names))
+    return table.set_index(pd.Index(rows, name=names[0]))
 
 
 def means(runs: pd.DataFrame, *columns: str, scale: float = 1.0) -> pd.DataFrame:
@@ -78,3 +95,59 @@ def tuned(
 def rank_with_batch_size(table: pd.DataFrame) -> pd.Series:
     """Return the rank correlation of each row of a table [..., batch size] with the batch size."""
     return pd.Series(kendall(table.to_numpy(), table.columns.to_numpy()), table.index)
+
+
+def arms(results: Results) -> pd.DataFrame:
+    """Return the arms of a design: how each is trained, at which batch sizes, how often.
+
+    Args:
+        results: of a study; runs that are not computed count, too.
+
+    Returns:
+        a row per arm: optimizer, rate rule, rates, rho, dropout, batch sizes, epochs, seeds, runs.
+    """
+    design = results.design
+    dropout = design["network_options"].map(lambda options: options.get("dropout"))
+    rule = design.get("rate", design["scaling"].replace("none", "fixed"))
+    rule += (" + " + design["warmup"] + " warm-up").where(design["warmup"] != "none", "")
+    rows = design.assign(dropout=dropout, rule=rule).groupby("arm", sort=False)
+    columns = {
+        "optimizer": "optimizer",
+        "rate rule": "rule",
+        "base rate": "base_lr",
+        "rho": "rho",
+        "dropout": "dropout",
+        "batch sizes": "batch_size",
+        "epochs, at most": "epochs",
+    }
+    table = {head: rows[column].agg(_distinct) for head, column in columns.items()}
+    table |= {"seeds": rows["seed"].nunique(), "runs": rows.size()}
+    return pd.DataFrame(table).rename_axis("arm")
+
+
+def _distinct(values: pd.Series) -> str:
+    """The distinct values of a column in order; "-" for none."""
+    found = sorted(values.dropna().unique())
+    return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in found) or "-"
+
+
+def worked_out(results: Results, claim_id: str) -> pd.DataFrame:
+    """Return how one verdict comes about: its values, then mean, interval, rule and word.
+
+    Args:
+        results: of a study.
+        claim_id: of one of its claims.
+
+    Returns:
+        a column, "value", by step.
+    """
+    claim = results.study.claim(claim_id)
+    measured = claim.statistic(results)
+    judged = verdict(claim, measured)
+    steps = {f"value {i}": f"{value:.4g}" for i, value in enumerate(measured.values, start=1)}
+    if judged.ours is not None:
+        mean = "geometric mean" if claim.rule.ratios else "mean"
+        low, high = f"{judged.ours.low:.4g}", f"{judged.ours.high:.4g}"
+        steps |= {mean: f"{judged.ours.mean:.4g}", "95 % interval": f"[{low}, {high}]"}
+    steps |= {"rule": claim.rule.text, "verdict": judged.verdict, "because": judged.reason}
+    return pd.DataFrame({"value": steps}).rename_axis(claim.quantity)
