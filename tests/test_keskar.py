@@ -33,7 +33,6 @@ from bsglib.papers.keskar.protocol import (
 from bsglib.params import ROOT, ParameterError, parse
 
 PROFILES = sorted(f.stem for f in (ROOT / "params" / keskar.study.name).glob("*.yaml"))
-each_profile = pytest.mark.parametrize("profile", PROFILES)
 IDS = [claim.id for claim in keskar.CLAIMS]
 label = "{}, {}".format  # name of an arm
 
@@ -265,6 +264,11 @@ def test_runs_at_an_equal_loss_are_held_to_that_loss_and_not_to_an_accuracy(stat
     results = altered(stated, {"train_loss": 0.05}, batch=LB, **loss)
     why = "training losses 0.01 and 0.05: not within a factor 2"
     assert why_not(results, "f2-sharper-loss") == why
+    results = altered(stated, {"stopped": "epochs", "running_loss": 0.9}, seed=2, **loss)
+    for name in ("f2-gap-loss", "f2-sharper-loss"):
+        why = why_not(results, name)
+        assert label("F2", LOSS) in why and "training loss 0.9, not 0.05" in why
+    assert judged(results, "c1-gap-loss").verdict == REPRODUCED
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -288,15 +292,6 @@ def test_a_run_that_diverged_on_its_way_is_compared_where_it_did(stated):
         why = why_not(results, f"f2-{name}")
         assert f"{last['arm']}, B = 2048" in why and why.endswith("diverged")
     assert judged(results, "f2-evolution-small").verdict == REPRODUCED
-
-
-def test_a_training_loss_that_was_missed_is_not_testable(stated):
-    arm = label("C1", LOSS)
-    results = altered(stated, {"stopped": "epochs", "running_loss": 0.9}, arm=arm, seed=2)
-    for name in ("c1-gap-loss", "c1-sharper-loss"):
-        why = why_not(results, name)
-        assert arm in why and "training loss 0.9, not 0.5" in why
-    assert judged(results, "f2-gap-loss").verdict == REPRODUCED
 
 
 @pytest.mark.parametrize("missing", [{}, {"seed": 1}], ids=["all", "a seed"])
@@ -354,39 +349,14 @@ def test_a_line_without_the_points_that_are_read_off_is_not_testable(stated):
     assert why_not(changed(stated, p=few), "f1-line") == why
 
 
-@pytest.fixture
-def tried(stated):
-    """C1's runs at several rates."""
-    return stated.of(network="C1", condition=RATES)
-
-
-def test_the_rate_is_chosen_by_validation_and_not_by_test_accuracy(tried):
-    better = tried["base_lr"].map({0.0003: 0.1, 0.001: 0.2, 0.003: 0.3, 0.01: 0.4})
-    validation = (1 - better).where(tried["batch"] == LB, -((better - 0.3) ** 2))
-    noisy = tried.assign(test_accuracy=better, validation_accuracy=validation)
-    found = claims.at_best_rate(noisy)
-    rates = set(zip(found["batch_size"], found["base_lr"], strict=True))
-    assert rates == {(26, 0.003), (512, 3e-4)}
-    assert len(found) == 2 * tried["seed"].nunique()
-
-
-def test_the_rate_is_chosen_by_the_mean_over_the_other_seeds(tried):
-    lucky = (tried["seed"] == 0) & (tried["base_lr"] == 0.01)  # best of all in a single seed
-    accuracy = 0.5 + 0.3 * (tried["base_lr"] == 0.001) + 0.4 * lucky
-    found = claims.at_best_rate(tried.assign(validation_accuracy=accuracy))
-    assert set(found["base_lr"]) == {0.001}
-    own = tried["seed"].map({0: 0.0003, 1: 0.003, 2: 0.003}) == tried["base_lr"]
-    found = claims.at_best_rate(tried.assign(validation_accuracy=0.5 + 0.1 * own))
-    rates = found.groupby("seed")["base_lr"].agg(set).to_dict()
-    assert rates[0] == {0.003}, "though its own best is another"
-    assert len(found) == 2 * 3
-
-
-def test_a_rate_at_which_a_run_diverged_is_never_the_best(tried):
-    runs = tried.assign(validation_accuracy=0.5 + 0.1 * (tried["base_lr"] == 0.01))
-    broken = (runs["base_lr"] == 0.01) & (runs["seed"] == 0)
-    runs = runs.assign(stopped=runs["stopped"].where(~broken, "diverged"))
-    assert 0.01 not in set(claims.at_best_rate(runs)["base_lr"])
+def test_a_rate_is_chosen_by_validation_and_not_by_test_accuracy(stated):
+    results = altered(stated, {"validation_accuracy": 0.5}, network="C1", condition=RATES)
+    for batch, best in ((SB, 0.003), (LB, 0.01)):
+        mine = {"network": "C1", "condition": RATES, "batch": batch, "base_lr": best}
+        results = altered(results, {"validation_accuracy": 0.6, "test_accuracy": 0.1}, **mine)
+    found = judged(results, "c1-gap-tuned")
+    assert "rates 0.003 and 0.01;" in found.reason
+    assert found.ours.mean == pytest.approx(0)
 
 
 def test_configurations_are_trained_complete_and_counted_once(stated):
@@ -403,24 +373,24 @@ def test_configurations_are_trained_complete_and_counted_once(stated):
 # Design
 
 
-def by_arm(p):
-    """The entries of each arm, by its network and kind."""
-    arms = {}
+@pytest.fixture(scope="module", params=PROFILES)
+def designed(request):
+    """A profile's parameters, and the entries of each arm by its network and kind."""
+    p, arms = parameters(request.param), {}
     for entry in protocol.design(p):
         name, kind = entry.labels["network"], entry.labels["condition"]
         kind = entry.labels["batch"] if kind == MAIN else kind
         assert entry.arm == label(name, kind)
         arms.setdefault((name, kind), []).append(entry)
-    return arms
+    return p, arms
 
 
 def differing(one, other):
     return {k for k, v in one.model_dump().items() if getattr(other, k) != v}
 
 
-@each_profile
-def test_small_and_large_batch_of_a_seed_share_everything_else(profile):
-    p, arms = parameters(profile), by_arm(parameters(profile))
+def test_small_and_large_batch_of_a_seed_share_all_else_and_lines_join_the_two(designed):
+    p, arms = designed
     for name, network in p.networks.items():
         pairs = list(zip(arms[name, SB], arms[name, LB], strict=True))
         assert [small.config.seed for small, _ in pairs] == network.seeds
@@ -428,13 +398,6 @@ def test_small_and_large_batch_of_a_seed_share_everything_else(profile):
             assert differing(small.config, large.config) == {"batch_size"}
             sizes = small.config.batch_size, large.config.batch_size
             assert sizes == (network.small_batch, network.large_batch)
-
-
-@each_profile
-def test_lines_start_at_the_small_batchs_run_of_the_same_seed(profile):
-    p, arms = parameters(profile), by_arm(parameters(profile))
-    for name in p.networks:
-        for small, large in zip(arms[name, SB], arms[name, LB], strict=True):
             lines = [m for m in large.measures if m.name == LINE]
             assert [m.options["path"] for m in lines] == ["linear", "curvilinear"]
             assert {m.start.canonical() for m in lines} == {small.config.canonical()}
@@ -442,80 +405,67 @@ def test_lines_start_at_the_small_batchs_run_of_the_same_seed(profile):
             assert large.measures[: len(small.measures)] == small.measures
 
 
-@each_profile
-def test_every_run_is_measured_and_columns_are_told_apart(profile):
-    for entry in protocol.design(parameters(profile)):
-        columns = [m.column for m in entry.measures if m.name != LINE]
-        assert SHARPNESS in columns
-        assert len(set(columns)) == len(columns)
-
-
-@each_profile
-def test_no_arm_holds_a_run_twice(profile):
-    for arm, entries in by_arm(parameters(profile)).items():
+def test_every_run_stands_once_in_an_arm_and_its_columns_are_told_apart(designed):
+    for arm, entries in designed[1].items():
         assert len({(e.run, e.epoch) for e in entries}) == len(entries), arm
+        for entry in entries:
+            columns = [m.column for m in entry.measures if m.name != LINE]
+            assert SHARPNESS in columns
+            assert len(set(columns)) == len(columns)
 
 
-@each_profile
-def test_a_warm_start_has_small_batch_epochs_and_then_those_of_the_large_batch(profile):
-    p, arms = parameters(profile), by_arm(parameters(profile))
-    for (name, kind), entries in arms.items():
-        if kind != SWITCH:
-            continue
-        network = p.networks[name]
-        for seed in network.seeds:
+def test_a_warm_start_has_small_batch_epochs_and_then_those_of_the_large_batch(designed):
+    p, arms = designed
+    for name, network in p.networks.items():
+        assert set(network.switch_epochs) <= set(network.evolution_epochs), "the figure needs them"
+        for e in arms.get((name, EVOLUTION), []):
+            assert e.config.patience is None and e.epoch in network.evolution_epochs
+        entries = arms.get((name, SWITCH), [])
+        for seed in network.seeds if entries else []:
             alone, *switched = [e.config for e in entries if e.config.seed == seed]
             assert (alone.first_epochs, alone.epochs) == (0, network.epochs)
             assert [c.first_epochs for c in switched] == network.switch_epochs
             for c in switched:
                 assert c.epochs == c.first_epochs + network.epochs
-                assert (c.first_batch_size, c.batch_size) == (
-                    network.small_batch,
-                    network.large_batch,
-                )
+                sizes = network.small_batch, network.large_batch
+                assert (c.first_batch_size, c.batch_size) == sizes
 
 
-@each_profile
-def test_equal_updates_are_equal_to_within_two_per_cent(profile):
-    for (name, kind), entries in by_arm(parameters(profile)).items():
+def test_what_is_held_equal_is_equal(designed):
+    p, arms = designed
+    whole = {"spoken_digits": 110_653, "cifar10": 49_000}  # less the paper's fiftieth
+    for (name, kind), entries in arms.items():
+        configs = [e.config for e in entries]
         if kind == UPDATES:
-            whole = {"spoken_digits": 110_653, "cifar10": 49_000}  # less the paper's fiftieth
-            updates = [
-                math.ceil((c.train_size or whole[c.dataset]) / c.batch_size) * c.epochs
-                for c in (e.config for e in entries)
-            ]
+            sizes = [math.ceil((c.train_size or whole[c.dataset]) / c.batch_size) for c in configs]
+            updates = [size * c.epochs for size, c in zip(sizes, configs, strict=True)]
             assert max(updates) <= 1.02 * min(updates), name
-            assert {e.config.patience for e in entries} == {None}
-            assert len({e.config.batch_size for e in entries}) == 2
-
-
-@each_profile
-def test_runs_at_an_equal_loss_stop_there_and_nowhere_before(profile):
-    p = parameters(profile)
-    for (name, kind), entries in by_arm(p).items():
+            assert {c.patience for c in configs} == {None}
+            assert len({c.batch_size for c in configs}) == 2
         if kind == LOSS:
-            stops = {(e.config.target_loss, e.config.patience) for e in entries}
+            stops = {(c.target_loss, c.patience) for c in configs}
             assert stops == {(p.networks[name].equal_loss, None)}
 
 
-@each_profile
-def test_the_warm_starts_figure_finds_the_small_batch_at_every_switch(profile):
-    p, arms = parameters(profile), by_arm(parameters(profile))
-    for name, network in p.networks.items():
-        assert set(network.switch_epochs) <= set(network.evolution_epochs), name
-        for e in arms.get((name, EVOLUTION), []):
-            assert e.config.patience is None and e.epoch in network.evolution_epochs
-
-
-@each_profile
-def test_the_sources_rate_is_among_the_rates_to_choose_from(profile):
-    p, arms = parameters(profile), by_arm(parameters(profile))
+def test_the_sources_rate_is_among_the_rates_to_choose_from(designed):
+    p, arms = designed
     for name, network in p.networks.items():
         assert not network.lrs or p.lr in network.lrs, name
         for size in (network.small_batch, network.large_batch):
-            rates = {e.config.base_lr for e in arms.get((name, RATES), [])
-                     if e.config.batch_size == size}  # fmt: skip
+            configs = [e.config for e in arms.get((name, RATES), [])]
+            rates = {c.base_lr for c in configs if c.batch_size == size}
             assert rates == ({p.lr} | set(network.lrs) if network.lrs else set())
+
+
+def test_parts_are_one_to_four_and_the_sources_comparison_comes_first(designed):
+    p, _ = designed
+    entries = protocol.design(p)
+    parts = [entry.part for entry in entries]
+    assert parts == sorted(parts)
+    assert set(parts) == ({1, 2, 3} if p.profile == "confirm" else {1, 2, 3, 4})
+    first = {e.labels["condition"] for e in entries if e.part == 1}
+    assert first == ({MAIN, EVOLUTION} if p.patience is None else {MAIN})
+    assert [e.key for e in entries] == [e.key for e in protocol.design(p)]
 
 
 def test_batches_of_the_laptop_are_about_a_two_hundredth_and_a_tenth_of_the_data():
@@ -530,21 +480,6 @@ def test_batches_of_the_laptop_are_about_a_two_hundredth_and_a_tenth_of_the_data
 def test_only_networks_on_cifar100_may_be_left_out():
     for entry in protocol.design(parameters()):
         assert entry.optional == (entry.config.dataset == "cifar100")
-
-
-@each_profile
-def test_parts_are_one_to_four_and_the_sources_comparison_comes_first(profile):
-    entries = protocol.design(parameters(profile))
-    parts = [entry.part for entry in entries]
-    assert parts == sorted(parts)
-    assert set(parts) == ({1, 2, 3} if profile == "confirm" else {1, 2, 3, 4})
-    first = {e.labels["condition"] for e in entries if e.part == 1}
-    assert first == ({MAIN, EVOLUTION} if parameters(profile).patience is None else {MAIN})
-
-
-def test_the_same_parameters_give_the_same_design():
-    one, same = (protocol.design(parameters("quick")) for _ in range(2))
-    assert [e.key for e in one] == [e.key for e in same]
 
 
 def test_the_published_tables_hold_every_network_and_a_sharper_large_batch():
@@ -602,46 +537,30 @@ def falls_from(results, threshold, by=0.05):
     return changed(results, runs.assign(test_accuracy=0.8 - by * low + noise))
 
 
-@pytest.mark.parametrize(
-    ("threshold", "found"),
-    [(512, "512 (2.5 %)"), (2048, "2048 (10.0 %)"), (4096, "none")],
-)
-def test_the_threshold_is_where_the_accuracy_falls_for_good(stated, threshold, found):
-    table = views.thresholds(falls_from(stated, threshold))
-    assert table.loc["F2", "here"] == found
-    assert table.loc["F2", "paper (share of the data)"] == "15,000 (2.1 %)"
-    assert table.loc["C1", "paper (share of the data)"] == "500 (1.0 %)"
-    assert table["n"].tolist() == ["3", "3"]
-
-
-def test_a_dip_below_a_larger_batch_that_does_well_is_no_threshold(stated):
-    results = altered(falls_from(stated, 512), {"test_accuracy": 0.85}, batch_size=1024)
-    assert views.thresholds(results).loc["F2", "here"] == "2048 (10.0 %)"
+def test_the_threshold_is_where_the_accuracy_falls_for_good(stated):
+    for threshold, found in ((512, "512 (2.5 %)"), (2048, "2048 (10.0 %)"), (4096, "none")):
+        table = views.thresholds(falls_from(stated, threshold))
+        assert table.loc["F2", "here"] == found
+        assert table["paper (share of the data)"].tolist() == ["15,000 (2.1 %)", "500 (1.0 %)"]
+        assert table["n"].tolist() == ["3", "3"]
+    dip = altered(falls_from(stated, 512), {"test_accuracy": 0.85}, batch_size=1024)
+    assert views.thresholds(dip).loc["F2", "here"] == "2048 (10.0 %)"
 
 
 def test_what_is_left_of_the_gap_is_a_share_of_the_gap_as_in_the_source():
+    kept = [f"{c}_{batch}" for c in ("train_loss", "updates", "base_lr") for batch in (SB, LB)]
     rows = pd.DataFrame(
-        [
-            {
-                "network": name,
-                "condition": condition,
-                "seed": seed,
-                "unfit": "",
-                "gap": gap + 0.1 * (seed - 1),
-                "sharpness_ratio": 2.0 + seed,
-                **{f"{c}_{kind}": 1 for c in ("train_loss", "updates", "base_lr")
-                   for kind in (SB, LB)},
-            }
-            for name, whole in (("F2", 4.0), ("C1", -1.0))
-            for condition, gap in (("as in the source", whole), ("at equal updates", 1.0))
-            for seed in range(3)
-        ]
-    )  # fmt: skip
+        (name, condition, seed, gap + 0.1 * (seed - 1), 2.0 + seed)
+        for name, whole in (("F2", 4.0), ("C1", -1.0))
+        for condition, gap in ((MAIN, whole), ("at equal updates", 1.0))
+        for seed in range(3)
+    ).set_axis(["network", "condition", "seed", "gap", "sharpness_ratio"], axis=1)
+    rows = rows.assign(unfit="", **dict.fromkeys(kept, 1))
     table = views.what_is_left(rows)
     assert table["share of the gap"].tolist() == ["100 %", "25 %", "-", "-"]
     assert table.loc[("F2", "at equal updates"), "SB - LB (points)"] == "1.00 [0.75, 1.25]"
     assert table.loc[("F2", "at equal updates"), "phi LB / SB"] == "2.88", "the geometric mean"
-    rows["unfit"] = rows["unfit"].where(rows["condition"] == "as in the source", "not trained")
+    rows["unfit"] = rows["unfit"].where(rows["condition"] == MAIN, "not trained")
     assert views.what_is_left(rows)["share of the gap"].tolist() == ["100 %", "-", "-", "-"]
     assert set(table["n"]) == {"3"}
 
@@ -704,10 +623,10 @@ def test_a_warm_start_stands_beside_the_small_batch_where_it_switched(stated):
 
 def test_other_measures_and_choices_have_a_row_for_small_and_large(stated):
     measures = views.other_measures(stated)
-    rows = [(name, kind) for name in published.NETWORKS for kind in (SB, LB, "LB / SB")]
-    assert measures.index.tolist() == rows
-    assert measures.loc[("F1", "LB / SB"), "phi (%)"].startswith("167 [16")
-    assert measures.loc[("F1", SB), "n"] == "5"
+    assert measures.columns.tolist() == [SB, LB, "LB / SB", "iterations", "n"]
+    assert measures.index.get_level_values("network").unique().tolist() == [*published.NETWORKS]
+    assert measures.loc[("F1", "phi (%)"), "LB / SB"].startswith("167 [16")
+    assert measures.loc[("F1", "lambda_max"), ["iterations", "n"]].tolist() == ["10", "5"]
     table = views.choices(stated)
     assert set(table.index.get_level_values(0)) == {"F1"}
     assert len(table) == 3 + len(protocol.CHOICES)

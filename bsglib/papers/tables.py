@@ -92,6 +92,28 @@ def tuned(
     return runs[runs[rate] == runs["batch_size"].map(best)]
 
 
+def tuned_by_others(runs: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return each seed's runs at the rates of highest mean of a column over the other seeds.
+
+    Two rates may be as good as each other and their minimizers of different sharpness: that the
+    choice could have been another one then shows in the interval over seeds. A rate at which a run
+    diverged is never the best; where it is so of all rates, all runs are returned.
+
+    Args:
+        runs: with seed, batch_size, base_lr, stopped, and the column.
+        by: the column by which rates are chosen, of the validation set.
+    """
+    cells = runs.groupby(["batch_size", "base_lr"])
+    whole = cells.filter(lambda cell: (cell["stopped"] != "diverged").all())
+    parts = []
+    for seed, own in whole.groupby("seed"):
+        others = whole[whole["seed"] != seed]
+        best = tuned(others if len(others) else own, by)
+        rates = best.groupby("batch_size")["base_lr"].first()
+        parts.append(own[own["base_lr"] == own["batch_size"].map(rates)])
+    return pd.concat(parts) if parts else runs
+
+
 def rank_with_batch_size(table: pd.DataFrame) -> pd.Series:
     """Return the rank correlation of each row of a table [..., batch size] with the batch size."""
     return pd.Series(kendall(table.to_numpy(), table.columns.to_numpy()), table.index)

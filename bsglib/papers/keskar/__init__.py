@@ -6,31 +6,9 @@ a small batch and one of a tenth of the data; Keskar et al. 2017, arXiv 1609.048
 
 from bsglib.papers import Study
 from bsglib.papers.keskar.claims import CLAIMS
-from bsglib.papers.keskar.protocol import (
-    EVOLUTION,
-    LB,
-    MAIN,
-    RATES,
-    SB,
-    SIZES,
-    SWITCH,
-    KeskarParameters,
-    design,
-)
+from bsglib.papers.keskar.protocol import KeskarParameters, design
 
-__all__ = [
-    "CLAIMS",
-    "EVOLUTION",
-    "LB",
-    "MAIN",
-    "RATES",
-    "SB",
-    "SIZES",
-    "SWITCH",
-    "KeskarParameters",
-    "design",
-    "study",
-]
+__all__ = ["CLAIMS", "KeskarParameters", "study"]
 
 study = Study(
     name="keskar_sharp_minima",

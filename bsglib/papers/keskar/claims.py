@@ -18,7 +18,6 @@ from bsglib.papers.comparing import (
     Table,
     Trained,
     diverged,
-    last_minus_first,
     last_over_first,
     points,
     points_last_minus_first,
@@ -40,8 +39,8 @@ from bsglib.papers.keskar.protocol import (
     SWITCH,
     UPDATES,
 )
-from bsglib.papers.tables import rank_with_batch_size, tuned
-from bsglib.stats import PERCENT, Interval, bootstrap, granulated_kendall, interval, kendall
+from bsglib.papers.tables import rank_with_batch_size, tuned_by_others
+from bsglib.stats import Interval, bootstrap, granulated_kendall, interval, kendall
 
 GRID = ("batch_size", "base_lr")  # what a configuration is
 TRAINED = 0.9  # training accuracy from which a run counts as a minimizer worth comparing
@@ -50,33 +49,13 @@ MIN_CONFIGURATIONS = 4  # for a rank correlation
 STEP = 0.25  # of alpha, from a minimizer to where its rise is read off the line
 VARIED = ("F2", "C1")  # the networks the source varies further
 
-# ------------------------------------------------------------- which runs are compared
-
 
 def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs where each ended, of the states after some of their epochs."""
     return runs.sort_values("epochs", kind="stable").groupby(["batch_size", "seed"]).tail(1)
 
 
-def at_best_rate(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return each seed's runs at the rates of highest mean validation accuracy of the other seeds.
-
-    Two rates may be as good as each other and their minimizers of different sharpness: that the
-    choice could have been another one then shows in the interval over seeds. A rate at which a run
-    diverged is never the best.
-    """
-    cells = runs.groupby(list(GRID))
-    whole = cells.filter(lambda cell: (cell["stopped"] != "diverged").all())
-    parts = []
-    for seed, own in whole.groupby("seed"):
-        others = whole[whole["seed"] != seed]
-        best = tuned(others if len(others) else own, "validation_accuracy")
-        rates = best.groupby("batch_size")["base_lr"].first()
-        parts.append(own[own["base_lr"] == own["batch_size"].map(rates)])
-    return pd.concat(parts) if parts else runs
-
-
-CHOICES = {EVOLUTION: last_epochs, RATES: at_best_rate}
+CHOICES = {EVOLUTION: last_epochs, RATES: partial(tuned_by_others, by="validation_accuracy")}
 
 
 def pair(name: str, condition: str) -> tuple[Side, Side]:
@@ -102,22 +81,28 @@ GATES = {LOSS: (EVERY, equally_low)}  # of conditions; others: EVERY
 RIVALS = {"epochs": EVOLUTION, "tuned": RATES, "updates": UPDATES, "loss": LOSS}
 
 
-def compare(name: str, column: str, condition: str = MAIN, **options: Any) -> Comparison:
-    """Return a comparison of a network's small and large batch: points lost, or times sharper."""
-    by = points if column.endswith("accuracy") else times_sharper
+def lost(name: str, condition: str = MAIN, column: str = "test_accuracy", **options) -> Comparison:
+    """Return the comparison of an accuracy: SB - LB in percentage points."""
     options = {"gates": GATES.get(condition, (EVERY,))} | options
-    return Comparison(by, pair(name, condition), column, **options)
+    return Comparison(points, pair(name, condition), column, **options)
 
 
-def times_sharper(small: Table, large: Table) -> pd.Series:
-    """Return large / small."""
-    return ratio(large, small)
+def sharper(name: str, condition: str = MAIN, column: str = SHARPNESS, **options) -> Comparison:
+    """Return the comparison of a sharpness: LB / SB."""
+    return replace(lost(name, condition, column, **options), by=lambda sb, lb: ratio(lb, sb))
 
 
-# ------------------------------------------------------------- notes
+def points_last_minus_second(table: Table) -> pd.Series:
+    """Return the value at the largest of a table's columns minus that at the second smallest."""
+    return points_last_minus_first(table.drop(columns=min(table.columns)))
 
 
-def values_text(values: pd.Series) -> str:
+def first_over_last(table: Table) -> pd.Series:
+    """Return the value at the smallest of a table's columns over that at the largest."""
+    return 1 / last_over_first(table)
+
+
+def listed(values: pd.Series) -> str:
     """Return the distinct values in order."""
     return ", ".join(f"{value:g}" for value in sorted(set(values)))
 
@@ -127,7 +112,7 @@ def reached(condition: str, name: str, results: Results) -> str:
     sides = [one.of(results) for one in pair(name, condition)]
     note = "training loss " + ", ".join(f"{runs['train_loss'].mean():.2g}" for runs in sides)
     if condition == RATES:
-        note = f"rates {' and '.join(values_text(runs['base_lr']) for runs in sides)}; {note}"
+        note = f"rates {' and '.join(listed(runs['base_lr']) for runs in sides)}; {note}"
     return note
 
 
@@ -143,9 +128,6 @@ def other_subspaces(name: str, results: Results) -> str:
             ours = interval(tuple(large[column] / small[column]), ratios=True)
             found.append(f"{words} {ours.mean:.2g}")
     return ", ".join(found)
-
-
-# ------------------------------------------------------------- statistics of this study alone
 
 
 def readable(results: Results, sides: Sequence[Side]) -> str | None:
@@ -173,20 +155,13 @@ def rises(name: str, results: Results) -> pd.Series:
 def agreement(name: str, results: Results) -> pd.Series:
     """Return whether rise and sharpness name the same batch as sharper, +1 or -1 by seed."""
     small, large = (one.of(results).set_index("seed")[SHARPNESS] for one in pair(name, MAIN))
-    return np.sign(rises(name, results) * np.log(large / small)).dropna()
+    return np.sign(rises(name, results) * np.log(large / small))
 
 
 def follows(one: Side, results: Results) -> list[float]:
     """Return Kendall's correlation of sharpness and training loss over the epochs of each seed."""
     seeds = one.of(results).groupby("seed")
     return [float(kendall(runs["train_loss"], runs[SHARPNESS])) for _, runs in seeds]
-
-
-def evolution(name: str, batch: str) -> Comparison:
-    """Return the comparison of a batch's states after some of its epochs."""
-    every = side(network=name, condition=EVOLUTION)  # a claim waits for both batches
-    own = side(network=name, condition=EVOLUTION, batch=batch)
-    return Comparison(partial(follows, own), (own, every), gates=(Of(diverged, first=1),))
 
 
 def configurations(results: Results, name: str) -> pd.DataFrame:
@@ -233,20 +208,18 @@ def correlation(name: str, column: str, results: Results) -> Measured:
     return Measured(interval=found, note=f"{n} configurations; bootstrap over seeds only")
 
 
-# ------------------------------------------------------------- by claim
-
-
 def of_each(name: str) -> dict[str, Comparison]:
     """Return the statistics of tables 2 to 4 and of the parametric plots."""
     claim, both = f"keskar-{name.lower()}", pair(name, MAIN)
     small_trained = (Of(diverged), replace(EVERY, first=1))
+    others = partial(other_subspaces, name)
     on_line = {"sides": both, "gates": (EVERY, readable)}
     return {
-        f"{claim}-training": compare(name, "train_accuracy", gates=small_trained),
-        f"{claim}-gap": compare(name, "test_accuracy"),
-        f"{claim}-sharper": compare(name, SHARPNESS),
-        f"{claim}-sharper-subspace": compare(name, SUBSPACE, note=partial(other_subspaces, name)),
-        f"{claim}-sharper-adaptive": compare(name, ADAPTIVE),
+        f"{claim}-training": lost(name, column="train_accuracy", gates=small_trained),
+        f"{claim}-gap": lost(name),
+        f"{claim}-sharper": sharper(name),
+        f"{claim}-sharper-subspace": sharper(name, column=SUBSPACE, note=others),
+        f"{claim}-sharper-adaptive": sharper(name, column=ADAPTIVE),
         f"{claim}-line": Comparison(partial(rises, name), **on_line),
         f"{claim}-agree": Comparison(partial(agreement, name), **on_line),
     }
@@ -254,41 +227,32 @@ def of_each(name: str) -> dict[str, Comparison]:
 
 def of_varied(name: str) -> dict[str, Comparison]:
     """Return the statistics of a network that the source varies further."""
-    claim = f"keskar-{name.lower()}"
-    sizes, rates, switch = (
-        side(network=name, condition=condition) for condition in (SIZES, RATES, SWITCH)
+    claim, test = f"keskar-{name.lower()}", "test_accuracy"
+    sizes, rates, switch, path = (
+        side(network=name, condition=condition) for condition in (SIZES, RATES, SWITCH, EVOLUTION)
     )
-    switched = {"sides": (switch,), "across": "first_epochs", "gates": (EVERY,)}
-    ranked = {"by": rank_with_batch_size, "sides": (sizes,), "gates": (EVERY,)}
+    ranked = partial(Comparison, rank_with_batch_size, (sizes,), gates=(EVERY,))
+    switched = partial(Comparison, sides=(switch,), across="first_epochs", gates=(EVERY,))
     statistics = {
-        f"{claim}-sharpness-rises": Comparison(column=SHARPNESS, **ranked),
-        f"{claim}-accuracy-falls": Comparison(column="test_accuracy", **ranked),
-        f"{claim}-switch-works": Comparison(
-            points_last_minus_first, column="test_accuracy", **switched
-        ),
-        f"{claim}-switch-timing": Comparison(
-            lambda table: PERCENT * last_minus_first(table.drop(columns=0)),
-            column="test_accuracy",
-            **switched,
-        ),
-        f"{claim}-switch-flatter": Comparison(
-            lambda table: 1 / last_over_first(table), column=SHARPNESS, **switched
-        ),
-        f"{claim}-evolution-small": evolution(name, SB),
-        f"{claim}-evolution-large": evolution(name, LB),
-        f"{claim}-correlation": Comparison(
-            partial(correlation, name, "test_error"), (sizes, rates)
-        ),
-        f"{claim}-correlation-gap": Comparison(
-            partial(correlation, name, "generalization_gap"), (sizes, rates)
-        ),
+        f"{claim}-sharpness-rises": ranked(SHARPNESS),
+        f"{claim}-accuracy-falls": ranked(test),
+        f"{claim}-switch-works": switched(points_last_minus_first, column=test),
+        f"{claim}-switch-timing": switched(points_last_minus_second, column=test),
+        f"{claim}-switch-flatter": switched(first_over_last, column=SHARPNESS),
     }
+    for ending, batch in (("small", SB), ("large", LB)):
+        own = side(network=name, condition=EVOLUTION, batch=batch)
+        gates = (Of(diverged, first=1),)  # of its own runs, but a claim waits for both batches
+        statistics[f"{claim}-evolution-{ending}"] = Comparison(
+            partial(follows, own), (own, path), gates=gates
+        )
+    for ending, column in (("", "test_error"), ("-gap", "generalization_gap")):
+        by = partial(correlation, name, column)
+        statistics[f"{claim}-correlation{ending}"] = Comparison(by, (sizes, rates))
     for ending, condition in RIVALS.items():
         note = partial(reached, condition, name)
-        statistics |= {
-            f"{claim}-gap-{ending}": compare(name, "test_accuracy", condition, note=note),
-            f"{claim}-sharper-{ending}": compare(name, SHARPNESS, condition, note=note),
-        }
+        statistics[f"{claim}-gap-{ending}"] = lost(name, condition, note=note)
+        statistics[f"{claim}-sharper-{ending}"] = sharper(name, condition, note=note)
     return statistics
 
 
@@ -309,7 +273,7 @@ def numbers(name: str | None = None) -> dict[str, Any]:
     """Return what the templates of claims.yaml are filled with, for a network."""
     if name is None:
         return {}
-    train_sb, train_lb, test_sb, test_lb = (stated.mean for stated in published.ACCURACY[name])
+    train_sb, train_lb, test_sb, test_lb = (a.mean for a in published.ACCURACY[name])
     full, subspace = published.FULL_SPACE[name], published.SUBSPACE[name]
     return {
         "key": name.lower(),

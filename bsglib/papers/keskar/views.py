@@ -5,20 +5,11 @@ import pandas as pd
 
 from bsglib.claims import interval_text, number_text
 from bsglib.papers import Results, matching, notes
-from bsglib.papers.comparing import Gate, Of, Side, absence, diverged
+from bsglib.papers.comparing import Gate, Of, Side, absence, diverged, side
 from bsglib.papers.keskar import published
-from bsglib.papers.keskar.claims import (
-    EVERY,
-    GATES,
-    GRID,
-    configurations,
-    granulated,
-    pair,
-    values_text,
-)
+from bsglib.papers.keskar.claims import EVERY, GATES, GRID, configurations, granulated, listed, pair
 from bsglib.papers.keskar.protocol import (
     ADAPTIVE,
-    CHOICES,
     EVOLUTION,
     HALF,
     LB,
@@ -39,7 +30,6 @@ from bsglib.papers.tables import rows_table, scope_table
 from bsglib.stats import PERCENT, interval
 
 PHI = r"sharpness $\phi$ (%)"
-LABELS = ("test accuracy (%)", PHI)
 PARTS = {"train": "training", "test": "test"}
 LONGER = "LB trained longer"
 RIVALS = {  # words of the conditions that compare the small and the large batch
@@ -53,7 +43,7 @@ RIVALS = {  # words of the conditions that compare the small and the large batch
 
 def scope(p: KeskarParameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
-    weights = "Glorot uniform, the same for SB and LB of a start"
+    weights = "Glorot uniform, the same for SB and LB of a seed"
     bound = f"L-BFGS-B, {p.max_iter} iterations, objective scaled by its first gradient"
     subspace = f"{p.subspace} dimensions, standard normal"
     kept = "running statistics, re-estimated over the training set"
@@ -63,8 +53,8 @@ def scope(p: KeskarParameters) -> pd.DataFrame:
         ("large batch", "10 % of the data", "see the networks", "about as the paper"),
         ("epochs", "until the loss stops improving", "at most those of the networks", "time"),
         ("stop after epochs without a lower loss", "not stated", p.patience, "chosen here"),
-        ("starts", "5", "see the networks", "time"),
-        ("initial weights", "uniform, others for each start", weights, "the authors' code"),
+        ("seeds", "5", "see the networks", "time"),
+        ("initial weights", "uniform, others for each seed", weights, "the authors' code"),
         ("sharpness measured on", "the training set", f"{p.sharpness_examples:,} of it", "time"),
         ("batch norm there", "batch statistics (Keras 1)", kept, "a fixed function of the weights"),
         ("solver", "L-BFGS-B, 10 iterations", bound, "ten iterations depend on the scale"),
@@ -87,7 +77,7 @@ def networks(p: KeskarParameters) -> pd.DataFrame:
             "SB": str(network.small_batch),
             "LB": str(network.large_batch),
             "epochs, at most": str(network.epochs),
-            "starts": str(len(network.seeds)),
+            "seeds": str(len(network.seeds)),
         }
     return rows_table(rows, "network").fillna("")
 
@@ -120,9 +110,9 @@ def _beside(results: Results, stated: dict, columns: dict, scale: float) -> pd.D
     for name in published.NETWORKS:
         paper = zip(columns, map(str, stated[name]), strict=True)
         rows[name, "paper"] = {"n": "5"} | {head: text for (head, _), text in paper}
-        small, large = both(results, name)
+        small, large = (one.of(results) for one in pair(name, MAIN))
         if small.empty or large.empty:
-            rows[name, f"ours: {absence(results, *pair(name, MAIN))}"] = {"n": "0"}
+            rows[name, "ours: not computed"] = {"n": "0"}  # the networks' table says why
             continue
         n = " and ".join(dict.fromkeys(f"{len(runs)}" for runs in (small, large)))
         rows[name, "ours"] = {"n": n} | {
@@ -130,18 +120,6 @@ def _beside(results: Results, stated: dict, columns: dict, scale: float) -> pd.D
             for (head, batch), column in columns.items()
         }
     return rows_table(rows, "network", "").fillna("")
-
-
-def both(results: Results, name: str, condition: str = MAIN) -> list[pd.DataFrame]:
-    """Return the runs with the small and with the large batch that a condition compares."""
-    return [one.of(results) for one in pair(name, condition)]
-
-
-def _paired(results: Results, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The source's comparison by seed, of the seeds that both batches have."""
-    small, large = (runs.set_index("seed") for runs in both(results, name))
-    shared = small.index.intersection(large.index)
-    return small.loc[shared], large.loc[shared]
 
 
 def _mean_and_deviation(values: pd.Series) -> str:
@@ -154,36 +132,22 @@ def _mean_and_deviation(values: pd.Series) -> str:
 
 def other_measures(results: Results) -> pd.DataFrame:
     """Return means over seeds of what else measures curvature, the losses there, and LB / SB."""
-    names = {
-        "phi (%)": SHARPNESS,
-        "phi, adaptive box (%)": ADAPTIVE,
+    words = {
+        SHARPNESS: "phi (%)",
+        ADAPTIVE: "phi, adaptive box (%)",
         "lambda_max": "lambda_max",
-        "Hessian trace": "hessian_trace",
-        "training loss": "train_loss",
+        "hessian_trace": "Hessian trace",
+        "train_loss": "training loss",
     }
     rows = {}
     for name in results.parameters.networks:
-        small, large = _paired(results, name)
-        if small.empty:
-            continue
-        n = {"n": f"{len(small)}"}
-        for batch, runs in ((SB, small), (LB, large)):
-            found = {head: runs[column].mean(skipna=False) for head, column in names.items()}
-            rows[name, batch] = {head: number_text(mean) for head, mean in found.items()} | n
-        rows[name, "LB / SB"] = {h: _ratio_text(small[c], large[c]) for h, c in names.items()} | n
-    return rows_table(rows, "network", "batch").replace("nan", "-")
-
-
-def _ratio_text(small: pd.Series, large: pd.Series) -> str:
-    """Return LB / SB with its interval; "-" where a run has no finite value above zero."""
-    values = (large / small).to_numpy(float)
-    fit = len(values) and np.isfinite(values).all() and (values > 0).all()
-    return interval_text(interval(tuple(values), ratios=True)) if fit else "-"
+        rows |= _measured(results, name, words)
+    return rows_table(rows, "network", "measure").replace("nan", "-")
 
 
 def choices(results: Results) -> pd.DataFrame:
-    """Return what the choices that the paper leaves open do to the metric."""
-    p = results.parameters
+    """Return what the choices that the paper leaves open do to the metric, in per cent."""
+    p, rows = results.parameters, {}
     words = {
         SHARPNESS: "full space, as in the table above",
         LONG: f"{p.long_iter} iterations instead of {p.max_iter}",
@@ -193,22 +157,34 @@ def choices(results: Results) -> pd.DataFrame:
         "unit_columns": "columns of length one",
         "uniform_columns": "uniform columns of length one",
     }
-    assert set(CHOICES) <= set(words)
-    rows = {}
     for name, network in p.networks.items():
-        small, large = _paired(results, name)
-        runs = pd.concat([small, large])
-        if not network.choices or small.empty or runs[SHARPNESS].isna().any():
-            continue
-        for column, choice in words.items():
-            rows[name, choice] = {
-                "SB (%)": number_text(small[column].mean()),
-                "LB (%)": number_text(large[column].mean()),
-                "LB / SB": _ratio_text(small[column], large[column]),
-                "iterations": f"{runs[f'{column}.iterations'].mean():.3g}",
-                "n": f"{len(small)}",
-            }
-    return rows_table(rows, "network", "measured with")
+        rows |= _measured(results, name, words) if network.choices else {}
+    return rows_table(rows, "network", "phi (%) measured with").replace("nan", "-")
+
+
+def _measured(results: Results, name: str, words: dict[str, str]) -> dict:
+    """Rows of some measures of SB and LB: their means, their ratio, the solver's iterations."""
+    small, large = (one.of(results).set_index("seed") for one in pair(name, MAIN))
+    shared = small.index.intersection(large.index)
+    small, large, rows = small.loc[shared], large.loc[shared], {}
+    both = pd.concat([small, large])
+    for column, word in words.items() if len(shared) else ():
+        iterations = both.get(f"{column}.iterations", pd.Series(dtype=float)).mean()
+        rows[name, word] = {
+            SB: number_text(small[column].mean(skipna=False)),
+            LB: number_text(large[column].mean(skipna=False)),
+            "LB / SB": _ratio_text(small[column], large[column]),
+            "iterations": f"{iterations:.3g}",
+            "n": f"{len(shared)}",
+        }
+    return rows
+
+
+def _ratio_text(small: pd.Series, large: pd.Series) -> str:
+    """Return LB / SB with its interval; "-" where a run has no finite value above zero."""
+    values = (large / small).to_numpy(float)
+    fit = np.isfinite(values).all() and (values > 0).all()
+    return interval_text(interval(tuple(values), ratios=True)) if fit else "-"
 
 
 def rivals(results: Results) -> pd.DataFrame:
@@ -262,7 +238,7 @@ def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
             "phi LB / SB": f"{np.exp(np.log(ratio).mean(skipna=False)):.3g}".replace("nan", "-"),
             "training loss SB, LB": _pair(mine, "train_loss", ".3g"),
             "updates SB, LB": _pair(mine, "updates", ".0f"),
-            "rate SB, LB": f"{values_text(mine['base_lr_SB'])}; {values_text(mine['base_lr_LB'])}",
+            "rate SB, LB": f"{listed(mine['base_lr_SB'])}; {listed(mine['base_lr_LB'])}",
             "n": str(len(mine)),
             "no comparison, because": why,
         }
@@ -281,17 +257,19 @@ def thresholds(results: Results) -> pd.DataFrame:
     """
     rows = {}
     for name in varied(results):
-        if absence(results, sizes := Side((("network", name), ("condition", SIZES)))):
+        if absence(results, sizes := side(network=name, condition=SIZES)):
             continue
         runs = sizes.of(results)
         table = runs.pivot(index="seed", columns="batch_size", values="test_accuracy").dropna()
         falls = {b: interval(table[b] - table[min(table)]).high < 0 for b in table}
         below = [b for b in falls if all(falls[larger] for larger in falls if larger >= b)]
-        n, paper = runs["train_size"].iloc[0], published.THRESHOLDS.get(name)
-        share = "" if paper is None else f" ({PERCENT * paper / published.SIZES[name]:.1f} %)"
-        stated = "-" if paper is None else f"{paper:,}{share}"
-        found = f"{below[0]} ({PERCENT * below[0] / n:.1f} %)" if below else "none"
-        rows[name] = {"paper (share of the data)": stated, "here": found, "n": str(len(table))}
+        n, found, paper = runs["train_size"].iloc[0], "none", "-"
+        if below:
+            found = f"{below[0]} ({PERCENT * below[0] / n:.1f} %)"
+        if name in published.THRESHOLDS:
+            stated = published.THRESHOLDS[name]
+            paper = f"{stated:,} ({PERCENT * stated / published.SIZES[name]:.1f} %)"
+        rows[name] = {"paper (share of the data)": paper, "here": found, "n": str(len(table))}
     return rows_table(rows, "network")
 
 
@@ -356,8 +334,7 @@ def correlations(results: Results) -> pd.DataFrame:
     rows = {}
     words = {GRID: "", GRID[:1]: ", along the batch size", GRID[1:]: ", along the rate"}
     for name in varied(results):
-        grid = Side((("network", name), ("condition", (SIZES, RATES))))
-        runs = configurations(results, name)
+        runs, grid = configurations(results, name), side(network=name, condition=(SIZES, RATES))
         if absence(results, grid) or granulated(runs, "test_error") is None:
             continue
         for column in ("test_error", "generalization_gap"):
