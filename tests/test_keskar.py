@@ -13,7 +13,7 @@ from bsglib import cli
 from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, interval_text, verdict
 from bsglib.measures import LINE
 from bsglib.papers import Results, designed_table, keskar, matching
-from bsglib.papers.keskar import claims, protocol, published, views
+from bsglib.papers.keskar import claims, protocol, published, readings, views
 from bsglib.papers.keskar.protocol import (
     ADAPTIVE,
     EVOLUTION,
@@ -360,14 +360,14 @@ def test_a_rate_is_chosen_by_validation_and_not_by_test_accuracy(stated):
 
 
 def test_configurations_are_trained_complete_and_counted_once(stated):
-    runs = claims.configurations(stated, "F2")
-    assert not runs.duplicated([*claims.GRID, "seed"]).any()
-    assert runs.groupby(list(claims.GRID)).ngroups == 2 * 4 + 3
+    runs = readings.configurations(stated, "F2")
+    assert not runs.duplicated([*readings.GRID, "seed"]).any()
+    assert runs.groupby(list(readings.GRID)).ngroups == 2 * 4 + 3
     for column, value in (("train_accuracy", 0.5), (SHARPNESS, math.nan)):
         one = {"base_lr": 0.003, "seed": 0, "batch_size": 102}
-        left = claims.configurations(altered(stated, {column: value}, **one), "F2")
-        assert left.groupby(list(claims.GRID)).ngroups == 2 * 4 + 3 - 1
-        assert set(left.groupby(list(claims.GRID)).size()) == {3}
+        left = readings.configurations(altered(stated, {column: value}, **one), "F2")
+        assert left.groupby(list(readings.GRID)).ngroups == 2 * 4 + 3 - 1
+        assert set(left.groupby(list(readings.GRID)).size()) == {3}
 
 
 # Design

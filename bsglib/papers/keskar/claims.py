@@ -15,8 +15,6 @@ from bsglib.papers.comparing import (
     Comparison,
     Of,
     Side,
-    Table,
-    Trained,
     diverged,
     last_over_first,
     points,
@@ -39,72 +37,24 @@ from bsglib.papers.keskar.protocol import (
     SWITCH,
     UPDATES,
 )
-from bsglib.papers.tables import rank_with_batch_size, tuned_by_others
-from bsglib.stats import Interval, bootstrap, granulated_kendall, interval, kendall
+from bsglib.papers.keskar.readings import EVERY, correlation, gates, listed, pair
+from bsglib.papers.tables import rank_with_batch_size
+from bsglib.stats import interval, kendall
 
-GRID = ("batch_size", "base_lr")  # what a configuration is
-TRAINED = 0.9  # training accuracy from which a run counts as a minimizer worth comparing
-MATCHED = 2.0  # factor within which training losses count as equal
-MIN_CONFIGURATIONS = 4  # for a rank correlation
 STEP = 0.25  # of alpha, from a minimizer to where its rise is read off the line
 VARIED = ("F2", "C1")  # the networks the source varies further
-
-
-def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs where each ended, of the states after some of their epochs."""
-    return runs.sort_values("epochs", kind="stable").groupby(["batch_size", "seed"]).tail(1)
-
-
-CHOICES = {EVOLUTION: last_epochs, RATES: partial(tuned_by_others, by="validation_accuracy")}
-
-
-def pair(name: str, condition: str) -> tuple[Side, Side]:
-    """Return the small and the large batch of a network as a condition compares them."""
-    choose = CHOICES.get(condition)
-    small, large = (
-        side(network=name, condition=condition, batch=batch, choose=choose) for batch in (SB, LB)
-    )
-    return small, large
-
-
-def equally_low(results: Results, sides: Sequence[Side]) -> str | None:
-    """Return the mean training losses of the sides, None if they count as equal."""
-    losses = [one.of(results)["train_loss"].mean() for one in sides]
-    if max(losses) > MATCHED * min(losses):
-        both = " and ".join(f"{loss:.2g}" for loss in losses)
-        return f"training losses {both}: not within a factor {MATCHED:g}"
-    return None
-
-
-EVERY = Of(Trained(TRAINED))
-GATES = {LOSS: (EVERY, equally_low)}  # of conditions; others: EVERY
-RIVALS = {"epochs": EVOLUTION, "tuned": RATES, "updates": UPDATES, "loss": LOSS}
+RIVALS = {"epochs": EVOLUTION, "tuned": RATES, "updates": UPDATES, "loss": LOSS}  # by claims' ends
 
 
 def lost(name: str, condition: str = MAIN, column: str = "test_accuracy", **options) -> Comparison:
     """Return the comparison of an accuracy: SB - LB in percentage points."""
-    options = {"gates": GATES.get(condition, (EVERY,))} | options
+    options = {"gates": gates(condition)} | options
     return Comparison(points, pair(name, condition), column, **options)
 
 
 def sharper(name: str, condition: str = MAIN, column: str = SHARPNESS, **options) -> Comparison:
     """Return the comparison of a sharpness: LB / SB."""
     return replace(lost(name, condition, column, **options), by=lambda sb, lb: ratio(lb, sb))
-
-
-def points_last_minus_second(table: Table) -> pd.Series:
-    """Return the value at the largest of a table's columns minus that at the second smallest."""
-    return points_last_minus_first(table.drop(columns=min(table.columns)))
-
-
-def first_over_last(table: Table) -> pd.Series:
-    """Return the value at the smallest of a table's columns over that at the largest."""
-    return 1 / last_over_first(table)
-
-
-def listed(values: pd.Series) -> str:
-    """Return the distinct values in order."""
-    return ", ".join(f"{value:g}" for value in sorted(set(values)))
 
 
 def reached(condition: str, name: str, results: Results) -> str:
@@ -145,9 +95,8 @@ def rises(name: str, results: Results) -> pd.Series:
     minimizer.
     """
     points = matching(results.points, network=name, path="linear", set="train")
-    table = points.assign(alpha=points["alpha"].round(6)).pivot(
-        index="seed", columns="alpha", values="loss"
-    )
+    table = points.pivot(index="seed", columns="alpha", values="loss")
+    table.columns = table.columns.to_numpy().round(6)
     small, large = ((table[end - STEP] + table[end + STEP]) / 2 - table[end] for end in (0.0, 1.0))
     return large - small
 
@@ -162,50 +111,6 @@ def follows(one: Side, results: Results) -> list[float]:
     """Return Kendall's correlation of sharpness and training loss over the epochs of each seed."""
     seeds = one.of(results).groupby("seed")
     return [float(kendall(runs["train_loss"], runs[SHARPNESS])) for _, runs in seeds]
-
-
-def configurations(results: Results, name: str) -> pd.DataFrame:
-    """Return the runs of a network's grid of batch sizes and rates, where every seed is trained."""
-    runs = results.of(network=name, condition=(SIZES, RATES))
-    if runs.empty:
-        return runs
-    test_error, train_error = 1 - runs["test_accuracy"], 1 - runs["train_accuracy"]
-    runs = runs.assign(test_error=test_error, generalization_gap=test_error - train_error)
-    runs = runs.drop_duplicates([*GRID, "seed"])
-    measured = runs[[SHARPNESS, "test_error"]].notna().all(axis=1)
-    fit = measured & (runs["stopped"] != "diverged") & (runs["train_accuracy"] >= TRAINED)
-    by_configuration = runs.assign(fit=fit).groupby(list(GRID))["fit"]
-    keep = by_configuration.transform("sum") == runs["seed"].nunique()
-    return runs[keep].sort_values([*GRID, "seed"])
-
-
-def granulated(runs: pd.DataFrame, column: str, along: tuple[str, ...] = GRID) -> Interval | None:
-    """Return the granulated rank correlation of sharpness and a column over configurations.
-
-    Args:
-        runs: those of `configurations`.
-        column: of the runs.
-        along: the hyperparameters whose own groups count; the others still tell groups apart.
-
-    Returns:
-        the correlation with its bootstrap interval over seeds, None for too few configurations.
-    """
-    grid = runs.groupby(list(GRID)).first().index if len(runs) else ()
-    if len(grid) < MIN_CONFIGURATIONS:
-        return None
-    axes = {axis: list(grid.get_level_values(axis)) for axis in GRID}
-    samples = (runs[c].to_numpy().reshape(len(grid), -1) for c in (SHARPNESS, column))
-    return bootstrap(lambda a, b: granulated_kendall(a, b, axes, along=along), *samples)
-
-
-def correlation(name: str, column: str, results: Results) -> Measured:
-    """Return the granulated rank correlation of sharpness and a column."""
-    runs = configurations(results, name)
-    n = runs.groupby(list(GRID)).ngroups
-    if (found := granulated(runs, column)) is None:
-        why = f"{n} trained configurations, {MIN_CONFIGURATIONS} needed"
-        return Measured(not_testable=why)
-    return Measured(interval=found, note=f"{n} configurations; bootstrap over seeds only")
 
 
 def of_each(name: str) -> dict[str, Comparison]:
@@ -237,14 +142,17 @@ def of_varied(name: str) -> dict[str, Comparison]:
         f"{claim}-sharpness-rises": ranked(SHARPNESS),
         f"{claim}-accuracy-falls": ranked(test),
         f"{claim}-switch-works": switched(points_last_minus_first, column=test),
-        f"{claim}-switch-timing": switched(points_last_minus_second, column=test),
-        f"{claim}-switch-flatter": switched(first_over_last, column=SHARPNESS),
+        f"{claim}-switch-timing": switched(
+            lambda table: points_last_minus_first(table.drop(columns=0)), column=test
+        ),
+        f"{claim}-switch-flatter": switched(lambda t: 1 / last_over_first(t), column=SHARPNESS),
     }
     for ending, batch in (("small", SB), ("large", LB)):
         own = side(network=name, condition=EVOLUTION, batch=batch)
-        gates = (Of(diverged, first=1),)  # of its own runs, but a claim waits for both batches
         statistics[f"{claim}-evolution-{ending}"] = Comparison(
-            partial(follows, own), (own, path), gates=gates
+            partial(follows, own),
+            (own, path),  # a claim waits for both batches
+            gates=(Of(diverged, first=1),),
         )
     for ending, column in (("", "test_error"), ("-gap", "generalization_gap")):
         by = partial(correlation, name, column)

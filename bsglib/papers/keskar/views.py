@@ -7,7 +7,6 @@ from bsglib.claims import interval_text, number_text
 from bsglib.papers import Results, matching, notes
 from bsglib.papers.comparing import Gate, Of, Side, absence, diverged, side
 from bsglib.papers.keskar import published
-from bsglib.papers.keskar.claims import EVERY, GATES, GRID, configurations, granulated, listed, pair
 from bsglib.papers.keskar.protocol import (
     ADAPTIVE,
     EVOLUTION,
@@ -26,6 +25,7 @@ from bsglib.papers.keskar.protocol import (
     UPDATES,
     KeskarParameters,
 )
+from bsglib.papers.keskar.readings import GRID, configurations, gates, granulated, listed, pair
 from bsglib.papers.tables import rows_table, scope_table
 from bsglib.stats import PERCENT, interval
 
@@ -196,7 +196,7 @@ def rivals(results: Results) -> pd.DataFrame:
     columns = ["network", "condition", "seed", "unfit", "gap", "sharpness_ratio", *kept]
     tables = [pd.DataFrame(columns=columns)]
     for name in varied(results):
-        for condition, (sides, gates) in _compared(name).items():
+        for condition, (sides, checks) in _compared(name).items():
             if absence(results, *sides):
                 continue
             small, large = (one.of(results) for one in sides)
@@ -204,7 +204,7 @@ def rivals(results: Results) -> pd.DataFrame:
             rows = rows.assign(
                 network=name,
                 condition=condition,
-                unfit=next(filter(None, (gate(results, sides) for gate in gates)), ""),
+                unfit=next(filter(None, (check(results, sides) for check in checks)), ""),
                 gap=PERCENT * (rows[f"test_accuracy_{SB}"] - rows[f"test_accuracy_{LB}"]),
                 sharpness_ratio=rows[f"{SHARPNESS}_{LB}"] / rows[f"{SHARPNESS}_{SB}"],
             )
@@ -214,9 +214,10 @@ def rivals(results: Results) -> pd.DataFrame:
 
 def _compared(name: str) -> dict[str, tuple[tuple[Side, Side], tuple[Gate, ...]]]:
     """Sides and gates of each condition, and of LB trained as long as at equal updates."""
-    gates = {MAIN: (Of(diverged),)} | GATES
-    of = {words: (pair(name, c), gates.get(c, (EVERY,))) for c, words in RIVALS.items()}
-    return of | {LONGER: ((pair(name, MAIN)[0], pair(name, UPDATES)[1]), gates[MAIN])}
+    found = {words: (pair(name, c), gates(c)) for c, words in RIVALS.items()}
+    (small, large), (_, longer) = pair(name, MAIN), pair(name, UPDATES)
+    whole = (Of(diverged),)  # the source compares whatever was reached
+    return found | {MAIN: ((small, large), whole), LONGER: ((small, longer), whole)}
 
 
 def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
