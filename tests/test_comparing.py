@@ -38,7 +38,7 @@ def results():
     ]
     runs = pd.DataFrame(rows).assign(
         stopped="patience", train_accuracy=0.95, target_loss=np.nan, running_loss=0.1,
-        base_lr=0.1, updates=100, optional=False, dataset="mnist",
+        base_lr=0.1, updates=100, dataset="mnist",
     )  # fmt: skip
     runs["entry"] = [str(i) for i in range(len(runs))]
     runs["value"] *= 1 + runs["seed"]
@@ -49,7 +49,8 @@ def results():
         for b in SIZES
     ]
     p = SimpleNamespace(batch_sizes=list(SIZES))
-    return SimpleNamespace(runs=runs, design=runs, timings=pd.DataFrame(times), parameters=p)
+    tables = {"timings": pd.DataFrame(times), "left_out": pd.DataFrame()}
+    return SimpleNamespace(runs=runs, design=runs, parameters=p, **tables)
 
 
 def at(results, **where):
@@ -87,17 +88,16 @@ def test_missing_runs_are_counted_and_named(results):
     results.runs = everything.iloc[:0]
     assert COMPARED(results).not_testable == "0 of 18 runs of sam False, sam True"
     results.design = everything[~at(SimpleNamespace(runs=everything), sam=True)]
-    assert COMPARED(results).not_testable == "True: not in this profile"
+    assert COMPARED(results).not_testable == "sam: not in this profile"
     wider = Comparison(ratio, (PLAIN.at((32, 512)), PLAIN.at((32, 512))), "value")
     assert wider(results).not_testable == "False, B = 512: not in this profile"
 
 
-def test_runs_whose_data_are_not_at_hand_name_the_command(results, monkeypatch, tmp_path):
-    monkeypatch.setenv("BSG_DATA", str(tmp_path))
-    results.design, results.runs = results.design.assign(optional=True), results.runs.iloc[:0]
-    assert COMPARED(results).not_testable.endswith(
-        "mnist is not at hand, `bsg data mnist` fetches it"
-    )
+def test_runs_left_out_without_their_data_name_the_command(results):
+    sam = results.design["sam"]
+    results.left_out, results.design = results.design[sam], results.design[~sam]
+    why = "sam: mnist is not at hand, `bsg data mnist` fetches it"
+    assert COMPARED(results).not_testable == why
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,7 @@ CLAIMS = """
   locator: section 1
   statement: "It grows by {grown} at B = {size}."
   quantity: ratio
+  primary: [64]
   value: "{grown}"
   rule: {about: "{grown}", factor: 1.5}
 - id: alone
@@ -185,6 +186,7 @@ def test_claims_are_read_with_their_templates_filled_in(tmp_path):
     statistics = dict.fromkeys(("at-32", "at-64", "alone"), COMPARED)
     first, second, alone = stated.read(file, statistics, lambda size=0: {"grown": size / 8})
     assert first.statement == "It grows by 4.0 at B = 32." and second.value == "8.0"
+    assert (first.primary, second.primary) == (False, True)
     assert second.rule.target == pytest.approx((8 / 1.5, 12)) and second.rule.ratios
     assert alone.kind == "ours" and alone.primary and alone.rule.target == (-1, 1)
     for wrong in ({"at-32": COMPARED, "at-64": COMPARED}, statistics | {"more": COMPARED}):

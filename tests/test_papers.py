@@ -262,6 +262,7 @@ def test_an_optional_run_without_data_is_left_out_and_does_not_count(
     results = with_optional.run(parameters(tmp_path, compute=compute))
     assert set(results.runs["arm"]) == {"SB", "LB"}
     assert (results.designed, results.computed) == (2, 0)
+    assert results.left_out["arm"].tolist() == ["C3"]
     assert "0 missing" in repr(results)
 
 

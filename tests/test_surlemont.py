@@ -59,13 +59,12 @@ def world(**rules):
         for sam in (False, True)
         for b in SIZES
     ]
-    runs = pd.DataFrame(rows).assign(
-        updates=100, stopped="epochs", target_loss=np.nan, base_lr=0.1, optional=False
-    )
+    runs = pd.DataFrame(rows).assign(updates=100, stopped="epochs", target_loss=np.nan, base_lr=0.1)
     runs["entry"] = [str(i) for i in range(len(runs))]
     return SimpleNamespace(
         runs=runs,
         design=runs,
+        left_out=pd.DataFrame(),
         timings=pd.DataFrame(timings),
         parameters=SimpleNamespace(batch_sizes=list(SIZES), seeds=list(SEEDS), rho=0.05),
     )

@@ -92,7 +92,10 @@ class Study:
         exported = exports.read(export_folder(parameters.profile, self.name))
         designed = self.design(parameters)
         known = self._known(designed, store, exported)
-        entries = [e for e in designed if e.computable or known[e.key, e.arm] is not None]
+        entries, left_out = [], []
+        for e in designed:
+            there = e.computable or known[e.key, e.arm] is not None
+            (entries if there else left_out).append(e)
         todo = [e for e in entries if _incomplete(known[e.key, e.arm])]
         if parameters.compute and todo:
             shown = "JPY_SESSION_NAME" in os.environ if progress is None else progress
@@ -114,6 +117,7 @@ class Study:
             outcomes=joined(numbers.outcomes for numbers in present),
             timings=self._timings(parameters, store, exported.timings),
             design=designed_table(entries),
+            left_out=designed_table(left_out),
             computed=len(todo) if parameters.compute else 0,
         )
 
@@ -203,6 +207,7 @@ class Results:
     design: pd.DataFrame  # a row per run, computed or not: what its run is and belongs to
     computed: int
     outcomes: pd.DataFrame = field(default_factory=pd.DataFrame)  # of every test example, packed
+    left_out: pd.DataFrame = field(default_factory=pd.DataFrame)  # as design: no data at hand
 
     @property
     def planned(self) -> Counter:

@@ -1,6 +1,6 @@
 """Tables that several studies make of their runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,21 @@ def scope_table(rows: Iterable[tuple[str, Any, Any, str]]) -> pd.DataFrame:
         shown.append((quantity, paper, here, "as the paper" if paper == here else why))
     columns = ["quantity", "paper", "here", "why"]
     return pd.DataFrame(shown, columns=columns).set_index("quantity")
+
+
+def rows_table(rows: Mapping[Any, Mapping[str, Any]], *names: str) -> pd.DataFrame:
+    """Return a table of rows by what heads them, and say so where there are none yet.
+
+    Args:
+        rows: by its heading, a tuple of them where there are several names.
+        *names: of the headings.
+    """
+    if not rows:
+        return pd.DataFrame({"": ["not computed yet"]}).set_index("")
+    table = pd.DataFrame(list(rows.values()))
+    if len(names) > 1:
+        return table.set_index(pd.MultiIndex.from_tuples(rows, names=names))
+    return table.set_index(pd.Index(rows, name=names[0]))
 
 
 def means(runs: pd.DataFrame, *columns: str, scale: float = 1.0) -> pd.DataFrame:
@@ -85,6 +100,28 @@ def tuned(
     means = values.groupby(["batch_size", rate])["value"].mean().unstack()
     best = means.idxmin(axis=1) if lowest else means.idxmax(axis=1)
     return runs[runs[rate] == runs["batch_size"].map(best)]
+
+
+def tuned_by_others(runs: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return each seed's runs at the rates of highest mean of a column over the other seeds.
+
+    Two rates may be as good as each other and their minimizers of different sharpness: that the
+    choice could have been another one then shows in the interval over seeds. A rate at which a run
+    diverged is never the best; where it is so of all rates, all runs are returned.
+
+    Args:
+        runs: with seed, batch_size, base_lr, stopped, and the column.
+        by: the column by which rates are chosen, of the validation set.
+    """
+    cells = runs.groupby(["batch_size", "base_lr"])
+    whole = cells.filter(lambda cell: (cell["stopped"] != "diverged").all())
+    parts = []
+    for seed, own in whole.groupby("seed"):
+        others = whole[whole["seed"] != seed]
+        best = tuned(others if len(others) else own, by)
+        rates = best.groupby("batch_size")["base_lr"].first()
+        parts.append(own[own["base_lr"] == own["batch_size"].map(rates)])
+    return pd.concat(parts) if parts else runs
 
 
 def rank_with_batch_size(table: pd.DataFrame) -> pd.Series:

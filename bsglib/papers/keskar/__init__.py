@@ -5,33 +5,10 @@ a small batch and one of a tenth of the data; Keskar et al. 2017, arXiv 1609.048
 """
 
 from bsglib.papers import Study
-from bsglib.papers.keskar.claims import CLAIMS, verdicts_of
-from bsglib.papers.keskar.protocol import (
-    EVOLUTION,
-    LB,
-    SB,
-    SIZES,
-    SWITCH,
-    KeskarParameters,
-    design,
-    label,
-)
-from bsglib.papers.keskar.readings import TRAINED
+from bsglib.papers.keskar.claims import CLAIMS
+from bsglib.papers.keskar.protocol import KeskarParameters, design
 
-__all__ = [
-    "CLAIMS",
-    "EVOLUTION",
-    "LB",
-    "SB",
-    "SIZES",
-    "SWITCH",
-    "TRAINED",
-    "KeskarParameters",
-    "verdicts_of",
-    "design",
-    "label",
-    "study",
-]
+__all__ = ["CLAIMS", "KeskarParameters", "study"]
 
 study = Study(
     name="keskar_sharp_minima",

@@ -1,19 +1,34 @@
-"""What Keskar et al. state, the statistic that tests it, and the rule that judges it."""
+"""The statistic that tests each claim of Keskar et al.; what they state is in claims.yaml."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import Claim, Measured, VerdictTable, above, below, verdict_table
-from bsglib.papers import Results
+from bsglib.claims import Measured
+from bsglib.papers import Results, matching, stated
+from bsglib.papers.comparing import (
+    Comparison,
+    Of,
+    Side,
+    diverged,
+    last_over_first,
+    points,
+    points_last_minus_first,
+    ratio,
+    side,
+)
 from bsglib.papers.keskar import published
 from bsglib.papers.keskar.protocol import (
     ADAPTIVE,
     EVOLUTION,
     LB,
     LOSS,
+    MAIN,
     RATES,
     SB,
     SHARPNESS,
@@ -22,468 +37,166 @@ from bsglib.papers.keskar.protocol import (
     SWITCH,
     UPDATES,
 )
-from bsglib.papers.keskar.readings import (
-    CONDITIONS,
-    GRID,
-    MIN_CONFIGURATIONS,
-    STEP,
-    Condition,
-    absence,
-    compared,
-    configurations,
-    diverged,
-    granulated,
-    of,
-    pairs,
-    rises,
-    untrained,
-    values_text,
-)
-from bsglib.papers.tables import per_seed, rank_with_batch_size
-from bsglib.stats import PERCENT, interval, kendall
+from bsglib.papers.keskar.readings import EVERY, correlation, gates, listed, pair
+from bsglib.papers.tables import rank_with_batch_size
+from bsglib.stats import interval, kendall
 
+STEP = 0.25  # of alpha, from a minimizer to where its rise is read off the line
 VARIED = ("F2", "C1")  # the networks the source varies further
-
-# ------------------------------------------------------------- statistics: one value per seed
-
-Statistic = Callable[[Results], Measured]
+RIVALS = {"epochs": EVOLUTION, "tuned": RATES, "updates": UPDATES, "loss": LOSS}  # by claims' ends
 
 
-def _unfit(runs: pd.DataFrame) -> str | None:
-    return diverged(runs) or untrained(runs)
+def lost(name: str, condition: str = MAIN, column: str = "test_accuracy", **options) -> Comparison:
+    """Return the comparison of an accuracy: SB - LB in percentage points."""
+    options = {"gates": gates(condition)} | options
+    return Comparison(points, pair(name, condition), column, **options)
 
 
-def _judged(
-    name: str,
-    kinds: tuple[str, ...],
-    value: Callable[[Results, pd.DataFrame], Measured],
-    *,
-    unfit: Callable[[pd.DataFrame], str | None] = _unfit,
-) -> Statistic:
-    """Return a statistic that is taken when all runs of some arms are there, and fit for it.
+def sharper(name: str, condition: str = MAIN, column: str = SHARPNESS, **options) -> Comparison:
+    """Return the comparison of a sharpness: LB / SB."""
+    return replace(lost(name, condition, column, **options), by=lambda sb, lb: ratio(lb, sb))
 
-    Args:
-        name: of the network.
-        kinds: of the arms.
-        value: of the runs.
-        unfit: says why runs cannot be judged, None if they can.
+
+def reached(condition: str, name: str, results: Results) -> str:
+    """Return the mean training losses of what a condition compares, and the rates it chose."""
+    sides = [one.of(results) for one in pair(name, condition)]
+    note = "training loss " + ", ".join(f"{runs['train_loss'].mean():.2g}" for runs in sides)
+    if condition == RATES:
+        note = f"rates {' and '.join(listed(runs['base_lr']) for runs in sides)}; {note}"
+    return note
+
+
+def other_subspaces(name: str, results: Results) -> str:
+    """Return the ratio of sharpness in subspaces of other distributions, where it was measured."""
+    small, large = (one.of(results).set_index("seed") for one in pair(name, MAIN))
+    found = []
+    for column, words in (
+        ("unit_columns", "with columns of length one"),
+        ("uniform_columns", "uniform ones"),
+    ):
+        if column in small and small[column].notna().all() and large[column].notna().all():
+            ours = interval(tuple(large[column] / small[column]), ratios=True)
+            found.append(f"{words} {ours.mean:.2g}")
+    return ", ".join(found)
+
+
+def readable(results: Results, sides: Sequence[Side]) -> str | None:
+    """Return why rises cannot be read off the lines, None if they can."""
+    steps = STEP / 3 * (results.parameters.line_points - 1)  # from a point to the next
+    if steps != round(steps):
+        return f"the line has no points {STEP:g} from its ends"
+    return "no lines yet" if results.points.empty else None
+
+
+def rises(name: str, results: Results) -> pd.Series:
+    """Return how much more the training loss rises around LB than around SB, in nats, by seed.
+
+    On the linear path: the mean of the losses STEP to either side of a minimizer, minus that at the
+    minimizer.
     """
-
-    def statistic(results: Results) -> Measured:
-        if why := absence(results, name, *kinds):
-            return Measured(not_testable=why)
-        runs = of(results, name, *kinds)
-        if why := unfit(runs):
-            return Measured(not_testable=why)
-        return value(results, runs)
-
-    return statistic
+    points = matching(results.points, network=name, path="linear", set="train")
+    table = points.pivot(index="seed", columns="alpha", values="loss")
+    table.columns = table.columns.to_numpy().round(6)
+    small, large = ((table[end - STEP] + table[end + STEP]) / 2 - table[end] for end in (0.0, 1.0))
+    return large - small
 
 
-def _left_to_value(runs: pd.DataFrame) -> None:
-    """Let the statistic itself say which of the runs it takes, and whether they are fit."""
+def agreement(name: str, results: Results) -> pd.Series:
+    """Return whether rise and sharpness name the same batch as sharper, +1 or -1 by seed."""
+    small, large = (one.of(results).set_index("seed")[SHARPNESS] for one in pair(name, MAIN))
+    return np.sign(rises(name, results) * np.log(large / small))
 
 
-Pair = Callable[[pd.Series, pd.Series], pd.Series]  # of the small and the large batch, by seed
+def follows(one: Side, results: Results) -> list[float]:
+    """Return Kendall's correlation of sharpness and training loss over the epochs of each seed."""
+    seeds = one.of(results).groupby("seed")
+    return [float(kendall(runs["train_loss"], runs[SHARPNESS])) for _, runs in seeds]
 
 
-def _points_lost(small: pd.Series, large: pd.Series) -> pd.Series:
-    """Return small - large in percentage points."""
-    return PERCENT * (small - large)
+def of_each(name: str) -> dict[str, Comparison]:
+    """Return the statistics of tables 2 to 4 and of the parametric plots."""
+    claim, both = f"keskar-{name.lower()}", pair(name, MAIN)
+    small_trained = (Of(diverged), replace(EVERY, first=1))
+    others = partial(other_subspaces, name)
+    on_line = {"sides": both, "gates": (EVERY, readable)}
+    return {
+        f"{claim}-training": lost(name, column="train_accuracy", gates=small_trained),
+        f"{claim}-gap": lost(name),
+        f"{claim}-sharper": sharper(name),
+        f"{claim}-sharper-subspace": sharper(name, column=SUBSPACE, note=others),
+        f"{claim}-sharper-adaptive": sharper(name, column=ADAPTIVE),
+        f"{claim}-line": Comparison(partial(rises, name), **on_line),
+        f"{claim}-agree": Comparison(partial(agreement, name), **on_line),
+    }
 
 
-def _large_over_small(small: pd.Series, large: pd.Series) -> pd.Series:
-    return large / small
+def of_varied(name: str) -> dict[str, Comparison]:
+    """Return the statistics of a network that the source varies further."""
+    claim, test = f"keskar-{name.lower()}", "test_accuracy"
+    sizes, rates, switch, path = (
+        side(network=name, condition=condition) for condition in (SIZES, RATES, SWITCH, EVOLUTION)
+    )
+    ranked = partial(Comparison, rank_with_batch_size, (sizes,), gates=(EVERY,))
+    switched = partial(Comparison, sides=(switch,), across="first_epochs", gates=(EVERY,))
+    statistics = {
+        f"{claim}-sharpness-rises": ranked(SHARPNESS),
+        f"{claim}-accuracy-falls": ranked(test),
+        f"{claim}-switch-works": switched(points_last_minus_first, column=test),
+        f"{claim}-switch-timing": switched(
+            lambda table: points_last_minus_first(table.drop(columns=0)), column=test
+        ),
+        f"{claim}-switch-flatter": switched(lambda t: 1 / last_over_first(t), column=SHARPNESS),
+    }
+    for ending, batch in (("small", SB), ("large", LB)):
+        own = side(network=name, condition=EVOLUTION, batch=batch)
+        statistics[f"{claim}-evolution-{ending}"] = Comparison(
+            partial(follows, own),
+            (own, path),  # a claim waits for both batches
+            gates=(Of(diverged, first=1),),
+        )
+    for ending, column in (("", "test_error"), ("-gap", "generalization_gap")):
+        by = partial(correlation, name, column)
+        statistics[f"{claim}-correlation{ending}"] = Comparison(by, (sizes, rates))
+    for ending, condition in RIVALS.items():
+        note = partial(reached, condition, name)
+        statistics[f"{claim}-gap-{ending}"] = lost(name, condition, note=note)
+        statistics[f"{claim}-sharper-{ending}"] = sharper(name, condition, note=note)
+    return statistics
 
 
-def _compare(name: str, by: Pair, column: str) -> Statistic:
-    """Return a statistic of a column at SB and at LB, the source's own comparison."""
-
-    def value(results: Results, runs: pd.DataFrame) -> Measured:
-        small, large = pairs(results, name, runs)
-        return Measured(tuple(by(small[column], large[column])))
-
-    return _judged(name, (SB, LB), value)
+NOT_YET = {
+    "keskar-augmentation": "augmentation and conservative training",
+    "keskar-adversarial": "adversarial training",
+    "keskar-line-search": "full-batch training with line search",
+    "keskar-resilient": "runs with other activations, without batch norm and dropout",
+}
 
 
-def _in_subspace(name: str) -> Statistic:
-    """Return the ratio in the random subspace; its note, what other subspaces would give."""
-    inner = _compare(name, _large_over_small, SUBSPACE)
-
-    def statistic(results: Results) -> Measured:
-        found = inner(results)
-        if not found.values:
-            return found
-        small, large = pairs(results, name, of(results, name, SB, LB))
-        told = [
-            f"{words} {interval(tuple(large[column] / small[column]), ratios=True).mean:.2g}"
-            for column, words in (
-                ("unit_columns", "with columns of length one"),
-                ("uniform_columns", "uniform ones"),
-            )
-            if column in small and small[column].notna().all() and large[column].notna().all()
-        ]
-        return replace(found, note=", ".join(told))
-
-    return statistic
+def not_run(needed: str, results: Results) -> Measured:
+    """Return what a claim would need."""
+    return Measured(not_testable=f"not yet run: needs {needed}")
 
 
-def _trains(name: str) -> Statistic:
-    """Training accuracy of SB - LB, where SB at least is trained."""
-
-    def value(results: Results, runs: pd.DataFrame) -> Measured:
-        small, large = pairs(results, name, runs)
-        if why := untrained(small):
-            return Measured(not_testable=why)
-        return Measured(tuple(_points_lost(small["train_accuracy"], large["train_accuracy"])))
-
-    return _judged(name, (SB, LB), value, unfit=diverged)
-
-
-def _rival(name: str, condition: Condition, by: Pair, column: str) -> Statistic:
-    def value(results: Results, runs: pd.DataFrame) -> Measured:
-        runs, why = compared(results, name, condition, runs)
-        if why:
-            return Measured(not_testable=why)
-        small, large = pairs(results, name, runs)
-        note = f"training loss {small['train_loss'].mean():.2g}, {large['train_loss'].mean():.2g}"
-        if condition.kind == RATES:
-            rates = (values_text(side["base_lr"]) for side in (small, large))
-            note = f"rates {' and '.join(rates)}; {note}"
-        return Measured(tuple(by(small[column], large[column])), note=note)
-
-    return _judged(name, (condition.kind,), value, unfit=_left_to_value)
-
-
-def _rank_against_size(name: str, column: str) -> Statistic:
-    """Kendall's correlation of batch size and a column, over the batch sizes of each seed."""
-
-    def value(results: Results, runs: pd.DataFrame) -> Measured:
-        return Measured(tuple(rank_with_batch_size(per_seed(runs, column))))
-
-    return _judged(name, (SIZES,), value)
-
-
-def _switched(name: str, column: str, by: Callable[[pd.DataFrame], pd.Series]) -> Statistic:
-    """A statistic of a table [seed, small-batch epochs before the switch]; 0 is LB alone."""
-
-    def value(results: Results, runs: pd.DataFrame) -> Measured:
-        table = runs.pivot(index="seed", columns="first_epochs", values=column)
-        return Measured(tuple(by(table.sort_index(axis=1))))
-
-    return _judged(name, (SWITCH,), value)
-
-
-def _evolution(name: str, *, large: bool) -> Statistic:
-    """Kendall's correlation of sharpness and training loss over the epochs of each seed."""
-
-    def value(results: Results, runs: pd.DataFrame) -> Measured:
-        runs = pairs(results, name, runs)[large]
-        if why := diverged(runs):
-            return Measured(not_testable=why)
-        seeds = runs.groupby(level="seed")
-        return Measured(tuple(float(kendall(r["train_loss"], r[SHARPNESS])) for _, r in seeds))
-
-    return _judged(name, (EVOLUTION,), value, unfit=_left_to_value)
-
-
-def _correlation(name: str, column: str) -> Statistic:
-    def value(results: Results, runs: pd.DataFrame) -> Measured:
-        runs = configurations(results, name)
-        n = runs.groupby(list(GRID)).ngroups
-        if (found := granulated(runs, column)) is None:
-            why = f"{n} trained configurations, {MIN_CONFIGURATIONS} needed"
-            return Measured(not_testable=why)
-        note = f"of these {n} trained configurations, bootstrap over starts alone"
-        return Measured(interval=found, note=note)
-
-    return _judged(name, (SIZES, RATES), value, unfit=_left_to_value)
-
-
-def _line(name: str, *, agree: bool = False) -> Statistic:
-    """Rise around LB minus that around SB; or whether its sign is that of the metric, +1 or -1."""
-
-    def value(results: Results, runs: pd.DataFrame) -> Measured:
-        steps = STEP / 3 * (results.parameters.line_points - 1)  # from a point to the next
-        if steps != round(steps):
-            return Measured(not_testable=f"the line has no points {STEP:g} from its ends")
-        table = rises(results, name)
-        difference = table[LB] - table[SB]
-        if agree:
-            small, large = pairs(results, name, runs)
-            difference = np.sign(difference * np.log(large[SHARPNESS] / small[SHARPNESS]))
-        return Measured(tuple(difference))
-
-    return _judged(name, (SB, LB), value)
-
-
-def _not_yet(what: str) -> Statistic:
-    return lambda results: Measured(not_testable=f"not yet run: {what}")
-
-
-# ------------------------------------------------------------- claims
-
-
-TABLE_2, TABLE_3, TABLE_4 = (f"table {n} of the paper" for n in (2, 3, 4))
-CONCERN = 'slide "Concern With Using Large Batches"'
-HYPOTHESIS, EVIDENCE = 'slide "The Why Hypothesis"', 'slide "Parametric Plots"'
-OTHERS, RIVAL = 'slide "Other Observations"', "ours: a rival explanation"
-TEST_POINTS = "test accuracy, percentage points: SB - LB"
-PHI = "sharpness of LB / of SB"
-
-
-def _of_each(name: str) -> list[Claim]:
-    """Claims that tables 2 to 4 and the parametric plots make for every network."""
-    key, (train_sb, train_lb, test_sb, test_lb) = name.lower(), published.ACCURACY[name]
+def numbers(name: str | None = None) -> dict[str, Any]:
+    """Return what the templates of claims.yaml are filled with, for a network."""
+    if name is None:
+        return {}
+    train_sb, train_lb, test_sb, test_lb = (a.mean for a in published.ACCURACY[name])
     full, subspace = published.FULL_SPACE[name], published.SUBSPACE[name]
-    return [
-        Claim(
-            id=f"keskar-{key}-training",
-            figure="accuracy",
-            locator=f"{CONCERN}; {TABLE_2}",
-            statement=f"{name}: the large batch trains as well as the small one.",
-            quantity="training accuracy, percentage points: SB - LB",
-            value=f"{train_sb.mean - train_lb.mean:.2f}",
-            rule=below(1),
-            statistic=_trains(name),
-        ),
-        Claim(
-            id=f"keskar-{key}-gap",
-            figure="accuracy",
-            locator=f"{CONCERN}, and on regularization; {TABLE_2}",
-            statement=f"{name}: the large batch tests worse; the same model generalizes with SB.",
-            quantity=TEST_POINTS,
-            value=f"{test_sb.mean - test_lb.mean:.2f}",
-            rule=above(0),
-            statistic=_compare(name, _points_lost, "test_accuracy"),
-        ),
-        Claim(
-            id=f"keskar-{key}-sharper",
-            figure="sharpness",
-            locator=f"{HYPOTHESIS}; {TABLE_3}",
-            statement=f"{name}: the large batch converges to a sharper minimum.",
-            quantity=f"{PHI}, full space",
-            value=f"{full[1].mean / full[0].mean:.3g}",
-            rule=above(1, ratios=True),
-            statistic=_compare(name, _large_over_small, SHARPNESS),
-        ),
-        Claim(
-            id=f"keskar-{key}-sharper-subspace",
-            figure="sharpness",
-            locator=TABLE_4,
-            statement=f"{name}: its minimum is sharper in a random subspace, too.",
-            quantity=f"{PHI}, random subspace",
-            value=f"{subspace[1].mean / subspace[0].mean:.3g}",
-            rule=above(1, ratios=True),
-            statistic=_in_subspace(name),
-        ),
-        Claim(
-            id=f"keskar-{key}-sharper-adaptive",
-            figure="sharpness",
-            locator="ours: Dinh et al. show that the source's metric depends on scale",
-            statement=f"{name}: its minimum is sharper in a box that scales with the weights.",
-            quantity=f"{PHI}, adaptive box",
-            value="ours",
-            rule=above(1, ratios=True),
-            statistic=_compare(name, _large_over_small, ADAPTIVE),
-        ),
-        Claim(
-            id=f"keskar-{key}-line",
-            figure="linear",
-            locator=EVIDENCE,
-            statement=f"{name}: on the line between them the training loss rises faster around "
-            "the large batch's minimum.",
-            quantity=f"rise within {STEP:g} of alpha, nats: LB - SB",
-            rule=above(0),
-            statistic=_line(name),
-        ),
-        Claim(
-            id=f"keskar-{key}-agree",
-            figure="linear",
-            locator=f"{HYPOTHESIS}; added when runs had begun, before a result was seen",
-            statement=f"{name}: parametric plots and sharpness metric agree on which is sharper.",
-            quantity="agreement of a pair, +1 or -1",
-            rule=above(0),
-            statistic=_line(name, agree=True),
-        ),
-    ]
+    return {
+        "key": name.lower(),
+        "training": train_sb - train_lb,
+        "test": test_sb - test_lb,
+        "full_space": full[1].mean / full[0].mean,
+        "subspace": subspace[1].mean / subspace[0].mean,
+        "step": STEP,
+        "threshold": published.THRESHOLDS.get(name),
+    }
 
 
-def _of_varied(name: str) -> list[Claim]:
-    """Claims on the networks that the source varies further."""
-    key = name.lower()
-    threshold = f"threshold B = {published.THRESHOLDS[name]:,}"
-    return [
-        Claim(
-            id=f"keskar-{key}-sharpness-rises",
-            figure="batch-sizes",
-            locator="figure 4 of the paper",
-            statement=f"{name}: sharpness rises with the batch size.",
-            quantity="rank correlation of batch size and sharpness",
-            rule=above(0),
-            statistic=_rank_against_size(name, SHARPNESS),
-        ),
-        Claim(
-            id=f"keskar-{key}-accuracy-falls",
-            figure="batch-sizes",
-            locator="figure 4 of the paper",
-            statement=f"{name}: test accuracy falls with the batch size.",
-            quantity="rank correlation of batch size and test accuracy",
-            value=threshold,
-            rule=below(0),
-            statistic=_rank_against_size(name, "test_accuracy"),
-        ),
-        Claim(
-            id=f"keskar-{key}-switch-works",
-            figure="warm-start",
-            locator=OTHERS,
-            statement=f"{name}: enough small-batch epochs first make the large batch test better.",
-            quantity="test accuracy, percentage points: latest switch - LB alone",
-            rule=above(0),
-            statistic=_switched(name, "test_accuracy", lambda t: PERCENT * (t.iloc[:, -1] - t[0])),
-        ),
-        Claim(
-            id=f"keskar-{key}-switch-timing",
-            figure="warm-start",
-            locator=OTHERS,
-            statement=f"{name}: the switch has to be timed: after few epochs it gains less.",
-            quantity="test accuracy, percentage points: latest switch - earliest",
-            rule=above(0),
-            statistic=_switched(
-                name, "test_accuracy", lambda t: PERCENT * (t.iloc[:, -1] - t.iloc[:, 1])
-            ),
-        ),
-        Claim(
-            id=f"keskar-{key}-switch-flatter",
-            figure="warm-start",
-            locator="figure 5 of the paper",
-            statement=f"{name}: after a late switch the large batch ends in a flatter minimum.",
-            quantity="sharpness of LB alone / after the latest switch",
-            rule=above(1, ratios=True),
-            statistic=_switched(name, SHARPNESS, lambda t: t[0] / t.iloc[:, -1]),
-        ),
-        Claim(
-            id=f"keskar-{key}-evolution-small",
-            figure="evolution",
-            locator='slide "Evolution of Sharpness"',
-            statement=f"{name}: as the loss falls, the sharpness of the small batch falls.",
-            quantity="rank correlation of training loss and sharpness, SB",
-            rule=above(0),
-            statistic=_evolution(name, large=False),
-        ),
-        Claim(
-            id=f"keskar-{key}-evolution-large",
-            figure="evolution",
-            locator='slide "Evolution of Sharpness"',
-            statement=f"{name}: as the loss falls, the sharpness of the large batch rises.",
-            quantity="rank correlation of training loss and sharpness, LB",
-            rule=below(0),
-            statistic=_evolution(name, large=True),
-        ),
-        Claim(
-            id=f"keskar-{key}-correlation",
-            figure="correlation",
-            locator=HYPOTHESIS,
-            statement=f"{name}: sharp minima correlate with poor generalization.",
-            quantity="granulated rank correlation of sharpness and test error",
-            rule=above(0),
-            statistic=_correlation(name, "test_error"),
-        ),
-        Claim(
-            id=f"keskar-{key}-correlation-gap",
-            figure="correlation",
-            locator=HYPOTHESIS,
-            statement=f"{name}: the same with test error - training error for generalization.",
-            quantity="granulated rank correlation of sharpness and generalization gap",
-            rule=above(0),
-            statistic=_correlation(name, "generalization_gap"),
-        ),
-        *_rivals(name),
-    ]
-
-
-def _rivals(name: str) -> list[Claim]:
-    """Is a gap left, and is LB sharper, under each rival explanation?"""
-    key = name.lower()
-    noise = f"{HYPOTHESIS}: small batches avoid sharp minima by their update noise"
-    claims = []
-    for key_of, condition in CONDITIONS.items():
-        claims += [
-            Claim(
-                id=f"keskar-{key}-gap-{key_of}",
-                figure="rivals",
-                locator=RIVAL,
-                statement=f"{name}: {condition.words}, the large batch still tests worse.",
-                quantity=TEST_POINTS,
-                value="ours",
-                rule=above(0),
-                statistic=_rival(name, condition, _points_lost, "test_accuracy"),
-            ),
-            Claim(
-                id=f"keskar-{key}-sharper-{key_of}",
-                figure="rivals",
-                locator=noise if condition.kind in (UPDATES, LOSS) else RIVAL,
-                statement=f"{name}: {condition.words}, the large batch still ends in a sharper "
-                "minimum.",
-                quantity=f"{PHI}, full space",
-                value="ours",
-                rule=above(1, ratios=True),
-                statistic=_rival(name, condition, _large_over_small, SHARPNESS),
-            ),
-        ]
-    return claims
-
-
-NOT_YET = (
-    Claim(
-        id="keskar-augmentation",
-        figure="verdicts",
-        locator=OTHERS,
-        statement="Data augmentation and conservative training close the generalization gap, "
-        "not the sharpness gap.",
-        quantity=TEST_POINTS,
-        rule=below(0.5),
-        statistic=_not_yet("needs augmentation and conservative training"),
-    ),
-    Claim(
-        id="keskar-adversarial",
-        figure="verdicts",
-        locator="appendix E of the paper",
-        statement="Adversarial training closes the generalization gap, not the sharpness gap.",
-        quantity=TEST_POINTS,
-        rule=below(0.5),
-        statistic=_not_yet("needs adversarial training"),
-    ),
-    Claim(
-        id="keskar-line-search",
-        figure="verdicts",
-        locator='slide "Not an Optimization Issue"',
-        statement="Gradient descent with line search and L-BFGS train well and test badly.",
-        quantity=TEST_POINTS,
-        rule=above(0),
-        statistic=_not_yet("needs full-batch training with line search"),
-    ),
-    Claim(
-        id="keskar-resilient",
-        figure="verdicts",
-        locator=OTHERS,
-        statement="The finding is resilient to activation, batch norm, dropout, architecture.",
-        quantity=f"{PHI}, full space",
-        rule=above(1, ratios=True),
-        statistic=_not_yet("needs runs with other activations, without batch norm and dropout"),
-    ),
-)
-
-CLAIMS = (
-    *(claim for name in published.NETWORKS for claim in _of_each(name)),
-    *(claim for name in VARIED for claim in _of_varied(name)),
-    *NOT_YET,
-)
-
-
-def verdicts_of(results: Results, *names: str) -> VerdictTable:
-    """Return the verdicts of claims by the ends of their names, for the networks of a profile."""
-    ids = {claim.id for claim in CLAIMS}
-    wanted = (f"keskar-{n.lower()}-{name}" for name in names for n in results.parameters.networks)
-    chosen = [claim for claim in wanted if claim in ids]
-    return results.verdicts(*chosen) if chosen else verdict_table([])
+STATISTICS = {claim: partial(not_run, needed) for claim, needed in NOT_YET.items()}
+for network in published.NETWORKS:
+    STATISTICS |= of_each(network)
+for network in VARIED:
+    STATISTICS |= of_varied(network)
+CLAIMS = stated.read(Path(__file__).with_name("claims.yaml"), STATISTICS, numbers)

@@ -25,7 +25,8 @@ from bsglib.sweep import Entry
 
 Sizes = Annotated[list[Positive], AfterValidator(distinct)]
 
-SB, LB = "SB", "LB"
+SB, LB = "SB", "LB"  # batches; the others of a network have no name
+MAIN = "as in the source"  # conditions
 SIZES, SWITCH, EVOLUTION = "batch sizes", "warm start", "evolution"
 RATES, UPDATES, LOSS = "learning rates", "equal updates", "equal loss"
 
@@ -114,11 +115,6 @@ class KeskarParameters(StudyParameters):
         return value
 
 
-def label(network: str, kind: str) -> str:
-    """Return the name of an arm in tables."""
-    return f"{network}, {kind}"
-
-
 def design(p: KeskarParameters) -> list[Entry]:
     """Return the runs: SB and LB of every network, then what varies them, then their rivals.
 
@@ -128,7 +124,7 @@ def design(p: KeskarParameters) -> list[Entry]:
     if p.patience is None:
         parts = (_main, _evolution), (_sizes, _switch), *parts[2:]
     return [
-        replace(entry, arm=label(name, entry.arm), part=part, optional=network.optional)
+        _placed(entry, name, network, part)
         for part, kinds in enumerate(parts, start=1)
         for name, network in p.networks.items()
         for seed in network.seeds
@@ -142,6 +138,15 @@ def _with_examples_of(p: KeskarParameters, network: Network) -> KeskarParameters
     names = "sharpness_examples", "curvature_examples"
     own = {name: getattr(network, name) for name in names}
     return p.model_copy(update={name: value for name, value in own.items() if value is not None})
+
+
+def _placed(entry: Entry, name: str, network: Network, part: int) -> Entry:
+    """Return an entry, named SB, LB or its condition, with its network's name and its labels."""
+    batch = dict(zip(_two(network), (SB, LB), strict=True)).get(entry.config.batch_size, "")
+    condition = MAIN if entry.arm in (SB, LB) else entry.arm
+    labels = {"network": name, "condition": condition, "batch": batch}
+    arm = f"{name}, {entry.arm}"
+    return replace(entry, arm=arm, part=part, optional=network.optional, labels=labels)
 
 
 def _main(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:

@@ -1,21 +1,20 @@
 """Tables, rows and notes that the notebook on Keskar et al. shows."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 
 from bsglib.claims import interval_text, number_text
-from bsglib.papers import Results, notes
+from bsglib.papers import Results, matching, notes
+from bsglib.papers.comparing import Gate, Of, Side, absence, diverged, side
 from bsglib.papers.keskar import published
 from bsglib.papers.keskar.protocol import (
     ADAPTIVE,
-    CHOICES,
     EVOLUTION,
     HALF,
     LB,
     LONG,
     LOSS,
+    MAIN,
     RATES,
     SB,
     SHARPNESS,
@@ -25,75 +24,41 @@ from bsglib.papers.keskar.protocol import (
     SWITCH,
     UPDATES,
     KeskarParameters,
-    label,
 )
-from bsglib.papers.keskar.readings import (
-    CONDITIONS,
-    GRID,
-    TRAINED,
-    absence,
-    compared,
-    configurations,
-    granulated,
-    of,
-    pairs,
-    values_text,
-)
-from bsglib.papers.tables import scope_table
+from bsglib.papers.keskar.readings import GRID, configurations, gates, granulated, listed, pair
+from bsglib.papers.tables import rows_table, scope_table
 from bsglib.stats import PERCENT, interval
 
 PHI = r"sharpness $\phi$ (%)"
-LABELS = ("test accuracy (%)", PHI)
 PARTS = {"train": "training", "test": "test"}
-AS_IN_SOURCE = "as in the source"
 LONGER = "LB trained longer"
-RIVALS = (SB, LB, EVOLUTION, RATES, UPDATES, LOSS)
+RIVALS = {  # words of the conditions that compare the small and the large batch
+    MAIN: MAIN,
+    EVOLUTION: "at equal epochs",
+    RATES: "with a rate tuned for each batch size",
+    UPDATES: "at equal updates",
+    LOSS: "at equal training loss",
+}
 
 
 def scope(p: KeskarParameters) -> pd.DataFrame:
     """Return what differs from the source: quantity, paper, here, why."""
+    weights = "Glorot uniform, the same for SB and LB of a seed"
+    bound = f"L-BFGS-B, {p.max_iter} iterations, objective scaled by its first gradient"
+    subspace = f"{p.subspace} dimensions, standard normal"
+    kept = "running statistics, re-estimated over the training set"
     rows = [
         ("optimizer", "Adam, rate not stated", f"Adam, {p.lr:g} at every batch size", "default"),
         ("small batch", "256", "see the networks", "fewer data"),
         ("large batch", "10 % of the data", "see the networks", "about as the paper"),
-        (
-            "epochs",
-            "until the loss stops improving",
-            "at most those of the networks"
-            + f", and until {p.patience} pass without a lower training loss" * bool(p.patience),
-            "time",
-        ),
-        ("starts", "5", "see the networks", "time"),
-        (
-            "initial weights",
-            "uniform, others for each start",
-            "Glorot uniform, the same for SB and LB of a start",
-            "the authors' code",
-        ),
-        (
-            "sharpness measured on",
-            "the training set",
-            f"{p.sharpness_examples:,} examples of it",
-            "time",
-        ),
-        (
-            "batch norm there",
-            "batch statistics (Keras 1)",
-            "running statistics, re-estimated over the training set",
-            "a fixed function of the weights",
-        ),
-        (
-            "solver",
-            "L-BFGS-B, 10 iterations",
-            f"L-BFGS-B, {p.max_iter} iterations, objective scaled by its first gradient",
-            "ten iterations depend on the scale",
-        ),
-        (
-            "random subspace",
-            "100 dimensions, distribution not stated",
-            f"{p.subspace} dimensions, standard normal",
-            "chosen here",
-        ),
+        ("epochs", "until the loss stops improving", "at most those of the networks", "time"),
+        ("stop after epochs without a lower loss", "not stated", p.patience, "chosen here"),
+        ("seeds", "5", "see the networks", "time"),
+        ("initial weights", "uniform, others for each seed", weights, "the authors' code"),
+        ("sharpness measured on", "the training set", f"{p.sharpness_examples:,} of it", "time"),
+        ("batch norm there", "batch statistics (Keras 1)", kept, "a fixed function of the weights"),
+        ("solver", "L-BFGS-B, 10 iterations", bound, "ten iterations depend on the scale"),
+        ("random subspace", "100 dimensions, distribution not stated", subspace, "chosen here"),
         notes.arithmetic(p.dtype),
     ]
     return scope_table(rows)
@@ -101,76 +66,60 @@ def scope(p: KeskarParameters) -> pd.DataFrame:
 
 def networks(p: KeskarParameters) -> pd.DataFrame:
     """Return a row per network of the source: its data, size and batches here, or why it is not."""
-    rows = []
-    for name in published.NETWORKS:
-        if (network := p.networks.get(name)) is None:
-            rows.append({"network": name, "data": "not in this profile"})
-            continue
-        all_of_it = network.train_size is None
-        size = "all but the validation part" if all_of_it else f"{network.train_size:,}"
-        rows.append(
-            {
-                "network": name,
-                "data": network.dataset + ": not at hand" * (not network.computable),
-                "training examples": size,
-                "width": f"{network.width:g}",
-                "dropout": "as the paper" if network.dropout is None else f"{network.dropout:g}",
-                "SB": str(network.small_batch),
-                "LB": str(network.large_batch),
-                "epochs, at most": str(network.epochs),
-                "starts": str(len(network.seeds)),
-            }
-        )
-    return pd.DataFrame(rows).fillna("").set_index("network")
+    rows = {name: {"data": "not in this profile"} for name in published.NETWORKS}
+    for name, network in p.networks.items():
+        size = "all but the validation part"
+        rows[name] = {
+            "data": network.dataset + ": not at hand" * (not network.computable),
+            "training examples": f"{network.train_size:,}" if network.train_size else size,
+            "width": f"{network.width:g}",
+            "dropout": "as the paper" if network.dropout is None else f"{network.dropout:g}",
+            "SB": str(network.small_batch),
+            "LB": str(network.large_batch),
+            "epochs, at most": str(network.epochs),
+            "seeds": str(len(network.seeds)),
+        }
+    return rows_table(rows, "network").fillna("")
 
 
 def accuracy(results: Results) -> pd.DataFrame:
     """Return training and test accuracy in per cent, the paper's beside ours, SB and LB."""
-    columns = [
-        (f"{word} {kind}", kind, f"{part}_accuracy", PERCENT)
-        for part, word in (("train", "training"), ("test", "test"))
-        for kind in (SB, LB)
-    ]
-    return _beside(results, published.ACCURACY, columns)
+    columns = {
+        (f"{word} {batch}", batch): f"{part}_accuracy"
+        for part, word in PARTS.items()
+        for batch in (SB, LB)
+    }
+    return _beside(results, published.ACCURACY, columns, PERCENT)
 
 
 def sharpness(results: Results, *, subspace: bool) -> pd.DataFrame:
     """Return the metric in per cent, the paper's beside ours, at two box widths, SB and LB."""
-    p = results.parameters
     table = published.SUBSPACE if subspace else published.FULL_SPACE
     names = (SUBSPACE, SUBSPACE_HALF) if subspace else (SHARPNESS, HALF)
-    columns = [
-        (f"{kind}, ε = {epsilon:g}", kind, column, 1.0)
-        for column, epsilon in zip(names, (p.epsilon, p.epsilon / 2), strict=True)
-        for kind in (SB, LB)
-    ]
-    return _beside(results, table, columns)
+    columns = {
+        (f"{batch}, ε = {results.parameters.epsilon / part:g}", batch): column
+        for column, part in zip(names, (1, 2), strict=True)
+        for batch in (SB, LB)
+    }
+    return _beside(results, table, columns, 1.0)
 
 
-def _beside(results: Results, stated: dict, columns: list) -> pd.DataFrame:
+def _beside(results: Results, stated: dict, columns: dict, scale: float) -> pd.DataFrame:
     """A row per network and source: what the paper states, what was measured, with n."""
-    rows = []
+    rows = {}
     for name in published.NETWORKS:
-        heads = [head for head, *_ in columns]
-        paper = dict(zip(heads, map(str, stated[name]), strict=True))
-        rows.append({"network": name, "": "paper", "n": "5"} | paper)
-        found = {kind: of(results, name, kind) for kind in (SB, LB)}
-        if any(runs.empty for runs in found.values()):
-            rows.append({"network": name, "": f"ours: {_missing(results, name)}", "n": "0"})
+        paper = zip(columns, map(str, stated[name]), strict=True)
+        rows[name, "paper"] = {"n": "5"} | {head: text for (head, _), text in paper}
+        small, large = (one.of(results) for one in pair(name, MAIN))
+        if small.empty or large.empty:
+            rows[name, "ours: not computed"] = {"n": "0"}  # the networks' table says why
             continue
-        ours = {
-            head: _mean_and_deviation(scale * found[kind][column].dropna())
-            for head, kind, column, scale in columns
+        n = " and ".join(dict.fromkeys(f"{len(runs)}" for runs in (small, large)))
+        rows[name, "ours"] = {"n": n} | {
+            head: _mean_and_deviation(scale * (small if batch == SB else large)[column].dropna())
+            for (head, batch), column in columns.items()
         }
-        n = " and ".join(str(n) for n in dict.fromkeys(len(runs) for runs in found.values()))
-        rows.append({"network": name, "": "ours", "n": n} | ours)
-    return pd.DataFrame(rows).fillna("").set_index(["network", ""])
-
-
-def _missing(results: Results, name: str) -> str:
-    if (network := results.parameters.networks.get(name)) is None:
-        return "not in this profile"
-    return "not computed yet" if network.computable else "data not at hand"
+    return rows_table(rows, "network", "").fillna("")
 
 
 def _mean_and_deviation(values: pd.Series) -> str:
@@ -183,54 +132,22 @@ def _mean_and_deviation(values: pd.Series) -> str:
 
 def other_measures(results: Results) -> pd.DataFrame:
     """Return means over seeds of what else measures curvature, the losses there, and LB / SB."""
-    names = {
-        "phi (%)": SHARPNESS,
-        "phi, adaptive box (%)": ADAPTIVE,
+    words = {
+        SHARPNESS: "phi (%)",
+        ADAPTIVE: "phi, adaptive box (%)",
         "lambda_max": "lambda_max",
-        "Hessian trace": "hessian_trace",
-        "training loss": "train_loss",
+        "hessian_trace": "Hessian trace",
+        "train_loss": "training loss",
     }
     rows = {}
     for name in results.parameters.networks:
-        small, large = pairs(results, name, of(results, name, SB, LB))
-        if small.empty:
-            continue
-        for kind, runs in ((SB, small), (LB, large)):
-            found = {head: runs[column].mean(skipna=False) for head, column in names.items()}
-            rows[name, kind] = {head: number_text(mean) for head, mean in found.items()}
-        rows[name, "LB / SB"] = {h: _ratio_text(small[c], large[c]) for h, c in names.items()}
-        for kind in (SB, LB, "LB / SB"):
-            rows[name, kind]["n"] = f"{len(small)}"
-    return _table(rows, ["network", "batch"]).replace("nan", "-")
-
-
-def _ratio_text(small: pd.Series, large: pd.Series) -> str:
-    """Return LB / SB with its interval; "-" where a run has no finite value above zero."""
-    values = (large / small).to_numpy(float)
-    fit = len(values) and np.isfinite(values).all() and (values > 0).all()
-    return interval_text(interval(tuple(values), ratios=True)) if fit else "-"
-
-
-def solver(results: Results) -> pd.DataFrame:
-    """Return iterations, evaluations and the solver's reasons to stop, for the metric."""
-    rows = {}
-    if f"{SHARPNESS}.stop" not in results.runs:  # all have diverged
-        return _table(rows, ["network", "batch"])
-    for name in results.parameters.networks:
-        for kind in (SB, LB):
-            if len(runs := of(results, name, kind)):
-                stops = runs[f"{SHARPNESS}.stop"].str.lower().value_counts()
-                rows[name, kind] = {
-                    "iterations": runs[f"{SHARPNESS}.iterations"].mean(),
-                    "evaluations": runs[f"{SHARPNESS}.evaluations"].mean(),
-                    "reasons to stop": "; ".join(f"{n} x {stop}" for stop, n in stops.items()),
-                }
-    return _table(rows, ["network", "batch"])
+        rows |= _measured(results, name, words)
+    return rows_table(rows, "network", "measure").replace("nan", "-")
 
 
 def choices(results: Results) -> pd.DataFrame:
-    """Return what the choices that the paper leaves open do to the metric."""
-    p = results.parameters
+    """Return what the choices that the paper leaves open do to the metric, in per cent."""
+    p, rows = results.parameters, {}
     words = {
         SHARPNESS: "full space, as in the table above",
         LONG: f"{p.long_iter} iterations instead of {p.max_iter}",
@@ -240,23 +157,34 @@ def choices(results: Results) -> pd.DataFrame:
         "unit_columns": "columns of length one",
         "uniform_columns": "uniform columns of length one",
     }
-    assert set(CHOICES) <= set(words)
-    rows = {}
     for name, network in p.networks.items():
-        small, large = pairs(results, name, of(results, name, SB, LB))
-        both = pd.concat([small, large])
-        if not network.choices or small.empty or large.empty or both[SHARPNESS].isna().any():
-            continue
-        for column, choice in words.items():
-            a, b = small[column], large[column]
-            rows[name, choice] = {
-                "SB (%)": number_text(a.mean()),
-                "LB (%)": number_text(b.mean()),
-                "LB / SB": _ratio_text(a, b),
-                "iterations": f"{both[f'{column}.iterations'].mean():.3g}",
-                "n": f"{len(a)}",
-            }
-    return _table(rows, ["network", "measured with"])
+        rows |= _measured(results, name, words) if network.choices else {}
+    return rows_table(rows, "network", "phi (%) measured with").replace("nan", "-")
+
+
+def _measured(results: Results, name: str, words: dict[str, str]) -> dict:
+    """Rows of some measures of SB and LB: their means, their ratio, the solver's iterations."""
+    small, large = (one.of(results).set_index("seed") for one in pair(name, MAIN))
+    shared = small.index.intersection(large.index)
+    small, large, rows = small.loc[shared], large.loc[shared], {}
+    both = pd.concat([small, large])
+    for column, word in words.items() if len(shared) else ():
+        iterations = both.get(f"{column}.iterations", pd.Series(dtype=float)).mean()
+        rows[name, word] = {
+            SB: number_text(small[column].mean(skipna=False)),
+            LB: number_text(large[column].mean(skipna=False)),
+            "LB / SB": _ratio_text(small[column], large[column]),
+            "iterations": f"{iterations:.3g}",
+            "n": f"{len(shared)}",
+        }
+    return rows
+
+
+def _ratio_text(small: pd.Series, large: pd.Series) -> str:
+    """Return LB / SB with its interval; "-" where a run has no finite value above zero."""
+    values = (large / small).to_numpy(float)
+    fit = np.isfinite(values).all() and (values > 0).all()
+    return interval_text(interval(tuple(values), ratios=True)) if fit else "-"
 
 
 def rivals(results: Results) -> pd.DataFrame:
@@ -264,37 +192,32 @@ def rivals(results: Results) -> pd.DataFrame:
 
     `unfit` says why a condition is no comparison, empty where it is one.
     """
-    rows = []
+    kept = [f"{c}_{batch}" for c in ("train_loss", "updates", "base_lr") for batch in (SB, LB)]
+    columns = ["network", "condition", "seed", "unfit", "gap", "sharpness_ratio", *kept]
+    tables = [pd.DataFrame(columns=columns)]
     for name in varied(results):
-        tables, reasons = {}, {}
-        if not absence(results, name, SB, LB):
-            tables[AS_IN_SOURCE] = of(results, name, SB, LB)
-            gone = (tables[AS_IN_SOURCE]["stopped"] == "diverged").any()
-            reasons[AS_IN_SOURCE] = "a run diverged" if gone else ""
-        for condition in CONDITIONS.values():
-            if not absence(results, name, condition.kind):
-                arm = of(results, name, condition.kind)
-                runs, why = compared(results, name, condition, arm)
-                tables[condition.words], reasons[condition.words] = runs, why or ""
-        if not absence(results, name, SB, UPDATES):
-            long = of(results, name, UPDATES)
-            long = long[long["batch_size"] == results.parameters.networks[name].large_batch]
-            tables[LONGER] = pd.concat([of(results, name, SB), long])
-            gone = (tables[LONGER]["stopped"] == "diverged").any()
-            reasons[LONGER] = "a run diverged" if gone else ""
-        for words, runs in tables.items():
-            small, large = pairs(results, name, runs)
-            for seed in small.index:
-                a, b = small.loc[seed], large.loc[seed]
-                row = {"network": name, "condition": words, "seed": seed}
-                row["unfit"] = reasons[words]
-                row["gap"] = PERCENT * (a["test_accuracy"] - b["test_accuracy"])
-                row["sharpness_ratio"] = b[SHARPNESS] / a[SHARPNESS]
-                for column in ("train_loss", "updates", "base_lr"):
-                    row |= {f"{column}_SB": a[column], f"{column}_LB": b[column]}
-                rows.append(row)
-    columns = ["network", "condition", "seed", "unfit", "gap", "sharpness_ratio"]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+        for condition, (sides, checks) in _compared(name).items():
+            if absence(results, *sides):
+                continue
+            small, large = (one.of(results) for one in sides)
+            rows = small.merge(large, on="seed", suffixes=(f"_{SB}", f"_{LB}"))
+            rows = rows.assign(
+                network=name,
+                condition=condition,
+                unfit=next(filter(None, (check(results, sides) for check in checks)), ""),
+                gap=PERCENT * (rows[f"test_accuracy_{SB}"] - rows[f"test_accuracy_{LB}"]),
+                sharpness_ratio=rows[f"{SHARPNESS}_{LB}"] / rows[f"{SHARPNESS}_{SB}"],
+            )
+            tables.append(rows.drop_duplicates("seed")[columns])
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def _compared(name: str) -> dict[str, tuple[tuple[Side, Side], tuple[Gate, ...]]]:
+    """Sides and gates of each condition, and of LB trained as long as at equal updates."""
+    found = {words: (pair(name, c), gates(c)) for c, words in RIVALS.items()}
+    (small, large), (_, longer) = pair(name, MAIN), pair(name, UPDATES)
+    whole = (Of(diverged),)  # the source compares whatever was reached
+    return found | {MAIN: ((small, large), whole), LONGER: ((small, longer), whole)}
 
 
 def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
@@ -305,7 +228,7 @@ def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
     """
     table = {}
     for (name, condition), mine in rows.groupby(["network", "condition"], sort=False):
-        reference = rows[(rows["network"] == name) & (rows["condition"] == AS_IN_SOURCE)]
+        reference = rows[(rows["network"] == name) & (rows["condition"] == MAIN)]
         gap, why = interval(mine["gap"]), mine["unfit"].iloc[0]
         whole = interval(reference["gap"]) if len(reference) else None
         ratio = mine["sharpness_ratio"]
@@ -316,15 +239,15 @@ def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
             "phi LB / SB": f"{np.exp(np.log(ratio).mean(skipna=False)):.3g}".replace("nan", "-"),
             "training loss SB, LB": _pair(mine, "train_loss", ".3g"),
             "updates SB, LB": _pair(mine, "updates", ".0f"),
-            "rate SB, LB": f"{values_text(mine['base_lr_SB'])}; {values_text(mine['base_lr_LB'])}",
+            "rate SB, LB": f"{listed(mine['base_lr_SB'])}; {listed(mine['base_lr_LB'])}",
             "n": str(len(mine)),
             "no comparison, because": why,
         }
-    return _table(table, ["network", "compared"])
+    return rows_table(table, "network", "compared")
 
 
 def _pair(rows: pd.DataFrame, column: str, digits: str) -> str:
-    return ", ".join(f"{rows[f'{column}_{kind}'].mean():{digits}}" for kind in (SB, LB))
+    return ", ".join(f"{rows[f'{column}_{batch}'].mean():{digits}}" for batch in (SB, LB))
 
 
 def thresholds(results: Results) -> pd.DataFrame:
@@ -334,28 +257,21 @@ def thresholds(results: Results) -> pd.DataFrame:
     difference lies below zero; as a share of the data, and the paper's.
     """
     rows = {}
-    for name, network in results.parameters.networks.items():
-        if absence(results, name, SIZES):
+    for name in varied(results):
+        if absence(results, sizes := side(network=name, condition=SIZES)):
             continue
-        runs = of(results, name, SIZES)
+        runs = sizes.of(results)
         table = runs.pivot(index="seed", columns="batch_size", values="test_accuracy").dropna()
-        falls = {b: interval(table[b] - table[network.small_batch]).high < 0 for b in table}
+        falls = {b: interval(table[b] - table[min(table)]).high < 0 for b in table}
         below = [b for b in falls if all(falls[larger] for larger in falls if larger >= b)]
-        n, paper = runs["train_size"].iloc[0], published.THRESHOLDS.get(name)
-        share = "" if paper is None else f" ({PERCENT * paper / published.SIZES[name]:.1f} %)"
-        stated = "-" if paper is None else f"{paper:,}{share}"
-        found = f"{below[0]} ({PERCENT * below[0] / n:.1f} %)" if below else "none"
-        rows[name] = {"paper (share of the data)": stated, "here": found, "n": str(len(table))}
-    return _table(rows, ["network"])
-
-
-def _table(rows: dict, names: list[str]) -> pd.DataFrame:
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    if table.empty:
-        return pd.DataFrame({"": ["not computed yet"]}).set_index("")
-    if len(names) > 1:
-        table.index = pd.MultiIndex.from_tuples(table.index)
-    return table.rename_axis(names)
+        n, found, paper = runs["train_size"].iloc[0], "none", "-"
+        if below:
+            found = f"{below[0]} ({PERCENT * below[0] / n:.1f} %)"
+        if name in published.THRESHOLDS:
+            stated = published.THRESHOLDS[name]
+            paper = f"{stated:,} ({PERCENT * stated / published.SIZES[name]:.1f} %)"
+        rows[name] = {"paper (share of the data)": paper, "here": found, "n": str(len(table))}
+    return rows_table(rows, "network")
 
 
 def varied(results: Results) -> list[str]:
@@ -363,26 +279,10 @@ def varied(results: Results) -> list[str]:
     return [name for name, network in results.parameters.networks.items() if network.batch_sizes]
 
 
-def shown(results: Results, kinds: Iterable[str]) -> list[str]:
-    """Return the networks that have runs of some arms, in the source's order."""
-    arms = set(results.runs["arm"])
-    return [n for n in published.NETWORKS if any(label(n, kind) in arms for kind in kinds)]
-
-
 def points(results: Results, path: str) -> pd.DataFrame:
-    """Return the points on one path between minimizers, with the network's name."""
-    if results.points.empty:
-        return pd.DataFrame(columns=["network", "set", "alpha", "loss", "accuracy", "seed"])
-    rows = results.points[results.points["path"] == path]
-    return rows.assign(network=rows["arm"].str.partition(",")[0])
-
-
-def line_note(p: KeskarParameters) -> str:
-    """Return how the points on a path were measured, for captions."""
-    return (
-        f"{p.line_points} points, {p.line_examples:,} training examples (thin) and as many test "
-        "examples (thick), batch norm re-estimated at each point."
-    )
+    """Return the points on one path between minimizers."""
+    columns = ["network", "set", "alpha", "loss", "accuracy", "seed"]
+    return matching(results.points, path=path).reindex(columns=columns)
 
 
 def shift(near: pd.DataFrame) -> pd.DataFrame:
@@ -392,21 +292,18 @@ def shift(near: pd.DataFrame) -> pd.DataFrame:
     value at the edge, half-way to the other end or as far outside, is no minimum and not counted.
     """
     rows = {}
-    for (name, end), mine in (
-        ((name, end), rows[(rows["alpha"] - end).abs() <= 0.5])
-        for name, rows in near.groupby("network", sort=False)
-        for end in (0, 1)
-    ):
-        table = mine.pivot(index=["seed", "set"], columns="alpha", values="loss")
-        lowest = table.idxmin(axis=1)
-        lowest = lowest.where((lowest - end).abs() < 0.5 - 1e-9).groupby("set")
-        at_end = table[float(end)].groupby("set").mean()
-        rows[name, "SB" if end == 0 else "LB"] = {
-            **{f"lowest {word} loss at alpha": _minimum(lowest.get_group(part))
-               for part, word in PARTS.items()},
-            "test - training loss (nats)": f"{at_end['test'] - at_end['train']:.3g}",
-        }  # fmt: skip
-    return _table(rows, ["network", "minimizer"])
+    for name, mine in near.groupby("network", sort=False):
+        for batch, end in ((SB, 0.0), (LB, 1.0)):
+            around = mine[(mine["alpha"] - end).abs() <= 0.5]
+            table = around.pivot(index=["seed", "set"], columns="alpha", values="loss")
+            lowest = table.idxmin(axis=1)
+            lowest = lowest.where((lowest - end).abs() < 0.5 - 1e-9).groupby("set")
+            at_end = table[end].groupby("set").mean()
+            rows[name, batch] = {
+                f"lowest {word} loss at alpha": _minimum(lowest.get_group(part))
+                for part, word in PARTS.items()
+            } | {"test - training loss (nats)": f"{at_end['test'] - at_end['train']:.3g}"}
+    return rows_table(rows, "network", "minimizer")
 
 
 def _minimum(places: pd.Series) -> str:
@@ -415,47 +312,22 @@ def _minimum(places: pd.Series) -> str:
     return f"{places.mean():.3f} ({n})" if places.count() else f"none ({n})"
 
 
-def warm_start(results: Results, name: str) -> pd.DataFrame:
+def warm_start(results: Results) -> pd.DataFrame:
     """Return the runs after a switch, and small-batch runs that end where others switch."""
-    network = results.parameters.networks[name]
-    switched = results.of(label(name, SWITCH))
-    stopped = results.of(label(name, EVOLUTION))
-    ends = stopped["epochs"].isin(network.switch_epochs)
-    stopped = stopped[ends & (stopped["batch_size"] == network.small_batch)]
-    both = pd.concat(
-        [
-            switched.assign(small_batch_epochs=switched["first_epochs"]),
-            stopped.assign(small_batch_epochs=stopped["epochs"]),
-        ]
-    )
-    return both.assign(percent=PERCENT * both["test_accuracy"])
+    stopped, switched = results.of(condition=EVOLUTION, batch=SB), results.of(condition=SWITCH)
+    both = [switched.assign(small_batch_epochs=switched["first_epochs"])]
+    for name, network in results.parameters.networks.items():
+        ends = matching(stopped, network=name, epochs=network.switch_epochs)
+        both.append(ends.assign(small_batch_epochs=ends["epochs"]))
+    runs = pd.concat(both)
+    return runs.assign(percent=PERCENT * runs["test_accuracy"])
 
 
-def grid(results: Results, name: str) -> pd.DataFrame:
-    """Return the runs behind a network's rank correlation, with the test error in per cent."""
-    runs = configurations(results, name)
-    return runs.assign(percent_error=PERCENT * runs["test_error"]) if len(runs) else runs
-
-
-def grid_note() -> str:
-    """Return what the figure of the rank correlation shows, for its caption."""
-    return (
-        "Lines join the learning rates of a batch size, its number at the largest. A batch size "
-        "and rate of which a run diverged or stayed below a training accuracy of "
-        f"{PERCENT * TRAINED:.0f} % is left out."
-    )
-
-
-def joined(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of several grids below each other."""
-    return pd.concat([pd.DataFrame(), *grids.values()], ignore_index=True)
-
-
-def _tau(runs: pd.DataFrame, column: str, along: tuple[str, ...]) -> str:
-    others = [axis for axis in GRID if axis not in along]
-    if others and runs.groupby(others)[list(along)].nunique().to_numpy().max() < 2:
-        return "-"  # nothing varies alone along it
-    return interval_text(granulated(runs, column, along))
+def grid(results: Results) -> pd.DataFrame:
+    """Return the runs behind the rank correlations, with the test error in per cent."""
+    grids = [configurations(results, name) for name in varied(results)]
+    runs = pd.concat(grids) if grids else results.runs.iloc[:0]
+    return runs.assign(percent_error=PERCENT * (1 - runs["test_accuracy"]))
 
 
 def correlations(results: Results) -> pd.DataFrame:
@@ -463,10 +335,17 @@ def correlations(results: Results) -> pd.DataFrame:
     rows = {}
     words = {GRID: "", GRID[:1]: ", along the batch size", GRID[1:]: ", along the rate"}
     for name in varied(results):
-        runs = configurations(results, name)
-        if absence(results, name, SIZES, RATES) or granulated(runs, "test_error") is None:
+        runs, grid = configurations(results, name), side(network=name, condition=(SIZES, RATES))
+        if absence(results, grid) or granulated(runs, "test_error") is None:
             continue
         for column in ("test_error", "generalization_gap"):
             row = {f"tau{along}": _tau(runs, column, axes) for axes, along in words.items()}
             rows[name, column.replace("_", " ")] = row
-    return _table(rows, ["network", "sharpness against"])
+    return rows_table(rows, "network", "sharpness against")
+
+
+def _tau(runs: pd.DataFrame, column: str, along: tuple[str, ...]) -> str:
+    others = [axis for axis in GRID if axis not in along]
+    if others and runs.groupby(others)[list(along)].nunique().to_numpy().max() < 2:
+        return "-"  # nothing varies alone along it
+    return interval_text(granulated(runs, column, along))

@@ -20,6 +20,7 @@ from bsglib.papers.comparing import (
     last_minus_first,
     last_over_first,
     points,
+    points_last_minus_first,
     ratio,
     side,
 )
@@ -121,11 +122,6 @@ ACCURACY = {"column": "validation_accuracy", "trained": FIRST}
 def drop(a: Table, b: Table) -> pd.Series:
     """Return a - b, mean over batch sizes."""
     return (a - b).mean(axis=1)
-
-
-def points_last_minus_first(table: Table) -> pd.Series:
-    """Return the largest batch's value minus the smallest's in percentage points."""
-    return PERCENT * last_minus_first(table)
 
 
 def last_over_lowest(table: Table) -> pd.Series:

@@ -1,0 +1,102 @@
+"""Tests of runs that are chosen, of rates that other seeds choose, and of tables of rows."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from bsglib.papers import Results
+from bsglib.papers.comparing import Comparison, Of, diverged, ratio, side
+from bsglib.papers.tables import rows_table, tuned_by_others
+
+
+def run(seed, batch, lr=0.1, value=1.0, **other):
+    """A run as a row of a study's table."""
+    entry = f"{seed} {batch} {lr} {other}"
+    row = {"entry": entry, "arm": batch, "batch": batch, "batch_size": {"SB": 8, "LB": 64}[batch]}
+    row |= {"seed": seed, "base_lr": lr, "stopped": "epochs", "value": value, "dataset": "digits"}
+    return row | {"validation_accuracy": 0.5, "steps": 0} | other
+
+
+def results(rows, design=None, left_out=()):
+    """Results that hold some runs."""
+    runs, nothing = pd.DataFrame(rows), pd.DataFrame()
+    design = runs if design is None else pd.DataFrame(design)
+    tables = (runs, nothing, nothing, nothing, design, 0)
+    return Results(None, None, *tables, left_out=pd.DataFrame(list(left_out)))
+
+
+SMALL, LARGE = side(batch="SB"), side(batch="LB")
+RATIO = Comparison(ratio, (LARGE, SMALL), "value", gates=(Of(diverged),))
+PAIRS = [run(seed, batch, value=v) for batch, v in (("SB", 2.0), ("LB", 6.0)) for seed in range(3)]
+
+
+def test_a_side_that_chooses_is_compared_and_judged_by_the_chosen_runs_alone():
+    chosen = dataclasses.replace(LARGE, choose=lambda runs: runs[runs["base_lr"] == 0.1])
+    others = [run(s, "LB", lr=0.2, value=1e9, stopped="diverged") for s in range(3)]
+    found = results(PAIRS + others)
+    assert "diverged" in RATIO(found).not_testable
+    comparison = dataclasses.replace(RATIO, sides=(chosen, SMALL))
+    assert comparison(found).values == pytest.approx((3.0, 3.0, 3.0))
+    partly = results(PAIRS + others[:2], design=PAIRS + others)
+    assert comparison(partly).not_testable == "8 of 9 runs of LB, SB", "it waits for all"
+
+
+def test_tables_may_be_headed_by_another_column_than_the_batch_size():
+    rows = [run(s, "LB", value=10.0 * k + s, steps=k) for k in (0, 1, 3) for s in range(3)]
+    last = Comparison(lambda table: table[3] - table[0], (LARGE,), "value", across="steps")
+    assert last(results(rows)).values == (30.0, 30.0, 30.0)
+
+
+# The best rate by the other seeds
+
+LRS = (0.001, 0.003, 0.01)
+
+
+def tried(accuracy, **columns):
+    """Runs at three rates, two batch sizes and three seeds; accuracy(seed, batch, rate)."""
+    rows = [
+        run(seed, batch, lr, validation_accuracy=accuracy(seed, batch, lr), **columns)
+        for batch in ("SB", "LB")
+        for lr in LRS
+        for seed in range(3)
+    ]
+    return pd.DataFrame(rows)
+
+
+def rates(runs, *by):
+    """The rates that were chosen, by seed or batch."""
+    chosen = tuned_by_others(runs, "validation_accuracy")
+    assert len(chosen) == 2 * 3
+    return chosen.groupby(list(by))["base_lr"].agg(set).to_dict()
+
+
+def test_a_rate_is_chosen_for_each_batch_size_by_the_column():
+    best = {"SB": 0.003, "LB": 0.001}
+    found = rates(tried(lambda seed, batch, lr: -abs(lr - best[batch])), "batch")
+    assert found == {batch: {lr} for batch, lr in best.items()}
+
+
+def test_a_rate_is_chosen_by_the_mean_over_the_other_seeds():
+    lucky = tried(lambda seed, batch, lr: 0.3 * (lr == 0.001) + 0.4 * (seed == 0 and lr == 0.01))
+    assert set.union(*rates(lucky, "seed").values()) == {0.001}
+    own = {0: 0.001, 1: 0.003, 2: 0.003}
+    found = rates(tried(lambda seed, batch, lr: float(own[seed] == lr)), "seed")
+    assert found[0] == {0.003}, "though its own best is another"
+
+
+def test_a_rate_at_which_a_run_diverged_is_never_the_best():
+    runs = tried(lambda seed, batch, lr: lr)
+    broken = (runs["base_lr"] == 0.01) & (runs["seed"] == 0)
+    runs = runs.assign(stopped=runs["stopped"].where(~broken, "diverged"))
+    assert set.union(*rates(runs, "seed").values()) == {0.003}
+    gone = runs.assign(stopped="diverged")
+    assert len(tuned_by_others(gone, "validation_accuracy")) == len(gone)
+
+
+def test_a_table_of_rows_is_headed_by_its_keys_and_says_where_it_is_empty():
+    table = rows_table({("F1", "SB"): {"n": "5"}, ("F1", "LB"): {"n": "3"}}, "network", "batch")
+    assert table.index.names == ["network", "batch"]
+    assert table["n"].tolist() == ["5", "3"]
+    assert rows_table({"F1": {"n": "5"}}, "network").loc["F1", "n"] == "5"
+    assert rows_table({}, "network").index.tolist() == ["not computed yet"]
