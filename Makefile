@@ -66,9 +66,10 @@ bench: $(VENV)/installed $(BENCH)/installed ## measure against other people's pa
 soak: $(VENV)/installed ## kill what trains, measures and sweeps 200 times at random moments, compare what goes on with what was left alone (about 10 minutes)
 	$(PY) -m benchmarks.soak --kills 200
 
-lint: $(VENV)/installed ## ruff: rules and format (seconds)
+lint: $(VENV)/installed ## ruff: rules and format; mypy: types of the modules that users import on their own (seconds; half a minute the first time)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+	$(PY) -m mypy
 
 lock: ## resolve pyproject.toml anew and write requirements.lock; Python 3.11, online (a minute)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
@@ -76,7 +77,7 @@ lock: ## resolve pyproject.toml anew and write requirements.lock; Python 3.11, o
 	$(PY) .ci/lock.py
 
 clean: ## remove .venv, .venv-bench, reports/quick and caches, keep the run store (seconds)
-	rm -rf $(VENV) $(BENCH) reports/quick build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) reports/quick build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find bsglib notebooks tests benchmarks .ci -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 announce-report announce-test:
@@ -95,6 +96,7 @@ $(VENV)/tested: $(VENV)/test-sources
 	$(eval TESTED := yes)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+	$(PY) -m mypy
 	$(PYTEST) -n 2 --dist loadfile tests
 	@trap 'rm -rf "$$store"' EXIT; trap 'exit 130' HUP INT TERM; \
 	older=$$($(PY) -c $(OLDER)) || exit 1; \

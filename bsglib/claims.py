@@ -202,8 +202,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> VerdictTable:
         where = f"<br><small>{text['locator']}</small>"
         cells = [text["statement"] + where, text["quantity"], text["paper"], text["ours"]]
         cells += [text["n"], text["rule"], label + reason]
-        cells = "".join(f"<td>{cell}</td>" for cell in cells)
-        lines.append(f'<tr id="claim-{text["claim"]}">{cells}</tr>')
+        cells = [f"<td>{cell}</td>" for cell in cells]
+        lines.append(f'<tr id="claim-{text["claim"]}">{"".join(cells)}</tr>')
     table = '<table class="bsg verdicts">' + "\n".join(lines) + "</table>"
     return VerdictTable(rows, table)
 

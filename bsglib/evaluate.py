@@ -199,7 +199,8 @@ def metric_sums(
     chunk_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return what `metrics` divides by the number of examples, without waiting for the device."""
-    sum_loss, total, correct = loss_function(loss), 0.0, 0
+    sum_loss = loss_function(loss)
+    total, correct = y.new_zeros((), dtype=torch.float64), y.new_zeros((), dtype=torch.int64)
     for part, labels in chunks(x, y, chunk_size):
         outputs = model(as_input(part))
         total = total + sum_loss(outputs, labels).double()
@@ -223,7 +224,8 @@ def mean_loss(
     Raises:
         ValueError: as `evaluate`.
     """  # noqa: DOC502
-    sum_loss, total = loss_function(loss), 0.0
+    sum_loss = loss_function(loss)
+    total: Tensor | float = 0.0
     for part, labels in chunks(x, y, chunk_size):
         total += sum_loss(model(part), labels).double()
     return float(total) / len(y)
@@ -259,9 +261,8 @@ def loss_and_gradient_tensors(
 ) -> tuple[Tensor, Tensor]:
     """Return what `loss_and_gradient` returns, both as tensors, without waiting for the device."""
     sum_loss, weights = loss_function(loss), list(model.parameters())
-    options = {"dtype": torch.float64, "device": weights[0].device}
-    total = torch.zeros((), **options)
-    gradient = torch.zeros(sum(w.numel() for w in weights), **options)
+    total = torch.zeros((), dtype=torch.float64, device=weights[0].device)
+    gradient = total.new_zeros(sum(w.numel() for w in weights))
     with torch.enable_grad():
         for part, labels in chunks(x, y, chunk_size):
             value = sum_loss(model(part), labels)

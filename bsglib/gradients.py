@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,9 @@ class GradientAgreement:
         return pd.DataFrame(rows).assign(n=self.n)
 
 
-def expected_norm(full_norm: float, trace: float, n: int, batch_size: np.ndarray) -> np.ndarray:
+def expected_norm(
+    full_norm: float, trace: float, n: int, batch_size: int | np.ndarray
+) -> float | np.ndarray:
     """Return the root mean square of |g_B|, g_B the mean gradient of B of n examples.
 
     Exactly, for batches drawn without replacement: E|g_B|^2 = |g|^2 + tr(Sigma)/B (n - B)/(n - 1),
@@ -108,15 +111,15 @@ def gradient_agreement(
         raise ValueError(f"batch_sizes = {sizes}: allowed are 1 to {n}, the number of examples")
     if batch_norm not in (allowed := ("stored", "reestimate")):
         raise ValueError(f"batch_norm = {batch_norm!r}: allowed are {', '.join(allowed)}")
-    options = {"loss": loss, "chunk_size": chunk_size}
     with fixed_function(model, x, batch_norm) as (model, x):  # a copy
         if batch_norm == "reestimate":
             reestimate_batch_norm(model, equal_parts(x))
-        full_loss, full = loss_and_gradient(model, x, y, **options)
-        require_fixed(full_loss, mean_loss(model, x, y, **options))
+        loss_and_gradient_of = partial(loss_and_gradient, model, loss=loss, chunk_size=chunk_size)
+        full_loss, full = loss_and_gradient_of(x, y)
+        require_fixed(full_loss, mean_loss(model, x, y, loss=loss, chunk_size=chunk_size))
         squares, units, directed = 0.0, torch.zeros_like(full), 0
         for i in range(n):
-            _, gradient = loss_and_gradient(model, x[i : i + 1], y[i : i + 1], **options)
+            _, gradient = loss_and_gradient_of(x[i : i + 1], y[i : i + 1])
             norm = float(gradient.norm())
             if not math.isfinite(norm):
                 raise ValueError(f"the gradient of example {i} has the norm {norm}")
@@ -129,7 +132,7 @@ def gradient_agreement(
             norms[size] = np.empty(draws)
             for draw in range(draws):
                 batch = torch.from_numpy(generator.choice(n, size, replace=False)).to(y.device)
-                _, gradient = loss_and_gradient(model, x[batch], y[batch], **options)
+                _, gradient = loss_and_gradient_of(x[batch], y[batch])
                 norms[size][draw] = float(gradient.norm())
     full_norm, pairs = float(full.norm()), directed * (directed - 1)
     return GradientAgreement(

@@ -105,7 +105,8 @@ class Repeated:
     enabled = True  # False: call every function each time
 
     def __init__(self, function: Callable[[], tuple[Tensor, ...]], *, warm: bool = False):
-        self.function, self.calls, self.replay = function, int(warm), None
+        self.function, self.calls = function, int(warm)
+        self.replay: Piece | None = None
         self.results: tuple[Tensor, ...] = ()
 
     def __call__(self) -> tuple[Tensor, ...]:

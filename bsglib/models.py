@@ -332,7 +332,7 @@ def kaabachi(
         raise ValueError(f"batch_norm = {batch_norm!r}{nearest(batch_norm, allowed)}")
     *filters, first, second = _scaled((32, 64, 128, 128, 256, 256, 1024, 512), width)
     channels, height, side = input_shape
-    layers = []
+    layers: list[nn.Module] = []
     for i, size in enumerate(filters):
         layers.append(nn.Conv2d(channels, size, 3, padding=1))
         if i % 2 == 0 or batch_norm == "both":
@@ -450,7 +450,8 @@ def glorot_uniform(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return model
 
 

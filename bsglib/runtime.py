@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -152,7 +153,7 @@ def another_stream() -> "torch.cuda.Stream | None":
     return torch.cuda.Stream() if device().type == "cuda" else None
 
 
-def graph(work: Callable[[], object], pool: object = None) -> tuple[Callable[[], None], object]:
+def graph(work: Callable[[], object], pool: Any = None) -> tuple[Callable[[], None], Any]:
     """Capture work on this thread's stream of an accelerator.
 
     Args:
@@ -247,7 +248,8 @@ def _generator() -> torch.Generator:
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
     """Keep accelerators from rounding float32 to TF32, whose ten bits hide small perturbations."""
-    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    # Any: torch declares the switch on neither.
+    backends: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
     before = [backend.allow_tf32 for backend in backends]
     try:
         for backend in backends:

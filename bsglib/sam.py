@@ -58,7 +58,8 @@ class SAM(torch.optim.Optimizer):
         self.rho, self.p, self.adaptive, self.model = rho, p, adaptive, model
         self._share()
 
-    def step(self, closure: Closure | Sequence[Closure]) -> Tensor:
+    # torch declares a closure that may be missing and returns a float; SAM calls it twice.
+    def step(self, closure: Closure | Sequence[Closure]) -> Tensor:  # type: ignore[override]
         """Make one update and return the loss at the weights before it.
 
         Args:
@@ -109,8 +110,8 @@ class SAM(torch.optim.Optimizer):
                 torch._foreach_copy_(moved, saved)
 
     @torch.no_grad()
-    def _perturbation(self, weights: list[Tensor]) -> list[Tensor]:
-        gradients = [w.grad for w in weights]
+    def _perturbation(self, weights: list[Tensor]) -> tuple[Tensor, ...]:
+        gradients = tuple(w.grad for w in weights if w.grad is not None)  # all have one
         if self.adaptive:
             gradients = torch._foreach_mul(gradients, torch._foreach_abs(weights))
         q = 1.0 if self.p == float("inf") else self.p / (self.p - 1)
@@ -119,7 +120,7 @@ class SAM(torch.optim.Optimizer):
         if self.p == 2:
             eps = torch._foreach_mul(gradients, self.rho / norm)
         else:  # |g|^(q-1) / ||g||_q^(q/p), and q/p = q - 1
-            eps = [self.rho * g.sign() * (g.abs() / norm) ** (q - 1) for g in gradients]
+            eps = tuple(self.rho * g.sign() * (g.abs() / norm) ** (q - 1) for g in gradients)
         if self.adaptive:
             eps = torch._foreach_mul(eps, torch._foreach_abs(weights))
         return eps

@@ -42,7 +42,8 @@ def interval(values: Sequence[float], *, level: float = 0.95, ratios: bool = Fal
     else:
         half = stdtrit(n - 1, (1 + level) / 2) * x.std(ddof=1) / np.sqrt(n)
     ends = np.array([mean, mean - half, mean + half])
-    return Interval(*map(float, np.exp(ends) if ratios else ends), n)
+    value, low, high = map(float, np.exp(ends) if ratios else ends)
+    return Interval(value, low, high, n)
 
 
 def share(hits: int, n: int, *, level: float = 0.95) -> Interval:

@@ -20,7 +20,7 @@ def install(model: nn.Module, theta: Tensor) -> None:
     Raises:
         ValueError: if the length is not the number of weights.
     """
-    weights = list(model.parameters())
+    weights: list[Tensor] = list(model.parameters())
     sizes = [w.numel() for w in weights]
     if theta.shape != (sum(sizes),):
         raise ValueError(f"theta has shape {tuple(theta.shape)}, the model {sum(sizes)} weights")
@@ -44,10 +44,10 @@ def modes_kept(model: nn.Module) -> Iterator[nn.Module]:
 @contextlib.contextmanager
 def unchanged(model: nn.Module) -> Iterator[nn.Module]:
     """Restore weights, buffers, modes, `requires_grad` and `.grad` on leaving, also on errors."""
-    tensors = [*model.parameters(), *model.buffers()]
-    values = [t.detach().clone() for t in tensors]
     flags = [(w, w.requires_grad, w.grad) for w in model.parameters()]
-    gradients = [None if grad is None else grad.clone() for _, _, grad in flags]
+    gradients = [grad for _, _, grad in flags if grad is not None]
+    tensors = [*model.parameters(), *model.buffers(), *gradients]
+    values = [t.detach().clone() for t in tensors]
     try:
         with modes_kept(model):
             yield model
@@ -55,9 +55,9 @@ def unchanged(model: nn.Module) -> Iterator[nn.Module]:
         with torch.no_grad():
             for tensor, value in zip(tensors, values, strict=True):
                 tensor.copy_(value)
-            for (w, requires_grad, grad), value in zip(flags, gradients, strict=True):
+            for w, requires_grad, grad in flags:
                 w.requires_grad_(requires_grad)
-                w.grad = grad if value is None else grad.copy_(value)
+                w.grad = grad
 
 
 @contextlib.contextmanager

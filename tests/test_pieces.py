@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 
 import pytest
@@ -90,6 +91,12 @@ def test_a_piece_imports_its_five_packages_alone(piece):
     module = ROOT / "bsglib" / piece
     files = sorted(module.glob("*.py")) if module.is_dir() else [module.with_suffix(".py")]
     assert set.union(*map(imported, files)) <= LIGHT | ASKED_FOR
+
+
+def test_mypy_checks_the_pieces():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    files = [ROOT / file for file in tools["mypy"]["files"]]
+    assert [file.stem for file in files] == PIECES and all(file.exists() for file in files)
 
 
 def test_importing_a_piece_changes_nothing_in_the_process():

@@ -86,5 +86,5 @@ def trajectory_plane(weights: Tensor) -> Plane:
     directions = (vectors[:, order] / lengths.clamp(min=1e-300)).T @ differences
     coordinates = (vectors[:, order] * lengths).cpu().numpy()
     total = float(values.clamp(min=0).sum())
-    explained = tuple(float(length**2 / total) if total else 0.0 for length in lengths)
-    return Plane(directions, coordinates, explained)
+    first, second = (float(length**2 / total) if total else 0.0 for length in lengths)
+    return Plane(directions, coordinates, (first, second))

@@ -86,16 +86,17 @@ def interpolate(
         raise ValueError(
             f"sets = {', '.join(sets)}: batch_norm='reestimate' needs the one named 'train'"
         )
-    rows = {}
+    rows: dict[float, list[dict]] = {}
     first, _ = next(iter(sets.values()))
     chunk_size = chunk_size_for(chunk_size, first, batch_norm)
     with fixed_function(model, first, batch_norm) as (model, _), one_thread(), torch.no_grad():
         a, b = _fitted(model, weights_a, "weights_a"), _fitted(model, weights_b, "weights_b")
         learned = dict(model.named_parameters(remove_duplicate=False))
         networks = [deepcopy(model) for _ in range(threads)]
-        options = {"loss": loss, "chunk_size": chunk_size}
         repeated = {
-            (network, name): Repeated(partial(metric_sums, network, x, y, **options))
+            (network, name): Repeated(
+                partial(metric_sums, network, x, y, loss=loss, chunk_size=chunk_size)
+            )
             for network in networks
             for name, (x, y) in sets.items()
         }

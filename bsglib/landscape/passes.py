@@ -34,8 +34,9 @@ def stacked_sums(
     stack: Stacked, x: Tensor, y: Tensor, each: SumLoss, chunk_size: int
 ) -> tuple[Tensor]:
     """Return the sums over all examples of what `each` returns for a network, float64 [k, ...]."""
-    of_all = vmap(each, in_dims=(0, None))
-    return (sum(of_all(stack(part), of_y).double() for part, of_y in chunks(x, y, chunk_size)),)
+    of_all, zero = vmap(each, in_dims=(0, None)), y.new_zeros((), dtype=torch.float64)
+    sums = (of_all(stack(part), of_y).double() for part, of_y in chunks(x, y, chunk_size))
+    return (sum(sums, zero),)
 
 
 def points_per_pass_for(given: int | None, model: nn.Module, x: Tensor, chunk_size: int) -> int:
@@ -67,7 +68,8 @@ def in_passes(
 
     Without stacks, and where such a pass fails, the results are those of one(network, item).
     """
-    items, refused = list(items), []
+    items = list(items)
+    refused: list[Exception] = []
     count = stacks[0].count if stacks else 1
     groups = [items[first : first + count] for first in range(0, len(items), count)]
 
@@ -86,8 +88,8 @@ def in_passes(
         for item, result in zip(group, found, strict=True):
             on_result(item, result)
 
-    pairs = list(zip(networks, stacks or [None] * len(networks), strict=True))
-    _in_threads(results, pairs, groups, tell)
+    beside: Sequence[Stacked | None] = stacks or [None] * len(networks)
+    _in_threads(results, list(zip(networks, beside, strict=True)), groups, tell)
 
 
 def _in_threads(

@@ -68,8 +68,8 @@ def lambda_max(
             products += 1
             return hvp(model, x, y, v, **options)
 
-        start = np.random.default_rng(seed).standard_normal(size)
-        start = torch.from_numpy(start).to(gradient)
+        drawn = np.random.default_rng(seed).standard_normal(size)
+        start = torch.from_numpy(drawn).to(gradient)
         if not product(start).any():  # the loss is linear in the weights
             return LambdaMax(0.0, [0.0] * k, 0.0, products, len(y), solver)
         find = lanczos.largest if solver == "torch" else _arpack

@@ -94,11 +94,10 @@ def keskar_sharpness(
     options = pass_options(x, loss, batch_norm, chunk_size)
     with measured(model, x, batch_norm) as (model, x):  # a copy
         theta = flatten(model.parameters()).double()
+        space = Identity(theta)
         if adaptive:
             space = Scaled(theta)
-        elif subspace is None:
-            space = Identity(theta)
-        else:
+        elif subspace is not None:
             space = Subspace(theta, subspace, distribution, seed)
         bounds = epsilon * (space.coordinates().abs() + 1)
         start_loss, gradient = at_start(model, x, y, options)
@@ -122,9 +121,12 @@ def keskar_sharpness(
             start = 1e-3 * bounds * torch.from_numpy(drawn).to(bounds)
             steepest = float(ascend(start)[1].abs().max())
         scale = objective_scale or (1 / steepest if steepest > 0 else 1.0)
-        iterations, stop = SOLVERS[solver](
-            lambda z: tuple(-scale * part for part in ascend(z)), start, bounds, max_iter
-        )
+
+        def descend(z: Tensor) -> tuple[float, Tensor]:
+            value, gradient = ascend(z)
+            return -scale * value, -scale * gradient
+
+        iterations, stop = SOLVERS[solver](descend, start, bounds, max_iter)
     return Sharpness(
         value=float(100 * (best - start_loss) / (1 + start_loss)),
         loss=start_loss,

@@ -39,15 +39,14 @@ def minimize(objective: Objective, start: Tensor, bounds: Tensor, max_iter: int)
         target = _target(z, gradient, bounds, past)
         found = None
         if target is not None:
-            direction = target - z
             found = _searched(objective, z, value, gradient, target, bounds, first=not iterations)
-        if found is None:
+        if target is None or found is None:
             if not len(past.steps):
                 return iterations, "ABNORMAL: "
             past = _Past(start)  # the curvature misled: go on without it
             continue
         step, new_value, new_gradient = found
-        moved = step * direction
+        moved = step * (target - z)
         iterations += 1
         if iterations >= max_iter:
             return iterations, "STOP: TOTAL NO. OF ITERATIONS REACHED LIMIT"

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,16 @@ from bsglib.evaluate import SumLoss, fixed_function, loss_and_gradient, mean_los
 from bsglib.weights import equal_parts, reestimate_batch_norm
 
 
-def pass_options(x: Tensor, loss: str | SumLoss, batch_norm: str, chunk_size: int | None) -> dict:
+class PassOptions(TypedDict):
+    """What every pass takes: the arguments of `mean_loss` and `loss_and_gradient`."""
+
+    loss: str | SumLoss
+    chunk_size: int | None
+
+
+def pass_options(
+    x: Tensor, loss: str | SumLoss, batch_norm: str, chunk_size: int | None
+) -> PassOptions:
     """What every pass over x takes; chunks as the device likes them, unless statistics depend."""
     if chunk_size is None:
         chunk_size = 512 if batch_norm == "batch" else runtime.chunk_size(x.device)
@@ -27,7 +37,7 @@ def measured(model: nn.Module, x: Tensor, batch_norm: str) -> Iterator[tuple[nn.
         yield network, x
 
 
-def at_start(model: nn.Module, x: Tensor, y: Tensor, options: dict) -> tuple[float, Tensor]:
+def at_start(model: nn.Module, x: Tensor, y: Tensor, options: PassOptions) -> tuple[float, Tensor]:
     """Loss and gradient at the weights, of a loss that comes out the same again."""
     loss, gradient = loss_and_gradient(model, x, y, **options)
     require_fixed(loss, mean_loss(model, x, y, **options))

@@ -59,11 +59,12 @@ def drive_lbfgsb(
     integer, task, line_task = (np.zeros(size, np.int32) for size in (3 * n, 2, 2))
     saved = np.zeros(4, np.int32), np.zeros(44, np.int32), np.zeros(29)
     work = real, integer, task, *saved, line_searches, line_task
-    z, value, gradient, seen, iterations = start.copy(), np.array(0.0), np.zeros(n), None, 0
+    z, value, gradient, iterations = start.copy(), 0.0, np.zeros(n), 0
+    seen: np.ndarray | None = None
     while True:
         compiled._lbfgsb.setulb(corrections, z, *box, value, gradient, 0.0, 0.0, *work)
         if task[0] == 3:  # wants value and gradient at z, sometimes a second time
-            if not np.array_equal(z, seen):
+            if seen is None or not np.array_equal(z, seen):
                 seen = z.copy()
                 value, gradient = objective(seen)
         elif task[0] == 1:  # has made an iteration

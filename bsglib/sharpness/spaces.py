@@ -70,7 +70,8 @@ class Matrix:
                 self.kept = {
                     start: self._placed(block) for start, block in zip(starts, drawn, strict=True)
                 }
-        self.gram = sum(block.T @ block for _, block in self.blocks())
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        self.gram = sum((block.T @ block for _, block in self.blocks()), zero)
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield rows and their part of the matrix, in float64."""
