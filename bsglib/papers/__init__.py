@@ -91,7 +91,10 @@ class Study:
         exported = exports.read(export_folder(parameters.profile, self.name))
         designed = self.design(parameters)
         known = self._known(designed, store, exported)
-        entries = [e for e in designed if e.computable or known[e.key, e.arm] is not None]
+        entries, left_out = [], []
+        for e in designed:
+            there = e.computable or known[e.key, e.arm] is not None
+            (entries if there else left_out).append(e)
         todo = [e for e in entries if _incomplete(known[e.key, e.arm])]
         if parameters.compute and todo:
             shown = "JPY_SESSION_NAME" in os.environ if progress is None else progress
@@ -113,6 +116,7 @@ class Study:
             outcomes=joined(numbers.outcomes for numbers in present),
             timings=self._timings(parameters, store, exported.timings),
             design=designed_table(entries),
+            left_out=designed_table(left_out),
             computed=len(todo) if parameters.compute else 0,
         )
 
@@ -202,6 +206,7 @@ class Results:
     design: pd.DataFrame  # a row per run, computed or not: what its run is and belongs to
     computed: int
     outcomes: pd.DataFrame = field(default_factory=pd.DataFrame)  # of every test example, packed
+    left_out: pd.DataFrame = field(default_factory=pd.DataFrame)  # as design: no data at hand
 
     @property
     def planned(self) -> Counter:
@@ -220,12 +225,14 @@ class Results:
         timed = plan is None or not plan.repeats or not self.timings.empty
         return len(self.runs) == self.designed and timed
 
-    def verdicts(self, *claim_ids: str, figure: str | None = None) -> VerdictTable:
+    def verdicts(
+        self, *claim_ids: str, figure: str | tuple[str, ...] | None = None
+    ) -> VerdictTable:
         """Return the verdicts of some claims.
 
         Args:
             *claim_ids: which; none: all of the study's.
-            figure: or those that this figure or table shows.
+            figure: or those that this figure or table shows, or these.
 
         Raises:
             KeyError: if there is no such claim, or none for the figure.
@@ -233,9 +240,11 @@ class Results:
         chosen = [self.study.claim(c).id for c in claim_ids] or list(self._verdicts)
         if figure is not None:
             figures = {claim.id: claim.figure for claim in self.study.claims}
-            chosen = [c for c in chosen if figures[c] == figure]
-            if not chosen:
-                raise KeyError(f"no claim for {figure!r}{nearest(figure, set(figures.values()))}")
+            wanted = (figure,) if isinstance(figure, str) else figure
+            if unknown := [name for name in wanted if name not in figures.values()]:
+                near = nearest(unknown[0], set(figures.values()))
+                raise KeyError(f"no claim for {unknown[0]!r}{near}")
+            chosen = [c for c in chosen if figures[c] in wanted]
         table = verdict_table([self._verdicts[c] for c in chosen])
         return replace(table, rows=table.rows.assign(study=self.study.name))
 

@@ -4,7 +4,7 @@ A claim's statistic is a `Comparison` of runs or a `Timed` of seconds per epoch.
 is missing, then what makes the runs unfit, and only then reduce them to a value per seed.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from bsglib.claims import TIMING_REPEATS, Measured
-from bsglib.data import at_hand
 from bsglib.papers import Results, matching
-from bsglib.papers.tables import of_common_seeds, per_seed
+from bsglib.papers.tables import of_common_seeds
 from bsglib.stats import PERCENT
 
 Table = pd.DataFrame  # [seed, batch size] of one column
 Sizes = Callable[[Any], Collection[int]]  # of a study's parameters
+Choice = Callable[[pd.DataFrame], pd.DataFrame]  # of runs, some of them
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,24 @@ class Side:
 
     where: tuple[tuple[str, Any], ...]
     sizes: tuple[int, ...] | Sizes | None = None  # None: all
+    choose: Choice | None = None  # which of these runs are compared; None: all
 
     def of(self, results: Results) -> pd.DataFrame:
-        """Return its runs, as far as they are computed."""
+        """Return the runs that are compared, as far as they are computed."""
+        runs = self.computed(results)
+        return runs if self.choose is None or runs.empty else self.choose(runs)
+
+    def computed(self, results: Results) -> pd.DataFrame:
+        """Return its runs, also those that are not chosen, as far as they are computed."""
         return self._among(results.runs, results)
 
     def designed(self, results: Results) -> pd.DataFrame:
         """Return its rows of the design."""
         return self._among(results.design, results)
+
+    def left_out(self, results: Results) -> pd.DataFrame:
+        """Return its rows of the design that are left out because their data are not at hand."""
+        return self._among(results.left_out, results)
 
     def batch_sizes(self, results: Results) -> list[int]:
         """Return its batch sizes, those of its design if it names none."""
@@ -54,14 +64,17 @@ class Side:
         return ", ".join(str(value) for _, value in self.where)
 
 
-def side(sizes: Sequence[int] | Sizes | None = None, **where: Any) -> Side:
+def side(
+    sizes: Sequence[int] | Sizes | None = None, *, choose: Choice | None = None, **where: Any
+) -> Side:
     """Return a side of a comparison.
 
     Args:
         sizes: batch sizes, or what gives them for a study's parameters; None: all.
+        choose: returns the runs that are compared, such as those at the best rate; None: all.
         **where: labels of the runs, each a value or a tuple of values.
     """
-    every = Side(tuple(where.items()))
+    every = Side(tuple(where.items()), choose=choose)
     return every if sizes is None else every.at(sizes)
 
 
@@ -76,19 +89,18 @@ def absence(results: Results, *sides: Side) -> str | None:
     for one in sides:
         planned = one.designed(results)
         sizes = one.batch_sizes(results)
+        if planned.empty and len(left_out := one.left_out(results)):
+            dataset = left_out["dataset"].iloc[0]
+            return f"{one}: {dataset} is not at hand, `bsg data {dataset}` fetches it"
         if planned.empty and not sizes:
             return f"{one}: not in this profile"
         if missing := sorted(set(sizes) - set(planned["batch_size"] if len(planned) else ())):
             return f"{one}, B = {missing[0]}: not in this profile"
     planned, there = (
         pd.concat(tables).drop_duplicates(["entry", "arm"])
-        for tables in zip(*((s.designed(results), s.of(results)) for s in sides), strict=True)
+        for tables in zip(*((s.designed(results), s.computed(results)) for s in sides), strict=True)
     )
     names = ", ".join(dict.fromkeys(planned["arm"]))
-    if there.empty:
-        for dataset in planned.loc[planned["optional"], "dataset"].unique():
-            if not at_hand(dataset):
-                return f"{names}: {dataset} is not at hand, `bsg data {dataset}` fetches it"
     n, all_of_them = len(there), len(planned)
     return f"{n} of {all_of_them} runs of {names}" if n < all_of_them else None
 
@@ -145,7 +157,7 @@ class Trained:
         runs = runs[runs["target_loss"].isna() & ~(runs["train_accuracy"] >= self.accuracy)]
         if runs.empty:
             return None
-        worst = runs.loc[runs["train_accuracy"].idxmin()]
+        worst = runs.loc[runs["train_accuracy"].fillna(0).idxmin()]
         reached, needed = PERCENT * worst["train_accuracy"], PERCENT * self.accuracy
         reached = f"training accuracy {reached:.0f} %, {needed:.0f} % needed"
         return f"{run_name(worst)}, {worst['updates']:.0f} updates: {reached}"
@@ -168,6 +180,7 @@ class Comparison:
             column, from the results.
         sides: the runs that it needs.
         column: of the runs, or one that `derive` adds.
+        across: the column of the runs that heads the tables instead of the batch size.
         gates: say why the runs cannot be judged.
         leave_out: a gate asked of each batch size alone: where it fails the size is left out, and
             the note says so.
@@ -178,6 +191,7 @@ class Comparison:
     by: Callable[..., "Measured | pd.Series"]
     sides: tuple[Side, ...]
     column: str | None = None
+    across: str = "batch_size"
     gates: tuple[Gate, ...] = ()
     leave_out: Gate | None = None
     derive: Callable[[Results, pd.DataFrame], pd.DataFrame] = lambda results, runs: runs
@@ -204,8 +218,8 @@ class Comparison:
         """Return the column of each side [seed, batch size], of the seeds that all have."""
         tables = []
         for one in sides:
-            runs = of_common_seeds(one.of(results), "batch_size")
-            tables.append(per_seed(self.derive(results, runs), self.column))
+            runs = self.derive(results, of_common_seeds(one.of(results), self.across))
+            tables.append(runs.pivot(index="seed", columns=self.across, values=self.column))
         seeds = sorted(set.intersection(*(set(table.index) for table in tables)))
         return [table.loc[seeds] for table in tables]
 
@@ -226,6 +240,11 @@ def ratio(a: Table, b: Table) -> pd.Series:
     return np.exp(np.log(a).mean(axis=1, skipna=False) - np.log(b).mean(axis=1, skipna=False))
 
 
+def difference(a: Table, b: Table) -> pd.Series:
+    """Return a - b, mean over batch sizes."""
+    return (a - b).mean(axis=1)
+
+
 def points(a: Table, b: Table) -> pd.Series:
     """Return a - b in percentage points, each a mean over its batch sizes."""
     return PERCENT * (a.mean(axis=1) - b.mean(axis=1))
@@ -239,6 +258,11 @@ def last_over_first(table: Table) -> pd.Series:
 def last_minus_first(table: Table) -> pd.Series:
     """Return the value at the largest batch size minus that at the smallest."""
     return table[max(table.columns)] - table[min(table.columns)]
+
+
+def points_last_minus_first(table: Table) -> pd.Series:
+    """Return the largest batch's value minus the smallest's in percentage points."""
+    return PERCENT * last_minus_first(table)
 
 
 # ------------------------------------------------------------- times
@@ -255,14 +279,14 @@ class Timed:
     """
 
     by: Callable[..., pd.Series]
-    conditions: tuple[tuple[tuple[str, Any], ...], ...] = ((),)
+    conditions: tuple[Mapping[str, Any], ...] = ({},)
     sizes: tuple[int, ...] = ()
 
     def __call__(self, results: Results) -> Measured:
         """Return the values, or why there are none."""
         if why := untimed(results):
             return Measured(not_testable=why)
-        tables = [seconds(results, **dict(condition)) for condition in self.conditions]
+        tables = [seconds(results, **condition) for condition in self.conditions]
         if missing := [b for b in self.sizes if b not in tables[0]]:
             return Measured(not_testable=f"times, B = {missing[0]}: not in this profile")
         return Measured(tuple(self.by(*tables)), note="n counts repeats")

@@ -3,7 +3,7 @@
 A claim in the file has the fields of `Claim`; its rule is the name of one of the functions in
 `bsglib.claims` with its arguments. A claim made of several networks or batch sizes stands there
 once, with `each: {NAME: [VALUES]}`: its texts are then templates, filled in with NAME and with the
-numbers that the study gives for it.
+numbers that the study gives for it. Its `primary` may list the values whose claims are primary.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,6 +38,8 @@ def read(file: Path, statistics: Statistics, numbers: Numbers = dict) -> tuple[C
             fill = numbers(**{name: value}) if each else numbers()
             fields = {key: _filled(field, fill | {name: value}) for key, field in entry.items()}
             fields["rule"] = _rule(fields["rule"])
+            if isinstance(primary := fields.get("primary"), list):
+                fields["primary"] = value in primary
             statistic = statistics.get(fields["id"], _missing)
             found.append(Claim(**fields, statistic=statistic))
     ids = [claim.id for claim in found]

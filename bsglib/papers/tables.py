@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bsglib.claims import verdict
+from bsglib.papers import Results
 from bsglib.stats import kendall
 
 
@@ -78,3 +80,59 @@ def tuned(
 def rank_with_batch_size(table: pd.DataFrame) -> pd.Series:
     """Return the rank correlation of each row of a table [..., batch size] with the batch size."""
     return pd.Series(kendall(table.to_numpy(), table.columns.to_numpy()), table.index)
+
+
+def arms(results: Results) -> pd.DataFrame:
+    """Return the arms of a design: how each is trained, at which batch sizes, how often.
+
+    Args:
+        results: of a study; runs that are not computed count, too.
+
+    Returns:
+        a row per arm: optimizer, rate rule, rates, rho, dropout, batch sizes, epochs, seeds, runs.
+    """
+    design = results.design
+    dropout = design["network_options"].map(lambda options: options.get("dropout"))
+    rule = design.get("rate", design["scaling"].replace("none", "fixed"))
+    rule += (" + " + design["warmup"] + " warm-up").where(design["warmup"] != "none", "")
+    rows = design.assign(dropout=dropout, rule=rule).groupby("arm", sort=False)
+    columns = {
+        "optimizer": "optimizer",
+        "rate rule": "rule",
+        "base rate": "base_lr",
+        "rho": "rho",
+        "dropout": "dropout",
+        "batch sizes": "batch_size",
+        "epochs, at most": "epochs",
+    }
+    table = {head: rows[column].agg(_distinct) for head, column in columns.items()}
+    table |= {"seeds": rows["seed"].nunique(), "runs": rows.size()}
+    return pd.DataFrame(table).rename_axis("arm")
+
+
+def _distinct(values: pd.Series) -> str:
+    """The distinct values of a column in order; "-" for none."""
+    found = sorted(values.dropna().unique())
+    return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in found) or "-"
+
+
+def worked_out(results: Results, claim_id: str) -> pd.DataFrame:
+    """Return how one verdict comes about: its values, then mean, interval, rule and word.
+
+    Args:
+        results: of a study.
+        claim_id: of one of its claims.
+
+    Returns:
+        a column, "value", by step.
+    """
+    claim = results.study.claim(claim_id)
+    measured = claim.statistic(results)
+    judged = verdict(claim, measured)
+    steps = {f"value {i}": f"{value:.4g}" for i, value in enumerate(measured.values, start=1)}
+    if judged.ours is not None:
+        mean = "geometric mean" if claim.rule.ratios else "mean"
+        low, high = f"{judged.ours.low:.4g}", f"{judged.ours.high:.4g}"
+        steps |= {mean: f"{judged.ours.mean:.4g}", "95 % interval": f"[{low}, {high}]"}
+    steps |= {"rule": claim.rule.text, "verdict": judged.verdict, "because": judged.reason}
+    return pd.DataFrame({"value": steps}).rename_axis(claim.quantity)

@@ -20,6 +20,7 @@ from bsglib.papers.comparing import (
     last_minus_first,
     last_over_first,
     points,
+    points_last_minus_first,
     ratio,
     side,
 )
@@ -37,9 +38,9 @@ FIXED, FIXED_SAM = side(**protocol.SGD_FIXED.labels), side(**protocol.SGD_FIXED_
 ADAM, ADAM_SAM = side(**protocol.ADAM.labels), side(**protocol.ADAM_SAM.labels)
 ADAM_FIXED = side(**protocol.ADAM_FIXED.labels)
 ADAM_FIXED_SAM = side(**protocol.ADAM_FIXED_SAM.labels)
-NO_DROPOUT, NO_DROPOUT_SAM = (
-    side(**arm.labels) for arm in (protocol.NO_DROPOUT, protocol.NO_DROPOUT_SAM)
-)
+NO_DROPOUT = side(**protocol.NO_DROPOUT.labels)
+NO_DROPOUT_SAM = side(**protocol.NO_DROPOUT_SAM.labels)
+OTHER_RHO = side(condition=RHO_SWEEP)
 
 
 def ends(p: SurlemontParameters) -> tuple[int, int]:
@@ -123,11 +124,6 @@ def drop(a: Table, b: Table) -> pd.Series:
     return (a - b).mean(axis=1)
 
 
-def points_last_minus_first(table: Table) -> pd.Series:
-    """Return the largest batch's value minus the smallest's in percentage points."""
-    return PERCENT * last_minus_first(table)
-
-
 def last_over_lowest(table: Table) -> pd.Series:
     """Return the largest batch's value over the lowest of the others."""
     last = max(table.columns)
@@ -147,7 +143,7 @@ def gained(a: Table, b: Table) -> pd.Series:
 
 def larger_rho(results: Results) -> Measured:
     """Return sharpness at the default radius over that at the largest one that still trains."""
-    p, swept = results.parameters, results.of(condition=RHO_SWEEP)
+    p, swept = results.parameters, OTHER_RHO.of(results)
     whole = swept.groupby("rho")["seed"].transform("nunique") == len(p.seeds)
     worst = swept[whole].groupby("rho")["train_accuracy"].min()
     usable = [r for r in worst.index if r > p.rho and worst[r] >= TRAINED]
@@ -165,7 +161,7 @@ def ratio_farthest_from_two(plain: Table, sam: Table) -> pd.Series:
     return ratios[np.log(ratios.median() / 2).abs().idxmax()]
 
 
-BOTH_TIMES = ((("sam", False),), (("sam", True),))
+WITHOUT, WITH = {"sam": False}, {"sam": True}
 STATISTICS = {
     "surlemont-scaling-compensates": compare(
         points_last_minus_first,
@@ -212,11 +208,11 @@ STATISTICS = {
     "surlemont-dropout-explains": compare(ratio, SGD, NO_DROPOUT_SAM, sizes=(32,)),
     "surlemont-dropout-alone": compare(ratio, SGD, NO_DROPOUT, sizes=SMALL),
     "surlemont-sam-without-dropout": compare(ratio, NO_DROPOUT, NO_DROPOUT_SAM, sizes=(32,)),
-    "surlemont-sam-doubles-time": Timed(ratio_farthest_from_two, BOTH_TIMES),
-    "surlemont-large-batch-faster": Timed(last_over_first, BOTH_TIMES[:1]),
+    "surlemont-sam-doubles-time": Timed(ratio_farthest_from_two, (WITHOUT, WITH)),
+    "surlemont-large-batch-faster": Timed(last_over_first, (WITHOUT,)),
     "surlemont-larger-rho": Comparison(
         larger_rho,
-        (SAM.at(largest), side(condition=RHO_SWEEP)),
+        (SAM.at(largest), OTHER_RHO),
         gates=(FIRST,),
     ),
 }
