@@ -27,6 +27,7 @@ EXPONENTIAL = WARM["exponential"]
 COLD = "linear rule, equal epochs"  # its control: as long, without warm-up
 SQRT, RATES = "square-root rule", "other rates"
 LENGTHS, LOCAL = "warm-up lengths", "local SGD"
+RATE = "rate alone"  # what arms vary that are as long as those with warm-up, and have none
 
 
 def reference(batch_size: int) -> str:
@@ -100,7 +101,7 @@ def design(p: KaabachiParameters) -> list[Entry]:
     """Return the runs: without scaling, with the linear rule, its rivals, other remedies."""
     parts = (unscaled,), (linear, _warm), (_rules,), (_lengths, _local)
     return [
-        Entry(config, (), arm, part)
+        Entry(config, (), arm, part, labels={"varied": RATE if of_kind is _rules else ""})
         for part, kinds in enumerate(parts, start=1)
         for seed in p.seeds
         for of_kind in kinds
@@ -113,12 +114,6 @@ def epochs_of(p: KaabachiParameters, arm: str, batch_size: int) -> int:
     if arm == LARGE:
         return dict(zip(p.large_batches, p.large_epochs, strict=True))[batch_size]
     return {SMALL: p.small_epochs, LINEAR: p.scaled_epochs}.get(arm, p.warmup_epochs)
-
-
-def rate_arms(p: KaabachiParameters) -> tuple[str, ...]:
-    """Return the arms that differ in their rate alone, those of one length without warm-up."""
-    rules = COLD, SQRT, *(reference(b) for b in p.references)
-    return (*rules, RATES) if p.other_lrs else rules
 
 
 Planned = list[tuple[str, RunConfig]]  # arm, run

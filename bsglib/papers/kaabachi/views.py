@@ -12,14 +12,14 @@ from bsglib.papers.kaabachi.protocol import (
     LENGTHS,
     LINEAR,
     LOCAL,
+    RATE,
     RATES,
     SMALL,
     WARM,
     KaabachiParameters,
     epochs_of,
-    rate_arms,
 )
-from bsglib.papers.kaabachi.readings import by_warmup_length, read_off
+from bsglib.papers.kaabachi.readings import read_off
 from bsglib.papers.tables import scope_table
 from bsglib.stats import PERCENT, censored_median, share
 
@@ -85,7 +85,7 @@ def _evaluated(p: KaabachiParameters, last: int) -> str:
 
 def accuracy(results: Results) -> pd.DataFrame:
     """Return the highest test accuracy along the runs, per cent, mean over seeds."""
-    runs = read_off(results, SMALL, *ARMS, columns=("peak",))
+    runs = read_off(results, SMALL, *ARMS)
     return _means(runs.assign(percent=PERCENT * runs["peak"]), "highest test accuracy")
 
 
@@ -150,7 +150,7 @@ def table_1(results: Results) -> pd.DataFrame:
     To the run's own final accuracy, as in the source, and to the common target. A run that never
     got there counts as longer than all others.
     """
-    runs = read_off(results, SMALL, LARGE, columns=("own_epochs", "rising", "target_epochs"))
+    runs = read_off(results, SMALL, LARGE)
     rows = {}
     for size, mine in runs.groupby("batch_size"):
         stated = published.TABLE.get(size)
@@ -186,7 +186,7 @@ def table_1_seconds(results: Results) -> pd.DataFrame:
     if results.timings.empty:
         return _not_yet()
     median = results.timings.groupby("batch_size")["seconds"].median()
-    runs = read_off(results, SMALL, LARGE, columns=("own_epochs", "target_epochs"))
+    runs = read_off(results, SMALL, LARGE)
     rows = {}
     for size, mine in runs.groupby("batch_size"):
         stated = published.TABLE.get(size)
@@ -205,7 +205,7 @@ def divergence(results: Results) -> pd.DataFrame:
 
     With Wilson's 95 % interval of their share.
     """
-    runs = read_off(results, columns=("lost",))
+    runs = read_off(results)
     if runs.empty:
         return _not_yet()
     rows = {}
@@ -233,7 +233,7 @@ def _settings(runs: pd.DataFrame) -> pd.Series:
 def warm_ups(results: Results, batch_size: int) -> pd.DataFrame:
     """Return the runs of one large batch with the linear rule, by warm-up, all equally long."""
     names = {COLD: "none"} | {arm: kind for kind, arm in WARM.items()}
-    runs = read_off(results, *names, columns=())
+    runs = read_off(results, *names)
     return _by_condition(runs[runs["batch_size"] == batch_size] if len(runs) else runs, names)
 
 
@@ -246,7 +246,7 @@ def _by_condition(runs: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
 
 def by_rate(results: Results) -> pd.DataFrame:
     """Return the runs that differ in their rate alone, with `lr` and `percent`."""
-    runs = read_off(results, *rate_arms(results.parameters), columns=())
+    runs = read_off(results, varied=RATE)
     if runs.empty:
         return runs
     lr = runs["lr"].map(lambda lr: float(f"{lr:.4g}"))  # two rules may give one rate
@@ -261,19 +261,20 @@ def rules(results: Results) -> pd.DataFrame:
 
 def by_length(results: Results) -> pd.DataFrame:
     """Return the runs of the largest batch by length of warm-up, both in per cent."""
-    runs = by_warmup_length(results)
-    if runs.empty:
-        return runs
-    return runs.assign(length=PERCENT * runs["share"], percent=PERCENT * runs["final"])
+    p = results.parameters
+    runs = read_off(results, COLD, EXPONENTIAL, LENGTHS, batch_size=max(p.large_batches))
+    length = PERCENT * (runs["warmup_epochs"] / p.warmup_epochs)
+    runs = runs.assign(length=length, percent=PERCENT * runs["final"])
+    return runs.sort_values(["length", "seed"])
 
 
 def local(results: Results) -> pd.DataFrame:
     """Return the runs of local SGD beside those of the batch of all its workers."""
     largest = max(results.parameters.large_batches)
     names = {COLD: f"B = {largest}", WARM["exponential"]: f"B = {largest}, warm-up"}
-    large = read_off(results, *names, columns=())
+    large = read_off(results, *names)
     large = large[large["batch_size"] == largest] if len(large) else large
-    workers = read_off(results, LOCAL, columns=())
+    workers = read_off(results, LOCAL)
     tables = [_by_condition(large, names)]
     for steps, mine in workers.groupby("local_steps") if len(workers) else ():
         name = f"{mine['local_workers'].iloc[0]} workers, {steps} step{'s' * (steps > 1)}"
