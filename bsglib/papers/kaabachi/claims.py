@@ -44,7 +44,6 @@ SMALL, LARGE, UNSCALED = (
 LINEAR, COLD, SQRT = (side(arm=a) for a in (protocol.LINEAR, protocol.COLD, protocol.SQRT))
 WARM = {kind: side(arm=arm) for kind, arm in protocol.WARM.items()}
 EXPONENTIAL = WARM["exponential"]
-REFERENCE = {b: side(arm=protocol.reference(b)) for b in (4, 32)}
 
 
 def largest(p: KaabachiParameters) -> tuple[int]:
@@ -52,11 +51,9 @@ def largest(p: KaabachiParameters) -> tuple[int]:
     return (max(p.large_batches),)
 
 
-def of_profile(*sizes: int, but: int | None = None) -> Sizes:
-    """Return which of some batch sizes, or of all but one, a profile has."""
-    return lambda p: [
-        b for b in (*p.small_batches, *p.large_batches) if (b in sizes or not sizes) and b != but
-    ]
+def of_profile(*sizes: int) -> Sizes:
+    """Return which of some batch sizes a profile has."""
+    return lambda p: [b for b in sizes if b in (*p.small_batches, *p.large_batches)]
 
 
 SEMI_LARGE, LARGEST = of_profile(*published.SEMI_LARGE), of_profile(*published.LARGEST)
@@ -85,24 +82,16 @@ def too_few_updates(runs: pd.DataFrame) -> str | None:
     return None
 
 
-def unlearned(results: Results, sides: Sequence[Side]) -> str | None:
+def unlearned(runs: pd.DataFrame) -> str | None:
     """Return what the best arm reached, None if one has learned something."""
-    runs = [derived(results, one.of(results)).groupby("arm") for one in sides]
-    best = max(arms["peak"].mean().max() for arms in runs)
-    needed = LEARNED / results.runs["classes"].iloc[0]
-    if best >= needed:
-        return None
-    return f"accuracy {PERCENT * best:.0f} % at best, {PERCENT * needed:.0f} % needed"
+    best = runs.groupby("arm")["peak"].mean().max()
+    needed = LEARNED / runs["classes"].iloc[0]
+    why = f"accuracy {PERCENT * best:.0f} % at best, {PERCENT * needed:.0f} % needed"
+    return None if best >= needed else why
 
 
-def first_unlearned(results: Results, sides: Sequence[Side]) -> str | None:
-    """Return what the first side reached, None if it has learned something."""
-    return unlearned(results, sides[:1])
-
-
-def unsettled(results: Results, sides: Sequence[Side]) -> str | None:
+def unsettled(runs: pd.DataFrame) -> str | None:
     """Return which run has no time to its own accuracy, None if all have."""
-    runs = pd.concat(derived(results, one.of(results)) for one in sides)
     is_open = runs[runs["rising"] | runs["own_epochs"].isna()]
     return f"{run_name(is_open.iloc[0])}: {OPEN['own_epochs']}" if len(is_open) else None
 
@@ -117,33 +106,29 @@ def too_short(runs: pd.DataFrame) -> str | None:
     return None
 
 
-def no_jump_yet(results: Results, sides: Sequence[Side]) -> str | None:
-    """Return how short the first side's runs were, if none of its seeds has a jump."""
-    runs = derived(results, sides[0].of(results))
-    jumped = per_seed(runs, "rise").mean(axis=1).max() > JUMP
-    return None if jumped or not (why := too_short(runs)) else f"no jump seen at {why}"
+def no_jump_yet(runs: pd.DataFrame) -> str | None:
+    """Return how short runs were, if no seed has a jump."""
+    rise, why = runs.groupby("seed")["rise"].mean().max(), too_short(runs)
+    return f"no jump seen at {why}" if why and rise <= JUMP else None
 
 
-def few_lost_yet(results: Results, sides: Sequence[Side]) -> str | None:
-    """Return how short the first side's runs were, if at most half of them are lost."""
-    runs = derived(results, sides[0].of(results))
-    if runs["lost"].mean() > 0.5 or not (why := too_short(runs)):
-        return None
-    return f"{runs['lost'].sum()} of {len(runs)} lost; {why}"
+def few_lost_yet(runs: pd.DataFrame) -> str | None:
+    """Return how short runs were, if at most half of them are lost."""
+    lost, why = runs["lost"], too_short(runs)
+    return f"{lost.sum()} of {len(lost)} lost; {why}" if why and lost.mean() <= 0.5 else None
 
 
-def nothing_to_steady(results: Results, sides: Sequence[Side]) -> str | None:
-    """Return how little the linear rule's loss rises at the same sizes, None if it has a jump."""
-    rise = derived(results, COLD.at(sides[0].sizes).of(results))["rise"].mean()
+def nothing_to_steady(runs: pd.DataFrame) -> str | None:
+    """Return how little the linear rule's loss rises, None if it has a jump."""
+    rise = runs.loc[runs["arm"] == protocol.COLD, "rise"].mean()
     return f"the linear rule alone rises by {rise:.2g} nats, no jump" if rise <= JUMP else None
 
 
-def too_few_examples(results: Results, sides: Sequence[Side]) -> str | None:
+def too_few_examples(runs: pd.DataFrame) -> str | None:
     """Return how many training examples there are, if a number needs all and has fewer."""
-    size = results.parameters.train_size
-    if size is None or size >= 0.9 * published.EXAMPLES:
-        return None
-    return f"{size:,} training examples, about {published.EXAMPLES:,} needed"
+    size, needed = runs["train_size"].iloc[0], published.EXAMPLES
+    why = f"{size:,} training examples, about {needed:,} needed"
+    return None if size >= 0.9 * needed else why
 
 
 def other_epochs(results: Results, sides: Sequence[Side]) -> str | None:
@@ -152,19 +137,15 @@ def other_epochs(results: Results, sides: Sequence[Side]) -> str | None:
     return None if epochs == needed else f"{epochs} epochs, {needed} needed to compare their number"
 
 
-def too_few_timings(results: Results, sides: Sequence[Side]) -> str | None:
-    """Return how few timings there are, None if they are enough."""
-    return untimed(results)
-
-
-def single_local_step(results: Results, sides: Sequence[Side]) -> str | None:
+def single_local_step(runs: pd.DataFrame) -> str | None:
     """Return that local SGD averages after every step, if it does."""
-    steps = max(results.parameters.local_steps)
-    return "local SGD with a single step is none" if steps == 1 else None
+    return "a single local step is the large batch" if (runs["local_steps"] == 1).all() else None
 
 
-UPDATES = Of(too_few_updates)
-OWN = {"column": "own_epochs", "gates": (unlearned, unsettled)}
+read = partial(Of, derive=derived)
+LEARNS, FIRST_LEARNS, SETTLES = read(unlearned), read(unlearned, first=1), read(unsettled)
+OWN = LEARNS, SETTLES
+JUMPS, LOST, COLD_JUMPS = read(no_jump_yet, first=1), read(few_lost_yet), read(nothing_to_steady)
 
 
 # ------------------------------------------------------------- from runs to values by seed
@@ -174,17 +155,18 @@ def compare(
     by: Callable[..., pd.Series],
     *sides: Side,
     column: str | None = None,
-    gates: tuple[Gate, ...] = (unlearned,),
+    gates: tuple[Gate, ...] = (LEARNS,),
     **options: Any,
 ) -> Comparison:
     """Return a comparison of runs with enough updates; `Comparison` has its arguments."""
     options = {"note": lambda results: sizes_note(results, *sides)} | options
-    return Comparison(by, sides, column, gates=(UPDATES, *gates), derive=derived, **options)
+    gates = (Of(too_few_updates), *gates)
+    return Comparison(by, sides, column, gates=gates, derive=derived, **options)
 
 
 gained = partial(compare, points, column="peak")
 gained_at_end = partial(compare, points, column="final")
-gained_by_lower_rate = partial(gained_at_end, gates=(first_unlearned,))
+gained_by_lower_rate = partial(gained_at_end, gates=(FIRST_LEARNS,))
 
 
 def sizes_note(results: Results, *sides: Side) -> str:
@@ -196,11 +178,6 @@ def sizes_note(results: Results, *sides: Side) -> str:
 def points_over_best(first: Table, others: Table) -> pd.Series:
     """Return the first one's value minus the highest of the others in percentage points."""
     return PERCENT * (first.mean(axis=1) - others.max(axis=1))
-
-
-def mean(first: Table, *others: Table) -> pd.Series:
-    """Return the mean of the first side over batch sizes."""
-    return first.mean(axis=1)
 
 
 def geometric_mean(table: Table) -> pd.Series:
@@ -244,7 +221,7 @@ def sooner(
     cost: Callable[[Results], pd.Series] | None = None,
     border: float = 1.0,
     target: Callable[[Results, pd.DataFrame], pd.Series] | None = None,
-    gates: tuple[Gate, ...] = (unlearned,),
+    gates: tuple[Gate, ...] = (LEARNS,),
 ) -> Comparison:
     """Return the statistic: time of some runs to an accuracy over that of others.
 
@@ -294,7 +271,10 @@ def times(
 
 
 quicker = partial(
-    sooner, by=fastest, cost=lambda r: seconds(r).median(), gates=(too_few_timings, unlearned)
+    sooner,
+    by=fastest,
+    cost=lambda results: seconds(results).median(),
+    gates=(lambda results, sides: untimed(results), LEARNS),
 )
 
 
@@ -322,12 +302,7 @@ def similar(results: Results, runs: pd.DataFrame) -> pd.Series:
 
 
 def at_best_rate(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs at each batch size's rate of highest mean validation accuracy.
-
-    Args:
-        runs: of several rules, all without warm-up and for as many epochs; two rules that give one
-            rate are one.
-    """
+    """Return the runs at each batch size's best rate; two rules that give one rate are one."""
     runs = runs.assign(rate=runs["lr"].map("{:.4g}".format))
     runs = runs.drop_duplicates(["batch_size", "rate", "seed"])
     return tuned(runs, "validation_accuracy", rate="rate")
@@ -340,6 +315,7 @@ def most_steps(runs: pd.DataFrame) -> pd.DataFrame:
 
 TUNED = side(largest, choose=at_best_rate, varied=protocol.RATE)
 LOCAL = side(arm=protocol.LOCAL, choose=most_steps)
+SINGLE_STEP = side(setting=protocol.SETTINGS[protocol.LOCAL].format(local_steps=1))
 LENGTHS = side(arm=(protocol.COLD, protocol.EXPONENTIAL, protocol.LENGTHS), sizes=largest)
 
 
@@ -365,57 +341,55 @@ def numbers(size: int | None = None, **_: object) -> dict[str, float]:
     return found | published.quoted() | (published.epochs(size) if size else {})
 
 
-tuned_gains = partial(gained_at_end, gates=(), note=tuned_note)
-local_gains = partial(gained_at_end, gates=(single_local_step, unlearned), note=local_note)
-STEADY = {"column": "rise", "gates": (no_jump_yet,)}
-STEADIED = (nothing_to_steady, first_unlearned, no_jump_yet)
+tuned_gains = partial(gained_at_end, TUNED, gates=(), note=tuned_note)
+local_gains = partial(
+    gained_at_end, LOCAL, gates=(Of(single_local_step, first=1), LEARNS), note=local_note
+)
+rises = partial(compare, lambda first, *_: first.mean(axis=1), column="rise", gates=(JUMPS,))
+steadied = partial(rises, gates=(COLD_JUMPS, FIRST_LEARNS, JUMPS))
+AT_4, AT_32, LARGE_512 = SMALL.at((4,)), SMALL.at((32,)), LARGE.at((512,))
+OTHERS = UNSCALED.at(lambda p: [b for b in (*p.small_batches, *p.large_batches) if b != 4])
+COLDEST, WARMEST = COLD.at(largest), EXPONENTIAL.at(largest)
+
+
+def of_size(b: int) -> dict[str, Comparison]:
+    """Return the statistics of what figures 1 to 7 say of a large batch size."""
+    unscaled, linear, cold, warm = (s.at((b,)) for s in (LARGE, LINEAR, COLD, EXPONENTIAL))
+    found = {
+        "scaling": gained(linear, unscaled),
+        "warmup": gained(warm, cold),
+        "unscaled-lower": gained_at_end(AT_32, unscaled),
+        "similar": gained(warm, SMALL),
+        "jumps" if b in published.UNSTEADY else "steady": rises(linear),
+    }
+    if b in published.LARGEST:
+        found |= {
+            "warmup-steadies": compare(difference, cold, warm, column="rise", gates=(COLD_JUMPS,)),
+            "sqrt": gained_by_lower_rate(SQRT.at((b,)), cold),
+        }
+    if b in published.SEMI_LARGE:
+        found["epochs"] = compare(ratio, unscaled, SMALL, column="own_epochs", gates=OWN)
+    return {f"kaabachi-{name}-{b}": statistic for name, statistic in found.items()}
+
+
+def of_reference(b: int) -> dict[str, Comparison]:
+    """Return the statistics of the linear rule that starts from a batch size."""
+    lower = side(arm=protocol.reference(b))
+    return {
+        f"kaabachi-reference-{b}-steady": steadied(lower.at(UNSTEADY), COLD.at(UNSTEADY)),
+        f"kaabachi-reference-{b}-accuracy": gained_by_lower_rate(lower.at(largest), COLDEST),
+    }
+
+
 STATISTICS = {
-    "kaabachi-best-at-4": compare(
-        points_over_best, SMALL.at((4,)), UNSCALED.at(of_profile(but=4)), column="peak"
-    ),
+    "kaabachi-best-at-4": compare(points_over_best, AT_4, OTHERS, column="peak"),
     "kaabachi-best-82": compare(
-        lambda table: PERCENT * table[4],
-        SMALL.at((4,)),
-        column="peak",
-        gates=(too_few_examples, unlearned),
+        lambda table: PERCENT * table[4], AT_4, column="peak", gates=(Of(too_few_examples), LEARNS)
     ),
     "kaabachi-epochs-small": compare(
-        geometric_mean, SMALL, column="own_epochs", gates=(other_epochs, *OWN["gates"])
+        geometric_mean, SMALL, column="own_epochs", gates=(other_epochs, *OWN)
     ),
-    **{
-        f"kaabachi-{name}-{b}": statistic
-        for b in published.LARGE
-        for name, statistic in {
-            "scaling": gained(LINEAR.at((b,)), LARGE.at((b,))),
-            "warmup": gained(EXPONENTIAL.at((b,)), COLD.at((b,))),
-            "unscaled-lower": gained_at_end(SMALL.at((32,)), LARGE.at((b,))),
-            "similar": gained(EXPONENTIAL.at((b,)), SMALL),
-        }.items()
-    },
-    **{
-        f"kaabachi-{'jumps' if b in published.UNSTEADY else 'steady'}-{b}": compare(
-            mean, LINEAR.at((b,)), **STEADY
-        )
-        for b in published.LARGE
-    },
-    **{
-        f"kaabachi-epochs-{b}": compare(ratio, LARGE.at((b,)), SMALL, **OWN)
-        for b in published.SEMI_LARGE
-    },
-    **{
-        f"kaabachi-warmup-steadies-{b}": compare(
-            difference,
-            COLD.at((b,)),
-            EXPONENTIAL.at((b,)),
-            column="rise",
-            gates=(nothing_to_steady,),
-        )
-        for b in published.LARGEST
-    },
-    **{
-        f"kaabachi-sqrt-{b}": gained_by_lower_rate(SQRT.at((b,)), COLD.at((b,)))
-        for b in published.LARGEST
-    },
+    **{name: each for b in published.LARGE for name, each in of_size(b).items()},
     "kaabachi-scaling-semi-large": gained(LINEAR.at(SEMI_LARGE), LARGE.at(SEMI_LARGE)),
     "kaabachi-warmup-sooner": sooner(
         COLD.at(LARGEST),
@@ -424,46 +398,30 @@ STATISTICS = {
         by=typical,
         target=within_reach,
     ),
-    **{
-        f"kaabachi-{kind}-warmup": gained_at_end(WARM[kind].at(largest), COLD.at(largest))
-        for kind in ("linear", "constant")
-    },
-    "kaabachi-diverges": compare(
-        share_lost, LINEAR.at(UNSTEADY), column="lost", gates=(few_lost_yet,)
-    ),
-    **{
-        f"kaabachi-reference-{b}-steady": compare(
-            mean, lower.at(UNSTEADY), COLD.at(UNSTEADY), column="rise", gates=STEADIED
-        )
-        for b, lower in REFERENCE.items()
-    },
-    **{
-        f"kaabachi-reference-{b}-accuracy": gained_by_lower_rate(
-            lower.at(largest), COLD.at(largest)
-        )
-        for b, lower in REFERENCE.items()
-    },
-    "kaabachi-unscaled-slower": sooner(LARGE, SMALL.at((32,)), column="target_epochs", by=typical),
+    "kaabachi-linear-warmup": gained_at_end(WARM["linear"].at(largest), COLDEST),
+    "kaabachi-constant-warmup": gained_at_end(WARM["constant"].at(largest), COLDEST),
+    "kaabachi-diverges": compare(share_lost, LINEAR.at(UNSTEADY), column="lost", gates=(LOST,)),
+    **of_reference(4),
+    **of_reference(32),
+    "kaabachi-unscaled-slower": sooner(LARGE, AT_32, column="target_epochs", by=typical),
     "kaabachi-time-falls": Timed(rank_with_batch_size),
     "kaabachi-time-levels": Timed(lambda table: table[128] / table[512], sizes=(128, 512)),
-    "kaabachi-fastest-at-32": quicker(SMALL.at((32,)), OTHERS_OF_TABLE, column="own_epochs"),
-    "kaabachi-fastest-at-32-target": quicker(
-        SMALL.at((32,)), OTHERS_OF_TABLE, column="target_epochs"
-    ),
-    "kaabachi-offset-time": quicker(LARGE.at((512,)), SMALL.at((32,)), column="own_epochs"),
+    "kaabachi-fastest-at-32": quicker(AT_32, OTHERS_OF_TABLE, column="own_epochs"),
+    "kaabachi-fastest-at-32-target": quicker(AT_32, OTHERS_OF_TABLE, column="target_epochs"),
+    "kaabachi-offset-time": quicker(LARGE_512, AT_32, column="own_epochs"),
     "kaabachi-offset-updates": sooner(
-        LARGE.at((512,)), SMALL.at((32,)), column="own_epochs", by=fastest, cost=updates
+        LARGE_512, AT_32, column="own_epochs", by=fastest, cost=updates
     ),
     "kaabachi-similar-time": quicker(
         EXPONENTIAL, SMALL, column="target_epochs", border=AS_FAST, target=similar
     ),
-    "kaabachi-tuned-beats-warmup": tuned_gains(TUNED, EXPONENTIAL.at(largest)),
-    "kaabachi-tuned-similar": tuned_gains(TUNED, SMALL),
+    "kaabachi-tuned-beats-warmup": tuned_gains(WARMEST),
+    "kaabachi-tuned-similar": tuned_gains(SMALL),
     "kaabachi-warmup-length": compare(
         rank_with_batch_size, LENGTHS, column="final", across="warmup_epochs"
     ),
-    "kaabachi-local-linear": local_gains(LOCAL, COLD.at(largest)),
-    "kaabachi-local-warmup": local_gains(LOCAL, EXPONENTIAL.at(largest)),
-    "kaabachi-local-steps": local_gains(LOCAL, side(arm=protocol.LOCAL, local_steps=1)),
+    "kaabachi-local-linear": local_gains(COLDEST),
+    "kaabachi-local-warmup": local_gains(WARMEST),
+    "kaabachi-local-steps": local_gains(SINGLE_STEP),
 }
 CLAIMS = stated.read(Path(__file__).with_name("claims.yaml"), STATISTICS, numbers)

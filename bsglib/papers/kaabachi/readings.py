@@ -104,16 +104,10 @@ READINGS = {  # of a run and its history
 
 
 def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return runs with what is read off their histories.
+    """Return some runs with what is read off their histories, NaN where a run never got there.
 
-    Args:
-        results: of the study.
-        runs: some of its runs.
-
-    Returns:
-        the runs with READINGS and `final` (test accuracy, chance if the run diverged) and
-        `target`, the common one: the share that the parameters name of the final accuracy of the
-        largest small batch with that seed. NaN where a run never got there.
+    That is READINGS, `final` (test accuracy, chance if the run diverged), and `target`, the common
+    one: a share of the final accuracy of the largest small batch with that seed.
     """
     return _all_runs(results).loc[runs.index]
 
