@@ -1,7 +1,6 @@
 """The sources: per study its parameters, its design (which runs and measures) and its claims."""
 
 import os
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -208,11 +207,6 @@ class Results:
     computed: int
     outcomes: pd.DataFrame = field(default_factory=pd.DataFrame)  # of every test example, packed
     left_out: pd.DataFrame = field(default_factory=pd.DataFrame)  # as design: no data at hand
-
-    @property
-    def planned(self) -> Counter:
-        """Return how many runs each arm has in the design."""
-        return Counter(self.design["arm"] if len(self.design) else ())
 
     @property
     def designed(self) -> int:

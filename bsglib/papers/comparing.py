@@ -82,6 +82,7 @@ def side(
 
 Check = Callable[[pd.DataFrame], str | None]  # of runs: why they cannot be judged
 Gate = Callable[[Results, Sequence[Side]], str | None]
+Derive = Callable[[Results, pd.DataFrame], pd.DataFrame]  # adds columns to runs
 
 
 def absence(results: Results, *sides: Side) -> str | None:
@@ -109,11 +110,15 @@ def absence(results: Results, *sides: Side) -> str | None:
 
 @dataclass(frozen=True)
 class Of:
-    """A gate that checks runs together: of all sides, or of so many first ones, at some sizes."""
+    """A gate that checks runs together: of all sides, or of so many first ones, at some sizes.
+
+    They have the columns that `derive` adds.
+    """
 
     check: Check
     first: int | None = None
     sizes: tuple[int, ...] | Sizes | None = None
+    derive: Derive = lambda results, runs: runs
 
     def __call__(self, results: Results, sides: Sequence[Side]) -> str | None:
         """Return why the runs cannot be judged, None if they can."""
@@ -121,7 +126,7 @@ class Of:
         if not asked:
             return None
         runs = pd.concat(one.of(results) for one in asked)
-        return self.check(runs.drop_duplicates(["entry", "arm"]))
+        return self.check(self.derive(results, runs.drop_duplicates(["entry", "arm"])))
 
 
 def diverged(runs: pd.DataFrame) -> str | None:
@@ -196,7 +201,7 @@ class Comparison:
     across: str = "batch_size"
     gates: tuple[Gate, ...] = ()
     leave_out: Gate | None = None
-    derive: Callable[[Results, pd.DataFrame], pd.DataFrame] = lambda results, runs: runs
+    derive: Derive = lambda results, runs: runs
     note: Callable[[Results], str] = lambda results: ""
 
     def __call__(self, results: Results) -> Measured:

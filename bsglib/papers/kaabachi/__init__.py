@@ -10,35 +10,14 @@ from bsglib.papers.kaabachi.confirm import design
 from bsglib.papers.kaabachi.protocol import (
     COLD,
     LARGE,
-    LENGTHS,
     LINEAR,
-    LOCAL,
-    RATES,
     SMALL,
-    SQRT,
     WARM,
     KaabachiParameters,
-    reference,
     timing,
 )
 
-__all__ = [
-    "CLAIMS",
-    "COLD",
-    "LARGE",
-    "LENGTHS",
-    "LINEAR",
-    "LOCAL",
-    "RATES",
-    "SMALL",
-    "SQRT",
-    "WARM",
-    "KaabachiParameters",
-    "design",
-    "reference",
-    "study",
-    "timing",
-]
+__all__ = ["CLAIMS", "COLD", "LARGE", "LINEAR", "SMALL", "WARM", "KaabachiParameters", "study"]
 
 study = Study(
     name="kaabachi_warmup",

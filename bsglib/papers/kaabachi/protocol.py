@@ -27,6 +27,12 @@ EXPONENTIAL = WARM["exponential"]
 COLD = "linear rule, equal epochs"  # its control: as long, without warm-up
 SQRT, RATES = "square-root rule", "other rates"
 LENGTHS, LOCAL = "warm-up lengths", "local SGD"
+RATE = "rate alone"  # what arms vary that are as long as those with warm-up, and have none
+SETTINGS = {  # of arms whose runs differ in more than batch size and seed
+    RATES: "rate {base_lr:g}",
+    LENGTHS: EXPONENTIAL + " in epochs: {warmup_epochs:g}",
+    LOCAL: LOCAL + " (B of a worker), local steps: {local_steps}",
+}
 
 
 def reference(batch_size: int) -> str:
@@ -100,7 +106,7 @@ def design(p: KaabachiParameters) -> list[Entry]:
     """Return the runs: without scaling, with the linear rule, its rivals, other remedies."""
     parts = (unscaled,), (linear, _warm), (_rules,), (_lengths, _local)
     return [
-        Entry(config, (), arm, part)
+        Entry(config, (), arm, part, labels=_labels(arm, config, rules=of_kind is _rules))
         for part, kinds in enumerate(parts, start=1)
         for seed in p.seeds
         for of_kind in kinds
@@ -108,17 +114,10 @@ def design(p: KaabachiParameters) -> list[Entry]:
     ]
 
 
-def epochs_of(p: KaabachiParameters, arm: str, batch_size: int) -> int:
-    """Return how many epochs an arm's runs at a batch size are to make."""
-    if arm == LARGE:
-        return dict(zip(p.large_batches, p.large_epochs, strict=True))[batch_size]
-    return {SMALL: p.small_epochs, LINEAR: p.scaled_epochs}.get(arm, p.warmup_epochs)
-
-
-def rate_arms(p: KaabachiParameters) -> tuple[str, ...]:
-    """Return the arms that differ in their rate alone, those of one length without warm-up."""
-    rules = COLD, SQRT, *(reference(b) for b in p.references)
-    return (*rules, RATES) if p.other_lrs else rules
+def _labels(arm: str, config: RunConfig, *, rules: bool) -> dict[str, str]:
+    """What its run varies, and what it has in common with those of other seeds and sizes."""
+    setting = SETTINGS.get(arm, arm).format_map(config.model_dump())
+    return {"varied": RATE if rules else "", "setting": setting}
 
 
 Planned = list[tuple[str, RunConfig]]  # arm, run
@@ -126,9 +125,10 @@ Planned = list[tuple[str, RunConfig]]  # arm, run
 
 def unscaled(p: KaabachiParameters, seed: int) -> Planned:
     """Return experiments 1 and 2: one rate for all, more epochs for larger batches."""
-    sizes = [(SMALL, b) for b in p.small_batches] + [(LARGE, b) for b in p.large_batches]
+    small = [(SMALL, b, p.small_epochs) for b in p.small_batches]
+    large = [(LARGE, *pair) for pair in zip(p.large_batches, p.large_epochs, strict=True)]
     rate = {"base_lr": p.unscaled_lr, "scaling": "none"}
-    return [(arm, run_config(p, seed, b, epochs_of(p, arm, b), **rate)) for arm, b in sizes]
+    return [(arm, run_config(p, seed, b, epochs, **rate)) for arm, b, epochs in small + large]
 
 
 def linear(p: KaabachiParameters, seed: int) -> Planned:

@@ -1,5 +1,6 @@
 """The numbers that Kaabachi et al. print: table I, on one Tesla T4, and their set-up."""
 
+import math
 from typing import NamedTuple
 
 
@@ -26,3 +27,25 @@ LARGEST = (1024, 2048)
 UNSTEADY = (512, 1024, 2048)  # where figure 7 is said to jump
 BEST_ACCURACY = 82.0  # per cent, at B = 4
 SMALL_EPOCHS, LINEAR_EPOCHS, EXAMPLES = 50, 100, 50_000
+
+
+def quoted() -> dict[str, float]:
+    """Return the numbers, and those that follow from table I, by their names in claims."""
+    small, large = TABLE[32], TABLE[512]
+    updates = [row.epochs * math.ceil(EXAMPLES / size) for size, row in ((512, large), (32, small))]
+    return {
+        "best": BEST_ACCURACY,
+        "small_epochs": small.epochs,
+        "levels": TABLE[128].seconds_per_epoch / large.seconds_per_epoch,
+        "fastest": small.seconds / TABLE[16].seconds,
+        "offset_time": large.seconds / small.seconds,
+        "offset_updates": updates[0] / updates[1],
+    }
+
+
+def epochs(batch_size: int) -> dict[str, float]:
+    """Return a batch size's epochs in table I, and relative to those of small ones, if any."""
+    if batch_size not in TABLE:
+        return {}
+    stated = TABLE[batch_size].epochs
+    return {"epochs": stated, "times_epochs": stated / TABLE[32].epochs}

@@ -1,14 +1,14 @@
 """What figures and claims read off runs and their histories: peaks, times to an accuracy, jumps."""
 
 import math
-from collections.abc import Collection
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bsglib.papers import Results
-from bsglib.papers.kaabachi.protocol import COLD, EXPONENTIAL, LENGTHS, SMALL
+from bsglib.papers.kaabachi.protocol import SMALL
 
 WITHIN = 0.005  # of the final accuracy, from which on it counts as reached
 LEARNED = 2.0  # times chance: an accuracy that shows that something was learned
@@ -103,44 +103,31 @@ READINGS = {  # of a run and its history
 }
 
 
-def read_off(
-    results: Results,
-    *arms: str,
-    columns: Collection[str] = READINGS,
-    targets: pd.Series | None = None,
-) -> pd.DataFrame:
-    """Return the runs of some arms with what is read off their histories.
+def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return some runs with what is read off their histories, NaN where a run never got there.
 
-    Args:
-        results: of the study.
-        arms: which; none: all.
-        columns: what to read off, of READINGS.
-        targets: an accuracy by (seed, batch size); None: the common one, the share that the
-            parameters name of the final accuracy of the largest small batch with that seed.
-
-    Returns:
-        the runs with `final` (test accuracy, chance if the run diverged), `target` and those
-        columns; NaN where a run never got there.
+    That is READINGS, `final` (test accuracy, chance if the run diverged), and `target`, the common
+    one: a share of the final accuracy of the largest small batch with that seed.
     """
-    runs = _all_readings(results)
-    runs = runs[runs["arm"].isin(arms)] if arms else runs
-    runs = runs.drop(columns=[name for name in READINGS if name not in columns])
-    if targets is not None:
-        own = targets.reindex(pd.MultiIndex.from_frame(runs[["seed", "batch_size"]])).to_numpy()
-        runs = runs.assign(target=own)
-        if "target_epochs" in columns:
-            runs["target_epochs"] = _read("target_epochs", runs, _histories(results))
-    return runs
+    return _all_runs(results).loc[runs.index]
+
+
+def read_off(results: Results, *arms: str, **where: Any) -> pd.DataFrame:
+    """Return the runs that `results.of` selects, with what is read off their histories."""
+    return derived(results, results.of(*arms, **where))
+
+
+def to_target(results: Results, runs: pd.DataFrame, target: pd.Series) -> pd.DataFrame:
+    """Return runs with another accuracy to reach, and the epochs to it."""
+    runs = runs.assign(target=target)
+    return runs.assign(target_epochs=_read("target_epochs", runs, _histories(results)))
 
 
 @lru_cache(maxsize=1)
-def _all_readings(results: Results) -> pd.DataFrame:
+def _all_runs(results: Results) -> pd.DataFrame:
     """Return all runs with all readings, once for the many claims that ask."""
     runs = results.runs
-    if runs.empty:
-        return runs.reindex(columns=[*runs, "final", "target", *READINGS])
-    whole = runs["stopped"] != "diverged"
-    final = runs["test_accuracy"].where(whole, 1 / runs["classes"])
+    final = runs["test_accuracy"].where(runs["stopped"] != "diverged", 1 / runs["classes"])
     runs = runs.assign(final=final, target=_common_targets(results))
     return runs.assign(**{name: _read(name, runs, _histories(results)) for name in READINGS})
 
@@ -155,17 +142,6 @@ def _read(name: str, runs: pd.DataFrame, histories: dict[tuple[str, str], pd.Dat
 
 
 def _common_targets(results: Results) -> pd.Series:
-    largest = max(results.parameters.small_batches)
-    small = results.of(SMALL)
-    small = small[(small["batch_size"] == largest) & (small["stopped"] != "diverged")]
-    targets = small.set_index("seed")["test_accuracy"] * results.parameters.target_share
-    return results.runs["seed"].map(targets)
-
-
-def by_warmup_length(results: Results) -> pd.DataFrame:
-    """Return the runs of the largest batch with the linear rule by the length of their warm-up."""
-    size = max(results.parameters.large_batches)
-    runs = read_off(results, COLD, EXPONENTIAL, LENGTHS, columns=())
-    runs = runs[runs["batch_size"] == size] if len(runs) else runs
-    planned = results.parameters.warmup_epochs
-    return runs.assign(share=runs["warmup_epochs"] / planned).sort_values(["share", "seed"])
+    small = results.of(SMALL, batch_size=max(results.parameters.small_batches))
+    small = small[small["stopped"] != "diverged"].set_index("seed")["test_accuracy"]
+    return results.runs["seed"].map(small * results.parameters.target_share)
