@@ -8,9 +8,9 @@ from collections import defaultdict
 
 from benchmarks import side_by_side as bench
 from bsglib import cli
-from bsglib.estimates import Costs
-from bsglib.papers import exports
-from bsglib.sweep import Entry, by_run
+from bsglib.runs.sweep import Entry, by_run
+from bsglib.studies import exports
+from bsglib.studies.estimates import Costs
 
 
 def taken(known: list[exports.Tables], entry: Entry) -> float | None:

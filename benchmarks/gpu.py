@@ -35,16 +35,19 @@ import numpy as np
 import torch
 
 from benchmarks import flop
-from bsglib import cli, graphs, papers, runtime, train
+from bsglib import cli, graphs, runtime
 from bsglib.data import Split, at_hand
-from bsglib.papers import StudyParameters, exports
-from bsglib.papers.chang.published import SECONDS_PER_EPOCH
-from bsglib.papers.kaabachi.published import TABLE
-from bsglib.params import RunConfig
-from bsglib.queue import Queue, Row
-from bsglib.steps import MANY
-from bsglib.store import Store
-from bsglib.sweep import Entry, SweepError, by_run, run_of, sweep
+from bsglib.runs import build, finished, train
+from bsglib.runs.params import RunConfig
+from bsglib.runs.queue import Queue, Row
+from bsglib.runs.steps import MANY
+from bsglib.runs.store import Store
+from bsglib.runs.sweep import Entry, SweepError, by_run, run_of, sweep
+from bsglib.studies import exports
+from bsglib.studies import study as studies
+from bsglib.studies.chang.published import SECONDS_PER_EPOCH
+from bsglib.studies.kaabachi.published import TABLE
+from bsglib.studies.study import StudyParameters
 
 KEPT = ".json", ".csv"  # of a run; weights stay
 STATED = {  # seconds per epoch that the sources print, by batch size
@@ -161,12 +164,12 @@ def swept(entries: list[Entry], store: Store, minutes: float) -> dict:
     return log | {"seconds": time.perf_counter() - begun} | watch.stop()
 
 
-def rates(runs: Iterable[train.Run], seconds: float, ceilings: dict[str, float]) -> dict:
+def rates(runs: Iterable[finished.Run], seconds: float, ceilings: dict[str, float]) -> dict:
     """Return runs per minute, and how near their products come to the device's own rate."""
     runs, operations = list(runs), 0.0
     for run in runs:
-        config, dataset = run.config, train.dataset_of(run.config)
-        model = train.build_model(config, dataset).cpu()
+        config, dataset = run.config, build.dataset_of(run.config)
+        model = build.build_model(config, dataset).cpu()
         x = dataset.as_input(dataset.train.x[:2], next(model.parameters()).dtype)
         passes = 1 if config.rho is None else 2
         examples = len(run.history) * len(dataset.train)
@@ -190,15 +193,15 @@ class Epochs:
     """
 
     def __init__(self, config: RunConfig, samples: int, *, as_graphs: bool):
-        dataset, size = train.dataset_on_device(config), config.batch_size
+        dataset, size = build.dataset_on_device(config), config.batch_size
         x, y = dataset.train.x, dataset.train.y
         self.batches = max(1, min(len(y) // size, max(samples // size, MANY)))
         few = Split(x[: self.batches * size], y[: self.batches * size])
         self.share = len(few) / len(y)
         dataset = replace(dataset, train=few)
-        model = train.build_model(config, dataset).train()
-        optimizer = train.build_optimizer(config, model)
-        self.steps = train.steps_of(config, dataset, model, optimizer, size)
+        model = build.build_model(config, dataset).train()
+        optimizer = build.build_optimizer(config, model)
+        self.steps = build.steps_of(config, dataset, model, optimizer, size)
         if not as_graphs:
             self.steps.report = {"graphs": 0}  # as where none can be captured
         self.seconds()  # captures, warms up
@@ -256,7 +259,7 @@ def compute(given: argparse.Namespace, out: Path, ceilings: dict[str, float]) ->
     """Train in this process, measure in several, and write what has come out of it."""
     row = row_of(given)
     parameters, entries, absent = planned(row, given.profile, out / "store")
-    store, end = papers.store_of(parameters), time.monotonic() + 60 * given.minutes
+    store, end = studies.store_of(parameters), time.monotonic() + 60 * given.minutes
     before, trained = store.finished(), [replace(entry, measures=()) for entry in entries]
     log = {"row": row.model_dump(exclude_none=True), "data_absent": absent}
     log["training"] = training = swept(trained, store, given.minutes)
@@ -307,9 +310,9 @@ def main(arguments: list[str] | None = None) -> None:
     out = given.out.resolve()
     if given.share:
         parameters, entries, _ = planned(row_of(given), given.profile, out / "store", given.share)
-        print(json.dumps(swept(entries, papers.store_of(parameters), given.minutes), indent=1))
+        print(json.dumps(swept(entries, studies.store_of(parameters), given.minutes), indent=1))
         return
-    log = {"machine": train.environment()}
+    log = {"machine": finished.environment()}
     if given.times:
         log |= times(given, out)
     else:

@@ -22,16 +22,10 @@ from torch import nn
 from benchmarks.gpu import ceilings, seconds
 from bsglib import graphs, runtime
 from bsglib.landscape import filter_normalized_direction, loss_surface
-from bsglib.params import RunConfig
+from bsglib.runs.build import DTYPES, build_model, build_optimizer, dataset_on_device, steps_of
+from bsglib.runs.finished import environment
+from bsglib.runs.params import RunConfig
 from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max
-from bsglib.train import (
-    DTYPES,
-    build_model,
-    build_optimizer,
-    dataset_on_device,
-    environment,
-    steps_of,
-)
 
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 ADAM, MOMENTUM = {"optimizer": "adam"}, {"momentum": 0.9, "base_lr": 0.01}

@@ -14,10 +14,10 @@ import yaml
 
 from benchmarks import side_by_side as bench
 from benchmarks.report import copied, rebuild
-from bsglib.papers.surlemont import study
-from bsglib.params import parse
-from bsglib.store import Store
-from bsglib.sweep import sweep
+from bsglib.runs.params import parse
+from bsglib.runs.store import Store
+from bsglib.runs.sweep import sweep
+from bsglib.studies.surlemont import study
 
 LINEAR = 1.1
 TRAINING = {"dataset": "fashion_mnist", "network": "surlemont", "batch_size": 128}

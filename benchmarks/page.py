@@ -169,7 +169,7 @@ def stored_on_gpu() -> dict:
 
 
 def main() -> None:
-    from bsglib.index import update_marked
+    from bsglib.pages.index import update_marked
 
     update_marked(PAGE, "measured", "\n" + text(stored()) + "\n")
     update_marked(PAGE, "gpu", "\n" + on_gpu(stored_on_gpu()) + "\n")

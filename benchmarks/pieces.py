@@ -23,8 +23,8 @@ from bsglib.data import data_folder
 from bsglib.data.folders import FOLDERS
 from bsglib.data.published import PUBLISHED
 from bsglib.data.speech import RECORDINGS
-from bsglib.params import ParameterError
-from bsglib.queue import Queue
+from bsglib.runs.params import ParameterError
+from bsglib.runs.queue import Queue
 
 PIECE = 28_000_000  # bytes
 # Neighbouring bytes are alike in images stored plane by plane: CIFAR-10 is 7 % smaller so.

@@ -24,12 +24,13 @@ from pathlib import Path
 
 import psutil
 
-from bsglib import measures, runtime, sweep, train
-from bsglib.measures import Measure
-from bsglib.papers.exports import is_stored
-from bsglib.params import RunConfig
-from bsglib.store import Store
-from bsglib.sweep import Entry, SweepError
+from bsglib import runtime
+from bsglib.runs import finished, measures, sweep, train
+from bsglib.runs.measures import Measure
+from bsglib.runs.params import RunConfig
+from bsglib.runs.store import Store
+from bsglib.runs.sweep import Entry, SweepError
+from bsglib.studies.exports import is_stored
 
 CONFIG = {
     "dataset": "digits",
@@ -184,7 +185,7 @@ def on_workers(root: Path) -> None:
     from distributed.utils import get_mp_context
 
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        get_mp_context().set_forkserver_preload(["distributed", "bsglib.sweep"])
+        get_mp_context().set_forkserver_preload(["distributed", "bsglib.runs.sweep"])
         sweep.PRELOAD += FREQUENT
         sweep.sweep(ENTRIES["sweep"], Store(root), workers=2)
 
@@ -306,7 +307,7 @@ def cut_power(name: str, root: Path, kills: int, rng: random.Random) -> Iterator
             steps[case.name] = int(count.read_text())
             if not all(is_stored(entry, Store(image)) for entry in case.entries):
                 raise Lost(f"a {case.name} that had been finished")
-        case.survived(image, may_stay=train.CHECKPOINT)  # its removal is not synced
+        case.survived(image, may_stay=finished.CHECKPOINT)  # its removal is not synced
         yield 1
 
 

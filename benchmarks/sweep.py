@@ -9,9 +9,9 @@ import time
 
 from benchmarks import side_by_side as bench
 from bsglib import runtime
-from bsglib.params import RunConfig
-from bsglib.store import Store
-from bsglib.sweep import Entry, sweep
+from bsglib.runs.params import RunConfig
+from bsglib.runs.store import Store
+from bsglib.runs.sweep import Entry, sweep
 
 TRAINING = {  # of the laptop profile's size
     "dataset": "fashion_mnist",

@@ -13,29 +13,19 @@ from typing import Annotated
 
 import typer
 
-from bsglib import queue
 from bsglib.data import NAMES, DataError, data_folder, is_folder, load
-from bsglib.estimates import Costs, megabytes
 from bsglib.models import ModelError
 from bsglib.names import nearest
-from bsglib.papers import (
-    NoRuns,
-    Study,
-    StudyParameters,
-    chang,
-    export_folder,
-    exports,
-    is_sealed,
-    kaabachi,
-    keskar,
-    store_of,
-    surlemont,
-)
-from bsglib.params import ROOT, ParameterError, RunConfig, parse, read, resolve
+from bsglib.project import ROOT, resolve
+from bsglib.runs import queue
+from bsglib.runs.params import ParameterError, RunConfig, parse, read
+from bsglib.runs.store import Store, StoreError
+from bsglib.runs.sweep import Entry, SweepError, by_run, sweep
+from bsglib.runs.timing import duration
 from bsglib.runtime import cores, need_no_home
-from bsglib.store import Store, StoreError
-from bsglib.sweep import Entry, SweepError, by_run, sweep
-from bsglib.timing import duration
+from bsglib.studies import chang, exports, kaabachi, keskar, surlemont
+from bsglib.studies.estimates import Costs, megabytes
+from bsglib.studies.study import NoRuns, Study, StudyParameters, export_folder, is_sealed, store_of
 
 STUDIES = {
     study.name: study for study in (keskar.study, chang.study, kaabachi.study, surlemont.study)
@@ -77,7 +67,7 @@ def build_report(
     sys.modules.setdefault("rfc3987_syntax", None)
     need_no_home()
     gc.freeze()  # what is imported stays: the collector need not go through torch again and again
-    from bsglib import index  # here, because computing needs no Jupyter
+    from bsglib.pages import index
 
     if not (ROOT / "notebooks").is_dir():
         raise ParameterError(f"`bsg report` needs the notebooks/ of a clone, {ROOT} has none")
@@ -124,7 +114,7 @@ def build_report(
 
 def _build_page(study: Study, parameters: StudyParameters, command: str) -> tuple[Path, str]:
     """Execute a study's notebook on what is stored; return its page, and its verdicts in words."""
-    from bsglib import report
+    from bsglib.pages import report
 
     folder = REPORTS / parameters.profile
     figures = folder / "figures" / study.name
@@ -148,7 +138,7 @@ def _build_page(study: Study, parameters: StudyParameters, command: str) -> tupl
 
 def _publish(profile: str, cards: list[dict], built: list[Study]) -> None:
     """Write the index of all reports, and what the README shows of them."""
-    from bsglib import index
+    from bsglib.pages import index
 
     typer.echo(_shown(index.write_index(REPORTS, None, cards)))
     index.update_marked(README, "conclusions", index.conclusions(REPORTS, cards, README.parent))

@@ -1,6 +1,7 @@
-"""Which of the right names a wrong one is nearest to, for error messages."""
+"""Names: which right one a wrong one is nearest to, and digests that name content."""
 
 import difflib
+import hashlib
 from typing import Any
 
 
@@ -11,3 +12,8 @@ def nearest(name: str, allowed: Any) -> str:
     close = difflib.get_close_matches(str(name), names, n=1) or begun
     listed = ", ".join(names)
     return f"; did you mean {close[0]!r}? Allowed: {listed}" if close else f"; allowed: {listed}"
+
+
+def digest(*parts: str, length: int = 16) -> str:
+    """Return the first `length` hex digits of the SHA-256 of some strings."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:length]

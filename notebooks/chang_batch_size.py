@@ -63,12 +63,13 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from bsglib import contours, drawings, explorer, plots, provenance, show, style, surface3d
+from bsglib.figures import contours, drawings, explorer, plots, show, style, surface3d
 from bsglib.landscape import filter_normalized_direction, loss_surface
-from bsglib.papers import chang, notes, tables
-from bsglib.papers.chang import readings, views
-from bsglib.params import check
+from bsglib.pages import provenance
+from bsglib.runs.params import check
 from bsglib.sharpness import keskar_sharpness
+from bsglib.studies import chang, notes, tables
+from bsglib.studies.chang import readings, views
 
 parameters = check(globals(), chang.ChangParameters)
 style.use_style()

@@ -58,15 +58,16 @@ timing_repeats: int = 2  # interleaved; the claims need five
 import numpy as np
 import pandas as pd
 
-from bsglib import plots, provenance, show, style
-from bsglib.papers import kaabachi, notes
-from bsglib.papers.kaabachi import protocol, published, views
-from bsglib.papers.kaabachi.readings import epochs_to, read_off
-from bsglib.papers.tables import arms, worked_out
-from bsglib.params import check
+from bsglib.figures import plots, show, style
+from bsglib.pages import provenance
+from bsglib.runs.params import check
+from bsglib.runs.train import train
 from bsglib.schedules import Schedule
 from bsglib.stats import PERCENT
-from bsglib.train import train
+from bsglib.studies import kaabachi, notes
+from bsglib.studies.kaabachi import protocol, published, views
+from bsglib.studies.kaabachi.readings import epochs_to, read_off
+from bsglib.studies.tables import arms, worked_out
 
 parameters = check(globals(), kaabachi.KaabachiParameters)
 style.use_style()

@@ -76,14 +76,15 @@ line_points: int = 25  # of alpha from -1 to 2
 # %%
 import torch
 
-from bsglib import plots, provenance, show, style
+from bsglib.figures import plots, show, style
 from bsglib.landscape import interpolate
-from bsglib.papers import keskar, tables
-from bsglib.papers.keskar import protocol, views
-from bsglib.papers.keskar.protocol import LB, MAIN, SB
-from bsglib.params import check
+from bsglib.pages import provenance
+from bsglib.runs.params import check
 from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
+from bsglib.studies import keskar, tables
+from bsglib.studies.keskar import protocol, views
+from bsglib.studies.keskar.protocol import LB, MAIN, SB
 
 parameters = check(globals(), keskar.KeskarParameters)
 style.use_style()

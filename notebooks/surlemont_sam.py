@@ -62,14 +62,15 @@ import torch
 from torch.func import functional_call, grad
 from torch.nn.functional import cross_entropy
 
-from bsglib import plots, provenance, show, style
-from bsglib.papers import notes, surlemont
-from bsglib.papers.surlemont import claims, views
-from bsglib.papers.tables import arms, means, of_common_seeds, worked_out
-from bsglib.params import check
+from bsglib.figures import plots, show, style
+from bsglib.pages import provenance
+from bsglib.runs.params import check
 from bsglib.sam import SAM
 from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
+from bsglib.studies import notes, surlemont
+from bsglib.studies.surlemont import claims, views
+from bsglib.studies.tables import arms, means, of_common_seeds, worked_out
 
 parameters = check(globals(), surlemont.SurlemontParameters)
 style.use_style()

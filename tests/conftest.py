@@ -8,9 +8,11 @@ import pytest
 import torch
 import yaml
 
-from bsglib import cli, papers, runtime, style
-from bsglib.params import RunConfig
-from bsglib.store import Store
+from bsglib import cli, runtime
+from bsglib.figures import style
+from bsglib.runs.params import RunConfig
+from bsglib.runs.store import Store
+from bsglib.studies import study as studies
 
 TINY = {  # changes to a quick profile: the SAM study in a second
     "profile": "tiny",
@@ -114,7 +116,7 @@ def tiny_profile(tmp_path, monkeypatch):
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(TINY))
     monkeypatch.setattr(cli, "REPORTS", tmp_path / "reports")
-    monkeypatch.setattr(papers, "RESULTS", tmp_path / "reports" / "results")
+    monkeypatch.setattr(studies, "RESULTS", tmp_path / "reports" / "results")
     monkeypatch.setattr(cli, "README", tmp_path / "README.md")
     (tmp_path / "README.md").write_text("<!-- verdicts -->\n<!-- /verdicts -->\n")
     return str(file)

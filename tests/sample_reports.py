@@ -1,4 +1,4 @@
-"""Reports as bsglib.report writes them, of notebooks made here, for the tests to look at."""
+"""Reports as bsglib.pages.report writes them, of notebooks made here, for the tests to look at."""
 
 import base64
 import io
@@ -11,8 +11,9 @@ import pytest
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from bsglib import contours, index, report, show, surface3d
+from bsglib.figures import contours, show, surface3d
 from bsglib.landscape import Surface
+from bsglib.pages import index, report
 
 INK, INK_2, BATCHES = "#1f2328", "#6a737d", {32: "#7ad151", 512: "#2a788e", 8192: "#440154"}
 STUDIES = [
@@ -46,7 +47,7 @@ PLOT = {"data": [{"type": "surface", "z": [[1, 2], [3, 4]]}], "layout": {"title"
 
 
 def draw(folder, name, width=7.2):
-    """Write a figure as bsglib.show does, and return its PNG in base64."""
+    """Write a figure as bsglib.figures.show does, and return its PNG in base64."""
     style = {"svg.fonttype": "none", "text.color": INK, "axes.edgecolor": INK, "font.size": 8.5}
     style |= {"xtick.color": INK, "ytick.color": INK, "axes.labelcolor": INK}
     with matplotlib.rc_context(style):

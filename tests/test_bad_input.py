@@ -19,15 +19,16 @@ from conftest import TINY, assert_same_state, state_of
 from PIL import Image
 from torch import nn
 
-from bsglib import cli, data, show
+from bsglib import cli, data
 from bsglib.evaluate import evaluate
+from bsglib.figures import show
 from bsglib.landscape import filter_normalized_direction, interpolate, loss_surface
-from bsglib.papers import surlemont
-from bsglib.params import RunConfig, parse
+from bsglib.runs.params import RunConfig, parse
+from bsglib.runs.store import Store, StoreError
+from bsglib.runs.sweep import SweepError
 from bsglib.sam import SAM
 from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max
-from bsglib.store import Store, StoreError
-from bsglib.sweep import SweepError
+from bsglib.studies import surlemont
 
 REFUSALS = ValueError, TypeError, KeyError, OSError, StoreError, SweepError
 N = 60

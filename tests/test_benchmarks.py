@@ -12,8 +12,8 @@ import yaml
 
 from benchmarks import gpu, gpu_steps, growth, page, pieces
 from benchmarks import side_by_side as bench
-from bsglib import queue, train
-from bsglib.papers import exports
+from bsglib.runs import build, queue, train
+from bsglib.studies import exports
 
 
 def test_ratios_are_formed_within_each_repeat():
@@ -162,7 +162,7 @@ def test_the_operations_of_a_step_are_counted(tiny):
     )  # weights; those of the first need no gradient of x
     forward_and_backward = 2 * (2 * first + 3 * rest)
     found = gpu.rates([run], 2.0, {"matmul_bfloat16_tflop_s": 1e-6})
-    examples = 3 * len(train.dataset_of(config).train)
+    examples = 3 * len(build.dataset_of(config).train)
     assert found["tflop_s"] == pytest.approx(examples * forward_and_backward / 2e12)
     assert found["percent_of_bfloat16_matmul"] == pytest.approx(1e8 * found["tflop_s"])
     assert found["runs_per_minute"] == 30

@@ -1,4 +1,4 @@
-"""Tests of bsglib.report's pages in a browser: headless Chromium, spoken to over DevTools.
+"""Tests of bsglib.pages.report's pages in a browser: headless Chromium, spoken to over DevTools.
 
 Every published page, and of sample_reports the index and a page with interactive figures.
 """
@@ -22,8 +22,9 @@ import pytest
 import websocket
 from PIL import Image
 
-from bsglib import index, surface3d, themes
-from bsglib.params import ROOT
+from bsglib.figures import surface3d
+from bsglib.pages import index, themes
+from bsglib.project import ROOT
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)

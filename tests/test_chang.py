@@ -1,4 +1,4 @@
-"""Tests of bsglib.papers.chang: design, claims and tables of the study of batch size."""
+"""Tests of bsglib.studies.chang: design, claims and tables of the study of batch size."""
 
 import json
 import math
@@ -11,11 +11,13 @@ import pytest
 
 from bsglib import cli
 from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, verdict
-from bsglib.measures import LINE
-from bsglib.papers import Results, chang
-from bsglib.papers.chang import claims, protocol, published, readings, views
-from bsglib.papers.chang.protocol import FIXED, LINES, LOSS, OTHER, PLANES, SCALED, SHARPNESS
-from bsglib.params import ROOT, ParameterError, parse
+from bsglib.project import ROOT
+from bsglib.runs.measures import LINE
+from bsglib.runs.params import ParameterError, parse
+from bsglib.studies import chang
+from bsglib.studies.chang import claims, protocol, published, readings, views
+from bsglib.studies.chang.protocol import FIXED, LINES, LOSS, OTHER, PLANES, SCALED, SHARPNESS
+from bsglib.studies.study import Results
 
 FILES = (ROOT / "params" / chang.study.name).glob("*.yaml")
 PROFILES = sorted({f.stem for f in FILES} - {"confirm"})  # of which test_confirm.py has the tests

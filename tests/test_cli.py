@@ -14,9 +14,10 @@ import yaml
 from conftest import TINY
 from PIL import Image
 
-from bsglib import cli, papers
-from bsglib.papers import surlemont
-from bsglib.params import ROOT
+from bsglib import cli
+from bsglib.project import ROOT
+from bsglib.studies import study as studies
+from bsglib.studies import surlemont
 
 RUNS = 10 * 2 + 1  # ten arms at two batch sizes, and one other radius
 STORED_IN_PART_2 = 9 - 2  # at the reference batch size fixed and scaled rate share a run
@@ -154,7 +155,7 @@ def test_a_report_without_runs_says_how_to_compute_them(bsg, tiny_profile):
 
 def test_a_study_without_runs_is_left_out_of_the_reports_on_all(bsg, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "REPORTS", tmp_path / "reports")
-    monkeypatch.setattr(papers, "RESULTS", tmp_path / "nothing")
+    monkeypatch.setattr(studies, "RESULTS", tmp_path / "nothing")
     monkeypatch.setenv("BSG_DATA", str(tmp_path / "nothing"))
     monkeypatch.setattr(cli, "README", tmp_path / "README.md")
     (tmp_path / "README.md").write_text("<!-- verdicts -->\n<!-- /verdicts -->\n")
@@ -233,7 +234,7 @@ import sys
 from pathlib import Path
 from bsglib import cli, papers
 cli.REPORTS = Path("reports").absolute()
-papers.RESULTS = cli.REPORTS / "results"
+studies.RESULTS = cli.REPORTS / "results"
 for line in sys.stdin:
     sys.argv = ["bsg", *line.split()]
     try:

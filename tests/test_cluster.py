@@ -1,4 +1,4 @@
-"""Tests of bsglib.sweep on a cluster of two nodes, and of `bsg compute` when it is interrupted."""
+"""Tests of sweeps on a cluster of two nodes, and of `bsg compute` when it is interrupted."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from benchmarks.soak import CONFIG, contents
 from bsglib.cli import commands
-from bsglib.params import RunConfig
-from bsglib.store import Store
-from bsglib.sweep import Entry, SweepError, sweep
+from bsglib.runs.params import RunConfig
+from bsglib.runs.store import Store
+from bsglib.runs.sweep import Entry, SweepError, sweep
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 300

@@ -1,4 +1,4 @@
-"""Tests of what the claims of all studies share: bsglib.papers.comparing and .stated."""
+"""Tests of what the claims of all studies share: bsglib.studies.comparing and .stated."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from bsglib.claims import Measured
-from bsglib.papers import stated
-from bsglib.papers.comparing import (
+from bsglib.studies import stated
+from bsglib.studies.comparing import (
     Comparison,
     Of,
     Timed,

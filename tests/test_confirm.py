@@ -1,15 +1,15 @@
-"""Tests of bsglib.papers.confirm and of the designs of the profile `confirm`."""
+"""Tests of bsglib.studies.confirm and of the designs of the profile `confirm`."""
 
 from collections import defaultdict
 
 import pytest
 
 from bsglib import cli
-from bsglib.papers import chang, confirm, kaabachi, surlemont
-from bsglib.papers.chang import confirm as of_chang
-from bsglib.papers.kaabachi import confirm as of_kaabachi
-from bsglib.papers.surlemont import confirm as of_surlemont
-from bsglib.train import schedule_of
+from bsglib.runs.build import schedule_of
+from bsglib.studies import chang, confirm, kaabachi, surlemont
+from bsglib.studies.chang import confirm as of_chang
+from bsglib.studies.kaabachi import confirm as of_kaabachi
+from bsglib.studies.surlemont import confirm as of_surlemont
 
 STUDIES = {s.name: s for s in (surlemont.study, kaabachi.study, chang.study)}
 SEEDS = {10, 11, 12, 13, 14}

@@ -1,11 +1,11 @@
-"""Tests of bsglib.contours."""
+"""Tests of bsglib.figures.contours."""
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from test_plots import contrast
 
-from bsglib import contours, style
+from bsglib.figures import contours, style
 from bsglib.landscape import Surface
 
 pytestmark = pytest.mark.usefixtures("report_style")

@@ -1,4 +1,4 @@
-"""Tests of bsglib.drawings."""
+"""Tests of bsglib.figures.drawings."""
 
 import re
 
@@ -9,7 +9,9 @@ from conftest import assert_same_state, state_of
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from torch import nn
 
-from bsglib import drawings, models, style, themes
+from bsglib import models
+from bsglib.figures import drawings, style
+from bsglib.pages import themes
 
 CLASSES = ("cat", "dog", "owl")
 SHAPES = {"f1": (4, 5), "f2": (360,)}  # of the others: images

@@ -1,14 +1,15 @@
-"""Tests of bsglib.estimates: what runs and measures cost."""
+"""Tests of bsglib.studies.estimates: what runs and measures cost."""
 
 import pandas as pd
 import pytest
 
-from bsglib import estimates, train
-from bsglib.estimates import Costs
-from bsglib.measures import Measure
-from bsglib.papers import exports
-from bsglib.sweep import Entry, compute
-from bsglib.train import dataset_of
+from bsglib.runs import train
+from bsglib.studies import estimates
+from bsglib.runs.build import dataset_of
+from bsglib.runs.measures import Measure
+from bsglib.runs.sweep import Entry, compute
+from bsglib.studies import exports
+from bsglib.studies.estimates import Costs
 
 
 def test_runs_of_other_seeds_tell_what_a_run_and_its_measures_cost(tiny):

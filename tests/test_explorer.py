@@ -1,4 +1,4 @@
-"""Tests of bsglib.explorer: its numbers and words, and the element in a browser."""
+"""Tests of bsglib.figures.explorer: its numbers and words, and the element in a browser."""
 
 import json
 import re
@@ -18,8 +18,9 @@ from test_browser import (
     tab,  # noqa: F401 a fixture
 )
 
-from bsglib import explorer, report, themes
+from bsglib.figures import explorer
 from bsglib.landscape import Surface
+from bsglib.pages import report, themes
 
 SIZES, RATES, SEEDS = (32, 64, 128, 256), (0.01, 0.02, 0.04, 0.08, 0.16), (0, 1, 2)
 DIVERGED, HALF, BARE = (32, 0.16), (64, 0.16), (256, 0.01)  # all seeds; one seed; no surface

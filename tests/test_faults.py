@@ -1,4 +1,4 @@
-"""Tests of bsglib.store, train, sweep and timing on stores that are damaged, full or read-only."""
+"""Tests of training, sweeps and timings on stores that are damaged, full or read-only."""
 
 import contextlib
 import ctypes
@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.soak import CONFIG, contents
-from bsglib import measures
-from bsglib import train as train_module
-from bsglib.measures import Measure
-from bsglib.papers.exports import is_stored
-from bsglib.params import RunConfig
-from bsglib.store import Store, StoreError
-from bsglib.sweep import Entry, SweepError, compute, sweep
-from bsglib.timing import stored_timing
+from bsglib.runs import measures
+from bsglib.runs import train as train_module
+from bsglib.runs.measures import Measure
+from bsglib.runs.params import RunConfig
+from bsglib.runs.store import Store, StoreError
+from bsglib.runs.sweep import Entry, SweepError, compute, sweep
+from bsglib.runs.timing import stored_timing
+from bsglib.studies.exports import is_stored
 
 SURFACE = Measure("loss_surface", 20, {"seeds": [0, 1], "points": 3})
 SHARPNESS = Measure("keskar_sharpness", 20, {"epsilon": 0.01})
@@ -35,9 +35,9 @@ COMPUTED_BY_MANY = """
 import os, sys
 from benchmarks.soak import CONFIG
 from bsglib import measures, runtime, sweep, train
-from bsglib.params import RunConfig
-from bsglib.measures import Measure
-from bsglib.sweep import Entry
+from bsglib.runs.params import RunConfig
+from bsglib.runs.measures import Measure
+from bsglib.runs.sweep import Entry
 root, processes = sys.argv[1], int(sys.argv[2])
 log = os.open(sys.argv[3], os.O_WRONLY | os.O_APPEND)
 def logged(function, word):

@@ -1,4 +1,4 @@
-"""Tests of bsglib.graphs and bsglib.steps: all but the capture, for which it takes a GPU."""
+"""Tests of bsglib.graphs and bsglib.runs.steps: all but the capture, for which it takes a GPU."""
 
 import logging
 from collections.abc import Sequence
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from bsglib import graphs, runtime
-from bsglib.steps import Steps
-from bsglib.store import Store
-from bsglib.sweep import Entry, sweep
-from bsglib.train import build_model, build_optimizer, dataset_on_device, steps_of, train, training
+from bsglib.runs.build import build_model, build_optimizer, dataset_on_device, steps_of
+from bsglib.runs.steps import Steps
+from bsglib.runs.store import Store
+from bsglib.runs.sweep import Entry, sweep
+from bsglib.runs.train import train, training
 
 KINDS = {
     "sgd": {},
@@ -54,7 +55,7 @@ def distance(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 
 def prepared(config, many, monkeypatch):
     """Steps of a fresh network, `many` to a graph, and its weights."""
-    monkeypatch.setattr("bsglib.steps.MANY", many)
+    monkeypatch.setattr("bsglib.runs.steps.MANY", many)
     dataset = dataset_on_device(config)
     torch.manual_seed(config.seed)
     model = build_model(config, dataset).train()
@@ -185,7 +186,7 @@ def test_after_the_deadline_what_is_in_flight_is_closed():
 
 
 def test_a_measure_waits_for_the_other_run_of_its_line(tiny, tmp_path, monkeypatch):
-    from bsglib.measures import Measure, stored_measure
+    from bsglib.runs.measures import Measure, stored_measure
 
     monkeypatch.setattr("bsglib.runtime.in_flight", lambda: 4)
     small, large = tiny(epochs=4), tiny(epochs=1, batch_size=20)

@@ -1,4 +1,4 @@
-"""Tests of bsglib.papers.kaabachi: design, claims and tables of the study of warm-up."""
+"""Tests of bsglib.studies.kaabachi: design, claims and tables of the study of warm-up."""
 
 import dataclasses
 import functools
@@ -13,9 +13,12 @@ import pytest
 
 from bsglib import cli
 from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, UNDECIDED, verdict
-from bsglib.papers import SEALED_PROFILES, Results, designed_table, kaabachi, notes
-from bsglib.papers.kaabachi import claims, protocol, published, views
-from bsglib.papers.kaabachi.protocol import (
+from bsglib.project import ROOT
+from bsglib.runs.build import schedule_of
+from bsglib.runs.params import ParameterError, parse
+from bsglib.studies import kaabachi, notes
+from bsglib.studies.kaabachi import claims, protocol, published, views
+from bsglib.studies.kaabachi.protocol import (
     COLD,
     EXPONENTIAL,
     LARGE,
@@ -29,9 +32,8 @@ from bsglib.papers.kaabachi.protocol import (
     WARMUPS,
     reference,
 )
-from bsglib.papers.kaabachi.readings import WITHIN, epochs_to, largest_rise, lost, read_off
-from bsglib.params import ROOT, ParameterError, parse
-from bsglib.train import schedule_of
+from bsglib.studies.kaabachi.readings import WITHIN, epochs_to, largest_rise, lost, read_off
+from bsglib.studies.study import SEALED_PROFILES, Results, designed_table
 
 FILES = (ROOT / "params" / kaabachi.study.name).glob("*.yaml")
 PROFILES = sorted({f.stem for f in FILES} - set(SEALED_PROFILES))  # test_confirm.py has those

@@ -1,4 +1,4 @@
-"""Tests of bsglib.papers.keskar: design, claims and tables of the study of sharp minima."""
+"""Tests of bsglib.studies.keskar: design, claims and tables of the study of sharp minima."""
 
 import dataclasses
 import functools
@@ -11,10 +11,12 @@ import pytest
 
 from bsglib import cli
 from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, interval_text, verdict
-from bsglib.measures import LINE
-from bsglib.papers import Results, designed_table, keskar, matching
-from bsglib.papers.keskar import claims, protocol, published, readings, views
-from bsglib.papers.keskar.protocol import (
+from bsglib.project import ROOT
+from bsglib.runs.measures import LINE
+from bsglib.runs.params import ParameterError, parse
+from bsglib.studies import keskar
+from bsglib.studies.keskar import claims, protocol, published, readings, views
+from bsglib.studies.keskar.protocol import (
     ADAPTIVE,
     EVOLUTION,
     HALF,
@@ -30,7 +32,7 @@ from bsglib.papers.keskar.protocol import (
     SWITCH,
     UPDATES,
 )
-from bsglib.params import ROOT, ParameterError, parse
+from bsglib.studies.study import Results, designed_table, matching
 
 PROFILES = sorted(f.stem for f in (ROOT / "params" / keskar.study.name).glob("*.yaml"))
 IDS = [claim.id for claim in keskar.CLAIMS]

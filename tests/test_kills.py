@@ -1,4 +1,4 @@
-"""Tests of bsglib.store, train and sweep under kills: what goes on gives the same bytes."""
+"""Tests of bsglib.runs.store, train and sweep under kills: what goes on gives the same bytes."""
 
 import os
 import subprocess

@@ -1,12 +1,13 @@
-"""Tests of bsglib.local: local SGD against large batches and against plain SGD."""
+"""Tests of bsglib.runs.local: local SGD against large batches and against plain SGD."""
 
 import pytest
 import torch
 
-from bsglib import train as module
-from bsglib.local import train_apart
-from bsglib.params import ParameterError, RunConfig, parse
-from bsglib.train import build_model, dataset_of, train
+from bsglib.runs import train as module
+from bsglib.runs.build import build_model, dataset_of
+from bsglib.runs.local import train_apart
+from bsglib.runs.params import ParameterError, RunConfig, parse
+from bsglib.runs.train import train
 
 NO_DROPOUT = {"width": 0.0625, "dropout": 0.0}
 

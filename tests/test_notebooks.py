@@ -14,9 +14,10 @@ import pytest
 import yaml
 from jupytext.cli import jupytext as jupytext_command
 
-from bsglib import report
 from bsglib.cli import STUDIES
-from bsglib.params import ROOT, parse
+from bsglib.pages import report
+from bsglib.project import ROOT
+from bsglib.runs.params import parse
 
 TINY = {  # a study of a second
     "profile": "tiny",

@@ -1,4 +1,4 @@
-"""Tests of bsglib.outcomes: every example's loss, and its text."""
+"""Tests of bsglib.runs.outcomes: every example's loss, and its text."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from bsglib.evaluate import evaluate
-from bsglib.outcomes import Outcomes, outcomes
+from bsglib.runs.outcomes import Outcomes, outcomes
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import nn
 
 from bsglib import cli
-from bsglib.papers import surlemont
-from bsglib.params import ROOT
+from bsglib.project import ROOT
+from bsglib.studies import surlemont
 
 
 def blocks(page: str, language: str, heading: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""Tests of bsglib.papers: from a design to tables, and from exported tables back."""
+"""Tests of bsglib.studies: from a design to tables, and from exported tables back."""
 
 import dataclasses
 
@@ -6,16 +6,17 @@ import pandas as pd
 import pytest
 import torchvision
 
-from bsglib import papers
 from bsglib.claims import Claim, Measured, above
 from bsglib.data import DataError
-from bsglib.measures import Measure
-from bsglib.outcomes import Outcomes
-from bsglib.papers import Study, StudyParameters, Timing, exports
-from bsglib.papers.tables import of_common_seeds, tuned
-from bsglib.params import ParameterError
-from bsglib.store import StoreError
-from bsglib.sweep import Entry
+from bsglib.runs.measures import Measure
+from bsglib.runs.outcomes import Outcomes
+from bsglib.runs.params import ParameterError
+from bsglib.runs.store import StoreError
+from bsglib.runs.sweep import Entry
+from bsglib.studies import exports
+from bsglib.studies import study as studies
+from bsglib.studies.study import Study, StudyParameters, Timing
+from bsglib.studies.tables import of_common_seeds, tuned
 
 
 class Nothing(StudyParameters):
@@ -25,7 +26,7 @@ class Nothing(StudyParameters):
 @pytest.fixture
 def study(tiny, tmp_path, monkeypatch):
     """Two runs, one of them with a line from the other."""
-    monkeypatch.setattr(papers, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(studies, "RESULTS", tmp_path / "results")
     small, large = tiny(), tiny(batch_size=25)
     measures = Measure("keskar_sharpness", 20), Measure("interpolate", 20, {"points": 4}, small)
     entries = [Entry(small, measures[:1], "SB"), Entry(large, measures, "LB")]
@@ -48,7 +49,7 @@ def parameters(tmp_path, **changes):
 
 def exported(study, tmp_path, profile="quick"):
     """The folder of what a study's store holds, exported."""
-    folder = papers.export_folder(profile, study.name)
+    folder = studies.export_folder(profile, study.name)
     exports.write(study.tables(parameters(tmp_path, profile=profile)), folder)
     return folder
 
@@ -184,7 +185,7 @@ def test_a_part_filled_design_says_how_many_runs_there_are(study, tiny, tmp_path
 
 
 def test_a_sealed_profile_is_exported_where_no_report_reads_it(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(papers, "SEALED", tmp_path / "sealed")
+    monkeypatch.setattr(studies, "SEALED", tmp_path / "sealed")
     study.run(parameters(tmp_path))
     folder = exported(study, tmp_path, profile="confirm")
     assert folder == tmp_path / "sealed" / "confirm" / "pair"
@@ -284,7 +285,7 @@ def test_an_exported_optional_run_is_shown_without_its_data(
         name: pd.concat([table, table.iloc[:1].assign(run=absent.run)])
         for name, table in (("runs", tables.runs), ("history", tables.history))
     }
-    folder = papers.export_folder("quick", "pair")
+    folder = studies.export_folder("quick", "pair")
     exports.write(dataclasses.replace(tables, **made_up), folder)
     results = with_optional.run(parameters(tmp_path))
     assert results.runs["arm"].tolist() == ["SB", "LB", "C3"]

@@ -1,4 +1,4 @@
-"""Tests of bsglib.parallel: several processes train as one does, and none is left behind."""
+"""Tests of bsglib.runs.parallel: several processes train as one does, and none is left behind."""
 
 import os
 import signal
@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from bsglib import parallel, runtime
+from bsglib import runtime
 from bsglib.data import load
-from bsglib.parallel import ParallelError, ParallelRun, stored_parallel_times, train_parallel
-from bsglib.params import ParameterError, RunConfig
-from bsglib.train import batches_of, build_model, dataset_of, train
+from bsglib.runs import parallel
+from bsglib.runs.build import batches_of, build_model, dataset_of
+from bsglib.runs.parallel import ParallelError, ParallelRun, stored_parallel_times, train_parallel
+from bsglib.runs.params import ParameterError, RunConfig
+from bsglib.runs.train import train
 
 pytestmark = pytest.mark.slow
 EXACT = {"rtol": 1e-12, "atol": 1e-14}

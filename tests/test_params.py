@@ -1,4 +1,4 @@
-"""Tests of bsglib.params."""
+"""Tests of bsglib.runs.params."""
 
 import math
 import subprocess
@@ -8,17 +8,16 @@ import types
 import pytest
 import yaml
 
-from bsglib.params import (
-    ROOT,
+from bsglib.names import digest
+from bsglib.project import ROOT, resolve
+from bsglib.runs.params import (
     ParameterError,
     Parameters,
     RunConfig,
     check,
-    digest,
     distinct,
     nearest,
     parse,
-    resolve,
 )
 
 VALUES = {

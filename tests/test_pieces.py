@@ -8,7 +8,7 @@ import zipfile
 import pytest
 from test_packaging import EXTRAS, imported
 
-from bsglib.params import ROOT
+from bsglib.project import ROOT
 
 PIECES = (
     "claims evaluate gradients graphs landscape models names runtime sam schedules sharpness "

@@ -1,11 +1,11 @@
-"""Tests of bsglib.plots."""
+"""Tests of bsglib.figures.plots."""
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 
-from bsglib import contours, plots, show, style
+from bsglib.figures import contours, plots, show, style
 from bsglib.gradients import expected_norm
 from bsglib.landscape import Surface
 

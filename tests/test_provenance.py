@@ -1,10 +1,10 @@
-"""Tests of bsglib.provenance."""
+"""Tests of bsglib.pages.provenance."""
 
 from types import SimpleNamespace
 
 import pandas as pd
 
-from bsglib import provenance
+from bsglib.pages import provenance
 
 
 class Settings(SimpleNamespace):

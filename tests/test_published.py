@@ -5,9 +5,12 @@ import re
 import pandas as pd
 import pytest
 
-from bsglib import cli, index, papers
-from bsglib.papers import exports
-from bsglib.params import ROOT, RunConfig
+from bsglib import cli
+from bsglib.pages import index
+from bsglib.project import ROOT
+from bsglib.runs.params import RunConfig
+from bsglib.studies import exports
+from bsglib.studies import study as studies
 
 PUBLISHED = sorted(path for path in (ROOT / "reports" / "results").glob("*/*") if path.is_dir())
 pytestmark = pytest.mark.slow
@@ -63,7 +66,7 @@ def test_every_column_of_an_exported_table_is_explained(table):
     pages = (ROOT / "docs" / "tables.md").read_text().split("\n## ")
     (page,) = [page for page in pages if page.startswith(f"{table}.csv")]
     explained = [re.escape(name).replace("…", ".*") for name in re.findall(r"`([^`\s]+)`", page)]
-    for file in sorted(papers.RESULTS.glob(f"*/*/{table}.csv")):
+    for file in sorted(studies.RESULTS.glob(f"*/*/{table}.csv")):
         columns = {name.partition(".")[0] for name in pd.read_csv(file, nrows=0)}
         unknown = columns - (set(RunConfig.model_fields) if table == "runs" else set())
         unknown = {c for c in unknown if not any(re.fullmatch(each, c) for each in explained)}

@@ -1,12 +1,13 @@
-"""Tests of bsglib.queue: the order in which `bsg compute --all` goes."""
+"""Tests of bsglib.runs.queue: the order in which `bsg compute --all` goes."""
 
 import pytest
 import yaml
 
-from bsglib import cli, queue
-from bsglib.params import ParameterError, parse
-from bsglib.queue import Queue, Row
-from bsglib.sweep import Entry
+from bsglib import cli
+from bsglib.runs import queue
+from bsglib.runs.params import ParameterError, parse
+from bsglib.runs.queue import Queue, Row
+from bsglib.runs.sweep import Entry
 
 
 def test_rows_come_in_their_order_seeds_within_them_and_the_rest_last(tiny):

@@ -1,4 +1,4 @@
-"""Tests of bsglib.report, bsglib.themes and bsglib.index."""
+"""Tests of bsglib.pages.report, bsglib.pages.themes and bsglib.pages.index."""
 
 import base64
 import gzip
@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex, to_rgb
 from nbformat.v4 import new_code_cell, new_notebook
 from sample_reports import BATCHES, CLAIMS, INK, INK_2, STUDIES, figure_outputs
 
-from bsglib import index, report, themes
+from bsglib.pages import index, report, themes
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from bsglib import runtime, sweep
-from bsglib.params import ROOT
-from bsglib.store import Store
-from bsglib.sweep import compute
+from bsglib import runtime
+from bsglib.project import ROOT
+from bsglib.runs import sweep
+from bsglib.runs.store import Store
+from bsglib.runs.sweep import compute
 
 FAULTS = """
 import resource, torch
@@ -95,13 +96,13 @@ SWEEP = """
 import json, sys
 from pathlib import Path
 from bsglib import cli, sweep  # the command, which its workers import as well
-from bsglib.measures import Measure
-from bsglib.params import RunConfig
-from bsglib.params import ROOT
-from bsglib.store import Store
+from bsglib.runs.measures import Measure
+from bsglib.runs.params import RunConfig
+from bsglib.runs.params import ROOT
+from bsglib.runs.store import Store
 
 def listed(entry, root):
-    from bsglib.sweep import compute
+    from bsglib.runs.sweep import compute
     run = compute(entry, root)
     Path(root, "modules.json").write_text(json.dumps(sorted(sys.modules)))
     return run

@@ -1,4 +1,4 @@
-"""Tests of bsglib.show: what a figure's files and a notebook's pictures hold."""
+"""Tests of bsglib.figures.show: what a figure's files and a notebook's pictures hold."""
 
 import io
 
@@ -8,7 +8,7 @@ import pytest
 from IPython.core.pylabtools import print_figure
 from PIL import Image
 
-from bsglib import show, style
+from bsglib.figures import show, style
 
 pytestmark = pytest.mark.usefixtures("report_style")
 

@@ -1,4 +1,4 @@
-"""Tests of bsglib.store."""
+"""Tests of bsglib.runs.store."""
 
 import errno
 import logging
@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from bsglib.store import Store, StoreError
+from bsglib.runs.store import Store, StoreError
 
 WRITE_FOREVER = """
 import sys
-from bsglib.store import Store
+from bsglib.runs.store import Store
 store, number = Store(sys.argv[1]), 0
 while True:
     number += 1
@@ -23,8 +23,8 @@ while True:
 TRAIN = """
 import json, sys, time
 from bsglib import runtime, train
-from bsglib.params import RunConfig
-from bsglib.store import Store
+from bsglib.runs.params import RunConfig
+from bsglib.runs.store import Store
 runtime.single_thread()
 epoch = train._train_epoch
 def counted(*arguments):

@@ -1,4 +1,4 @@
-"""Tests of bsglib.surface3d."""
+"""Tests of bsglib.figures.surface3d."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from bsglib import contours, surface3d
+from bsglib.figures import contours, surface3d
 from bsglib.landscape import Surface
 
 

@@ -13,8 +13,8 @@ from bsglib.claims import (
     REPRODUCED,
     verdict,
 )
-from bsglib.papers import surlemont
-from bsglib.papers.surlemont.protocol import RHO_SWEEP
+from bsglib.studies import surlemont
+from bsglib.studies.surlemont.protocol import RHO_SWEEP
 
 IDS = [claim.id for claim in surlemont.CLAIMS]
 SIZES, SEEDS = (32, 64, 128, 256, 512, 1024), range(4)

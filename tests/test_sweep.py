@@ -1,4 +1,4 @@
-"""Tests of bsglib.sweep and bsglib.measures."""
+"""Tests of bsglib.runs.sweep and bsglib.runs.measures."""
 
 import dataclasses
 import os
@@ -21,19 +21,19 @@ from distributed.system import MEMORY_LIMIT
 from distributed.utils import get_mp_context
 from torch import nn
 
-from bsglib import measures
-from bsglib import sweep as module
-from bsglib import train as train_module
 from bsglib.data import load
 from bsglib.evaluate import evaluate
 from bsglib.gradients import gradient_agreement
-from bsglib.measures import Measure, stored_measure
-from bsglib.papers.exports import is_stored
-from bsglib.params import RunConfig
+from bsglib.runs import measures
+from bsglib.runs import sweep as module
+from bsglib.runs import train as train_module
+from bsglib.runs.finished import stored_run
+from bsglib.runs.measures import Measure, stored_measure
+from bsglib.runs.params import RunConfig
+from bsglib.runs.store import Store
+from bsglib.runs.sweep import Entry, SweepError, sweep
 from bsglib.sharpness import keskar_sharpness
-from bsglib.store import Store
-from bsglib.sweep import Entry, SweepError, sweep
-from bsglib.train import stored_run
+from bsglib.studies.exports import is_stored
 from bsglib.weights import flatten
 
 SHARPNESS = Measure("keskar_sharpness", 20, {"epsilon": 0.01})
@@ -480,7 +480,7 @@ def dask(tmp_path_factory):
         "distributed.deploy.lost-worker-timeout": "10 ms",  # a sweep has to have its own
     }
     with dask_config.set(options), pytest.raises(SweepError) as caught:
-        get_mp_context().set_forkserver_preload(["distributed", "bsglib.sweep"])
+        get_mp_context().set_forkserver_preload(["distributed", "bsglib.runs.sweep"])
         sweep([*bad.values(), *entries()], store, workers=2)
     heading, *lines = str(caught.value).splitlines()
     said = {line.split(",")[0]: line for line in lines}

@@ -5,9 +5,9 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from bsglib.papers import Results
-from bsglib.papers.comparing import Comparison, Of, diverged, ratio, side
-from bsglib.papers.tables import rows_table, tuned_by_others
+from bsglib.studies.comparing import Comparison, Of, diverged, ratio, side
+from bsglib.studies.study import Results
+from bsglib.studies.tables import rows_table, tuned_by_others
 
 
 def run(seed, batch, lr=0.1, value=1.0, **other):

@@ -1,11 +1,11 @@
-"""Tests of bsglib.timing: what its rows hold; how fast anything is, is not tested."""
+"""Tests of bsglib.runs.timing: what its rows hold; how fast anything is, is not tested."""
 
 import logging
 
 import pytest
 
-from bsglib import timing
-from bsglib.timing import duration, epoch_times, stored_epoch_times
+from bsglib.runs import timing
+from bsglib.runs.timing import duration, epoch_times, stored_epoch_times
 
 OPTIONS = {"samples": 32, "repeats": 3}
 

@@ -1,4 +1,4 @@
-"""Tests of bsglib.train."""
+"""Tests of bsglib.runs.train."""
 
 import dataclasses
 import itertools
@@ -19,20 +19,21 @@ from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bsglib import train as module
 from bsglib.data import load
 from bsglib.evaluate import evaluate
-from bsglib.params import ParameterError, RunConfig, parse
-from bsglib.store import Store
-from bsglib.train import build_model, build_optimizer, dataset_of, train, train_batch
+from bsglib.runs import train as module
+from bsglib.runs.build import build_model, build_optimizer, dataset_of, train_batch
+from bsglib.runs.params import ParameterError, RunConfig, parse
+from bsglib.runs.store import Store
+from bsglib.runs.train import train
 from bsglib.weights import flatten
 
 KILLED = """
 import json, os, signal, sys
 sys.path.insert(0, sys.argv[3])  # the networks of this file
 from bsglib import runtime, train
-from bsglib.params import RunConfig
-from bsglib.store import Store
+from bsglib.runs.params import RunConfig
+from bsglib.runs.store import Store
 runtime.single_thread()
 train.CHECKPOINT_EVERY_S = -1
 jobs = json.loads(sys.argv[2])
@@ -41,14 +42,14 @@ for name, (values, batches) in jobs.items():
     if child := os.fork():
         os.waitpid(child, 0)
         continue
-    count, train_batch = 0, train.train_batch
+    count, train_batch = 0, build.train_batch
     def counted(*arguments, **options):
         global count
         count += 1
         if count > batches:
             os.kill(os.getpid(), signal.SIGKILL)
         return train_batch(*arguments, **options)
-    train.train_batch = counted
+    build.train_batch = counted
     train.train(RunConfig(**values), store=Store(os.path.join(sys.argv[1], name)))
     os._exit(1)
 """

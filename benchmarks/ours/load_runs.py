@@ -3,9 +3,9 @@
 import yaml
 
 from benchmarks.serve import options, serve
-from bsglib import papers
-from bsglib.papers.surlemont import study
-from bsglib.params import parse
+from bsglib.runs.params import parse
+from bsglib.studies import study as studies
+from bsglib.studies.surlemont import study
 
 given = options()
 with open(given["parameters"]) as file:
@@ -19,5 +19,5 @@ def load() -> dict:
     return {"units": 1, "runs": results.designed}
 
 
-papers.RESULTS = papers.ROOT / "benchmarks" / "results" / "none"  # only what the store holds
+studies.RESULTS = studies.ROOT / "benchmarks" / "results" / "none"  # only what the store holds
 serve(load, runs=len(study.design(parameters)))

@@ -10,10 +10,11 @@ import time
 
 began = time.perf_counter()
 
-from bsglib import cli, papers  # noqa: E402 the import is timed
+from bsglib import cli  # noqa: E402
+from bsglib.studies import study as studies  # noqa: E402
 
 sys.modules.setdefault("rfc3987_syntax", None)  # as `bsg report` does
-from bsglib import report  # noqa: E402
+from bsglib.pages import report  # noqa: E402
 
 seconds = {"imports": time.perf_counter() - began}
 
@@ -31,7 +32,7 @@ def timed(owner, name: str, part: str) -> None:
     setattr(owner, name, call)
 
 
-timed(papers.Study, "run", "loading")
+timed(studies.Study, "run", "loading")
 timed(report, "execute", "notebook")
 timed(report, "to_html", "HTML")
 cli.commands(["report", *sys.argv[1:]], standalone_mode=False)

@@ -1,15 +1,16 @@
 """Ours: training steps on batches that are ready-made; one thread."""
 
 from benchmarks.serve import options, serve
-from bsglib import runtime, train
-from bsglib.params import RunConfig
+from bsglib import runtime
+from bsglib.runs import build
+from bsglib.runs.params import RunConfig
 
 runtime.single_thread()
 config = RunConfig(validation_fraction=0.0, base_lr=0.001, epochs=1, **options())
-dataset = train.dataset_of(config)
-model = train.build_model(config, dataset)
-optimizer = train.build_optimizer(config, model)
-x = dataset.as_input(dataset.train.x, train.DTYPES[config.dtype])
+dataset = build.dataset_of(config)
+model = build.build_model(config, dataset)
+optimizer = build.build_optimizer(config, model)
+x = dataset.as_input(dataset.train.x, build.DTYPES[config.dtype])
 batches = list(
     zip(x.split(config.batch_size), dataset.train.y.split(config.batch_size), strict=True)
 )
@@ -17,7 +18,7 @@ batches = list(
 
 def steps() -> dict:
     for images, labels in batches:
-        train.train_batch(model, optimizer, images, labels, autocast=config.dtype == "bfloat16")
+        build.train_batch(model, optimizer, images, labels, autocast=config.dtype == "bfloat16")
     return {"units": len(x)}
 
 

@@ -2,13 +2,14 @@
 
 from benchmarks import flop
 from benchmarks.serve import options, serve
-from bsglib import runtime, train
-from bsglib.params import RunConfig
+from bsglib import runtime
+from bsglib.runs import build, state, train
+from bsglib.runs.params import RunConfig
 
 runtime.single_thread()
 config = RunConfig(validation_fraction=0.0, base_lr=0.001, epochs=10**6, **options())
-dataset = train.dataset_of(config)
-state = train._fresh(config, dataset)
+dataset = build.dataset_of(config)
+state = state.fresh(config, dataset)
 
 
 def epoch() -> dict:
@@ -16,9 +17,9 @@ def epoch() -> dict:
     return {"units": len(dataset.train)}
 
 
-x = dataset.as_input(dataset.train.x[:8], train.DTYPES[config.dtype])
+x = dataset.as_input(dataset.train.x[:8], build.DTYPES[config.dtype])
 serve(
     epoch,
     weights=sum(w.numel() for w in state.model.parameters()),
-    flop_per_sample=flop.per_example(train._fresh(config, dataset).model, x),
+    flop_per_sample=flop.per_example(state.fresh(config, dataset).model, x),
 )

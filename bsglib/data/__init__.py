@@ -17,7 +17,7 @@ from bsglib.data.published import CLOTHES, PUBLISHED, cifar, digits, even_or_odd
 from bsglib.data.source import DIGITS, DataError, Source, channel_statistics
 from bsglib.data.speech import RECORDINGS, frames_checksum, spoken_digits
 from bsglib.names import nearest
-from bsglib.params import resolve
+from bsglib.project import resolve
 
 SOURCES: dict[str, Callable[[Path], Source]] = {
     "digits": digits,

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from bsglib.data.source import DataError, Source, converted, split_off_test
-from bsglib.params import digest, resolve
+from bsglib.names import digest
+from bsglib.project import resolve
 
 FOLDERS = {  # below the data folder, to be brought; how, {0} being the folder
     "cats_vs_dogs": "It is not downloaded: take Microsoft's Kaggle Cats and Dogs "

@@ -1,0 +1,1 @@
+"""Figures in one style, and how a notebook shows them."""

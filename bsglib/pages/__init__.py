@@ -1,0 +1,1 @@
+"""Reports and their index as HTML pages."""

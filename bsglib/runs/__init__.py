@@ -1,0 +1,1 @@
+"""From a parameter file to stored numbers: training, measures, sweeps, timings."""

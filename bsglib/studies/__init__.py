@@ -1,0 +1,1 @@
+"""The four sources: per study its parameters, its design and its claims."""

@@ -1,0 +1,316 @@
+"""What claims have in common: the runs they compare, what makes runs fit for it, values by seed.
+
+A claim's statistic is a `Comparison` of runs or a `Timed` of seconds per epoch. Both first say what
+is missing, then what makes the runs unfit, and only then reduce them to a value per seed.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bsglib.claims import TIMING_REPEATS, Measured
+from bsglib.stats import PERCENT
+from bsglib.studies.study import Results, matching
+from bsglib.studies.tables import of_common_seeds
+
+Table = pd.DataFrame  # [seed, batch size] of one column
+Sizes = Callable[[Any], Collection[int]]  # of a study's parameters
+Choice = Callable[[pd.DataFrame], pd.DataFrame]  # of runs, some of them
+
+
+@dataclass(frozen=True)
+class Side:
+    """The runs on one side of a comparison: those with some labels, at some batch sizes."""
+
+    where: tuple[tuple[str, Any], ...]
+    sizes: tuple[int, ...] | Sizes | None = None  # None: all
+    choose: Choice | None = None  # which of these runs are compared; None: all
+
+    def of(self, results: Results) -> pd.DataFrame:
+        """Return the runs that are compared, as far as they are computed."""
+        runs = self.computed(results)
+        return runs if self.choose is None or runs.empty else self.choose(runs)
+
+    def computed(self, results: Results) -> pd.DataFrame:
+        """Return its runs, also those that are not chosen, as far as they are computed."""
+        return self._among(results.runs, results)
+
+    def designed(self, results: Results) -> pd.DataFrame:
+        """Return its rows of the design."""
+        return self._among(results.design, results)
+
+    def left_out(self, results: Results) -> pd.DataFrame:
+        """Return its rows of the design that are left out because their data are not at hand."""
+        return self._among(results.left_out, results)
+
+    def batch_sizes(self, results: Results) -> list[int]:
+        """Return its batch sizes, those of its design if it names none."""
+        if self.sizes is None:
+            return sorted(self.designed(results)["batch_size"].unique())
+        return list(self.sizes(results.parameters) if callable(self.sizes) else self.sizes)
+
+    def at(self, sizes: Sequence[int] | Sizes) -> "Side":
+        """Return the side at other batch sizes."""
+        return replace(self, sizes=sizes if callable(sizes) else tuple(sizes))
+
+    def _among(self, rows: pd.DataFrame, results: Results) -> pd.DataFrame:
+        sizes = {} if self.sizes is None else {"batch_size": self.batch_sizes(results)}
+        return matching(rows, **dict(self.where), **sizes)
+
+    def __str__(self) -> str:
+        return ", ".join(name if value is True else str(value) for name, value in self.where)
+
+
+def side(
+    sizes: Sequence[int] | Sizes | None = None, *, choose: Choice | None = None, **where: Any
+) -> Side:
+    """Return a side of a comparison.
+
+    Args:
+        sizes: batch sizes, or what gives them for a study's parameters; None: all.
+        choose: returns the runs that are compared, such as those at the best rate; None: all.
+        **where: labels of the runs, each a value or a tuple of values.
+    """
+    every = Side(tuple(where.items()), choose=choose)
+    return every if sizes is None else every.at(sizes)
+
+
+# ------------------------------------------------------------- what makes runs fit
+
+Check = Callable[[pd.DataFrame], str | None]  # of runs: why they cannot be judged
+Gate = Callable[[Results, Sequence[Side]], str | None]
+Derive = Callable[[Results, pd.DataFrame], pd.DataFrame]  # adds columns to runs
+
+
+def absence(results: Results, *sides: Side) -> str | None:
+    """Return which runs are missing, None if all that were designed are there."""
+    if not sides:
+        return None
+    for one in sides:
+        planned = one.designed(results)
+        sizes = one.batch_sizes(results)
+        if planned.empty and len(left_out := one.left_out(results)):
+            dataset = left_out["dataset"].iloc[0]
+            return f"{one}: {dataset} is not at hand, `bsg data {dataset}` fetches it"
+        if planned.empty and not sizes:
+            return f"{one}: not in this profile"
+        if missing := sorted(set(sizes) - set(planned["batch_size"] if len(planned) else ())):
+            return f"{one}, B = {missing[0]}: not in this profile"
+    planned, there = (
+        pd.concat(tables).drop_duplicates(["entry", "arm"])
+        for tables in zip(*((s.designed(results), s.computed(results)) for s in sides), strict=True)
+    )
+    names = ", ".join(dict.fromkeys(planned["arm"]))
+    n, all_of_them = len(there), len(planned)
+    return f"{n} of {all_of_them} runs of {names}" if n < all_of_them else None
+
+
+@dataclass(frozen=True)
+class Of:
+    """A gate that checks runs together: of all sides, or of so many first ones, at some sizes.
+
+    They have the columns that `derive` adds.
+    """
+
+    check: Check
+    first: int | None = None
+    sizes: tuple[int, ...] | Sizes | None = None
+    derive: Derive = lambda results, runs: runs
+
+    def __call__(self, results: Results, sides: Sequence[Side]) -> str | None:
+        """Return why the runs cannot be judged, None if they can."""
+        asked = [one if self.sizes is None else one.at(self.sizes) for one in sides[: self.first]]
+        if not asked:
+            return None
+        runs = pd.concat(one.of(results) for one in asked)
+        return self.check(self.derive(results, runs.drop_duplicates(["entry", "arm"])))
+
+
+def diverged(runs: pd.DataFrame) -> str | None:
+    """Return which run diverged, None if none did."""
+    gone = runs[runs["stopped"] == "diverged"]
+    return f"{run_name(gone.iloc[0])}: diverged" if len(gone) else None
+
+
+def cut_off(runs: pd.DataFrame) -> str | None:
+    """Return which run still improved when it was ended, None if none did."""
+    improving = runs[runs["stopped"] == "epochs"]
+    if improving.empty:
+        return None
+    return f"{run_name(improving.iloc[0])}: still improving when it ended"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Whether all runs got where they were to get, and none diverged.
+
+    That is the training loss at which they were to stop, or else a training accuracy.
+    """
+
+    accuracy: float
+
+    def __call__(self, runs: pd.DataFrame) -> str | None:
+        """Return what the worst run reached, None if all are trained."""
+        if why := diverged(runs):
+            return why
+        missed = runs[runs["target_loss"].notna() & (runs["stopped"] != "target_loss")]
+        if len(missed):
+            worst = missed.loc[missed["running_loss"].idxmax()]
+            reached = f"training loss {worst['running_loss']:.2g}, not {worst['target_loss']:g}"
+            return f"{run_name(worst)}: {reached}"
+        runs = runs[runs["target_loss"].isna() & ~(runs["train_accuracy"] >= self.accuracy)]
+        if runs.empty:
+            return None
+        worst = runs.loc[runs["train_accuracy"].fillna(0).idxmin()]
+        reached, needed = PERCENT * worst["train_accuracy"], PERCENT * self.accuracy
+        reached = f"training accuracy {reached:.0f} %, {needed:.0f} % needed"
+        return f"{run_name(worst)}, {worst['updates']:.0f} updates: {reached}"
+
+
+def run_name(run: pd.Series) -> str:
+    """Return which run it is, for a reason."""
+    return f"{run['arm']}, B = {run['batch_size']}, learning rate {run['base_lr']:g}"
+
+
+# ------------------------------------------------------------- from runs to values by seed
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A claim's statistic: values by seed, if all runs are there and fit for it.
+
+    Args:
+        by: from a table [seed, batch size] of the column per side to a value per seed; without a
+            column, from the results.
+        sides: the runs that it needs.
+        column: of the runs, or one that `derive` adds.
+        across: the column of the runs that heads the tables instead of the batch size.
+        gates: say why the runs cannot be judged.
+        leave_out: a gate asked of each batch size alone: where it fails the size is left out, and
+            the note says so.
+        derive: adds columns to runs.
+        note: of the results, what the values leave out.
+    """
+
+    by: Callable[..., "Measured | pd.Series"]
+    sides: tuple[Side, ...]
+    column: str | None = None
+    across: str = "batch_size"
+    gates: tuple[Gate, ...] = ()
+    leave_out: Gate | None = None
+    derive: Derive = lambda results, runs: runs
+    note: Callable[[Results], str] = lambda results: ""
+
+    def __call__(self, results: Results) -> Measured:
+        """Return the values, or why there are none."""
+        if why := absence(results, *self.sides):
+            return Measured(not_testable=why)
+        sides, note = self.sides, self.note(results)
+        if self.leave_out is not None:
+            sides, left_out, why = self._fit(results)
+            if not sides:
+                return Measured(not_testable=why)
+            if left_out:
+                note = f"at B = {', '.join(map(str, sides[0].sizes))} alone ({why})"
+        for gate in self.gates:
+            if why := gate(results, sides):
+                return Measured(not_testable=why)
+        found = self.by(*self.tables(results, sides)) if self.column else self.by(results)
+        if isinstance(found, Measured):
+            return found
+        seeds = tuple(found.index) if isinstance(found, pd.Series) else ()
+        return Measured(tuple(found), note=note, seeds=seeds)
+
+    def tables(self, results: Results, sides: Sequence[Side]) -> list[Table]:
+        """Return the column of each side [seed, batch size], of the seeds that all have."""
+        tables = []
+        for one in sides:
+            runs = self.derive(results, of_common_seeds(one.of(results), self.across))
+            tables.append(runs.pivot(index="seed", columns=self.across, values=self.column))
+        seeds = sorted(set.intersection(*(set(table.index) for table in tables)))
+        return [table.loc[seeds] for table in tables]
+
+    def _fit(self, results: Results) -> tuple[tuple[Side, ...], list[int], str]:
+        """The sides at the batch sizes that are fit, those left out, and why the first is."""
+        reasons = {}
+        for size in self.sides[0].batch_sizes(results):
+            at = [one.at((size,)) for one in self.sides]
+            if why := self.leave_out(results, at):
+                reasons[size] = why
+        kept = tuple(b for b in self.sides[0].batch_sizes(results) if b not in reasons)
+        sides = tuple(one.at(kept) for one in self.sides) if kept else ()
+        return sides, list(reasons), next(iter(reasons.values()), "")
+
+
+def ratio(a: Table, b: Table) -> pd.Series:
+    """Return a / b, each a geometric mean over its batch sizes."""
+    return np.exp(np.log(a).mean(axis=1, skipna=False) - np.log(b).mean(axis=1, skipna=False))
+
+
+def difference(a: Table, b: Table) -> pd.Series:
+    """Return a - b, mean over batch sizes."""
+    return (a - b).mean(axis=1)
+
+
+def points(a: Table, b: Table) -> pd.Series:
+    """Return a - b in percentage points, each a mean over its batch sizes."""
+    return PERCENT * (a.mean(axis=1) - b.mean(axis=1))
+
+
+def last_over_first(table: Table) -> pd.Series:
+    """Return the value at the largest batch size over that at the smallest."""
+    return table[max(table.columns)] / table[min(table.columns)]
+
+
+def last_minus_first(table: Table) -> pd.Series:
+    """Return the value at the largest batch size minus that at the smallest."""
+    return table[max(table.columns)] - table[min(table.columns)]
+
+
+def points_last_minus_first(table: Table) -> pd.Series:
+    """Return the largest batch's value minus the smallest's in percentage points."""
+    return PERCENT * last_minus_first(table)
+
+
+# ------------------------------------------------------------- times
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A claim's statistic of seconds per epoch: a value per repeat, if there are enough.
+
+    Args:
+        by: from a table [repeat, batch size] per condition to a value per repeat.
+        conditions: columns and values of the timings that tell conditions apart.
+        sizes: batch sizes that it needs.
+    """
+
+    by: Callable[..., pd.Series]
+    conditions: tuple[Mapping[str, Any], ...] = ({},)
+    sizes: tuple[int, ...] = ()
+
+    def __call__(self, results: Results) -> Measured:
+        """Return the values, or why there are none."""
+        if why := untimed(results):
+            return Measured(not_testable=why)
+        tables = [seconds(results, **condition) for condition in self.conditions]
+        if missing := [b for b in self.sizes if b not in tables[0]]:
+            return Measured(not_testable=f"times, B = {missing[0]}: not in this profile")
+        return Measured(tuple(self.by(*tables)), note="n counts repeats")
+
+
+def untimed(results: Results, **condition: Any) -> str | None:
+    """Return how few timings there are, None if they are enough."""
+    repeats = len(seconds(results, **condition))
+    return f"{repeats} timings, {TIMING_REPEATS} needed" if repeats < TIMING_REPEATS else None
+
+
+def seconds(results: Results, **condition: Any) -> pd.DataFrame:
+    """Return seconds per epoch [repeat, batch size] under a condition."""
+    times = matching(results.timings, **condition)
+    if times.empty:
+        return pd.DataFrame()
+    return times.pivot_table("seconds", "repeat", "batch_size")

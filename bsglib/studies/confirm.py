@@ -1,0 +1,78 @@
+"""What every run of the profile `confirm` stores: its weights are not kept once it is measured."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from bsglib.runs.measures import Measure
+from bsglib.runs.params import (
+    Ascending,
+    NotNegative,
+    Parameters,
+    PositiveFloat,
+    distinct,
+    split_seed,
+)
+
+ADAPTIVE = "adaptive"  # column of the metric in the adaptive box
+DRAWS = 32  # batches over which batch sharpness is averaged, fewer of large ones
+Grid = Annotated[list[PositiveFloat], Field(min_length=6, max_length=6), AfterValidator(distinct)]
+
+
+class Confirm(Parameters):
+    """What all studies' profiles `confirm` set."""
+
+    record_epochs: Ascending  # after which curvature is measured along training
+    recorded_seeds: Annotated[list[NotNegative], AfterValidator(distinct)]  # of those runs
+    curvature_examples: int = Field(gt=0)
+
+
+def of_every_run() -> tuple[Measure, ...]:
+    """Return what every run stores: its answers to the test set, distances from the start."""
+    return Measure("test_outcomes", 0), Measure("distances", 0)
+
+
+def sharpness(
+    seed: int,
+    examples: int,
+    curvature_examples: int,
+    *,
+    epsilon: float,
+    adaptive_epsilon: float,
+    max_iter: int,
+    rho: float = 0.05,
+) -> tuple[Measure, ...]:
+    """Return every measure of sharpness that rules may ask for, of a network without batch norm."""
+    box = {"epsilon": epsilon, "max_iter": max_iter}
+    adaptive = {"epsilon": adaptive_epsilon, "max_iter": max_iter, "adaptive": True}
+    drawn = {"seed": split_seed(seed)}
+    return (
+        Measure("keskar_sharpness", examples, box),
+        Measure("keskar_sharpness", examples, adaptive, label=ADAPTIVE),
+        Measure("lambda_max", curvature_examples, drawn),
+        Measure("hessian_trace", curvature_examples, drawn),
+        Measure("sam_sharpness", examples, {"rho": rho}),
+    )
+
+
+def along_training(
+    epochs: Sequence[int], seed: int, batch_size: int, examples: int, **options: Any
+) -> tuple[Measure, ...]:
+    """Return the curvature after some epochs: the largest of all, and along a batch's gradient."""
+    options |= {"seed": split_seed(seed)}
+    batches = {"batch_size": batch_size, "draws": max(8, min(DRAWS, 8192 // batch_size))}
+    return tuple(
+        measure
+        for e in epochs
+        for measure in (
+            Measure("lambda_max", examples, options, label=f"lambda_max_at_{e}", epoch=e),
+            Measure(
+                "batch_sharpness",
+                max(examples, 4 * batch_size),
+                batches | options,
+                label=f"batch_sharpness_at_{e}",
+                epoch=e,
+            ),
+        )
+    )

@@ -1,0 +1,428 @@
+"""The statistic that tests each claim of Kaabachi et al.; what they state is in claims.yaml."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bsglib.claims import MIN_SEEDS, Measured
+from bsglib.stats import PERCENT, share
+from bsglib.studies import stated
+from bsglib.studies.comparing import (
+    Comparison,
+    Gate,
+    Of,
+    Side,
+    Sizes,
+    Table,
+    Timed,
+    difference,
+    points,
+    ratio,
+    run_name,
+    seconds,
+    side,
+    untimed,
+)
+from bsglib.studies.kaabachi import protocol, published
+from bsglib.studies.kaabachi.protocol import KaabachiParameters
+from bsglib.studies.kaabachi.readings import JUMP, LEARNED, derived, read_off, to_target
+from bsglib.studies.study import Results
+from bsglib.studies.tables import per_seed, rank_with_batch_size, tuned
+
+MIN_UPDATES = 50  # from which a run says something about a rate
+MIN_WARMUP_UPDATES = 10  # from which a warm-up is one
+ENOUGH = 0.1  # of the source's updates: an event that was not seen counts as absent from there
+SIMILAR = 2.0  # percentage points
+AS_FAST = 1.1  # times the other's time
+SMALL, LARGE, UNSCALED = (
+    side(arm=arm) for arm in (protocol.SMALL, protocol.LARGE, (protocol.SMALL, protocol.LARGE))
+)
+LINEAR, COLD, SQRT = (side(arm=a) for a in (protocol.LINEAR, protocol.COLD, protocol.SQRT))
+WARM = {kind: side(arm=arm) for kind, arm in protocol.WARM.items()}
+EXPONENTIAL = WARM["exponential"]
+
+
+def largest(p: KaabachiParameters) -> tuple[int]:
+    """Return the profile's largest batch size."""
+    return (max(p.large_batches),)
+
+
+def of_profile(*sizes: int) -> Sizes:
+    """Return which of some batch sizes a profile has."""
+    return lambda p: [b for b in sizes if b in (*p.small_batches, *p.large_batches)]
+
+
+SEMI_LARGE, LARGEST = of_profile(*published.SEMI_LARGE), of_profile(*published.LARGEST)
+UNSTEADY = of_profile(*published.UNSTEADY)
+OTHERS_OF_TABLE = UNSCALED.at(of_profile(*(b for b in published.TABLE if b != 32)))
+
+
+# ------------------------------------------------------------- what makes runs fit
+
+
+def per_epoch(runs: pd.DataFrame) -> pd.Series:
+    """Return how many updates an epoch of each run has."""
+    return np.ceil(runs["train_size"] / (runs["batch_size"] * runs["local_workers"]))
+
+
+def too_few_updates(runs: pd.DataFrame) -> str | None:
+    """Return which run made, or warmed up over, too few updates; to diverge early is a result."""
+    warm = (runs["warmup_epochs"] * per_epoch(runs)).round()
+    for made, needed, where, what in (
+        (runs["updates"], MIN_UPDATES, runs["stopped"] != "diverged", "updates"),
+        (warm, MIN_WARMUP_UPDATES, runs["arm"].isin(protocol.WARM.values()), "updates of warm-up"),
+    ):
+        few = runs.index[where & (made < needed)]
+        if len(few):
+            return f"{run_name(runs.loc[few[0]])}: {made[few[0]]:.0f} {what}, {needed} needed"
+    return None
+
+
+def unlearned(runs: pd.DataFrame) -> str | None:
+    """Return what the best arm reached, None if one has learned something."""
+    best = runs.groupby("arm")["peak"].mean().max()
+    needed = LEARNED / runs["classes"].iloc[0]
+    why = f"accuracy {PERCENT * best:.0f} % at best, {PERCENT * needed:.0f} % needed"
+    return None if best >= needed else why
+
+
+def unsettled(runs: pd.DataFrame) -> str | None:
+    """Return which run has no time to its own accuracy, None if all have."""
+    is_open = runs[runs["rising"] | runs["own_epochs"].isna()]
+    return f"{run_name(is_open.iloc[0])}: {OPEN['own_epochs']}" if len(is_open) else None
+
+
+def too_short(runs: pd.DataFrame) -> str | None:
+    """Return at which batch size runs were too short for what was not seen to be absent."""
+    made = runs[runs["stopped"] != "diverged"].groupby("batch_size")["updates"].max()
+    for size, updates in made.items():
+        there = published.LINEAR_EPOCHS * math.ceil(published.EXAMPLES / size)
+        if updates < ENOUGH * there:
+            return f"B = {size}, in {updates:,.0f} of the source's {there:,} updates"
+    return None
+
+
+def no_jump_yet(runs: pd.DataFrame) -> str | None:
+    """Return how short runs were, if no seed has a jump."""
+    rise, why = runs.groupby("seed")["rise"].mean().max(), too_short(runs)
+    return f"no jump seen at {why}" if why and rise <= JUMP else None
+
+
+def few_lost_yet(runs: pd.DataFrame) -> str | None:
+    """Return how short runs were, if at most half of them are lost."""
+    lost, why = runs["lost"], too_short(runs)
+    return f"{lost.sum()} of {len(lost)} lost; {why}" if why and lost.mean() <= 0.5 else None
+
+
+def nothing_to_steady(runs: pd.DataFrame) -> str | None:
+    """Return how little the linear rule's loss rises, None if it has a jump."""
+    rise = runs.loc[runs["arm"] == protocol.COLD, "rise"].mean()
+    return f"the linear rule alone rises by {rise:.2g} nats, no jump" if rise <= JUMP else None
+
+
+def too_few_examples(runs: pd.DataFrame) -> str | None:
+    """Return how many training examples there are, if a number needs all and has fewer."""
+    size, needed = runs["train_size"].iloc[0], published.EXAMPLES
+    why = f"{size:,} training examples, about {needed:,} needed"
+    return None if size >= 0.9 * needed else why
+
+
+def other_epochs(results: Results, sides: Sequence[Side]) -> str | None:
+    """Return for how many epochs small batches are trained, if not for the source's."""
+    epochs, needed = results.parameters.small_epochs, published.SMALL_EPOCHS
+    return None if epochs == needed else f"{epochs} epochs, {needed} needed to compare their number"
+
+
+def single_local_step(runs: pd.DataFrame) -> str | None:
+    """Return that local SGD averages after every step, if it does."""
+    return "a single local step is the large batch" if (runs["local_steps"] == 1).all() else None
+
+
+read = partial(Of, derive=derived)
+LEARNS, FIRST_LEARNS, SETTLES = read(unlearned), read(unlearned, first=1), read(unsettled)
+OWN = LEARNS, SETTLES
+JUMPS, LOST, COLD_JUMPS = read(no_jump_yet, first=1), read(few_lost_yet), read(nothing_to_steady)
+
+
+# ------------------------------------------------------------- from runs to values by seed
+
+
+def compare(
+    by: Callable[..., pd.Series],
+    *sides: Side,
+    column: str | None = None,
+    gates: tuple[Gate, ...] = (LEARNS,),
+    **options: Any,
+) -> Comparison:
+    """Return a comparison of runs with enough updates; `Comparison` has its arguments."""
+    options = {"note": lambda results: sizes_note(results, *sides)} | options
+    gates = (Of(too_few_updates), *gates)
+    return Comparison(by, sides, column, gates=gates, derive=derived, **options)
+
+
+gained = partial(compare, points, column="peak")
+gained_at_end = partial(compare, points, column="final")
+gained_by_lower_rate = partial(gained_at_end, gates=(FIRST_LEARNS,))
+
+
+def sizes_note(results: Results, *sides: Side) -> str:
+    """Return the batch sizes of some sides."""
+    sizes = dict.fromkeys(size for one in sides for size in one.batch_sizes(results))
+    return f"B = {', '.join(map(str, sizes))}"
+
+
+def points_over_best(first: Table, others: Table) -> pd.Series:
+    """Return the first one's value minus the highest of the others in percentage points."""
+    return PERCENT * (first.mean(axis=1) - others.max(axis=1))
+
+
+def geometric_mean(table: Table) -> pd.Series:
+    """Return the geometric mean over batch sizes."""
+    return np.exp(np.log(table).mean(axis=1))
+
+
+def share_lost(table: Table) -> Measured:
+    """Return the share of lost runs with Wilson's interval, by seed if there are too few seeds."""
+    if len(table) < MIN_SEEDS:  # an interval over runs would hide that
+        return Measured(tuple(table.mean(axis=1)), note="share of each seed's runs")
+    note = "n counts runs, several of one seed; Wilson's interval"
+    return Measured(interval=share(int(table.to_numpy().sum()), table.size), note=note)
+
+
+# A time to an accuracy may be open: the run ended before, or its own accuracy still rose then. What
+# is known is a bound, which may support a claim or refute it, not both.
+
+Times = tuple[pd.Series, pd.Series]  # by seed: an epoch count or a cost, and whether it is open
+OPEN = {"target_epochs": "never got there", "own_epochs": "still rose at the end, or never learned"}
+
+
+def fastest(times: Table, is_open: Table) -> Times:
+    """Return the shortest time of each seed."""
+    first = times.idxmin(axis=1)
+    opened = [is_open.loc[seed, size] for seed, size in first.items()]
+    return times.min(axis=1), pd.Series(opened, times.index)
+
+
+def typical(times: Table, is_open: Table) -> Times:
+    """Return the geometric mean over the batch sizes."""
+    return geometric_mean(times), is_open.any(axis=1)
+
+
+def sooner(
+    a: Side,
+    b: Side,
+    *,
+    column: str,
+    by: Callable[[Table, Table], Times],
+    cost: Callable[[Results], pd.Series] | None = None,
+    border: float = 1.0,
+    target: Callable[[Results, pd.DataFrame], pd.Series] | None = None,
+    gates: tuple[Gate, ...] = (LEARNS,),
+) -> Comparison:
+    """Return the statistic: time of some runs to an accuracy over that of others.
+
+    Args:
+        a: the one side.
+        b: the other one.
+        column: "target_epochs", to the target, or "own_epochs", to the own accuracy.
+        by: of each side's tables [seed, batch size].
+        cost: of an epoch by batch size; None: times are epochs.
+        border: of the claim's rule, on one side of which a bound has to lie.
+        target: of the runs of both sides; None: the common target.
+        gates: of `compare`.
+    """
+
+    def compared(results: Results) -> Measured:
+        runs = pd.concat(derived(results, one.of(results)) for one in (a, b))
+        if target is not None:
+            runs = to_target(results, runs, target(results, runs))
+        costs = None if cost is None else cost(results)
+        (time_a, open_a), (time_b, open_b) = (
+            by(*times(results, one, runs.loc[one.of(results).index], column, costs))
+            for one in (a, b)
+        )
+        found = time_a / time_b
+        vague = (open_a & open_b) | (open_a & (found <= border)) | (open_b & (found >= border))
+        if vague.any():
+            seeds = f"{vague.sum()} of {len(vague)} seeds"
+            return Measured(not_testable=f"{seeds} {OPEN[column]}")
+        note, bounds = sizes_note(results, a, b), int((open_a | open_b).sum())
+        if bounds:
+            note += f"; a bound in {bounds} of {len(found)} seeds: some runs {OPEN[column]}"
+        return Measured(tuple(found), note=note)
+
+    return compare(compared, a, b, gates=gates)
+
+
+def times(
+    results: Results, one: Side, runs: pd.DataFrame, column: str, costs: pd.Series | None
+) -> tuple[Table, Table]:
+    """Return the times of a side's runs, that of all designed epochs if open; which are open."""
+    found = per_seed(runs, column)
+    is_open = found.isna()
+    if column == "own_epochs":
+        is_open |= per_seed(runs, "rising")
+    found = found.fillna(one.designed(results).groupby("batch_size")["epochs"].first())
+    return found if costs is None else found * costs[found.columns], is_open
+
+
+quicker = partial(
+    sooner,
+    by=fastest,
+    cost=lambda results: seconds(results).median(),
+    gates=(lambda results, sides: untimed(results), LEARNS),
+)
+
+
+def updates(results: Results) -> pd.Series:
+    """Return how many updates an epoch has, by batch size."""
+    runs = UNSCALED.of(results)
+    return per_epoch(runs).groupby(runs["batch_size"]).first()
+
+
+def within_reach(results: Results, runs: pd.DataFrame) -> pd.Series:
+    """Return for each run a share of the lowest peak with its seed and batch size.
+
+    At least what shows that something was learned: of a run that never left chance there is
+    nothing to be as fast as.
+    """
+    lowest = runs.groupby(["seed", "batch_size"])["peak"].transform("min")
+    return (results.parameters.target_share * lowest).clip(lower=LEARNED / runs["classes"])
+
+
+def similar(results: Results, runs: pd.DataFrame) -> pd.Series:
+    """Return for each run what is as accurate as its seed's largest small batch ends."""
+    largest_small = max(results.parameters.small_batches)
+    ends = read_off(results, protocol.SMALL, batch_size=largest_small).set_index("seed")["final"]
+    return runs["seed"].map(ends - SIMILAR / PERCENT)
+
+
+def at_best_rate(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs at each batch size's best rate; two rules that give one rate are one."""
+    runs = runs.assign(rate=runs["lr"].map("{:.4g}".format))
+    runs = runs.drop_duplicates(["batch_size", "rate", "seed"])
+    return tuned(runs, "validation_accuracy", rate="rate")
+
+
+def most_steps(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs with the most local steps."""
+    return runs[runs["local_steps"] == runs["local_steps"].max()]
+
+
+TUNED = side(largest, choose=at_best_rate, varied=protocol.RATE)
+LOCAL = side(arm=protocol.LOCAL, choose=most_steps)
+SINGLE_STEP = side(setting=protocol.SETTINGS[protocol.LOCAL].format(local_steps=1))
+LENGTHS = side(arm=(protocol.COLD, protocol.EXPONENTIAL, protocol.LENGTHS), sizes=largest)
+
+
+def tuned_note(results: Results) -> str:
+    """Return the best rate of the largest batch."""
+    runs, best = TUNED.computed(results), TUNED.of(results).iloc[0]
+    at_end = best["lr"] in (runs["lr"].min(), runs["lr"].max())
+    return f"rate {best['rate']}" + ", an end of those tried" * at_end
+
+
+def local_note(results: Results) -> str:
+    """Return how many workers of local SGD make how many steps."""
+    p = results.parameters
+    return f"{p.local_workers} workers, {max(p.local_steps)} steps"
+
+
+# ------------------------------------------------------------- claims
+
+
+def numbers(size: int | None = None, **_: object) -> dict[str, float]:
+    """Return what claims quote: the source's numbers, of a batch size or of several; our limits."""
+    found = {"similar": SIMILAR, "jump": JUMP, "learned": LEARNED, "as_fast": AS_FAST}
+    return found | published.quoted() | (published.epochs(size) if size else {})
+
+
+tuned_gains = partial(gained_at_end, TUNED, gates=(), note=tuned_note)
+local_gains = partial(
+    gained_at_end, LOCAL, gates=(Of(single_local_step, first=1), LEARNS), note=local_note
+)
+rises = partial(compare, lambda first, *_: first.mean(axis=1), column="rise", gates=(JUMPS,))
+steadied = partial(rises, gates=(COLD_JUMPS, FIRST_LEARNS, JUMPS))
+AT_4, AT_32, LARGE_512 = SMALL.at((4,)), SMALL.at((32,)), LARGE.at((512,))
+OTHERS = UNSCALED.at(lambda p: [b for b in (*p.small_batches, *p.large_batches) if b != 4])
+COLDEST, WARMEST = COLD.at(largest), EXPONENTIAL.at(largest)
+
+
+def of_size(b: int) -> dict[str, Comparison]:
+    """Return the statistics of what figures 1 to 7 say of a large batch size."""
+    unscaled, linear, cold, warm = (s.at((b,)) for s in (LARGE, LINEAR, COLD, EXPONENTIAL))
+    found = {
+        "scaling": gained(linear, unscaled),
+        "warmup": gained(warm, cold),
+        "unscaled-lower": gained_at_end(AT_32, unscaled),
+        "similar": gained(warm, SMALL),
+        "jumps" if b in published.UNSTEADY else "steady": rises(linear),
+    }
+    if b in published.LARGEST:
+        found |= {
+            "warmup-steadies": compare(difference, cold, warm, column="rise", gates=(COLD_JUMPS,)),
+            "sqrt": gained_by_lower_rate(SQRT.at((b,)), cold),
+        }
+    if b in published.SEMI_LARGE:
+        found["epochs"] = compare(ratio, unscaled, SMALL, column="own_epochs", gates=OWN)
+    return {f"kaabachi-{name}-{b}": statistic for name, statistic in found.items()}
+
+
+def of_reference(b: int) -> dict[str, Comparison]:
+    """Return the statistics of the linear rule that starts from a batch size."""
+    lower = side(arm=protocol.reference(b))
+    return {
+        f"kaabachi-reference-{b}-steady": steadied(lower.at(UNSTEADY), COLD.at(UNSTEADY)),
+        f"kaabachi-reference-{b}-accuracy": gained_by_lower_rate(lower.at(largest), COLDEST),
+    }
+
+
+STATISTICS = {
+    "kaabachi-best-at-4": compare(points_over_best, AT_4, OTHERS, column="peak"),
+    "kaabachi-best-82": compare(
+        lambda table: PERCENT * table[4], AT_4, column="peak", gates=(Of(too_few_examples), LEARNS)
+    ),
+    "kaabachi-epochs-small": compare(
+        geometric_mean, SMALL, column="own_epochs", gates=(other_epochs, *OWN)
+    ),
+    **{name: each for b in published.LARGE for name, each in of_size(b).items()},
+    "kaabachi-scaling-semi-large": gained(LINEAR.at(SEMI_LARGE), LARGE.at(SEMI_LARGE)),
+    "kaabachi-warmup-sooner": sooner(
+        COLD.at(LARGEST),
+        EXPONENTIAL.at(LARGEST),
+        column="target_epochs",
+        by=typical,
+        target=within_reach,
+    ),
+    "kaabachi-linear-warmup": gained_at_end(WARM["linear"].at(largest), COLDEST),
+    "kaabachi-constant-warmup": gained_at_end(WARM["constant"].at(largest), COLDEST),
+    "kaabachi-diverges": compare(share_lost, LINEAR.at(UNSTEADY), column="lost", gates=(LOST,)),
+    **of_reference(4),
+    **of_reference(32),
+    "kaabachi-unscaled-slower": sooner(LARGE, AT_32, column="target_epochs", by=typical),
+    "kaabachi-time-falls": Timed(rank_with_batch_size),
+    "kaabachi-time-levels": Timed(lambda table: table[128] / table[512], sizes=(128, 512)),
+    "kaabachi-fastest-at-32": quicker(AT_32, OTHERS_OF_TABLE, column="own_epochs"),
+    "kaabachi-fastest-at-32-target": quicker(AT_32, OTHERS_OF_TABLE, column="target_epochs"),
+    "kaabachi-offset-time": quicker(LARGE_512, AT_32, column="own_epochs"),
+    "kaabachi-offset-updates": sooner(
+        LARGE_512, AT_32, column="own_epochs", by=fastest, cost=updates
+    ),
+    "kaabachi-similar-time": quicker(
+        EXPONENTIAL, SMALL, column="target_epochs", border=AS_FAST, target=similar
+    ),
+    "kaabachi-tuned-beats-warmup": tuned_gains(WARMEST),
+    "kaabachi-tuned-similar": tuned_gains(SMALL),
+    "kaabachi-warmup-length": compare(
+        rank_with_batch_size, LENGTHS, column="final", across="warmup_epochs"
+    ),
+    "kaabachi-local-linear": local_gains(COLDEST),
+    "kaabachi-local-warmup": local_gains(WARMEST),
+    "kaabachi-local-steps": local_gains(SINGLE_STEP),
+}
+CLAIMS = stated.read(Path(__file__).with_name("claims.yaml"), STATISTICS, numbers)

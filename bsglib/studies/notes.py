@@ -1,0 +1,50 @@
+"""What captions and tables of several studies say of their measurements."""
+
+import pandas as pd
+
+from bsglib.studies.study import Results, StudyParameters
+
+
+def timing(results: Results) -> str:
+    """Return how the times were taken."""
+    times = results.timings
+    if times.empty:
+        return "Not timed yet."
+    first = times.iloc[0]
+    cores = f"{first['cores']} cores, " if "cores" in times else ""
+    return (
+        f"{first['processor']}, {cores}{first['threads']} thread per process; "
+        f"{times['repeat'].nunique()} interleaved repeats, scaled to an epoch from "
+        f"{results.parameters.timing_samples:,} training examples, evaluation excluded."
+    )
+
+
+def sharpness(p: StudyParameters, runs: pd.DataFrame) -> str:
+    """Return how the sharpness of some runs was measured."""
+    limited = (runs["keskar_sharpness.iterations"] >= p.max_iter).sum()
+    return (
+        f"Box half-width {p.epsilon:g} (|x| + 1), full space, mean cross-entropy of "
+        f"{p.sharpness_examples:,} training examples without dropout; L-BFGS-B reached its limit "
+        f"of {p.max_iter} iterations in {limited} of {len(runs)} runs."
+    )
+
+
+def seeds(p: StudyParameters, where: str) -> str:
+    """Return how many seeds a study has, and how many more of some arms.
+
+    Args:
+        p: with `seeds` and `more_seeds`.
+        where: which arms those are.
+    """
+    return f"{len(p.seeds)}" + (f", {len(p.more_seeds)} more {where}" if p.more_seeds else "")
+
+
+def arithmetic(dtype: str, otherwise: str = "as the paper") -> tuple[str, str, str, str]:
+    """Return the row on the precision of a table of what differs from a source.
+
+    Args:
+        dtype: of the runs.
+        otherwise: why, where it is float32.
+    """
+    reasons = {"float64": "the same digits on every machine", "bfloat16": "speed"}
+    return "arithmetic", "not stated (float32)", dtype, reasons.get(dtype, otherwise)

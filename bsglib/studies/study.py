@@ -1,0 +1,336 @@
+"""The sources: per study its parameters, its design (which runs and measures) and its claims."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import Field
+
+from bsglib import runtime
+from bsglib.claims import Claim, Verdict, VerdictTable, verdict, verdict_table
+from bsglib.names import digest, nearest
+from bsglib.project import ROOT, resolve
+from bsglib.runs.parallel import stored_parallel_times
+from bsglib.runs.params import ParameterError, Parameters, RunConfig
+from bsglib.runs.store import Store
+from bsglib.runs.sweep import Entry, sweep
+from bsglib.runs.timing import stored_epoch_times
+from bsglib.studies import exports
+from bsglib.studies.exports import Numbers, Tables, joined
+
+RESULTS, SEALED = ROOT / "reports" / "results", ROOT / "reports" / "sealed"
+SEALED_PROFILES = ("confirm", "gpu")
+
+
+class NoRuns(ParameterError):
+    """Nothing of a study is stored or exported, and nothing was to be computed."""
+
+
+class StudyParameters(Parameters):
+    """What every study's notebook and parameter files may set."""
+
+    profile: str
+    store: str | None  # folder of the run store; None: $BSG_STORE, else runs/ of the project
+    figures: str | None  # folder for SVG and CSV of every figure; None: keep none
+    compute: bool  # compute what is missing; False: report what is there
+    workers: int | None = Field(ge=0)  # processes; None: one per core, 0: this one
+    scheduler: str | None  # address of a Dask cluster
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Which epochs a study times, how often, and over which numbers of processes.
+
+    Epochs are timed in this process if `processes` is empty.
+    """
+
+    configs: tuple[RunConfig, ...]
+    samples: int
+    repeats: int
+    processes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """One source: everything its notebook leans on."""
+
+    name: str
+    title: str
+    source: str
+    headline: str  # the figure that stands for the study
+    parameters: type[StudyParameters]
+    design: Callable[[Any], list[Entry]]
+    timing: Callable[[Any], Timing | None]
+    claims: tuple[Claim, ...]
+
+    def run(self, parameters: StudyParameters, *, progress: bool | None = None) -> "Results":
+        """Return the study's numbers: stored or exported ones loaded, missing ones computed.
+
+        Args:
+            parameters: of this study.
+            progress: show a bar; None: only in an interactive Jupyter session.
+
+        Returns:
+            the numbers, without the runs that are missing if `parameters.compute` is False, and
+            without optional ones whose data are not at hand.
+
+        Raises:
+            NoRuns: if there are none at all.
+            ParameterError: if the profile is sealed.
+        """
+        runtime.single_thread()
+        if is_sealed(parameters.profile):
+            raise ParameterError(
+                f"profile {parameters.profile!r} is sealed: its numbers are judged when the rules "
+                "of all claims are locked; `bsg compute` and `bsg export` work without looking"
+            )
+        store = store_of(parameters)
+        exported = exports.read(export_folder(parameters.profile, self.name))
+        designed = self.design(parameters)
+        known = self._known(designed, store, exported)
+        entries, left_out = [], []
+        for e in designed:
+            there = e.computable or known[e.key, e.arm] is not None
+            (entries if there else left_out).append(e)
+        todo = [e for e in entries if _incomplete(known[e.key, e.arm])]
+        if parameters.compute and todo:
+            shown = "JPY_SESSION_NAME" in os.environ if progress is None else progress
+            options = {"workers": parameters.workers, "scheduler": parameters.scheduler}
+            sweep(todo, store, progress=shown, **options)
+            known = self._known(designed, store, exported)
+        present = [known[e.key, e.arm] for e in entries if known[e.key, e.arm] is not None]
+        if not present:
+            raise NoRuns(
+                f"none of the {len(entries)} runs of {self.name}, profile {parameters.profile!r}, "
+                f"is stored; set compute to true, or run `bsg compute {self.name} --profile ...`"
+            )
+        return Results(
+            study=self,
+            parameters=parameters,
+            runs=pd.DataFrame([numbers.row for numbers in present]),
+            history=joined(numbers.history for numbers in present),
+            points=joined(numbers.points for numbers in present),
+            outcomes=joined(numbers.outcomes for numbers in present),
+            timings=self._timings(parameters, store, exported.timings),
+            design=designed_table(entries),
+            left_out=designed_table(left_out),
+            computed=len(todo) if parameters.compute else 0,
+        )
+
+    def _known(
+        self, entries: list[Entry], store: Store, exported: Tables
+    ) -> dict[tuple[str, str], Numbers | None]:
+        """Return what is stored or else exported of each entry, whichever has more measures."""
+        stored, found = exports.of_store(entries, store), {}
+        for entry in entries:
+            numbers = [n for n in (stored.find(entry), exported.find(entry)) if n is not None]
+            found[entry.key, entry.arm] = min(numbers, key=lambda n: n.missing, default=None)
+        return found
+
+    def missing(self, parameters: StudyParameters, *, again: bool = False) -> list[Entry]:
+        """Return the entries that can be computed here and are neither stored nor exported.
+
+        Args:
+            parameters: of this study.
+            again: exported ones are missing, too, if they are not stored.
+        """
+        store, folder = store_of(parameters), export_folder(parameters.profile, self.name)
+        entries = [entry for entry in self.design(parameters) if entry.computable]
+        known = self._known(entries, store, Tables() if again else exports.read(folder))
+        return [entry for entry in entries if _incomplete(known[entry.key, entry.arm])]
+
+    def known(self, parameters: StudyParameters) -> list[Tables]:
+        """Return what the store holds of the design, and what is exported."""
+        stored = exports.of_store(self.design(parameters), store_of(parameters))
+        return [stored, exports.read(export_folder(parameters.profile, self.name))]
+
+    def tables(self, parameters: StudyParameters) -> Tables:
+        """Return what the store holds of the design, and the times, to be exported."""
+        store = store_of(parameters)
+        tables = exports.of_store(self.design(parameters), store)
+        known = exports.read(export_folder(parameters.profile, self.name)).timings
+        found = self._timings(parameters.model_copy(update={"compute": False}), store, known)
+        return replace(tables, timings=found)
+
+    def _timings(self, parameters, store, published: pd.DataFrame) -> pd.DataFrame:
+        plan = self.timing(parameters)
+        if plan is None or not plan.repeats:
+            return pd.DataFrame()
+        options = {"samples": plan.samples, "repeats": plan.repeats}
+        stored_times = stored_epoch_times
+        if plan.processes:
+            stored_times = stored_parallel_times
+            options["processes"] = plan.processes
+        key = digest(*(config.canonical() for config in plan.configs), str(options))
+        if not published.empty:
+            published = published[published["plan"] == key]
+        may_measure = parameters.compute and published.empty
+        content = stored_times(plan.configs, store, compute=may_measure, **options)
+        if content is None:
+            return published
+        rows = pd.DataFrame(content["rows"])
+        configs = [plan.configs[place] for place in rows["config"]]
+        return rows.assign(
+            batch_size=[c.batch_size for c in configs],
+            sam=[c.rho is not None for c in configs],
+            processor=content["processor"],
+            threads=content["threads"],
+            plan=key,
+        )
+
+    def claim(self, claim_id: str) -> Claim:
+        """Return a claim by its id.
+
+        Raises:
+            KeyError: if there is none, naming the nearest.
+        """
+        by_id = {claim.id: claim for claim in self.claims}
+        if claim_id not in by_id:
+            raise KeyError(f"unknown claim {claim_id!r}{nearest(claim_id, by_id)}")
+        return by_id[claim_id]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Results:
+    """A study's numbers as tidy tables: a row per run, run and epoch, point, timed epoch."""
+
+    study: Study
+    parameters: StudyParameters
+    runs: pd.DataFrame
+    history: pd.DataFrame
+    points: pd.DataFrame  # of measures that have several, such as lines between minimizers
+    timings: pd.DataFrame
+    design: pd.DataFrame  # a row per run, computed or not: what its run is and belongs to
+    computed: int
+    outcomes: pd.DataFrame = field(default_factory=pd.DataFrame)  # of every test example, packed
+    left_out: pd.DataFrame = field(default_factory=pd.DataFrame)  # as design: no data at hand
+
+    @property
+    def designed(self) -> int:
+        """Return how many runs the design has."""
+        return len(self.design)
+
+    @property
+    def complete(self) -> bool:
+        """Return whether every designed run and time is there."""
+        plan = self.study.timing(self.parameters)
+        timed = plan is None or not plan.repeats or not self.timings.empty
+        return len(self.runs) == self.designed and timed
+
+    def verdicts(
+        self, *claim_ids: str, figure: str | tuple[str, ...] | None = None
+    ) -> VerdictTable:
+        """Return the verdicts of some claims.
+
+        Args:
+            *claim_ids: which; none: all of the study's.
+            figure: or those that this figure or table shows, or these.
+
+        Raises:
+            KeyError: if there is no such claim, or none for the figure.
+        """
+        chosen = [self.study.claim(c).id for c in claim_ids] or list(self._verdicts)
+        if figure is not None:
+            figures = {claim.id: claim.figure for claim in self.study.claims}
+            wanted = (figure,) if isinstance(figure, str) else figure
+            if unknown := [name for name in wanted if name not in figures.values()]:
+                near = nearest(unknown[0], set(figures.values()))
+                raise KeyError(f"no claim for {unknown[0]!r}{near}")
+            chosen = [c for c in chosen if figures[c] in wanted]
+        table = verdict_table([self._verdicts[c] for c in chosen])
+        return replace(table, rows=table.rows.assign(study=self.study.name))
+
+    @cached_property
+    def _verdicts(self) -> dict[str, Verdict]:
+        return {claim.id: verdict(claim, claim.statistic(self)) for claim in self.study.claims}
+
+    def of(self, *arms: str, **where: Any) -> pd.DataFrame:
+        """Return the runs with some labels, as far as they are computed.
+
+        Args:
+            *arms: their names; none: all.
+            **where: columns and the value, or the values, that they are to have.
+        """
+        return matching(self.runs, *arms, **where)
+
+    def history_of(self, *arms: str, **where: Any) -> pd.DataFrame:
+        """Return the rows per epoch of the runs with some labels, as `of`."""
+        return matching(self.history, *arms, **where)
+
+    def points_of(self, *arms: str, **where: Any) -> pd.DataFrame:
+        """Return the rows of measures that have several of the runs with some labels, as `of`."""
+        return matching(self.points, *arms, **where)
+
+    def timings_of(self, **where: Any) -> pd.DataFrame:
+        """Return the timed epochs whose columns have some values."""
+        return matching(self.timings, **where)
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row per arm: its runs, and how far they got."""
+        trained = self.runs.assign(diverged=self.runs["stopped"] == "diverged")
+        return trained.groupby("arm", sort=False).agg(
+            runs=("run_id", "size"),
+            seeds=("seed", "nunique"),
+            diverged=("diverged", "sum"),
+            epochs=("epochs", "median"),
+            least_updates=("updates", "min"),
+            train_accuracy=("train_accuracy", "median"),
+            test_accuracy=("test_accuracy", "median"),
+        )
+
+    def _line(self) -> str:
+        loaded, left = len(self.runs) - self.computed, self.designed - len(self.runs)
+        return f"{self.designed} runs: {loaded} loaded, {self.computed} computed, {left} missing."
+
+    def _repr_html_(self) -> str:
+        table = self.summary().reset_index()
+        html = table.to_html(index=False, border=0, classes="bsg", float_format="{:.3g}".format)
+        return f"<p>{self._line()}</p>{html}"
+
+    def __repr__(self) -> str:
+        return f"{self._line()}\n{self.summary().to_string(float_format='{:.3g}'.format)}"
+
+
+def matching(rows: pd.DataFrame, *arms: str, **where: Any) -> pd.DataFrame:
+    """Return the rows whose columns have some values.
+
+    Args:
+        rows: of runs, of their epochs, or of the design.
+        *arms: names of arms; none: all.
+        **where: columns and the value, or the list of values, that they are to have.
+    """
+    for column, wanted in (({"arm": list(arms)} if arms else {}) | where).items():
+        if len(rows):
+            rows = rows[rows[column].isin(wanted if isinstance(wanted, list | tuple) else [wanted])]
+    return rows
+
+
+def designed_table(entries: list[Entry]) -> pd.DataFrame:
+    """Return a row per entry of a design: its config, and its place in the study."""
+    return pd.DataFrame(
+        {"part": entry.part, "optional": entry.optional} | entry.config.model_dump() | entry.columns
+        for entry in entries
+    )
+
+
+def export_folder(profile: str, study: str) -> Path:
+    """Return where a study's exported numbers lie; sealed ones are read by no report."""
+    return (SEALED if is_sealed(profile) else RESULTS) / profile / study
+
+
+def is_sealed(profile: str) -> bool:
+    """Return whether a profile's numbers stay closed until the rules that judge them landed."""
+    return profile in SEALED_PROFILES
+
+
+def store_of(parameters: StudyParameters) -> Store:
+    """Return the run store that parameters name."""
+    return Store(resolve(parameters.store or os.environ.get("BSG_STORE") or "runs"))
+
+
+def _incomplete(numbers: Numbers | None) -> bool:
+    return numbers is None or numbers.missing > 0

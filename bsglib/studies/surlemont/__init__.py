@@ -1,0 +1,56 @@
+"""Surlemont, Javadi Farahzadi and Stähle, "Large batch sizes for Deep Learning".
+
+Does sharpness-aware minimization make large batches generalize? Fashion-MNIST, six batch sizes,
+SGD and Adam, learning rate fixed or scaled with the batch, without and with SAM.
+"""
+
+from bsglib.studies.study import Study
+from bsglib.studies.surlemont.claims import CLAIMS
+from bsglib.studies.surlemont.confirm import design
+from bsglib.studies.surlemont.protocol import (
+    ADAM,
+    ADAM_FIXED,
+    ADAM_FIXED_SAM,
+    ADAM_SAM,
+    NO_DROPOUT,
+    NO_DROPOUT_SAM,
+    RHO_SWEEP,
+    SGD,
+    SGD_FIXED,
+    SGD_FIXED_SAM,
+    SGD_SAM,
+    Arm,
+    SurlemontParameters,
+    timing,
+)
+
+__all__ = [
+    "ADAM",
+    "ADAM_FIXED",
+    "ADAM_FIXED_SAM",
+    "ADAM_SAM",
+    "NO_DROPOUT",
+    "NO_DROPOUT_SAM",
+    "RHO_SWEEP",
+    "SGD",
+    "SGD_FIXED",
+    "SGD_FIXED_SAM",
+    "SGD_SAM",
+    "Arm",
+    "SurlemontParameters",
+    "design",
+    "timing",
+    "study",
+    "CLAIMS",
+]
+
+study = Study(
+    name="surlemont_sam",
+    title="Does SAM make large batches generalize?",
+    source="Surlemont et al., Large batch sizes for Deep Learning",
+    headline="figure-2",
+    parameters=SurlemontParameters,
+    design=design,
+    timing=timing,
+    claims=CLAIMS,
+)

@@ -1,0 +1,75 @@
+"""Tables, rows and notes that the notebook on Surlemont et al. shows."""
+
+import math
+
+import pandas as pd
+
+from bsglib.studies import notes
+from bsglib.studies.study import Results
+from bsglib.studies.surlemont.protocol import RHO_SWEEP, SGD_SAM, SurlemontParameters
+from bsglib.studies.tables import of_common_seeds, scope_table
+
+
+def scope(p: SurlemontParameters) -> pd.DataFrame:
+    """Return what differs from the source: quantity, paper, here, why."""
+    size = "all that is not set aside" if p.train_size is None else f"{p.train_size:,}"
+    largest = max(p.batch_sizes)
+    updates = "-" if p.train_size is None else f"{math.ceil(p.train_size / largest)}"
+    rows = [
+        (
+            "data",
+            "fashion_mnist, 60,000 images to train on",
+            f"{p.dataset}, {size} to train on",
+            "a part to choose by" if p.train_size is None else "time",
+        ),
+        ("network", "surlemont, {'width': 1.0}", f"{p.network}, {p.network_options}", "time"),
+        (
+            f"updates per epoch at B = {largest}",
+            f"{math.ceil(60_000 / largest)}",
+            updates,
+            "fewer examples",
+        ),
+        ("initial weights", "not stated", "Glorot uniform, biases 0", "Keras' default"),
+        ("batch sizes", [32, 64, 128, 256, 512, 1024], p.batch_sizes, "training set too small"),
+        ("SGD learning rate at B = 32", 0.001, p.sgd_lr, "fewer updates"),
+        ("Adam learning rate at B = 32", 0.001, p.adam_lr, "fewer updates"),
+        ("momentum", 0.9, p.momentum, "chosen here"),
+        ("epochs, at most", 500, p.epochs, "time"),
+        ("stop after epochs without gain", 10, p.patience, "chosen here"),
+        ("SAM radius", "not stated", p.rho, "default of the code it cites"),
+        ("SAM's two gradients", "not stated", "each with dropout masks of its own", "as its code"),
+        ("dropout", "0.5; with SAM perhaps off", f"{p.dropout}; off as two arms", "to compare"),
+        ("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
+        ("largest eigenvalue", "not measured", f"{p.lambda_max_examples:,} examples", "ours"),
+        ("box half-width", 0.01, p.epsilon, "chosen here"),
+        ("accuracy", "validation or test, mixed", "both, apart", "no choice on test data"),
+        ("seeds", "not stated", notes.seeds(p, "for SGD with dropout"), "an interval needs three"),
+        notes.arithmetic(p.dtype, "Keras' default"),
+    ]
+    return scope_table(rows)
+
+
+def epoch_times(results: Results) -> pd.DataFrame:
+    """Return the timed epochs: batch_size, sam, repeat, seconds."""
+    times = results.timings
+    columns = ["batch_size", "sam", "repeat", "seconds"]
+    return times[columns] if len(times) else pd.DataFrame(columns=columns, dtype=float)
+
+
+def epoch_time_ratios(results: Results) -> pd.DataFrame:
+    """Return batch_size, repeat, and the time with SAM over the time without."""
+    times = epoch_times(results)
+    if times.empty:
+        return pd.DataFrame(columns=["batch_size", "repeat", "ratio"], dtype=float)
+    table = times.pivot(index=["batch_size", "repeat"], columns="sam", values="seconds")
+    return (table[True] / table[False]).rename("ratio").reset_index()
+
+
+def rho_rows(results: Results) -> pd.DataFrame:
+    """Return the runs of SGD with scaled rate and SAM at the largest batch, over all radii.
+
+    Of the seeds that all radii have.
+    """
+    runs = results.of(SGD_SAM.label, RHO_SWEEP)
+    runs = runs[runs["batch_size"] == max(results.parameters.batch_sizes)].sort_values("rho")
+    return of_common_seeds(runs, "rho")

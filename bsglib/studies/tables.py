@@ -1,0 +1,187 @@
+"""Tables that several studies make of their runs."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bsglib.claims import verdict
+from bsglib.stats import kendall
+from bsglib.studies.study import Results
+
+
+def scope_table(rows: Iterable[tuple[str, Any, Any, str]]) -> pd.DataFrame:
+    """Return what differs from a source, a row per quantity.
+
+    Args:
+        rows: quantity, what the source has, what is here, and why that differs, which the table
+            says only where the two do.
+    """
+    shown = []
+    for quantity, *both, why in rows:
+        paper, here = (", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in both)
+        shown.append((quantity, paper, here, "as the paper" if paper == here else why))
+    columns = ["quantity", "paper", "here", "why"]
+    return pd.DataFrame(shown, columns=columns).set_index("quantity")
+
+
+def rows_table(rows: Mapping[Any, Mapping[str, Any]], *names: str) -> pd.DataFrame:
+    """Return a table of rows by what heads them, and say so where there are none yet.
+
+    Args:
+        rows: by its heading, a tuple of them where there are several names.
+        *names: of the headings.
+    """
+    if not rows:
+        return pd.DataFrame({"": ["not computed yet"]}).set_index("")
+    table = pd.DataFrame(list(rows.values()))
+    if len(names) > 1:
+        return table.set_index(pd.MultiIndex.from_tuples(rows, names=names))
+    return table.set_index(pd.Index(rows, name=names[0]))
+
+
+def means(runs: pd.DataFrame, *columns: str, scale: float = 1.0) -> pd.DataFrame:
+    """Return columns of the runs averaged over seeds: a row per arm, a column per batch size."""
+    tables = {
+        name: runs.assign(value=scale * runs[name]).pivot_table(
+            "value", "arm", "batch_size", sort=False
+        )
+        for name in columns
+    }
+    return pd.concat(tables, names=["mean over seeds"])
+
+
+def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the runs of all tables, those in several of them once."""
+    return pd.concat(tables).drop_duplicates(["entry", "arm"])
+
+
+def dashed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with a dash where there is no number."""
+    return table.astype(object).where(table.notna(), "-")
+
+
+def of_common_seeds(runs: pd.DataFrame, *cells: str) -> pd.DataFrame:
+    """Return the runs of the seeds that every cell with runs has.
+
+    Where some cells have more seeds, means over all of them would compare seeds, not cells.
+
+    Args:
+        runs: with seed and the columns.
+        *cells: the columns that tell cells apart.
+    """
+    seeds = runs.groupby(list(cells))["seed"].agg(set)
+    return runs[runs["seed"].isin(set.intersection(*seeds) if len(seeds) else ())]
+
+
+def per_seed(runs: pd.DataFrame, column: str, **where: Any) -> pd.DataFrame:
+    """Return a column of the runs that match, a row per seed and a column per batch size."""
+    for name, value in where.items():
+        runs = runs[runs[name].isna() if value is None else runs[name] == value]
+    return runs.pivot(index="seed", columns="batch_size", values=column)
+
+
+def tuned(
+    runs: pd.DataFrame, by: str, *, rate: str = "base_lr", lowest: bool = False
+) -> pd.DataFrame:
+    """Return the runs at each batch size's best rate, by the mean of a column over seeds.
+
+    A rate at which a run diverged is never the best.
+
+    Args:
+        runs: with batch_size, stopped, and the two columns.
+        by: the column by which rates are chosen, of the validation set.
+        rate: the column that holds the rate.
+        lowest: the lowest mean is the best, not the highest.
+    """
+    worst = np.inf if lowest else -np.inf
+    values = runs.assign(value=runs[by].where(runs["stopped"] != "diverged", worst))
+    means = values.groupby(["batch_size", rate])["value"].mean().unstack()
+    best = means.idxmin(axis=1) if lowest else means.idxmax(axis=1)
+    return runs[runs[rate] == runs["batch_size"].map(best)]
+
+
+def tuned_by_others(runs: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return each seed's runs at the rates of highest mean of a column over the other seeds.
+
+    Two rates may be as good as each other and their minimizers of different sharpness: that the
+    choice could have been another one then shows in the interval over seeds. A rate at which a run
+    diverged is never the best; where it is so of all rates, all runs are returned.
+
+    Args:
+        runs: with seed, batch_size, base_lr, stopped, and the column.
+        by: the column by which rates are chosen, of the validation set.
+    """
+    cells = runs.groupby(["batch_size", "base_lr"])
+    whole = cells.filter(lambda cell: (cell["stopped"] != "diverged").all())
+    parts = []
+    for seed, own in whole.groupby("seed"):
+        others = whole[whole["seed"] != seed]
+        best = tuned(others if len(others) else own, by)
+        rates = best.groupby("batch_size")["base_lr"].first()
+        parts.append(own[own["base_lr"] == own["batch_size"].map(rates)])
+    return pd.concat(parts) if parts else runs
+
+
+def rank_with_batch_size(table: pd.DataFrame) -> pd.Series:
+    """Return the rank correlation of each row of a table [..., batch size] with the batch size."""
+    return pd.Series(kendall(table.to_numpy(), table.columns.to_numpy()), table.index)
+
+
+def arms(results: Results) -> pd.DataFrame:
+    """Return the arms of a design: how each is trained, at which batch sizes, how often.
+
+    Args:
+        results: of a study; runs that are not computed count, too.
+
+    Returns:
+        a row per arm: optimizer, rate rule, rates, rho, dropout, batch sizes, epochs, seeds, runs.
+    """
+    design = results.design
+    dropout = design["network_options"].map(lambda options: options.get("dropout"))
+    rule = design.get("rate", design["scaling"].replace("none", "fixed"))
+    rule += (" + " + design["warmup"] + " warm-up").where(design["warmup"] != "none", "")
+    rows = design.assign(dropout=dropout, rule=rule).groupby("arm", sort=False)
+    columns = {
+        "optimizer": "optimizer",
+        "rate rule": "rule",
+        "base rate": "base_lr",
+        "rho": "rho",
+        "dropout": "dropout",
+        "batch sizes": "batch_size",
+        "epochs, at most": "epochs",
+    }
+    table = {head: rows[column].agg(_distinct) for head, column in columns.items()}
+    table |= {"seeds": rows["seed"].nunique(), "runs": rows.size()}
+    return pd.DataFrame(table).rename_axis("arm")
+
+
+def _distinct(values: pd.Series) -> str:
+    """The distinct values of a column in order; "-" for none."""
+    found = sorted(values.dropna().unique())
+    return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in found) or "-"
+
+
+def worked_out(results: Results, claim_id: str) -> pd.DataFrame:
+    """Return how one verdict comes about: its values, then mean, interval, rule and word.
+
+    Args:
+        results: of a study.
+        claim_id: of one of its claims.
+
+    Returns:
+        a column, "value", by step.
+    """
+    claim = results.study.claim(claim_id)
+    measured = claim.statistic(results)
+    judged = verdict(claim, measured)
+    names = [f"seed {seed}" for seed in measured.seeds]
+    names = names or [f"value {i}" for i, _ in enumerate(measured.values, start=1)]
+    steps = {n: f"{value:.4g}" for n, value in zip(names, measured.values, strict=True)}
+    if judged.ours is not None:
+        mean = "geometric mean" if claim.rule.ratios else "mean"
+        low, high = f"{judged.ours.low:.4g}", f"{judged.ours.high:.4g}"
+        steps |= {mean: f"{judged.ours.mean:.4g}", "95 % interval": f"[{low}, {high}]"}
+    steps |= {"rule": claim.rule.text, "verdict": judged.verdict, "because": judged.reason}
+    return pd.DataFrame({"value": steps}).rename_axis(claim.quantity)
