@@ -73,8 +73,9 @@ from bsglib.studies.chang import readings, views
 
 parameters = check(globals(), chang.ChangParameters)
 style.use_style()
+show.keep_in(figures)
 print(provenance.setting(parameters.profile))
-show.table(views.scope(parameters), "scope", folder=figures)
+show.table(views.scope(parameters), "scope")
 
 # %% [markdown]
 # **Sharpness** (figures 19 and 20 of the paper, after Keskar et al. 2017) is the largest relative growth of the
@@ -141,7 +142,7 @@ results = chang.study.run(parameters)
 results
 
 # %%
-show.table(tables.arms(results), "arms", folder=figures)
+show.table(tables.arms(results), "arms")
 
 # %% [markdown]
 # ### One verdict worked out
@@ -151,7 +152,7 @@ show.table(tables.arms(results), "arms", folder=figures)
 # to the rule.
 
 # %%
-show.table(tables.worked_out(results, "chang-large-lr"), "worked-out", folder=figures)
+show.table(tables.worked_out(results, "chang-large-lr"), "worked-out")
 
 # %% [markdown]
 # ## Figure 3: sample images
@@ -170,10 +171,9 @@ else:
 show.figure(
     fig,
     "samples",
+    views.samples_note(data, parameters),
     rows=views.class_counts(data),
-    caption=views.samples_note(data, parameters),
     alt="Sample images of each class",
-    folder=figures,
 )
 
 # %% [markdown]
@@ -195,11 +195,12 @@ fig = drawings.draw_network(network, shape)
 show.figure(
     fig,
     "network",
+    (
+        f"**The network, drawn from itself: chang {network_options}, {count:,} parameters.** Compare "
+        "figure 4 of the paper."
+    ),
     rows=pd.DataFrame(drawings.network_layers(network, shape)),
-    caption=f"**The network, drawn from itself: chang {network_options}, {count:,} parameters.** Compare "
-    "figure 4 of the paper.",
     alt="The network's layers in order, with the shape of their output and their parameters",
-    folder=figures,
 )
 
 # %% [markdown]
@@ -220,16 +221,12 @@ fig = plots.loss_panels({"fixed rate": history}, columns=views.LOSSES)
 show.figure(
     fig,
     "losses",
+    "Training and validation loss against epochs at one learning rate for all batch sizes",
+    rows,
     rows=history,
-    caption=show.caption(
-        "Training and validation loss against epochs at one learning rate for all batch sizes",
-        rows,
-        detail="Training loss as it runs. Numbers at the lines' ends: batch size.",
-        marks="curves",
-        answers="figure 5 of the paper",
-    ),
-    alt="Training and validation loss against epochs, one line per batch size",
-    folder=figures,
+    detail="Training loss as it runs. Numbers at the lines' ends: batch size.",
+    marks="curves",
+    compare="figure 5 of the paper",
 )
 results.verdicts(figure="losses")
 
@@ -246,17 +243,12 @@ for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
 show.figure(
     fig,
     "best-losses",
-    rows=rows,
-    caption=show.caption(
-        "Losses at the lowest validation loss against batch size",
-        rows,
-        detail="The table adds the lowest training loss as it ran, which the paper draws.",
-        answers="figure 6 of the paper",
-    ),
-    alt="Training, validation and test loss against batch size",
-    folder=figures,
+    "Losses at the lowest validation loss against batch size",
+    rows,
+    detail="The table adds the lowest training loss as it ran, which the paper draws.",
+    compare="figure 6 of the paper",
 )
-show.table(views.best_losses(results, chang.FIXED), "best-losses-table", folder=figures)
+show.table(views.best_losses(results, chang.FIXED), "best-losses-table")
 
 # %%
 results.verdicts(figure="best-losses")
@@ -277,7 +269,7 @@ results.verdicts(figure="best-losses")
 # the fewest updates ends.
 
 # %%
-show.table(views.equal_updates(results), "equal-updates", folder=figures)
+show.table(views.equal_updates(results), "equal-updates")
 results.verdicts(figure="equal-updates")
 
 # %% [markdown]
@@ -304,18 +296,13 @@ for ax, (column, (title, label)) in zip(axes[0], views.TIMES.items(), strict=Tru
 show.figure(
     fig,
     "times",
-    rows=rows,
-    caption=show.caption(
-        "Seconds per epoch, epochs to the lowest validation loss, and their product",
-        rows,
-        detail="Small marks in panel a: repeats. " + notes.timing(results),
-        marks="medians",
-        answers="figure 7 of the paper",
-    ),
-    alt="Time per epoch, number of epochs and total time against batch size",
-    folder=figures,
+    "Seconds per epoch, epochs to the lowest validation loss, and their product",
+    rows,
+    detail="Small marks in panel a: repeats. " + notes.timing(results),
+    marks="medians",
+    compare="figure 7 of the paper",
 )
-show.table(views.times(results, chang.FIXED), "times-table", folder=figures)
+show.table(views.times(results, chang.FIXED), "times-table")
 
 # %%
 results.verdicts(figure="times")
@@ -342,12 +329,13 @@ plots.plot_against_batch_size(
 show.figure(
     fig,
     "parallel",
+    (
+        f"**Seconds per epoch, the batch split over processes.** "
+        f"{views.parallel_note(results)} Small marks: repeats; large: their median. Compare figure 8 of "
+        "the paper."
+    ),
     rows=results.timings,
-    caption=f"**Seconds per epoch, the batch split over processes.** "
-    f"{views.parallel_note(results)} Small marks: repeats; large: their median. Compare figure 8 of "
-    "the paper.",
     alt="Seconds per epoch against batch size, one line per number of processes",
-    folder=figures,
 )
 
 # %%
@@ -371,11 +359,12 @@ fig = drawings.draw_minima(widths=tuple(wells["width"]))
 show.figure(
     fig,
     "minima",
+    (
+        "**A flat and a sharp minimum, and the same loss shifted a little.** An idea, computed "
+        "from a formula and not from a network. Compare figure 9 of the paper."
+    ),
     rows=wells,
-    caption="**A flat and a sharp minimum, and the same loss shifted a little.** An idea, computed "
-    "from a formula and not from a network. Compare figure 9 of the paper.",
     alt="A loss with a flat and a sharp minimum, and the same shifted: it grows more at the sharp one",
-    folder=figures,
 )
 
 # %% [markdown]
@@ -401,15 +390,10 @@ style.title(axes[0, 1], "along training")
 show.figure(
     fig,
     "distance",
-    rows=rows,
-    caption=show.caption(
-        "Euclidean distance from the initial weights, where the loss is lowest and along training",
-        rows,
-        detail="Panel b: faint lines are seeds, full ones their mean.",
-        answers="figure 10 of the paper",
-    ),
-    alt="Distance from the initial weights against batch size, and against epochs",
-    folder=figures,
+    "Euclidean distance from the initial weights, where the loss is lowest and along training",
+    rows,
+    detail="Panel b: faint lines are seeds, full ones their mean.",
+    compare="figure 10 of the paper",
 )
 results.verdicts(figure="distance")
 
@@ -420,14 +404,10 @@ plots.plot_by_layer(layer_rows, axes[0, 0], column="distance", label="distance")
 show.figure(
     fig,
     "layers",
+    "The same layer by layer, smallest and largest batch",
+    rows[rows["batch_size"].isin(layer_rows["batch_size"])],
     rows=layer_rows,
-    caption=show.caption(
-        "The same layer by layer, smallest and largest batch",
-        rows[rows["batch_size"].isin(layer_rows["batch_size"])],
-        answers="figure 11 of the paper",
-    ),
-    alt="Distance from the initial weights by layer, smallest and largest batch",
-    folder=figures,
+    compare="figure 11 of the paper",
 )
 
 # %%
@@ -454,16 +434,12 @@ style.title(axes[0, 1], "their ratio")
 show.figure(
     fig,
     "epoch-distance",
+    "Distance between the weights before and after an epoch, and smallest over largest batch",
+    rows,
     rows=history,
-    caption=show.caption(
-        "Distance between the weights before and after an epoch, and smallest over largest batch",
-        rows,
-        detail="Panel b: smallest over largest batch, a line per seed and their mean.",
-        marks="curves",
-        answers="figure 12 of the paper",
-    ),
-    alt="Distance per epoch by batch size, and the ratio of smallest and largest",
-    folder=figures,
+    detail="Panel b: smallest over largest batch, a line per seed and their mean.",
+    marks="curves",
+    compare="figure 12 of the paper",
 )
 
 # %%
@@ -489,18 +465,14 @@ plots.plot_distribution(quantiles, axes[0, 0], label="norm of an update")
 show.figure(
     fig,
     "update-norms",
+    "Distribution of the norms of all updates by batch size",
+    rows,
     rows=quantiles,
-    caption=show.caption(
-        "Distribution of the norms of all updates by batch size",
-        rows,
-        detail="Medians are marked.",
-        marks="lines",
-        answers="figure 13 of the paper",
-    ),
-    alt="Distribution of the norms of updates, one curve per batch size",
-    folder=figures,
+    detail="Medians are marked.",
+    marks="lines",
+    compare="figure 13 of the paper",
 )
-show.table(views.norm_table(results), "norm-table", folder=figures)
+show.table(views.norm_table(results), "norm-table")
 
 # %%
 results.verdicts(figure="update-norms")
@@ -523,11 +495,12 @@ fig = drawings.draw_gradients(vectors["a"], vectors["b"])
 show.figure(
     fig,
     "gradients",
+    (
+        "**Two gradients, one at a time and together.** Drawn from two chosen vectors. Compare "
+        "figures 14 and 15 of the paper."
+    ),
     rows=vectors,
-    caption="**Two gradients, one at a time and together.** Drawn from two chosen vectors. Compare "
-    "figures 14 and 15 of the paper.",
     alt="Two gradient vectors, their sum and their mean",
-    folder=figures,
 )
 
 # %%
@@ -537,17 +510,13 @@ plots.plot_agreement(agree, axes[0, 0])
 show.figure(
     fig,
     "agreement",
+    "Norm of the mean gradient against batch size, on trained networks of the smallest batch",
+    rows[rows["batch_size"] == min(batch_sizes)],
     rows=agree,
-    caption=show.caption(
-        "Norm of the mean gradient against batch size, on trained networks of the smallest batch",
-        rows[rows["batch_size"] == min(batch_sizes)],
-        detail="Bars: a tenth of the batches drawn lies beyond each end. "
-        + views.agreement_note(agree),
-        marks="bands",
-        answers="figure 16 of the paper, measured",
-    ),
-    alt="Norm of the mean gradient against batch size, measured and predicted",
-    folder=figures,
+    detail="Bars: a tenth of the batches drawn lies beyond each end. "
+    + views.agreement_note(agree),
+    marks="bands",
+    compare="figure 16 of the paper, measured",
 )
 
 # %%
@@ -572,17 +541,13 @@ fig = plots.line_panels({f"B = {min(batch_sizes)} to {max(batch_sizes)}": points
 show.figure(
     fig,
     "line",
+    "Loss and accuracy on the line between the smallest and the largest batch's minimizers",
+    rows[rows["batch_size"] == max(batch_sizes)],
     rows=points,
-    caption=show.caption(
-        "Loss and accuracy on the line between the smallest and the largest batch's minimizers",
-        rows[rows["batch_size"] == max(batch_sizes)],
-        detail=f"SB: B = {min(batch_sizes)}, LB: B = {max(batch_sizes)}; {line_examples:,} training "
-        "examples and as many of the test set instead of the validation set, which selected the weights.",
-        marks="bands",
-        answers="figure 18 of the paper",
-    ),
-    alt="Loss and accuracy along the line from the smallest to the largest batch's minimizer",
-    folder=figures,
+    detail=f"SB: B = {min(batch_sizes)}, LB: B = {max(batch_sizes)}; {line_examples:,} training "
+    "examples and as many of the test set instead of the validation set, which selected the weights.",
+    marks="bands",
+    compare="figure 18 of the paper",
 )
 
 # %%
@@ -607,17 +572,12 @@ plots.plot_against_batch_size(
 show.figure(
     fig,
     "sharpness",
-    rows=rows,
-    caption=show.caption(
-        "Sharpness against batch size at one learning rate",
-        rows,
-        detail=notes.sharpness(parameters, rows),
-        answers="figure 21 of the paper",
-    ),
-    alt="Sharpness against batch size",
-    folder=figures,
+    "Sharpness against batch size at one learning rate",
+    rows,
+    detail=notes.sharpness(parameters, rows),
+    compare="figure 21 of the paper",
 )
-show.table(views.sharpness(results), "sharpness-table", folder=figures)
+show.table(views.sharpness(results), "sharpness-table")
 
 # %%
 results.verdicts(figure="sharpness")
@@ -641,15 +601,9 @@ for ax, (column, label) in zip(axes[0], views.EQUAL.items(), strict=True):
 show.figure(
     fig,
     "equal-loss",
-    rows=equal,
-    caption=show.caption(
-        "Losses and sharpness after the epoch whose running training loss first fell to "
-        f"{equal_loss:g} nats",
-        equal,
-        answers="a question of ours",
-    ),
-    alt="Training and validation loss and sharpness against batch size, at equal training loss",
-    folder=figures,
+    "Losses and sharpness after the epoch whose running training loss first fell to "
+    f"{equal_loss:g} nats",
+    equal,
 )
 
 # %%
@@ -673,16 +627,12 @@ fig = contours.contour_panels(planes)
 show.figure(
     fig,
     "surfaces",
+    "Training loss around the minimizers of the smallest and the largest batch",
+    views.ends(rows, parameters).query("seed == @seeds[0]"),
     rows=contours.surface_rows(views.known(planes), ["panel"]),
-    caption=show.caption(
-        "Training loss around the minimizers of the smallest and the largest batch",
-        views.ends(rows, parameters).query("seed == @seeds[0]"),
-        detail=f"Filter-normalized directions, biases unchanged; {surface_points} x {surface_points} "
-        f"points, {surface_examples:,} training examples, first seed; cross: the minimizer.",
-        answers="figure 22 of the paper",
-    ),
-    alt="Contour maps of the training loss around the two minimizers, two pairs of directions",
-    folder=figures,
+    detail=f"Filter-normalized directions, biases unchanged; {surface_points} x {surface_points} "
+    f"points, {surface_examples:,} training examples, first seed; cross: the minimizer.",
+    compare="figure 22 of the paper",
 )
 
 # %%
@@ -694,7 +644,6 @@ if first:
         rows=contours.surface_rows(first, ["panel"]),
         caption="**The first pair in space.** Turn one by mouse or arrow keys, and both turn.",
         alt=surface3d.surface_text(first),
-        folder=figures,
     )
 
 # %%
@@ -704,16 +653,12 @@ plots.plot_line_band(lines, axes[0, 0], column="loss", label="training loss (nat
 show.figure(
     fig,
     "directions",
+    "Training loss along single filter-normalized directions",
+    views.ends(rows, parameters),
     rows=lines,
-    caption=show.caption(
-        "Training loss along single filter-normalized directions",
-        views.ends(rows, parameters),
-        detail="Several directions of each run: faint lines, their mean and their range.",
-        marks="none",
-        answers="figure 22 of the paper, with a spread",
-    ),
-    alt="Training loss along several random directions, smallest and largest batch",
-    folder=figures,
+    detail="Several directions of each run: faint lines, their mean and their range.",
+    marks="none",
+    compare="figure 22 of the paper, with a spread",
 )
 
 # %%
@@ -739,16 +684,11 @@ for ax, (batch_size, way) in zip(axes[0], ways.groupby("batch_size"), strict=Fal
 show.figure(
     fig,
     "trajectory",
+    "Weights at log-spaced epochs in the plane of their two leading principal directions",
+    views.ends(rows, parameters).query("seed == @seeds[0]"),
     rows=ways,
-    caption=show.caption(
-        "Weights at log-spaced epochs in the plane of their two leading principal directions",
-        views.ends(rows, parameters).query("seed == @seeds[0]"),
-        detail="Explained variance on the axes; the trajectory ends at the minimizer, the origin, "
-        "marked by the batch size.",
-        answers="no figure of the paper",
-    ),
-    alt="The trajectory of the weights of the smallest and the largest batch, each in its plane",
-    folder=figures,
+    detail="Explained variance on the axes; the trajectory ends at the minimizer, the origin, "
+    "marked by the batch size.",
 )
 
 # %% [markdown]
@@ -769,15 +709,11 @@ fig = plots.loss_panels({"scaled rate": history}, columns=views.LOSSES)
 show.figure(
     fig,
     "scaled-curves",
+    "Training and validation loss against epochs, learning rate scaled with the batch size",
+    rows,
     rows=history,
-    caption=show.caption(
-        "Training and validation loss against epochs, learning rate scaled with the batch size",
-        rows,
-        marks="curves",
-        answers="figure 23 of the paper",
-    ),
-    alt="Training and validation loss against epochs at scaled rates, one line per batch size",
-    folder=figures,
+    marks="curves",
+    compare="figure 23 of the paper",
 )
 
 # %%
@@ -796,16 +732,11 @@ for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
 show.figure(
     fig,
     "scaled-losses",
-    rows=all_rows,
-    caption=show.caption(
-        "Losses at the lowest validation loss, fixed and scaled rate",
-        all_rows,
-        answers="figure 24 of the paper",
-    ),
-    alt="Training, validation and test loss against batch size, fixed and scaled learning rate",
-    folder=figures,
+    "Losses at the lowest validation loss, fixed and scaled rate",
+    all_rows,
+    compare="figure 24 of the paper",
 )
-show.table(views.best_losses(results, chang.SCALED), "scaled-losses-table", folder=figures)
+show.table(views.best_losses(results, chang.SCALED), "scaled-losses-table")
 
 # %%
 results.verdicts(figure="scaled-losses")
@@ -831,17 +762,12 @@ for ax, column in zip(axes[0], ("kept_epoch", "total_seconds"), strict=True):
 show.figure(
     fig,
     "scaled-times",
-    rows=all_rows,
-    caption=show.caption(
-        "Epochs to the lowest validation loss, and the time they take",
-        all_rows,
-        detail=notes.timing(results),
-        answers="figure 25 of the paper",
-    ),
-    alt="Epochs and total time against batch size, fixed and scaled rate",
-    folder=figures,
+    "Epochs to the lowest validation loss, and the time they take",
+    all_rows,
+    detail=notes.timing(results),
+    compare="figure 25 of the paper",
 )
-show.table(views.times(results, chang.SCALED), "scaled-times-table", folder=figures)
+show.table(views.times(results, chang.SCALED), "scaled-times-table")
 
 # %%
 results.verdicts(figure="scaled-times")
@@ -866,15 +792,10 @@ plots.plot_against_batch_size(
 show.figure(
     fig,
     "scaled-sharpness",
-    rows=all_rows,
-    caption=show.caption(
-        "Sharpness against batch size, fixed and scaled rate",
-        all_rows,
-        detail=notes.sharpness(parameters, all_rows),
-        answers="figure 26 of the paper",
-    ),
-    alt="Sharpness against batch size, fixed and scaled learning rate",
-    folder=figures,
+    "Sharpness against batch size, fixed and scaled rate",
+    all_rows,
+    detail=notes.sharpness(parameters, all_rows),
+    compare="figure 26 of the paper",
 )
 
 # %%
@@ -899,14 +820,9 @@ plots.plot_against_batch_size(
 show.figure(
     fig,
     "scaled-distance",
-    rows=all_rows,
-    caption=show.caption(
-        "Distance from the initial weights against batch size, fixed and scaled rate",
-        all_rows,
-        answers="figure 27 of the paper",
-    ),
-    alt="Distance from the initial weights against batch size, fixed and scaled learning rate",
-    folder=figures,
+    "Distance from the initial weights against batch size, fixed and scaled rate",
+    all_rows,
+    compare="figure 27 of the paper",
 )
 
 # %%
@@ -932,15 +848,10 @@ plots.plot_against_batch_size(
 show.figure(
     fig,
     "large-lr",
-    rows=high,
-    caption=show.caption(
-        "Lowest validation loss against batch size at the largest batch's scaled rate",
-        high,
-        detail=views.diverged_note(high),
-        answers="figure 28 of the paper",
-    ),
-    alt="Lowest validation loss against batch size at a high learning rate",
-    folder=figures,
+    "Lowest validation loss against batch size at the largest batch's scaled rate",
+    high,
+    detail=views.diverged_note(high),
+    compare="figure 28 of the paper",
 )
 
 # %%
@@ -963,16 +874,11 @@ plots.plot_against_lr(cells, axes[0, 0], column="validation_loss", label="valida
 show.figure(
     fig,
     "rates",
-    rows=cells,
-    caption=show.caption(
-        "Lowest validation loss against learning rate, a line per batch size",
-        cells,
-        detail="The best of the rates run is marked.",
-        marks="curves",
-        answers="figure 29 of the paper",
-    ),
-    alt="Lowest validation loss against learning rate, one line per batch size",
-    folder=figures,
+    "Lowest validation loss against learning rate, a line per batch size",
+    cells,
+    detail="The best of the rates run is marked.",
+    marks="curves",
+    compare="figure 29 of the paper",
 )
 results.verdicts(figure="rates")
 
@@ -983,19 +889,15 @@ plots.plot_heatmap(table, axes[0, 0], label="validation loss (nats)")
 show.figure(
     fig,
     "heat-map",
+    "The whole grid: lowest validation loss by learning rate and batch size",
+    cells,
     rows=table.reset_index(),
-    caption=show.caption(
-        "The whole grid: lowest validation loss by learning rate and batch size",
-        cells,
-        detail='Means over seeds; the best rate run of each batch size is marked. "diverged": at least '
-        "one seed did.",
-        marks="none",
-        answers="figure 29 of the paper",
-    ),
-    alt="Heat map of the lowest validation loss over learning rate and batch size",
-    folder=figures,
+    detail='Means over seeds; the best rate run of each batch size is marked. "diverged": at least '
+    "one seed did.",
+    marks="none",
+    compare="figure 29 of the paper",
 )
-show.table(views.best_rates(results), "best-rates", folder=figures)
+show.table(views.best_rates(results), "best-rates")
 
 # %%
 results.verdicts(figure="heat-map")
@@ -1019,7 +921,6 @@ explorer.show(
     views.explorer_surfaces(results),
     name="explorer",
     caption=views.explorer_note(parameters, of_cells),
-    folder=figures,
 )
 
 # %% [markdown]
@@ -1033,7 +934,7 @@ explorer.show(
 # seeds, those of times over interleaved repeats.
 
 # %%
-show.table(results.verdicts(), "verdicts", folder=figures)
+show.table(results.verdicts(), "verdicts")
 
 # %% [markdown]
 # ## What did not reproduce, and limits
@@ -1043,7 +944,7 @@ show.table(results.verdicts(), "verdicts", folder=figures)
 # %%
 verdicts = results.verdicts().rows
 counts = verdicts["verdict"].value_counts().rename_axis("verdict").rename("claims")
-show.table(counts.to_frame(), "counts", folder=None)
+show.table(counts.to_frame(), "counts", keep=False)
 missed = verdicts.loc[
     verdicts["verdict"] == "not reproduced", ["statement", "paper", "ours", "rule"]
 ]

@@ -71,8 +71,9 @@ from bsglib.studies.tables import arms, worked_out
 
 parameters = check(globals(), kaabachi.KaabachiParameters)
 style.use_style()
+show.keep_in(figures)
 print(provenance.setting(parameters.profile))
-show.table(views.scope(parameters), "scope", folder=figures)
+show.table(views.scope(parameters), "scope")
 
 # %% [markdown]
 # Of a batch $B$ of examples with losses $f_i$, plain SGD makes the update
@@ -129,7 +130,7 @@ pd.DataFrame(made).rename_axis("update").round(6)
 
 # %%
 results = kaabachi.study.run(parameters)
-show.table(arms(results), "arms", folder=figures)
+show.table(arms(results), "arms")
 
 # %%
 results
@@ -154,7 +155,7 @@ worked_out(results, "kaabachi-scaling-semi-large")
 # %%
 unscaled = (kaabachi.SMALL, kaabachi.LARGE)
 rows = results.of(*unscaled)
-show.table(views.accuracy(results), "accuracy", folder=figures)
+show.table(views.accuracy(results), "accuracy")
 
 # %%
 fig, axes = style.panels(1, 2, height=3.0, sharey=True)
@@ -167,16 +168,12 @@ for ax, arm in zip(axes[0], unscaled, strict=True):
 show.figure(
     fig,
     "figure-1",
+    "Test accuracy against epochs with one learning rate, per batch size",
+    rows,
     rows=results.history_of(*unscaled),
-    caption=show.caption(
-        "Test accuracy against epochs with one learning rate, per batch size",
-        rows,
-        detail="Numbers at the lines' ends: batch size. Small batches have hues of their own.",
-        marks="curves",
-        answers="figure 1 of the paper",
-    ),
-    alt="Test accuracy against epochs, small batches left, large batches right, one learning rate",
-    folder=figures,
+    detail="Numbers at the lines' ends: batch size. Small batches have hues of their own.",
+    marks="curves",
+    compare="figure 1 of the paper",
 )
 
 # %%
@@ -188,7 +185,7 @@ results.verdicts(figure="figure-1")
 # batches lag only at equal epochs, they lack updates.
 
 # %%
-show.table(views.equal_footing(results), "equal-footing", folder=figures)
+show.table(views.equal_footing(results), "equal-footing")
 
 # %% [markdown]
 # ## Table I: epochs and time to an accuracy
@@ -206,7 +203,7 @@ show.table(views.equal_footing(results), "equal-footing", folder=figures)
 
 # %%
 rows = read_off(results, *unscaled)
-show.table(views.table_1(results), "table-1", folder=figures)
+show.table(views.table_1(results), "table-1")
 
 # %%
 fig, axes = style.panels(1, 2, height=2.9, sharey=True)
@@ -222,21 +219,16 @@ style.title(axes[0, 1], "common target")
 show.figure(
     fig,
     "epochs-to-accuracy",
-    rows=rows,
-    caption=show.caption(
-        "Epochs to an accuracy against batch size, one learning rate",
-        rows,
-        detail="Discs: runs that got there, joined at their medians; open triangles: runs that "
-        "had not when they ended, or whose own accuracy still rose.",
-        marks="none",
-        answers="the first column of table I of the paper",
-    ),
-    alt="Epochs to the final accuracy and to a common target against batch size, beside the paper's",
-    folder=figures,
+    "Epochs to an accuracy against batch size, one learning rate",
+    rows,
+    detail="Discs: runs that got there, joined at their medians; open triangles: runs that "
+    "had not when they ended, or whose own accuracy still rose.",
+    marks="none",
+    compare="the first column of table I of the paper",
 )
 
 # %% tags=["nbval-ignore-output"]
-show.table(views.table_1_seconds(results), "table-1-seconds", folder=figures)
+show.table(views.table_1_seconds(results), "table-1-seconds")
 
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 1, height=2.7)
@@ -251,11 +243,12 @@ axes[0, 0].set_xlim(3, 1.4 * max(largest, *published.TABLE))
 show.figure(
     fig,
     "seconds",
+    (
+        f"**Time per epoch against batch size.** {notes.timing(results)} Small marks: repeats; "
+        "large: their median. Paper: one Tesla T4, all of CIFAR-10. Compare table I of the paper."
+    ),
     rows=results.timings,
-    caption=f"**Time per epoch against batch size.** {notes.timing(results)} Small marks: repeats; "
-    "large: their median. Paper: one Tesla T4, all of CIFAR-10. Answers table I of the paper.",
     alt="Seconds per epoch against batch size, here and on the paper's device",
-    folder=figures,
 )
 
 # %%
@@ -294,17 +287,13 @@ for ax, size in zip(axes.flat, sizes, strict=False):
 show.figure(
     fig,
     "figures-2-6",
+    "Test accuracy against epochs at each large batch size, by rule and warm-up",
+    rows,
     rows=history,
-    caption=show.caption(
-        "Test accuracy against epochs at each large batch size, by rule and warm-up",
-        rows,
-        detail="Means over the epochs that all seeds reached; cross: diverged, on the upper edge in "
-        "the first epoch.",
-        marks="lines",
-        answers="figures 2 to 6 of the paper, which show the exponential warm-up alone",
-    ),
-    alt="Test accuracy against epochs, a panel per large batch size, with and without scaling",
-    folder=figures,
+    detail="Means over the epochs that all seeds reached; cross: diverged, on the upper edge in "
+    "the first epoch.",
+    marks="lines",
+    compare="figures 2 to 6 of the paper, which show the exponential warm-up alone",
 )
 
 # %%
@@ -333,16 +322,11 @@ for ax, size in zip(axes[0], sizes, strict=False):
 show.figure(
     fig,
     "warm-ups",
-    rows=rows,
-    caption=show.caption(
-        "Final test accuracy with the linear rule by kind of warm-up, at each large batch size",
-        rows,
-        detail="Each panel has a range of its own. Lines: 95 % intervals, cut at the frame; hairline: mean "
-        "without warm-up; all runs equally long.",
-        answers="experiment 4 of the paper, of which it shows one",
-    ),
-    alt="Final test accuracy without and with three kinds of warm-up, a panel per batch size",
-    folder=figures,
+    "Final test accuracy with the linear rule by kind of warm-up, at each large batch size",
+    rows,
+    detail="Each panel has a range of its own. Lines: 95 % intervals, cut at the frame; hairline: mean "
+    "without warm-up; all runs equally long.",
+    compare="experiment 4 of the paper, of which it shows one",
 )
 
 # %%
@@ -370,7 +354,7 @@ rows = results.of(*scaled)
 # in the last epoch. Brackets hold Wilson's interval of their share, at the same level as all others.
 
 # %%
-show.table(views.divergence(results), "divergence", folder=figures)
+show.table(views.divergence(results), "divergence")
 
 # %%
 fig, axes = style.panels(1, 2, height=3.0, sharey=True)
@@ -382,17 +366,13 @@ for ax, arm in zip(axes[0], scaled, strict=True):
 show.figure(
     fig,
     "figure-7",
+    "Training loss against epochs with the linear rule, without and with warm-up",
+    rows,
     rows=results.history_of(*scaled),
-    caption=show.caption(
-        "Training loss against epochs with the linear rule, without and with warm-up",
-        rows,
-        detail="Mean over each epoch as it went. Numbers at the lines' ends: batch size. Cross: "
-        "the loss stopped being finite after that epoch.",
-        marks="curves",
-        answers="figure 7 of the paper, which states neither arm nor set",
-    ),
-    alt="Training loss against epochs per large batch size, linear rule without and with warm-up",
-    folder=figures,
+    detail="Mean over each epoch as it went. Numbers at the lines' ends: batch size. Cross: "
+    "the loss stopped being finite after that epoch.",
+    marks="curves",
+    compare="figure 7 of the paper, which states neither arm nor set",
 )
 
 # %%
@@ -418,7 +398,7 @@ results.verdicts(figure=("figure-7", "divergence"))
 
 # %%
 rows = views.by_rate(results)
-show.table(views.rules(results), "rules", folder=figures)
+show.table(views.rules(results), "rules")
 
 # %%
 fig, axes = style.panels(1, 2, height=2.9)
@@ -434,15 +414,10 @@ style.title(axes[0, 1], f"B = {largest}, linear rule")
 show.figure(
     fig,
     "rates",
-    rows=pd.concat([rows, lengths]),
-    caption=show.caption(
-        "Final test accuracy against the learning rate, and against the length of warm-up",
-        pd.concat([rows, lengths]),
-        detail="Numbers: batch size. A diverged run counts as chance.",
-        answers="questions that section IV of the paper leaves open",
-    ),
-    alt="Final test accuracy against learning rate per batch size, and against warm-up length",
-    folder=figures,
+    "Final test accuracy against the learning rate, and against the length of warm-up",
+    pd.concat([rows, lengths]),
+    detail="Numbers: batch size. A diverged run counts as chance.",
+    compare="questions that section IV of the paper leaves open",
 )
 
 # %%
@@ -469,7 +444,7 @@ results.verdicts(figure="rates")
 
 # %%
 rows = views.local(results)
-show.table(views.local_table(results), "local-table", folder=figures)
+show.table(views.local_table(results), "local-table")
 
 # %%
 fig, axes = style.panels(1, 1, height=2.0)
@@ -478,15 +453,10 @@ plots.plot_conditions(rows, axes[0, 0], column="percent", label="test accuracy (
 show.figure(
     fig,
     "local",
-    rows=rows,
-    caption=show.caption(
-        "Final test accuracy of local SGD beside that of the batch of all its workers",
-        rows,
-        detail="Lines: 95 % intervals, cut at the frame; hairline: mean of the linear rule without warm-up.",
-        answers="a question of ours, on the paper's second reference",
-    ),
-    alt="Final test accuracy of the largest batch and of local SGD at equal examples",
-    folder=figures,
+    "Final test accuracy of local SGD beside that of the batch of all its workers",
+    rows,
+    detail="Lines: 95 % intervals, cut at the frame; hairline: mean of the linear rule without warm-up.",
+    compare="the paper's second reference",
 )
 
 # %%
@@ -503,7 +473,7 @@ results.verdicts(figure="local")
 # those of times per epoch are over interleaved repeats, that of the share of lost runs is over runs.
 
 # %%
-show.table(results.verdicts(), "verdicts", folder=figures)
+show.table(results.verdicts(), "verdicts")
 
 # %% [markdown]
 # ## What did not reproduce, and limits
@@ -513,7 +483,7 @@ show.table(results.verdicts(), "verdicts", folder=figures)
 # %%
 verdicts = results.verdicts().rows
 counts = verdicts["verdict"].value_counts().rename_axis("verdict").rename("claims")
-show.table(counts.to_frame(), "counts", folder=None)
+show.table(counts.to_frame(), "counts", keep=False)
 missed = verdicts.loc[
     verdicts["verdict"] == "not reproduced", ["statement", "paper", "ours", "rule"]
 ]

@@ -88,9 +88,10 @@ from bsglib.studies.keskar.protocol import LB, MAIN, SB
 
 parameters = check(globals(), keskar.KeskarParameters)
 style.use_style()
+show.keep_in(figures)
 print(provenance.setting(parameters.profile))
-show.table(views.scope(parameters), "scope", folder=figures)
-show.table(views.networks(parameters), "networks", folder=figures)
+show.table(views.scope(parameters), "scope")
+show.table(views.networks(parameters), "networks")
 
 # %% [markdown]
 # **Sharpness** (metric 2.1 of the paper): the largest relative growth of the loss $f$ in a box around the
@@ -166,7 +167,7 @@ results = keskar.study.run(parameters)
 results
 
 # %%
-show.table(tables.arms(results), "arms", folder=figures)
+show.table(tables.arms(results), "arms")
 
 # %% [markdown]
 # ## Training and test accuracy
@@ -177,7 +178,7 @@ show.table(tables.arms(results), "arms", folder=figures)
 # > Keskar, slides; Keskar et al. 2017, table 2
 
 # %%
-show.table(views.accuracy(results), "accuracy", folder=figures)
+show.table(views.accuracy(results), "accuracy")
 
 # %%
 results.verdicts(figure="accuracy")
@@ -199,7 +200,7 @@ stops.unstack(fill_value=0).rename_axis(columns="runs that ended by")
 # One verdict worked out: the value of each seed, their mean and interval, the rule, and the word.
 
 # %%
-show.table(tables.worked_out(results, "keskar-f1-gap"), "worked-out", folder=figures)
+show.table(tables.worked_out(results, "keskar-f1-gap"), "worked-out")
 
 # %% [markdown]
 # ## Training curves
@@ -228,16 +229,12 @@ for row, part in zip(axes, ("train", "test"), strict=True):
 show.figure(
     fig,
     "curves",
+    "Training and test accuracy against epochs, small and large batch",
+    ends,
     rows=history,
-    caption=show.caption(
-        "Training and test accuracy against epochs, small and large batch",
-        ends,
-        detail="Evaluation mode. Numbers at the lines' ends: batch size.",
-        marks="curves",
-        answers="figure 2 of the paper",
-    ),
-    alt="Training and test accuracy against epochs, small and large batch, a column per network",
-    folder=figures,
+    detail="Evaluation mode. Numbers at the lines' ends: batch size.",
+    marks="curves",
+    compare="figure 2 of the paper",
 )
 
 # %% [markdown]
@@ -253,7 +250,7 @@ show.figure(
 # > Keskar, slides; Keskar et al. 2017, table 3
 
 # %%
-show.table(views.sharpness(results, subspace=False), "sharpness", folder=figures)
+show.table(views.sharpness(results, subspace=False), "sharpness")
 
 # %% [markdown]
 # > The same in a random subspace of a hundred dimensions.
@@ -264,7 +261,7 @@ show.table(views.sharpness(results, subspace=False), "sharpness", folder=figures
 # comparison of losses, and along the long columns of $A$ a difference in the last bit can send it elsewhere.
 
 # %% tags=["nbval-ignore-output"]
-show.table(views.sharpness(results, subspace=True), "sharpness-subspace", folder=figures)
+show.table(views.sharpness(results, subspace=True), "sharpness-subspace")
 
 # %%
 results.verdicts(figure="sharpness")
@@ -286,7 +283,7 @@ results.verdicts(figure="sharpness")
 # the largest eigenvalue of the Hessian, and its trace.
 
 # %%
-show.table(views.other_measures(results), "other-measures", folder=figures)
+show.table(views.other_measures(results), "other-measures")
 
 # %%
 stop = "keskar_sharpness.stop"
@@ -299,7 +296,7 @@ solver.groupby(["network", "batch", stop], sort=False).agg(["size", "mean"])
 # More iterations amplify differences in a processor's last bits, as subspaces do.
 
 # %% tags=["nbval-ignore-output"]
-show.table(views.choices(results), "choices", folder=figures)
+show.table(views.choices(results), "choices")
 
 # %% [markdown]
 # Compare how far what the paper leaves open moves the value with the deviations over seeds above. Where a row is
@@ -329,16 +326,12 @@ fig = plots.line_panels({name: linear[linear["network"] == name] for name in nam
 show.figure(
     fig,
     "linear",
+    "Loss and accuracy on the line between the small and the large batch's minimizers",
+    rows,
     rows=linear,
-    caption=show.caption(
-        "Loss and accuracy on the line between the small and the large batch's minimizers",
-        rows,
-        detail=line_note,
-        marks="bands",
-        answers="figure 3 of the paper",
-    ),
-    alt="Loss and accuracy along the line from the small to the large batch's minimizer",
-    folder=figures,
+    detail=line_note,
+    marks="bands",
+    compare="figure 3 of the paper",
 )
 
 # %%
@@ -358,16 +351,12 @@ fig = plots.line_panels({name: curved[curved["network"] == name] for name in nam
 show.figure(
     fig,
     "curvilinear",
+    "Loss and accuracy on the curved path between the small and the large batch's minimizers",
+    rows,
     rows=curved,
-    caption=show.caption(
-        "Loss and accuracy on the curved path between the small and the large batch's minimizers",
-        rows,
-        detail=line_note,
-        marks="bands",
-        answers="figure 7 of the paper",
-    ),
-    alt="Loss and accuracy along the curved path from the small to the large batch's minimizer",
-    folder=figures,
+    detail=line_note,
+    marks="bands",
+    compare="figure 7 of the paper",
 )
 
 # %% [markdown]
@@ -387,16 +376,12 @@ fig = plots.line_panels({name: near[near["network"] == name] for name in names},
 show.figure(
     fig,
     "shift",
+    "Training and test loss along the same line, around the two minimizers",
+    rows,
     rows=near,
-    caption=show.caption(
-        "Training and test loss along the same line, around the two minimizers",
-        rows,
-        detail=line_note,
-        marks="bands",
-        answers='the slide "What\'s Wrong With Sharp Minima?"',
-    ),
-    alt="Training and test loss on the line between the minimizers, near its two ends",
-    folder=figures,
+    detail=line_note,
+    marks="bands",
+    compare='the slide "What\'s Wrong With Sharp Minima?"',
 )
 
 # %% [markdown]
@@ -414,7 +399,7 @@ show.figure(
 # %%
 varied = views.varied(results)
 rows = results.of(condition=protocol.SIZES)
-show.table(views.thresholds(results), "thresholds", folder=figures)
+show.table(views.thresholds(results), "thresholds")
 
 # %%
 fig, axes = style.panels(2, len(varied), height=4.6, sharex="col")
@@ -433,12 +418,9 @@ for column, name in zip(axes.T, varied, strict=False):
 show.figure(
     fig,
     "batch-sizes",
-    rows=rows,
-    caption=show.caption(
-        "Sharpness and test accuracy against batch size", rows, answers="figure 4 of the paper"
-    ),
-    alt="Sharpness and test accuracy against batch size, one column per network",
-    folder=figures,
+    "Sharpness and test accuracy against batch size",
+    rows,
+    compare="figure 4 of the paper",
 )
 
 # %%
@@ -475,16 +457,11 @@ for column, name in zip(axes.T, varied, strict=False):
 show.figure(
     fig,
     "warm-start",
+    "Test accuracy and sharpness against the small-batch epochs before the switch",
+    rows,
     rows=switched,
-    caption=show.caption(
-        "Test accuracy and sharpness against the small-batch epochs before the switch",
-        rows,
-        detail="The large batch's path: after the epochs behind the switch; the small one's: before.",
-        answers="figure 5 of the paper",
-    ),
-    alt="Test accuracy and sharpness against the number of small-batch epochs, with and without "
-    "the large-batch epochs that follow",
-    folder=figures,
+    detail="The large batch's path: after the epochs behind the switch; the small one's: before.",
+    compare="figure 5 of the paper",
 )
 
 # %%
@@ -517,15 +494,10 @@ for ax, name in zip(axes[0], varied, strict=False):
 show.figure(
     fig,
     "evolution",
-    rows=rows,
-    caption=show.caption(
-        "Sharpness against training loss as training goes on",
-        rows,
-        detail="Training goes from right to left; numbers stand at the last epoch.",
-        answers="figure 6 of the paper",
-    ),
-    alt="Sharpness against training loss along training, small and large batch",
-    folder=figures,
+    "Sharpness against training loss as training goes on",
+    rows,
+    detail="Training goes from right to left; numbers stand at the last epoch.",
+    compare="figure 6 of the paper",
 )
 
 # %%
@@ -563,16 +535,11 @@ for ax, name in zip(axes[0], varied, strict=False):
 show.figure(
     fig,
     "correlation",
-    rows=rows,
-    caption=show.caption(
-        "Test error against sharpness over batch sizes and learning rates",
-        rows,
-        detail="Lines join the learning rates of a batch size, its number at the largest. A batch size "
-        "and rate of which a run diverged or was not trained is left out.",
-        answers="a statement of the slides",
-    ),
-    alt="Test error against sharpness, one path over learning rates per batch size",
-    folder=figures,
+    "Test error against sharpness over batch sizes and learning rates",
+    rows,
+    detail="Lines join the learning rates of a batch size, its number at the largest. A batch size "
+    "and rate of which a run diverged or was not trained is left out.",
+    compare="a statement of the slides",
 )
 
 # %%
@@ -599,7 +566,7 @@ results.verdicts(figure="correlation")
 
 # %%
 rows = views.rivals(results)
-show.table(views.what_is_left(rows), "what-is-left", folder=figures)
+show.table(views.what_is_left(rows), "what-is-left")
 
 # %%
 fig, axes = style.panels(len(varied), 2, height=0.4 + 1.9 * len(varied), sharey="row")
@@ -614,16 +581,11 @@ for row, name in zip(axes, varied, strict=False):
 show.figure(
     fig,
     "rivals",
+    "Gap in test accuracy and ratio of sharpness between small and large batch, by what is made "
+    "equal",
+    results.of(network=varied, condition=list(views.RIVALS)),
     rows=rows,
-    caption=show.caption(
-        "Gap in test accuracy and ratio of sharpness between small and large batch, by what is made "
-        "equal",
-        results.of(network=varied, condition=list(views.RIVALS)),
-        detail="Bars: 95 % interval of the mean. What the table calls no comparison is not drawn.",
-        answers="a question of ours",
-    ),
-    alt="Gap in test accuracy and ratio of sharpness under each rival explanation",
-    folder=figures,
+    detail="Bars: 95 % interval of the mean. What the table calls no comparison is not drawn.",
 )
 
 # %%
@@ -652,7 +614,7 @@ results.verdicts(figure="verdicts")
 # Intervals are over seeds; those of rank correlations over configurations are bootstrapped from them.
 
 # %%
-show.table(results.verdicts(), "verdicts", folder=figures)
+show.table(results.verdicts(), "verdicts")
 
 # %% [markdown]
 # ## What did not reproduce, and limits
@@ -662,7 +624,7 @@ show.table(results.verdicts(), "verdicts", folder=figures)
 # %%
 verdicts = results.verdicts().rows
 counts = verdicts["verdict"].value_counts().rename_axis("verdict").rename("claims")
-show.table(counts.to_frame(), "counts", folder=None)
+show.table(counts.to_frame(), "counts", keep=False)
 missed = verdicts.loc[
     verdicts["verdict"] == "not reproduced", ["statement", "paper", "ours", "rule"]
 ]

@@ -74,8 +74,9 @@ from bsglib.studies.tables import arms, means, of_common_seeds, worked_out
 
 parameters = check(globals(), surlemont.SurlemontParameters)
 style.use_style()
+show.keep_in(figures)
 print(provenance.setting(parameters.profile))
-show.table(views.scope(parameters), "scope", folder=figures)
+show.table(views.scope(parameters), "scope")
 
 # %% [markdown]
 # SAM replaces the gradient of the loss $L$ at the weights $w$ by the gradient at the worst point
@@ -137,7 +138,7 @@ print(f"the optimizer and the equation agree to 1e-15: {bool(off < 1e-15)}")
 
 # %%
 results = surlemont.study.run(parameters)
-show.table(arms(results), "arms", folder=figures)
+show.table(arms(results), "arms")
 
 # %%
 results
@@ -178,16 +179,12 @@ fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in sca
 show.figure(
     fig,
     "figure-1",
+    "Training and test loss against epochs, SGD with scaled learning rate, per batch size",
+    rows,
     rows=results.history_of(*(arm.label for arm in scaled)),
-    caption=show.caption(
-        "Training and test loss against epochs, SGD with scaled learning rate, per batch size",
-        rows,
-        detail="Top: without SAM; bottom: with SAM. Numbers at the lines' ends: batch size.",
-        marks="curves",
-        answers="figure 1 of the paper",
-    ),
-    alt="Loss curves per batch size, SGD with scaled learning rate, without and with SAM",
-    folder=figures,
+    detail="Top: without SAM; bottom: with SAM. Numbers at the lines' ends: batch size.",
+    marks="curves",
+    compare="figure 1 of the paper",
 )
 
 # %%
@@ -226,15 +223,10 @@ style.title(axes[0, 1], "largest curvature")
 show.figure(
     fig,
     "figure-2",
-    rows=rows,
-    caption=show.caption(
-        "Sharpness and largest Hessian eigenvalue against batch size, SGD with scaled learning rate",
-        rows,
-        detail=f"{notes.sharpness(parameters, rows)} Panel b: {lambda_max_examples:,} of them.",
-        answers="figure 2 of the paper; panel b is ours",
-    ),
-    alt="Sharpness and largest Hessian eigenvalue against batch size, without and with SAM",
-    folder=figures,
+    "Sharpness and largest Hessian eigenvalue against batch size, SGD with scaled learning rate",
+    rows,
+    detail=f"{notes.sharpness(parameters, rows)} Panel b: {lambda_max_examples:,} of them.",
+    compare="figure 2 of the paper; panel b is ours",
 )
 
 # %%
@@ -283,15 +275,10 @@ for row, (name, pair) in zip(axes, regimes.items(), strict=True):
 show.figure(
     fig,
     "figure-3",
-    rows=rows,
-    caption=show.caption(
-        "Ratio of train error to test error, and of test accuracy to validation accuracy",
-        rows,
-        detail="Left: a ratio of one means no generalization gap. Right: two held-out sets.",
-        answers="figure 3 of the paper; the right column is the ratio its text defines",
-    ),
-    alt="Error and accuracy ratios against batch size, fixed and scaled learning rate",
-    folder=figures,
+    "Ratio of train error to test error, and of test accuracy to validation accuracy",
+    rows,
+    detail="Left: a ratio of one means no generalization gap. Right: two held-out sets.",
+    compare="figure 3 of the paper; the right column is the ratio its text defines",
 )
 
 # %%
@@ -328,15 +315,10 @@ for ax, pair in zip(axes[0], (scaled, without), strict=True):
 show.figure(
     fig,
     "dropout",
-    rows=rows,
-    caption=show.caption(
-        "Sharpness against batch size with dropout on (a) and off (b)",
-        rows,
-        detail=notes.sharpness(parameters, rows),
-        answers="a question of ours; the paper's comparison may be filled marks of a with open of b",
-    ),
-    alt="Sharpness against batch size, with and without dropout, without and with SAM",
-    folder=figures,
+    "Sharpness against batch size with dropout on (a) and off (b)",
+    rows,
+    detail=notes.sharpness(parameters, rows),
+    compare="the paper's figure 2, which may show filled marks of a beside open ones of b",
 )
 
 # %%
@@ -370,16 +352,12 @@ fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in ada
 show.figure(
     fig,
     "figure-4",
+    "Training and test loss against epochs, Adam, per batch size",
+    rows,
     rows=results.history_of(*(arm.label for arm in adam)),
-    caption=show.caption(
-        "Training and test loss against epochs, Adam, per batch size",
-        rows,
-        detail="Numbers at the lines' ends: batch size.",
-        marks="curves",
-        answers="figure 4 of the paper",
-    ),
-    alt="Loss curves per batch size, Adam, fixed and scaled learning rate, without and with SAM",
-    folder=figures,
+    detail="Numbers at the lines' ends: batch size.",
+    marks="curves",
+    compare="figure 4 of the paper",
 )
 
 # %%
@@ -391,15 +369,10 @@ for ax, pair in zip(axes[0], (adam[:2], adam[2:]), strict=True):
 show.figure(
     fig,
     "figure-5",
-    rows=rows,
-    caption=show.caption(
-        "Sharpness against batch size, Adam",
-        rows,
-        detail=notes.sharpness(parameters, rows),
-        answers="figure 5 of the paper",
-    ),
-    alt="Sharpness against batch size, Adam with fixed and scaled learning rate",
-    folder=figures,
+    "Sharpness against batch size, Adam",
+    rows,
+    detail=notes.sharpness(parameters, rows),
+    compare="figure 5 of the paper",
 )
 
 # %%
@@ -430,16 +403,12 @@ fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in fix
 show.figure(
     fig,
     "figure-6",
+    "Training and test loss against epochs, SGD with fixed learning rate, per batch size",
+    rows,
     rows=results.history_of(*(arm.label for arm in fixed)),
-    caption=show.caption(
-        "Training and test loss against epochs, SGD with fixed learning rate, per batch size",
-        rows,
-        detail="Numbers at the lines' ends: batch size.",
-        marks="curves",
-        answers="figure 6 of the paper",
-    ),
-    alt="Loss curves per batch size, SGD with fixed learning rate, without and with SAM",
-    folder=figures,
+    detail="Numbers at the lines' ends: batch size.",
+    marks="curves",
+    compare="figure 6 of the paper",
 )
 
 # %%
@@ -455,15 +424,10 @@ style.title(axes[0, 1], "accuracy")
 show.figure(
     fig,
     "figure-7",
-    rows=rows,
-    caption=show.caption(
-        "Sharpness and validation accuracy against batch size, SGD with fixed learning rate",
-        rows,
-        detail=notes.sharpness(parameters, rows),
-        answers="figure 7 of the paper; the right panel is ours",
-    ),
-    alt="Sharpness and accuracy against batch size, SGD with fixed learning rate",
-    folder=figures,
+    "Sharpness and validation accuracy against batch size, SGD with fixed learning rate",
+    rows,
+    detail=notes.sharpness(parameters, rows),
+    compare="figure 7 of the paper; the right panel is ours",
 )
 
 # %%
@@ -485,7 +449,7 @@ results.verdicts(figure=("figure-6", "figure-7"))
 # %%
 main = of_common_seeds(results.of(condition="main"), "arm")
 accuracy = means(main, "validation_accuracy", "test_accuracy", scale=PERCENT)
-show.table(accuracy, "accuracy", folder=figures)
+show.table(accuracy, "accuracy")
 
 # %% [markdown]
 # ## Time per epoch
@@ -512,12 +476,13 @@ axes[0, 1].set_ylim(bottom=0)
 show.figure(
     fig,
     "runtime",
+    (
+        "**Time per epoch against batch size, without and with SAM, and their ratio.** "
+        f"{notes.timing(results)} Small marks: repeats; large: their median. Compare the paragraph on "
+        "runtime in section V."
+    ),
     rows=times,
-    caption="**Time per epoch against batch size, without and with SAM, and their ratio.** "
-    f"{notes.timing(results)} Small marks: repeats; large: their median. Answers the paragraph on "
-    "runtime in section V.",
     alt="Seconds per epoch against batch size, without and with SAM, and their ratio",
-    folder=figures,
 )
 
 # %%
@@ -555,15 +520,10 @@ plots.plot_against_rho(
 show.figure(
     fig,
     "rho",
-    rows=rows,
-    caption=show.caption(
-        "Sharpness and validation accuracy at the largest batch against the radius of SAM",
-        rows,
-        detail=notes.sharpness(parameters, rows),
-        answers="the open question of section V",
-    ),
-    alt="Sharpness and validation accuracy against the radius of SAM at the largest batch",
-    folder=figures,
+    "Sharpness and validation accuracy at the largest batch against the radius of SAM",
+    rows,
+    detail=notes.sharpness(parameters, rows),
+    compare="the open question of section V",
 )
 
 # %%
@@ -579,7 +539,7 @@ results.verdicts(figure="rho")
 # the verdict.
 
 # %%
-show.table(results.verdicts(), "verdicts", folder=figures)
+show.table(results.verdicts(), "verdicts")
 
 # %% [markdown]
 # ## What did not reproduce, and limits
@@ -589,7 +549,7 @@ show.table(results.verdicts(), "verdicts", folder=figures)
 # %%
 verdicts = results.verdicts().rows
 counts = verdicts["verdict"].value_counts().rename_axis("verdict").rename("claims")
-show.table(counts.to_frame(), "counts", folder=None)
+show.table(counts.to_frame(), "counts", keep=False)
 missed = verdicts.loc[
     verdicts["verdict"] == "not reproduced", ["statement", "paper", "ours", "rule"]
 ]

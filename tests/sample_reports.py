@@ -95,13 +95,13 @@ def surface_outputs(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(surface3d, "display", lambda data, raw=False, metadata=None: outputs.append(
             shown(data if raw else {"text/markdown": data.data}, **metadata)))  # fmt: skip
+        patch.setattr(show, "_kept", {"folder": str(folder)})
         surface3d.show(
             surface3d.surface_figure(surfaces),
             "figure-2-3d",
             rows=contours.surface_rows(surfaces, ["network"]),
             caption="**The same in space.**",
             alt=surface3d.surface_text(surfaces),
-            folder=str(folder),
         )
     return outputs
 

@@ -215,7 +215,8 @@ def export_into_a_file(place):
 
 def figures_in_a_file(place):
     (place.folder / "figures").write_text("")
-    return lambda: show.keep_rows(pd.DataFrame(), "x", folder=str(place.folder / "figures"))
+    place.patch.setattr(show, "_kept", {"folder": str(place.folder / "figures")})
+    return lambda: show.keep_rows(pd.DataFrame(), "x")
 
 
 # Networks of a user's that do not fit

@@ -4,11 +4,10 @@ import pandas as pd
 import pytest
 
 from bsglib.runs import train
-from bsglib.studies import estimates
 from bsglib.runs.build import dataset_of
 from bsglib.runs.measures import Measure
 from bsglib.runs.sweep import Entry, compute
-from bsglib.studies import exports
+from bsglib.studies import estimates, exports
 from bsglib.studies.estimates import Costs
 
 

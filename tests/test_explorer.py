@@ -18,7 +18,7 @@ from test_browser import (
     tab,  # noqa: F401 a fixture
 )
 
-from bsglib.figures import explorer
+from bsglib.figures import explorer, show
 from bsglib.landscape import Surface
 from bsglib.pages import report, themes
 
@@ -77,14 +77,15 @@ def surfaces():
     return made
 
 
-def displayed(*arguments, **options):
+def displayed(*arguments, folder=None, **options):
     """What a notebook's cell puts out: the element, then its caption."""
     outputs = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(explorer, "display", lambda data, raw=False, metadata=None: outputs.append(
             new_output("display_data", data if raw else {"text/markdown": data.data},
                        metadata=metadata)))  # fmt: skip
-        explorer.show(*arguments, **{"caption": "**All cells, n = 3.**", "folder": None} | options)
+        patch.setattr(show, "_kept", {"folder": folder})
+        explorer.show(*arguments, **{"caption": "**All cells, n = 3.**"} | options)
     return outputs
 
 

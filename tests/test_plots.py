@@ -160,11 +160,11 @@ def test_rho_panel_has_a_tick_per_radius():
 def test_a_caption_names_n_data_and_the_paper_s_figure():
     facts = {"dataset": "digits", "train_size": 1024, "network": "net", "network_options": "{}"}
     rows = runs(3).assign(dtype="float64", **facts)
-    text = show.caption("What is shown", rows, answers="figure 2 of the paper", marks="curves")
+    text = show.caption("What is shown", rows, compare="figure 2 of the paper", marks="curves")
     assert text.startswith("**What is shown (n = 3 seeds).**")
     assert "digits, 1,024 training examples" in text and "band: their range" in text
-    assert text.endswith("Answers figure 2 of the paper.")
-    assert "Small marks: seeds" in show.caption("Marks", rows, answers="it")
+    assert text.endswith("Compare figure 2 of the paper.")
+    assert "Small marks: seeds" in show.caption("Marks", rows, compare="it")
 
 
 def test_what_is_not_computed_yet_says_so():
@@ -174,22 +174,24 @@ def test_what_is_not_computed_yet_says_so():
     plots.plot_against_batch_size({"SGD": nothing}, axes[0, 1], column="value", label="v")
     plots.plot_against_rho(nothing, axes[0, 2], column="value", label="v", log=False, scale=1)
     assert [ax.texts[0].get_text() for ax in fig.axes] == ["not computed yet"] * 3
-    assert "Not computed yet" in show.caption("Nothing", nothing, answers="it")
+    assert "Not computed yet" in show.caption("Nothing", nothing, compare="it")
 
 
-def test_a_long_label_has_its_room_in_the_drawing(tmp_path):
+def test_a_long_label_has_its_room_in_the_drawing(tmp_path, monkeypatch):
+    monkeypatch.setattr(show, "_kept", {"folder": str(tmp_path)})
     fig, axes = style.panels(1, 1, height=2)
     axes[0, 0].set_yticks([0], ["with a rate tuned for each batch size and more"])
-    show.figure(fig, "long", rows=runs(), caption="c", alt="a", folder=str(tmp_path))
+    show.figure(fig, "long", "What is shown", runs())
     assert fig.dpi == mpl.rcParams["figure.dpi"]
     fig.set_dpi(400)  # finer than it was laid out for
     assert 0 <= axes[0, 0].get_tightbbox().x0 * 72 / 400 < 10, "points left of it"
 
 
-def test_show_keeps_svg_and_the_data(tmp_path):
+def test_show_keeps_svg_and_the_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(show, "_kept", {"folder": str(tmp_path)})
     fig, axes = style.panels(1, 1, height=2)
     axes[0, 0].plot([1, 2])
-    show.figure(fig, "figure-9", rows=runs(), caption="c", alt="a", folder=str(tmp_path))
+    show.figure(fig, "figure-9", "What is shown", runs())
     assert {p.name for p in tmp_path.iterdir()} == {"figure-9.svg", "figure-9.csv"}
     assert len(pd.read_csv(tmp_path / "figure-9.csv")) == len(runs())
 
@@ -519,7 +521,7 @@ def test_a_caption_refuses_marks_that_no_figure_has():
     facts = {"dataset": "digits", "train_size": 64, "network": "net", "network_options": "{}"}
     rows = runs().assign(dtype="float64", **facts)
     with pytest.raises(ValueError, match="marks = 'point'; did you mean 'points'"):
-        show.caption("Loss against batch size", rows, answers="figure 1", marks="point")
+        show.caption("Loss against batch size", rows, compare="figure 1", marks="point")
 
 
 def test_more_lines_than_markers_are_refused():
@@ -530,13 +532,13 @@ def test_more_lines_than_markers_are_refused():
 
 
 def test_a_caption_lists_each_networks_data_once_and_the_range_of_n():
-    text = show.caption("What is shown", several(), answers="it")
+    text = show.caption("What is shown", several(), compare="it")
     assert text.startswith("**What is shown (n = 3 to 5 seeds).**")
     for name in ("f1", "c1"):
         assert text.count(f"digits, 1,024 training examples, network {name} {{}}") == 1
-    one = show.caption("What", several().query("network == 'c1'"), answers="it")
+    one = show.caption("What", several().query("network == 'c1'"), compare="it")
     assert "(n = 3 seeds)" in one and "f1" not in one
-    single = show.caption("What", several().query("seed == 0"), answers="it")
+    single = show.caption("What", several().query("seed == 0"), compare="it")
     assert "(n = 1 seed)" in single and "marks" not in single
 
 
@@ -551,7 +553,7 @@ def test_a_caption_lists_each_networks_data_once_and_the_range_of_n():
 def test_a_caption_says_what_the_band_is_for_each_number_of_seeds(networks, band):
     rows = several()
     rows = rows[rows["network"].isin(networks)]
-    assert band in show.caption("What", rows, answers="it", marks="curves")
+    assert band in show.caption("What", rows, compare="it", marks="curves")
 
 
 # ---------------------------------------------------------------- directions, and labels

@@ -13,11 +13,13 @@ from bsglib.figures import show, style
 pytestmark = pytest.mark.usefixtures("report_style")
 
 
-def test_data_are_kept_without_empty_columns_and_without_entries(tmp_path):
+def test_data_are_kept_without_empty_columns_and_without_entries(tmp_path, monkeypatch):
+    monkeypatch.setattr(show, "_kept", {})
+    show.keep_in(str(tmp_path))
     rows = pd.DataFrame({"entry": ["f5a3"] * 2, "seed": [0, 1], "rho": np.nan, "loss": [np.nan, 1]})
-    show.keep_rows(rows, "rows", str(tmp_path))
+    show.keep_rows(rows, "rows")
     assert (tmp_path / "rows.csv").read_text() == "seed,loss\n0,\n1,1\n"
-    show.keep_rows(rows.iloc[:0], "none", str(tmp_path))
+    show.keep_rows(rows.iloc[:0], "none")
     assert (tmp_path / "none.csv").read_text() == "entry,seed,rho,loss\n"
 
 
@@ -25,7 +27,8 @@ def shown_by(fig, folder, monkeypatch):
     """Return the data of the picture that `show.figure` displays."""
     displayed = []
     monkeypatch.setattr(show, "display", lambda data, **options: displayed.append(data))
-    show.figure(fig, "shown", rows=pd.DataFrame(), caption="c", alt="a", folder=folder)
+    monkeypatch.setattr(show, "_kept", {"folder": folder})
+    show.figure(fig, "shown", "c", rows=pd.DataFrame(), alt="a")
     return displayed[0]
 
 

@@ -47,9 +47,8 @@ def show(
     name: str,
     *,
     caption: str,
-    folder: str | None,
 ) -> None:
-    """Display the explorer and its caption; with a folder also keep the data as three CSV files.
+    """Display the explorer and its caption, and keep the data as three tables.
 
     The reader chooses on a map of the validation loss; curves, points and the surface of the cell
     then stand out, on axes that all cells share. Marks are means, bars what `low` and `high` say;
@@ -65,7 +64,6 @@ def show(
         surfaces: of the cells by (batch_size, base_lr), all over one grid; cells may lack theirs.
         name: file name without ending, and the element's anchor in the report.
         caption: Markdown, shown under it.
-        folder: where the files go; None keeps none.
 
     Raises:
         ValueError: if columns are missing, a row is there twice or out of range, a quantity is
@@ -78,8 +76,8 @@ def show(
     if surfaces:
         tables["surfaces"] = surface_rows(surfaces, CELL)
     for part, rows in tables.items():
-        keep_rows(rows, f"{name}-{part}", folder)
-    keep_rows(cells, name, folder)
+        keep_rows(rows, f"{name}-{part}")
+    keep_rows(cells, name)
     data = _data(cells, curves, surfaces) if len(cells) else None
     shown = {"text/html": _element(data), "text/plain": _summary(data)}
     files = {f"{part} (CSV)": f"{name}-{part}.csv" for part in tables}

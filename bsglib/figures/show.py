@@ -32,7 +32,7 @@ def caption(
     statement: str,
     runs: pd.DataFrame,
     *,
-    answers: str,
+    compare: str = "",
     detail: str = "",
     marks: Literal["points", "medians", "curves", "lines", "bands", "none"] = "points",
 ) -> str:
@@ -41,7 +41,7 @@ def caption(
     Args:
         statement: what is plotted against what.
         runs: the runs behind the figure.
-        answers: the figure of the source this one answers.
+        compare: the figure of the source to compare with; empty: there is none.
         detail: what else the reader has to know, one or two sentences.
         marks: what seeds are: small "points" beside their mean, or beside their "medians"; faint
             "curves" with a band, or faint "lines" alone; "bands" alone; "none" if none are shown.
@@ -49,8 +49,9 @@ def caption(
     Raises:
         ValueError: if `marks` is none of these.
     """
+    source = f"Compare {compare}." if compare else ""
     if runs.empty:
-        return f"**{statement}.** Not computed yet. Answers {answers}."
+        return f"**{statement}.** Not computed yet. {source}".strip()
     setups = runs.groupby(["dataset", "train_size", "network", "network_options"], sort=False)
     n = setups["seed"].nunique()
     spread = "their range" if n.max() < BAND_SEEDS else "the 95 % interval of the mean"
@@ -74,23 +75,45 @@ def caption(
     )
     facts = f"{data}; {runs['dtype'].iloc[0]}." + (f" {seen}" if seen and n.max() > 1 else "")
     head = f"**{statement} (n = {seeds} seed{'s' if n.max() > 1 else ''}).**"
-    return " ".join(part for part in (head, detail, facts, f"Answers {answers}.") if part)
+    return " ".join(part for part in (head, detail, facts, source) if part)
+
+
+_kept: dict[str, str | None] = {"folder": None}
+
+
+def keep_in(folder: str | None) -> None:
+    """Keep what is shown from now on as files, too: figures as SVG, the data behind them as CSV.
+
+    Args:
+        folder: where the files go; None keeps none.
+    """
+    _kept["folder"] = folder
 
 
 def figure(
-    fig: Figure, name: str, *, rows: pd.DataFrame, caption: str, alt: str, folder: str | None
+    fig: Figure,
+    name: str,
+    statement: str,
+    runs: pd.DataFrame | None = None,
+    *,
+    rows: pd.DataFrame | None = None,
+    alt: str | None = None,
+    **facts: str,
 ) -> None:
-    """Display a figure and its caption; with a folder also keep it as SVG and the data as CSV.
+    """Display a figure and its caption, and keep both where `keep_in` says.
 
     Args:
         fig: the figure.
         name: file name without ending, and the figure's anchor in the report.
-        rows: the data behind it.
-        caption: Markdown, shown under it.
-        alt: what the figure shows, for those who cannot see it.
-        folder: where the files go; None keeps none.
+        statement: what is plotted against what; without runs the whole caption, Markdown.
+        runs: the runs behind the figure, of which `caption` tells the facts.
+        rows: the data behind it; None: the runs.
+        alt: what the figure shows, for those who cannot see it; None: the statement.
+        **facts: what else `caption` takes.
     """
-    keep_rows(rows, name, folder)
+    text = statement if runs is None else caption(statement, runs, **facts)
+    alt, folder = alt or statement, _kept["folder"]
+    keep_rows(runs if rows is None else rows, name)
     dpi = fig.dpi
     with rc_context({"figure.constrained_layout.use": False}):  # laid out once, not per drawing
         if folder is not None:
@@ -108,7 +131,7 @@ def figure(
             fig.savefig(drawing, format="svg", metadata=UNDATED)
             file.write_text(compact(drawing.getvalue()), encoding="utf-8")
             display(SVG(str(file)), metadata={kind: {"alt": alt}, "figure": {"name": name}})
-    display(Markdown(caption), metadata={"caption_of": name})
+    display(Markdown(text), metadata={"caption_of": name})
 
 
 def _picture(fig: Figure) -> bytes:
@@ -191,13 +214,13 @@ def _say_once(group: ElementTree.Element) -> None:
             del child.attrib["style"]
 
 
-def table(shown: pd.DataFrame | object, name: str, *, folder: str | None) -> None:
-    """Display a table of numbers or verdicts; with a folder also keep it as CSV.
+def table(shown: pd.DataFrame | object, name: str, *, keep: bool = True) -> None:
+    """Display a table of numbers or verdicts, and keep it where `keep_in` says.
 
     Args:
         shown: a DataFrame shown with its index, or what has `.rows` and shows itself as HTML.
         name: file name without ending.
-        folder: where the file goes; None keeps none.
+        keep: False keeps no file of it.
     """
     if isinstance(shown, pd.DataFrame):
         rows = shown.reset_index()
@@ -205,12 +228,15 @@ def table(shown: pd.DataFrame | object, name: str, *, folder: str | None) -> Non
         html = rows.to_html(index=False, border=0, classes=kind, float_format=number_text)
     else:
         rows, html = shown.rows, shown._repr_html_()
-    keep_rows(rows, name, folder)
+    if keep:
+        keep_rows(rows, name)
     display(HTML(html), metadata={"table": {"name": name}})
 
 
-def keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:
-    """Write the data behind a figure as CSV, without columns that are empty or name an entry.
+def keep_rows(rows: pd.DataFrame, name: str) -> None:
+    """Write the data behind a figure as CSV where `keep_in` says.
+
+    Columns that are empty or name an entry are left out.
 
     An entry is the digest of a run and its measures in this version's design: arm, batch size and
     seed say which it is.
@@ -218,9 +244,8 @@ def keep_rows(rows: pd.DataFrame, name: str, folder: str | None) -> None:
     Args:
         rows: the data.
         name: file name without ending.
-        folder: where the file goes; None keeps none.
     """
-    if folder is not None:
+    if (folder := _kept["folder"]) is not None:
         path = Path(resolve(folder))
         path.mkdir(parents=True, exist_ok=True)
         if len(rows):

@@ -130,10 +130,8 @@ def losses_text(surface: Surface) -> str:
     )
 
 
-def show(
-    fig: go.Figure, name: str, *, rows: pd.DataFrame, caption: str, alt: str, folder: str | None
-) -> None:
-    """Display an interactive figure and its caption; with a folder also keep the data as CSV.
+def show(fig: go.Figure, name: str, *, rows: pd.DataFrame, caption: str, alt: str) -> None:
+    """Display an interactive figure and its caption, and keep the data.
 
     Args:
         fig: the figure.
@@ -141,9 +139,8 @@ def show(
         rows: the data behind it.
         caption: Markdown, shown under it.
         alt: what the figure shows, as `surface_text` says it; stands in where plotly is missing.
-        folder: where the file goes; None keeps none.
     """
-    keep_rows(rows, name, folder)
+    keep_rows(rows, name)
     metadata = {PLOTLY: {"alt": alt}, "figure": {"name": name}}
     # plotly's renderers do the same, but import nbformat, which takes longer than plotly does
     shown = json.loads(

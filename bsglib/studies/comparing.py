@@ -224,6 +224,10 @@ class Comparison:
         seeds = tuple(found.index) if isinstance(found, pd.Series) else ()
         return Measured(tuple(found), note=note, seeds=seeds)
 
+    def in_profile(self, results: Results) -> bool:
+        """Return whether the profile has runs of every side, computed or not."""
+        return all(len(s.designed(results)) or len(s.left_out(results)) for s in self.sides)
+
     def tables(self, results: Results, sides: Sequence[Side]) -> list[Table]:
         """Return the column of each side [seed, batch size], of the seeds that all have."""
         tables = []

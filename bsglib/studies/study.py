@@ -228,7 +228,8 @@ class Results:
 
         Args:
             *claim_ids: which; none: all of the study's.
-            figure: or those that this figure or table shows, or these.
+            figure: or those that this figure or table shows, or these; without claims on runs that
+                the profile does not have, unless it has none of them.
 
         Raises:
             KeyError: if there is no such claim, or none for the figure.
@@ -241,8 +242,13 @@ class Results:
                 near = nearest(unknown[0], set(figures.values()))
                 raise KeyError(f"no claim for {unknown[0]!r}{near}")
             chosen = [c for c in chosen if figures[c] in wanted]
+            chosen = [c for c in chosen if self._has_runs_of(c)] or chosen
         table = verdict_table([self._verdicts[c] for c in chosen])
         return replace(table, rows=table.rows.assign(study=self.study.name))
+
+    def _has_runs_of(self, claim_id: str) -> bool:
+        asked = getattr(self.study.claim(claim_id).statistic, "in_profile", None)
+        return asked is None or asked(self)
 
     @cached_property
     def _verdicts(self) -> dict[str, Verdict]:
