@@ -482,7 +482,7 @@ SEEN = []
 
 def recorded(alphas, **options):
     SEEN.clear()
-    a, b = Recorder(0.1, 1.0, 3), Recorder(0.7, 2.0, 5)
+    a, b = Recorder(1e3, 1.0, 3), Recorder(0.7, 2.0, 5)  # cos(pi / 2) of a thousand is seen
     x, y = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
     ends = a.state_dict(), b.state_dict()
     interpolate(a, *ends, {"train": (x, y)}, alphas=alphas, batch_norm="stored", **options)
@@ -492,7 +492,7 @@ def recorded(alphas, **options):
 @pytest.mark.parametrize("path", ["linear", "curvilinear"])
 def test_stored_statistics_are_interpolated_linearly_with_exact_ends_and_no_negative_variance(path):
     seen = recorded([-3, 0, 0.25, 0.75, 1, 2], path=path)
-    assert seen[1] == [0.1, 1.0, 1.0, 3, -torch.inf]
+    assert seen[1] == [1e3, 1.0, 1.0, 3, -torch.inf]
     assert seen[4] == [0.7, 2.0, 2.0, 5, -torch.inf]
     assert [row[1] for row in seen] == [-2, 1, 1.25, 1.75, 2, 3]
     assert [row[2] for row in seen] == [0, 1, 1.25, 1.75, 2, 3]
