@@ -494,6 +494,7 @@ def test_recording_the_path_changes_no_number(tiny):
     assert all(torch.equal(t, recorded.weights[name]) for name, t in plain.weights.items())
     shared = recorded.history[plain.history.columns]
     pd.testing.assert_frame_equal(shared, plain.history, check_exact=True)
+    assert plain.path == {}
 
 
 @pytest.mark.parametrize(
@@ -553,6 +554,7 @@ def test_batch_norm_ends_with_statistics_of_the_training_set(tiny):
     test = dataset.as_input(dataset.test.x, torch.float64)
     found = evaluate(run.model(), test, dataset.test.y).loss
     assert last["test_loss"] == pytest.approx(found, rel=1e-12)
+    assert not any("reestimation" in name for name in train(tiny()).history), "only with batch norm"
 
 
 # As the sources' code runs
