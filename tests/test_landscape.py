@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import assert_same_state, state_of
+from conftest import assert_same_state, failing_after, state_of
 from torch import nn
 
 from bsglib import models, runtime
@@ -64,18 +64,6 @@ def images(dtype=torch.float64, n=21):
 
 def two_directions(model):
     return [filter_normalized_direction(model, seed=seed) for seed in (0, 1)]
-
-
-def failing_after(calls):
-    """A loss that raises at a call, in whichever thread."""
-    left = iter(range(calls))
-
-    def loss(outputs, y):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return nn.functional.cross_entropy(outputs, y, reduction="sum")
-
-    return loss
 
 
 def loss_of(model, x, y, batch_norm, chunk_size=64):

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import assert_same_state, state_of
+from conftest import assert_same_state, failing_after, state_of
 from scipy.optimize import Bounds, minimize
 from torch import nn
 from torch.func import functional_call, hessian
@@ -471,18 +471,11 @@ def test_each_batch_norm_mode_measures_its_own_function():
 @pytest.mark.parametrize("measure", MEASURES)
 def test_the_network_is_left_as_it_was_also_after_an_exception(measure, batch_norm):
     model, x, y = normed()
-    before, calls = state_of(model), []
-
-    def failing(outputs, labels):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return nn.functional.cross_entropy(outputs, labels, reduction="sum")
-
+    before = state_of(model)
     measure(model, x, y, batch_norm=batch_norm)
     assert_same_state(model, before)
     with pytest.raises(KeyboardInterrupt):
-        measure(model, x, y, batch_norm=batch_norm, loss=failing)
+        measure(model, x, y, batch_norm=batch_norm, loss=failing_after(2))
     assert_same_state(model, before)
 
 
