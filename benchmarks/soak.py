@@ -61,7 +61,7 @@ ENTRIES = {
     "sweep": [Entry(RunConfig(**CONFIG | {"epochs": 150, "seed": seed})) for seed in range(2)],
 }
 PATIENCE_S = 600  # for a process that should end by itself
-FREQUENT = "from bsglib import train\ntrain.CHECKPOINT_EVERY_S = -1\n"
+FREQUENT = "from bsglib.runs import train\ntrain.CHECKPOINT_EVERY_S = -1\n"
 
 
 class Lost(AssertionError):

@@ -232,7 +232,8 @@ pwd.getpwuid = getpwuid
 COMMANDS = """
 import sys
 from pathlib import Path
-from bsglib import cli, papers
+from bsglib import cli
+from bsglib.studies import study
 cli.REPORTS = Path("reports").absolute()
 studies.RESULTS = cli.REPORTS / "results"
 for line in sys.stdin:

@@ -34,7 +34,8 @@ EPOCHS, POINTS = 3, 9
 COMPUTED_BY_MANY = """
 import os, sys
 from benchmarks.soak import CONFIG
-from bsglib import measures, runtime, sweep, train
+from bsglib import runtime
+from bsglib.runs import measures, sweep, train
 from bsglib.runs.params import RunConfig
 from bsglib.runs.measures import Measure
 from bsglib.runs.sweep import Entry

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import assert_same_state, state_of
+from conftest import assert_same_state, failing_after, state_of
 from test_sharpness import normed
 from torch import nn
 
@@ -70,15 +70,14 @@ def test_of_a_linear_model_all_is_known_in_closed_form():
     assert np.isclose(found.norms[1][:, None], single, rtol=1e-12).any(axis=1).all()
 
 
-def test_of_a_classifier_it_is_what_a_loop_over_examples_finds():
-    model, x, y = normed(N)
-    found = gradient_agreement(model, x, y, batch_sizes=[2])
-    assert_agrees(found, one_by_one(model, x, y))
-
-
-def test_of_a_convolutional_network_too():
+def convolutional():
     model = models.build("chang", (1, 8, 8), 2, width=0.25, blocks=2)
-    x, y = torch.rand(5, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 1])
+    return model, torch.rand(5, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 1])
+
+
+@pytest.mark.parametrize("network", [lambda: normed(N), convolutional])
+def test_of_a_classifier_it_is_what_a_loop_over_examples_finds(network):
+    model, x, y = network()
     found = gradient_agreement(model, x, y, batch_sizes=[2])
     assert_agrees(found, one_by_one(model, x, y))
 
@@ -193,15 +192,10 @@ def test_the_network_is_left_as_it_was_also_after_an_exception(batch_norm):
     before = state_of(model)
     gradient_agreement(model, x, y, batch_sizes=[2], batch_norm=batch_norm)
     assert_same_state(model, before)
-    calls = itertools.count()
-
-    def failing(outputs, y):
-        if next(calls) == 5:
-            raise KeyboardInterrupt
-        return nn.functional.cross_entropy(outputs, y, reduction="sum")
-
     with pytest.raises(KeyboardInterrupt):
-        gradient_agreement(model, x, y, batch_sizes=[2], batch_norm=batch_norm, loss=failing)
+        gradient_agreement(
+            model, x, y, batch_sizes=[2], batch_norm=batch_norm, loss=failing_after(5)
+        )
     assert_same_state(model, before)
 
 
@@ -225,14 +219,10 @@ def test_options_not_allowed_are_refused(options, message):
     assert_same_state(model, before)
 
 
-def test_a_single_example_is_refused():
+def test_a_single_example_and_what_is_not_finite_or_not_fixed_are_refused():
     model, x, y = normed(N)
     with pytest.raises(ValueError, match="y has 1 examples: at least 2"):
         gradient_agreement(model, x[:1], y[:1], batch_sizes=[1])
-
-
-def test_what_is_not_finite_or_not_fixed_is_refused():
-    model, x, y = normed(N)
     with torch.no_grad():
         model[4].bias[0] = float("nan")
     with pytest.raises(ValueError, match="the loss at the weights is nan"):

@@ -30,6 +30,15 @@ def history(seeds=3):
     return table.assign(train_loss=table["value"] / table["epoch"], test_loss=table["value"])
 
 
+def drawn(plot, rows, **options):
+    fig, axes = style.panels(1, 1, height=3)
+    return plot(rows, axes[0, 0], **options)
+
+
+def texts(labels):
+    return [label.get_text() for label in labels]
+
+
 def contrast(one, other):
     """Return the contrast of two colours (WCAG 2)."""
     shades = []
@@ -49,60 +58,47 @@ def test_a_users_matplotlibrc_changes_no_setting():
 def test_larger_batches_are_strictly_darker_and_the_fixed_scale_is_the_declared_one():
     colours = [style.batch_colour(b) for b in BATCH_SIZES]
     assert colours[0] == "#7ad151" and colours[-1] == "#440154" and colours[4] == "#2a788e"
+    assert style.PAPER.lower() not in colours
     light = [np.dot(mpl.colors.to_rgb(c), (0.2126, 0.7152, 0.0722)) for c in colours]
     assert all(a > b for a, b in zip(light, light[1:], strict=False))
 
 
-def test_the_paper_s_colour_is_no_batch_s_colour():
-    assert style.PAPER.lower() not in {style.batch_colour(b) for b in BATCH_SIZES}
-
-
 @pytest.mark.parametrize("seeds", [1, 3, 5])
-def test_curves_show_every_seed_their_mean_and_a_label_per_batch_size(seeds):
-    fig, axes = style.panels(1, 1, height=3)
-    ax = plots.plot_curves(history(seeds), axes[0, 0], column="train_loss", label="loss (nats)")
+def test_curves_show_every_seed_their_mean_and_band_and_a_label_per_batch_size(seeds):
+    rows = history(seeds)
+    ax = drawn(plots.plot_curves, rows, column="test_loss", label="loss (nats)")
     assert ax.get_xlabel() and ax.get_ylabel() == "loss (nats)"
     assert len(ax.lines) == len(BATCHES) * (1 + (seeds if seeds > 1 else 0))
-    assert {text.get_text() for text in ax.texts} == {str(b) for b in BATCHES}
+    assert set(texts(ax.texts)) == {str(b) for b in BATCHES}
+    values = rows.query("batch_size == 32 and epoch == 1")["test_loss"]
+    half = 2.7764451 * values.std() / np.sqrt(5)  # Student's t, 4 degrees of freedom
+    mean = values.mean()
+    expected = (values.min(), values.max()) if seeds < 5 else (mean - half, mean + half)
+    edges = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (edges.min(), edges.max()) == pytest.approx(expected)
 
 
 def test_end_labels_never_overlap():
     close = history(1).assign(train_loss=1.0)
-    fig, axes = style.panels(1, 1, height=2)
-    ax = plots.plot_curves(close, axes[0, 0], column="train_loss", label="loss")
-    fig.draw_without_rendering()
+    ax = drawn(plots.plot_curves, close, column="train_loss", label="loss")
+    ax.figure.draw_without_rendering()
     bottoms = sorted(text.get_window_extent().y0 for text in ax.texts)
-    assert (np.diff(bottoms) * 72 / fig.dpi > 7.5).all()
+    assert (np.diff(bottoms) * 72 / ax.figure.dpi > 7.5).all()
 
 
-def test_a_band_is_the_range_below_five_seeds_and_an_interval_from_five_on():
-    few, many = (history(n).query("batch_size == 32 and epoch == 1") for n in (3, 5))
-    tables = [t.pivot(index="epoch", columns="seed", values="test_loss") for t in (few, many)]
-    low, high = plots._band(tables[0])
-    assert (low.item(), high.item()) == (tables[0].min(axis=1).item(), tables[0].max(axis=1).item())
-    low, high = plots._band(tables[1])
-    values = tables[1].to_numpy()[0]
-    half = 2.7764451 * values.std(ddof=1) / np.sqrt(5)  # Student's t, 4 degrees of freedom
-    assert np.allclose([low[0], high[0]], [values.mean() - half, values.mean() + half])
-
-
-def test_sam_is_dashed_diamonds_and_plain_is_discs():
-    fig, axes = style.panels(1, 1, height=3)
-    arms = {"SGD": runs(1), "SGD, SAM": runs(1)}
-    ax = plots.plot_against_batch_size(arms, axes[0, 0], column="value", label="v", log=True)
-    markers = {line.get_marker() for line in ax.lines}
-    assert {"o", "D"} <= markers
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["32", "128", "512"]
+def test_plain_is_discs_then_open_squares_and_sam_is_diamonds_as_long_as_there_are_markers():
+    options = {"column": "value", "label": "v"}
+    ax = drawn(plots.plot_against_batch_size, {"SGD": runs(1), "SGD, SAM": runs(1)}, **options)
+    assert {"o", "D"} <= {line.get_marker() for line in ax.lines}
+    assert texts(ax.get_xticklabels()) == ["32", "128", "512"]
     assert ax.get_xlabel() == "batch size" and ax.get_ylabel() == "v"
-
-
-def test_a_second_plain_line_is_open_squares():
-    fig, axes = style.panels(1, 1, height=3)
-    arms = {"fixed": runs(1), "scaled": runs(1)}
-    ax = plots.plot_against_batch_size(arms, axes[0, 0], column="value", label="v")
+    ax = drawn(plots.plot_against_batch_size, {"fixed": runs(1), "scaled": runs(1)}, **options)
     marks = {(line.get_marker(), line.get_markerfacecolor() == "none") for line in ax.lines}
     assert {("o", False), ("s", True)} <= marks and ("s", False) not in marks
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["fixed", "scaled"]
+    assert texts(ax.get_legend().get_texts()) == ["fixed", "scaled"]
+    arms = {str(n): runs() for n in range(len(plots.MARKERS) + 1)}
+    with pytest.raises(ValueError, match="allowed are 4 without SAM"):
+        drawn(plots.plot_against_batch_size, arms, **options)
 
 
 def test_layers_stand_in_their_order_with_the_mean_over_seeds():
@@ -114,25 +110,19 @@ def test_layers_stand_in_their_order_with_the_mean_over_seeds():
             for seed in (0, 1)
         ]
     )
-    fig, axes = style.panels(1, 2, height=3)
-    ax = plots.plot_by_layer(rows, axes[0, 0], column="distance", label="d")
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["conv 2", "conv 1", "dense 1"]
+    ax = drawn(plots.plot_by_layer, rows, column="distance", label="d")
+    assert texts(ax.get_xticklabels()) == ["conv 2", "conv 1", "dense 1"]
     joined = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "-"]
     assert np.allclose(joined, [[0.82, 1.82, 2.82], [3.06, 4.06, 5.06]])
-    plots.plot_by_layer(rows.iloc[:0], axes[0, 1], column="distance", label="d")
-    assert axes[0, 1].texts[0].get_text() == "not computed yet"
 
 
 def test_a_ratio_is_averaged_geometrically_and_only_where_all_seeds_are():
     rows = pd.DataFrame({"seed": [0, 0, 1], "epoch": [1, 2, 1], "ratio": [2.0, 3.0, 8.0]})
-    fig, axes = style.panels(1, 2, height=3)
-    ax = plots.plot_ratio(rows, axes[0, 0], label="32 / 256")
+    ax = drawn(plots.plot_ratio, rows, label="32 / 256")
     mean = next(
         line for line in ax.lines if line.get_alpha() is None and len(line.get_xdata()) == 2
     )
     assert np.allclose(mean.get_ydata(), [4.0, np.nan], equal_nan=True)
-    plots.plot_ratio(rows.iloc[:0], axes[0, 1], label="r")
-    assert axes[0, 1].texts[0].get_text() == "not computed yet"
 
 
 def test_missing_and_infinite_values_leave_gaps_instead_of_errors():
@@ -152,9 +142,8 @@ def test_loss_panels_have_a_row_per_arm_with_training_left_and_test_right():
 
 def test_rho_panel_has_a_tick_per_radius():
     rows = pd.concat([runs().assign(rho=r) for r in (0.01, 0.1)]).query("batch_size == 512")
-    fig, axes = style.panels(1, 1, height=3)
-    ax = plots.plot_against_rho(rows, axes[0, 0], column="value", label="v", log=True, scale=1)
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["0.01", "0.1"]
+    ax = drawn(plots.plot_against_rho, rows, column="value", label="v", log=True, scale=1)
+    assert texts(ax.get_xticklabels()) == ["0.01", "0.1"]
 
 
 def test_a_caption_names_n_data_and_the_paper_s_figure():
@@ -165,16 +154,8 @@ def test_a_caption_names_n_data_and_the_paper_s_figure():
     assert "digits, 1,024 training examples" in text and "band: their range" in text
     assert text.endswith("Compare figure 2 of the paper.")
     assert "Small marks: seeds" in show.caption("Marks", rows, compare="it")
-
-
-def test_what_is_not_computed_yet_says_so():
-    nothing = runs().iloc[:0]
-    fig, axes = style.panels(1, 3, height=2)
-    plots.plot_curves(history().iloc[:0], axes[0, 0], column="train_loss", label="loss")
-    plots.plot_against_batch_size({"SGD": nothing}, axes[0, 1], column="value", label="v")
-    plots.plot_against_rho(nothing, axes[0, 2], column="value", label="v", log=False, scale=1)
-    assert [ax.texts[0].get_text() for ax in fig.axes] == ["not computed yet"] * 3
-    assert "Not computed yet" in show.caption("Nothing", nothing, compare="it")
+    with pytest.raises(ValueError, match="marks = 'point'; did you mean 'points'"):
+        show.caption("Loss against batch size", rows, compare="figure 1", marks="point")
 
 
 def test_a_long_label_has_its_room_in_the_drawing(tmp_path, monkeypatch):
@@ -220,25 +201,19 @@ def crosses(ax):
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
 def test_a_diverged_run_ends_in_a_cross_of_its_batch_sizes_colour(loss):
     rows = diverging().replace({"running_loss": {np.nan: loss}})
-    fig, axes = style.panels(1, 2, height=3)
-    plots.plot_curves(rows, axes[0, 0], column="percent", label="accuracy (%)", log=False)
-    (mark,) = crosses(axes[0, 0])
+    ax = drawn(plots.plot_curves, rows, column="percent", label="accuracy (%)", log=False)
+    (mark,) = crosses(ax)
     assert (mark.get_xdata().item(), mark.get_ydata().item()) == (4, 40), "before it diverged"
     assert mark.get_color() == style.batch_colour(128)
-    plots.plot_curves(rows, axes[0, 1], column="running_loss", label="loss (nats)")
-    assert all(np.isfinite(line.get_ydata()).all() for line in axes[0, 1].lines)
-    assert len(crosses(axes[0, 1])) == 1
-
-
-def test_a_run_that_never_had_a_finite_loss_has_its_cross_on_the_upper_edge():
-    rows = diverging(1).assign(running_loss=np.nan)
-    fig, axes = style.panels(1, 1, height=3)
-    plots.plot_curves(rows, axes[0, 0], column="running_loss", label="loss (nats)")
-    for mark in crosses(axes[0, 0]):
+    ax = drawn(plots.plot_curves, rows, column="running_loss", label="loss (nats)")
+    assert all(np.isfinite(line.get_ydata()).all() for line in ax.lines)
+    assert len(crosses(ax)) == 1
+    never = diverging(1).assign(running_loss=loss)
+    ax = drawn(plots.plot_curves, never, column="running_loss", label="loss (nats)")
+    assert {mark.get_color() for mark in crosses(ax)} == {style.batch_colour(b) for b in (32, 128)}
+    for mark in crosses(ax):  # on the upper edge
         assert (mark.get_xdata().item(), mark.get_ydata().item()) == (1, 1)
-        assert mark.get_transform() == axes[0, 0].get_xaxis_transform()
-    colours = {mark.get_color() for mark in crosses(axes[0, 0])}
-    assert colours == {style.batch_colour(b) for b in set(rows["batch_size"])}
+        assert mark.get_transform() == ax.get_xaxis_transform()
 
 
 def test_a_panel_has_the_letter_of_its_place():
@@ -253,19 +228,17 @@ def test_what_diverged_at_once_is_not_left_out_of_a_mean():
     rows = diverging()
     first = rows["seed"].eq(rows["seed"].min()) & rows["batch_size"].eq(128)
     rows = rows.assign(running_loss=rows["running_loss"].mask(first))
-    fig, axes = style.panels(1, 2, height=3)
-    plots.plot_curves(rows, axes[0, 0], column="percent", label="accuracy (%)", log=False)
-    thick = [line for line in axes[0, 0].lines if line.get_linewidth() > 0.6]
+    ax = drawn(plots.plot_curves, rows, column="percent", label="accuracy (%)", log=False)
+    thick = [line for line in ax.lines if line.get_linewidth() > 0.6]
     thick = [line for line in thick if line.get_marker() != "x"]
     assert style.batch_colour(128) not in {line.get_color() for line in thick}
-    assert "128" in {text.get_text() for text in axes[0, 0].texts}
+    assert "128" in set(texts(ax.texts))
 
 
 def test_arms_of_one_batch_size_differ_in_dashes_and_the_first_is_grey():
     rows = diverging()[lambda t: t["batch_size"] == 128]
-    fig, axes = style.panels(1, 2, height=3)
     arms = {"unscaled": rows, "linear": rows, "warm-up": rows, "nothing": rows.iloc[:0]}
-    ax = plots.plot_arms(arms, axes[0, 0], column="percent", label="accuracy (%)", legend=True)
+    ax = drawn(plots.plot_arms, arms, column="percent", label="accuracy (%)", legend=True)
     named = [line for line in ax.lines if not line.get_label().startswith("_")]
     assert [line.get_label() for line in named] == ["unscaled", "linear", "warm-up"]
     colour = style.batch_colour(128)
@@ -274,16 +247,13 @@ def test_arms_of_one_batch_size_differ_in_dashes_and_the_first_is_grey():
     assert len(crosses(ax)) == 3
     assert max(named[0].get_xdata()) == 4, "the mean ends where a seed does"
     assert ax.get_xlabel() == "epoch" and ax.get_ylabel() == "accuracy (%)"
-    nothing = plots.plot_arms({}, axes[0, 1], column="percent", label="", legend=True)
-    assert nothing.texts[0].get_text() == "not computed yet"
 
 
 def test_times_that_were_not_reached_are_open_triangles_at_the_last_epoch():
     rows = runs().assign(epochs=50, value=lambda t: 2.0 + t["seed"])
     never = (rows["batch_size"] == 512) | ((rows["batch_size"] == 128) & (rows["seed"] == 0))
     rows["value"] = rows["value"].where(~never)
-    fig, axes = style.panels(1, 2, height=3)
-    ax = plots.plot_epochs_to(rows, axes[0, 0], column="value", label="epochs", paper={32: 35})
+    ax = drawn(plots.plot_epochs_to, rows, column="value", label="epochs", paper={32: 35})
     triangles = [line for line in ax.lines if line.get_marker() == "^" and len(line.get_xdata())]
     assert {(x, y) for t in triangles for x, y in zip(*t.get_data(), strict=True)} == {
         (512, 50),
@@ -294,18 +264,7 @@ def test_times_that_were_not_reached_are_open_triangles_at_the_last_epoch():
     assert joined.get_ydata().tolist() == [3, 4], "a time without end counts as the longest"
     paper = next(line for line in ax.lines if line.get_color() == style.PAPER)
     assert paper.get_data()[0].tolist() == [32] and paper.get_data()[1].tolist() == [35]
-    assert [text.get_text() for text in ax.texts] == ["paper"]
-    empty = plots.plot_epochs_to(rows.iloc[:0], axes[0, 1], column="value", label="epochs")
-    assert empty.texts[0].get_text() == "not computed yet"
-
-
-@pytest.mark.parametrize("none", [10.0, np.nan])
-def test_conditions_that_are_all_equal_have_a_span_around_them(none):
-    rows = pd.DataFrame({"condition": ["a", "b"], "seed": [0, 0], "value": [10.0, 10.0]})
-    fig, axes = style.panels(1, 1, height=2)
-    ax = plots.plot_conditions(rows, axes[0, 0], column="value", label="accuracy (%)", none=none)
-    low, high = ax.get_xlim()
-    assert low < 10 < high
+    assert texts(ax.texts) == ["paper"]
 
 
 def test_batch_sizes_beyond_the_light_end_read_on_white_and_on_dark_and_differ():
@@ -330,26 +289,23 @@ def points(seeds=3, path=4):
     return pd.DataFrame(rows)
 
 
-def drawn_line(rows, **options):
-    fig, axes = style.panels(1, 1, height=2)
-    options = {"column": "loss", "label": "loss (nats)", "log": True} | options
-    return plots.plot_line(rows, axes[0, 0], **options)
+LINE = {"column": "loss", "label": "loss (nats)", "log": True}
 
 
 def test_a_line_has_hairlines_at_the_minimizers_and_ticks_around_them():
-    ax = drawn_line(points())
+    ax = drawn(plots.plot_line, points(), **LINE)
     upright = [line for line in ax.lines if len(set(line.get_xdata())) == 1]
     assert [line.get_xdata()[0] for line in upright] == [0, 1]
     assert max(line.get_linewidth() for line in upright) < 1
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["-1", "0", "1", "2"]
+    assert texts(ax.get_xticklabels()) == ["-1", "0", "1", "2"]
     assert ax.get_xlim() == (-1, 2)
     assert "0: SB, 1: LB" in ax.get_xlabel() and ax.get_ylabel() == "loss (nats)"
-    near = drawn_line(points(path=7).query("-0.5 <= alpha <= 1.5"))
-    assert [tick.get_text() for tick in near.get_xticklabels()] == ["0", "1"]
+    near = drawn(plots.plot_line, points(path=7).query("-0.5 <= alpha <= 1.5"), **LINE)
+    assert texts(near.get_xticklabels()) == ["0", "1"]
 
 
 def test_training_is_thin_and_faint_and_test_is_full():
-    train, test = drawn_line(points()).lines[:2]
+    train, test = drawn(plots.plot_line, points(), **LINE).lines[:2]
     assert [train.get_label(), test.get_label()] == ["training", "test"]
     assert train.get_linewidth() < test.get_linewidth()
     assert train.get_alpha() < test.get_alpha() == 1
@@ -359,7 +315,7 @@ def test_training_is_thin_and_faint_and_test_is_full():
 @pytest.mark.parametrize("seeds", [1, 3, 5])
 def test_a_line_is_the_mean_over_seeds_and_the_band_holds_it(seeds):
     rows = points(seeds)
-    ax = drawn_line(rows)
+    ax = drawn(plots.plot_line, rows, **LINE)
     for line, name in zip(ax.lines, ("train", "test"), strict=False):
         by_alpha = rows[rows["set"] == name].groupby("alpha")["loss"]
         mean = by_alpha.agg(lambda losses: np.exp(np.log(losses).mean()))  # on a logarithmic axis
@@ -396,17 +352,14 @@ def path_rows(seeds=2):
     return pd.DataFrame(rows)
 
 
-def drawn_path(rows, **options):
-    fig, axes = style.panels(1, 1, height=2)
-    options = {"x": "loss", "y": "phi", "order": "epochs", "labels": ("x", "y")} | options
-    return plots.plot_path(rows, axes[0, 0], **options)
+PATH = {"x": "loss", "y": "phi", "order": "epochs", "labels": ("x", "y")}
 
 
 def test_there_is_a_path_per_batch_size_in_its_colour_named_at_its_end():
-    ax = drawn_path(path_rows())
+    ax = drawn(plots.plot_path, path_rows(), **PATH)
     paths = [line for line in ax.lines if line.get_linestyle() == "-"]
     assert [line.get_color() for line in paths] == [style.batch_colour(b) for b in (32, 512)]
-    assert [text.get_text() for text in ax.texts] == ["32", "512"]
+    assert texts(ax.texts) == ["32", "512"]
     for line, text in zip(paths, ax.texts, strict=True):
         assert text.xy == (line.get_xdata()[-1], line.get_ydata()[-1])
         assert text.get_color() == line.get_color()
@@ -414,20 +367,17 @@ def test_there_is_a_path_per_batch_size_in_its_colour_named_at_its_end():
 
 
 def test_a_path_joins_means_over_seeds_in_the_order_of_a_third_column():
-    ax = drawn_path(path_rows(), log=(True, True))
+    ax = drawn(plots.plot_path, path_rows(), **PATH, log=(True, True))
     line = next(line for line in ax.lines if line.get_linestyle() == "-")
     np.testing.assert_allclose(line.get_xdata(), [1 / e + 0.005 for e in (1, 3, 8)])
     np.testing.assert_allclose(line.get_ydata(), [32 * (e + 0.5) for e in (1, 3, 8)])
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     small = [line for line in ax.lines if line.get_linestyle() == "None"]
     assert [len(line.get_xdata()) for line in small] == [6, 6], "every seed"
-    assert len(drawn_path(path_rows(1)).lines) == 2, "a single seed is its own mean"
-
-
-def test_a_path_may_go_along_the_column_that_orders_it():
-    ax = drawn_path(path_rows(), x="epochs")
-    line = next(line for line in ax.lines if line.get_linestyle() == "-")
-    assert list(line.get_xdata()) == [1, 3, 8]
+    assert len(drawn(plots.plot_path, path_rows(1), **PATH).lines) == 2, "one seed: its own mean"
+    along = drawn(plots.plot_path, path_rows(), **PATH | {"x": "epochs"}).lines
+    line = next(line for line in along if line.get_linestyle() == "-")
+    assert list(line.get_xdata()) == [1, 3, 8], "along the column that orders it"
 
 
 def conditions(seeds=3):
@@ -439,17 +389,14 @@ def conditions(seeds=3):
     return pd.DataFrame(rows)
 
 
-def drawn_conditions(rows, **options):
-    fig, axes = style.panels(1, 1, height=2)
-    options = {"column": "gap", "label": "points", "none": 0} | options
-    return plots.plot_conditions(rows, axes[0, 0], **options)
+CONDITIONS = {"column": "gap", "label": "points"}
 
 
 @pytest.mark.parametrize("log", [False, True])
 def test_conditions_stand_below_each_other_in_their_order_around_no_effect(log):
     none = 1 if log else 0
-    ax = drawn_conditions(conditions(), none=none, log=log)
-    shown = [tick.get_text() for tick in ax.get_yticklabels()]
+    ax = drawn(plots.plot_conditions, conditions(), **CONDITIONS, none=none, log=log)
+    shown = texts(ax.get_yticklabels())
     assert shown == ["as in the source", "at equal updates", "another"]
     bottom, top = ax.get_ylim()
     assert bottom > top, "the first is on top"
@@ -460,9 +407,16 @@ def test_conditions_stand_below_each_other_in_their_order_around_no_effect(log):
     assert ax.get_xlabel() == "points"
 
 
+@pytest.mark.parametrize("none", [10.0, np.nan])
+def test_conditions_that_are_all_equal_have_a_span_around_them(none):
+    equal = conditions().assign(gap=10.0)
+    low, high = drawn(plots.plot_conditions, equal, **CONDITIONS, none=none).get_xlim()
+    assert low < 10 < high
+
+
 @pytest.mark.parametrize("log", [False, True])
 def test_a_condition_shows_seeds_mean_and_interval(log):
-    ax = drawn_conditions(conditions(), none=1, log=log)
+    ax = drawn(plots.plot_conditions, conditions(), **CONDITIONS, none=1, log=log)
     seeds, bar, mean = ax.lines[1:4]
     assert list(seeds.get_xdata()) == [2, 3, 4]
     values = np.log([2, 3, 4]) if log else np.array([2, 3, 4])
@@ -477,27 +431,17 @@ def test_a_condition_shows_seeds_mean_and_interval(log):
 
 
 def test_a_single_seed_has_no_interval_and_missing_values_are_left_out():
-    ax = drawn_conditions(conditions(1))
+    ax = drawn(plots.plot_conditions, conditions(1), **CONDITIONS, none=0)
     assert len(ax.lines) == 1 + 3
     rows = conditions()
     rows.loc[rows["condition"] == "at equal updates", "gap"] = np.nan
-    shown = [tick.get_text() for tick in drawn_conditions(rows).get_yticklabels()]
+    shown = texts(drawn(plots.plot_conditions, rows, **CONDITIONS, none=0).get_yticklabels())
     assert shown == list(dict.fromkeys(rows["condition"])), "panels side by side share the names"
-
-
-def test_lines_paths_and_conditions_not_computed_yet_say_so():
-    empty = [
-        drawn_line(points().iloc[:0]),
-        drawn_path(path_rows().iloc[:0]),
-        drawn_conditions(conditions().iloc[:0]),
-        plots.line_panels({"F1": points().iloc[:0]}).axes[0],
-    ]
-    assert [ax.texts[0].get_text() for ax in empty] == ["not computed yet"] * 4
 
 
 def test_a_panel_not_computed_yet_leaves_the_others_their_ticks_and_legend():
     fig = plots.line_panels({"F1": points().iloc[:0], "C1": points(), "C2": points().iloc[:0]})
-    assert [tick.get_text() for tick in fig.axes[4].get_xticklabels()] == ["-1", "0", "1", "2"]
+    assert texts(fig.axes[4].get_xticklabels()) == ["-1", "0", "1", "2"]
     assert [ax.get_legend() is None for ax in fig.axes[:3]] == [True, False, True]
 
 
@@ -517,21 +461,7 @@ def several():
     )
 
 
-def test_a_caption_refuses_marks_that_no_figure_has():
-    facts = {"dataset": "digits", "train_size": 64, "network": "net", "network_options": "{}"}
-    rows = runs().assign(dtype="float64", **facts)
-    with pytest.raises(ValueError, match="marks = 'point'; did you mean 'points'"):
-        show.caption("Loss against batch size", rows, compare="figure 1", marks="point")
-
-
-def test_more_lines_than_markers_are_refused():
-    _, axes = style.panels(1, 1, height=2)
-    arms = {str(n): runs() for n in range(len(plots.MARKERS) + 1)}
-    with pytest.raises(ValueError, match="allowed are 4 without SAM"):
-        plots.plot_against_batch_size(arms, axes[0, 0], column="value", label="value")
-
-
-def test_a_caption_lists_each_networks_data_once_and_the_range_of_n():
+def test_a_caption_lists_each_networks_data_once_the_range_of_n_and_what_the_band_is():
     text = show.caption("What is shown", several(), compare="it")
     assert text.startswith("**What is shown (n = 3 to 5 seeds).**")
     for name in ("f1", "c1"):
@@ -540,20 +470,14 @@ def test_a_caption_lists_each_networks_data_once_and_the_range_of_n():
     assert "(n = 3 seeds)" in one and "f1" not in one
     single = show.caption("What", several().query("seed == 0"), compare="it")
     assert "(n = 1 seed)" in single and "marks" not in single
-
-
-@pytest.mark.parametrize(
-    ("networks", "band"),
-    [
+    interval = "the 95 % interval of the mean."
+    for networks, band in (
         (["c1"], "band: their range."),
-        (["f1"], "band: the 95 % interval of the mean."),
-        (["f1", "c1"], "band: their range, from 5 seeds on the 95 % interval of the mean."),
-    ],
-)
-def test_a_caption_says_what_the_band_is_for_each_number_of_seeds(networks, band):
-    rows = several()
-    rows = rows[rows["network"].isin(networks)]
-    assert band in show.caption("What", rows, compare="it", marks="curves")
+        (["f1"], f"band: {interval}"),
+        (["f1", "c1"], f"band: their range, from 5 seeds on {interval}"),
+    ):
+        rows = several()[lambda t, names=networks: t["network"].isin(names)]
+        assert band in show.caption("What", rows, compare="it", marks="curves")
 
 
 # ---------------------------------------------------------------- directions, and labels
@@ -568,8 +492,7 @@ def test_a_line_band_shows_each_direction_their_mean_and_range_in_the_batch_s_co
     }
     curves[512, 2].loss[-1] = np.inf
     rows = contours.surface_rows(curves, ["batch_size", "direction"])
-    fig, axes = style.panels(1, 1, height=3)
-    ax = plots.plot_line_band(rows, axes[0, 0], column="loss", label="loss (nats)", log=True)
+    ax = drawn(plots.plot_line_band, rows, column="loss", label="loss (nats)", log=True)
     assert ax.get_xlabel() and ax.get_ylabel() == "loss (nats)"
     for batch_size in (32, 512):
         lines = [li for li in ax.lines if li.get_color() == style.batch_colour(batch_size)]
@@ -580,9 +503,7 @@ def test_a_line_band_shows_each_direction_their_mean_and_range_in_the_batch_s_co
     small, large = (band.get_paths() for band in ax.collections)
     assert np.isclose(small[0].vertices[:, 1].max(), 1 + 3) and small[0].vertices[:, 0].max() == 1
     assert large[0].vertices[:, 0].max() == 0.5
-    assert {text.get_text() for text in ax.texts} == {"32", "512"}
-    nothing = plots.plot_line_band(rows.iloc[:0], axes[0, 0], column="loss", label="l", log=True)
-    assert "not computed yet" in [text.get_text() for text in nothing.texts]
+    assert set(texts(ax.texts)) == {"32", "512"}
 
 
 def test_labels_are_pushed_apart_within_the_axes_and_in_order():
@@ -593,11 +514,6 @@ def test_labels_are_pushed_apart_within_the_axes_and_in_order():
 
 
 # ---------------------------------------------------------------- updates and their gradients
-
-
-def drawn(plot, rows, **options):
-    fig, axes = style.panels(1, 1, height=3)
-    return plot(rows, axes[0, 0], **options)
 
 
 def quantiles(seeds=2):
@@ -623,7 +539,7 @@ def test_a_distribution_is_the_share_up_to_each_norm_with_its_median_named():
         np.testing.assert_allclose(mean.get_ydata(), levels)
         np.testing.assert_allclose(mean.get_xdata(), 10 ** (levels - 0.5) * 2 / batch_size)
         assert median.get_xydata().ravel() == pytest.approx([2 / batch_size, 0.5])
-    assert [text.get_text() for text in ax.texts] == ["256: median 0.0078", "32: median 0.062"]
+    assert texts(ax.texts) == ["256: median 0.0078", "32: median 0.062"]
     ax.figure.draw_without_rendering()
     heights = [text.get_window_extent().y0 for text in ax.texts]
     assert heights == sorted(heights), "small batches on top"
@@ -656,7 +572,7 @@ def agreement(seeds=2):
 
 def test_agreement_shows_what_was_drawn_beside_what_is_expected():
     ax = drawn(plots.plot_agreement, agreement())
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "4", "16"]
+    assert texts(ax.get_xticklabels()) == ["1", "4", "16"]
     assert ax.get_xlabel() and ax.get_ylabel() and ax.get_yscale() == "log"
     rows = np.log(agreement().set_index(["batch_size", "examples", "seed"]))
     means = np.exp(rows.groupby(["batch_size", "examples"]).mean())
@@ -672,7 +588,7 @@ def test_agreement_shows_what_was_drawn_beside_what_is_expected():
         assert np.allclose(np.log2(discs.get_xdata()), [0, 2, 4], atol=0.1)
     bands = [c for c in ax.collections if c.get_alpha()]
     assert len(bands) == 2 and len(drawn(plots.plot_agreement, agreement(1)).collections) == 2
-    assert {text.get_text() for text in ax.texts} == {"32", "256"}
+    assert set(texts(ax.texts)) == {"32", "256"}
     assert len(ax.get_legend().get_texts()) == 3
 
 
@@ -695,7 +611,7 @@ def rates(seeds=3):
 @pytest.mark.parametrize("seeds", [1, 3, 5])
 def test_the_best_learning_rate_of_each_batch_size_is_ringed(seeds):
     ax = drawn(plots.plot_against_lr, rates(seeds), column="loss", label="loss (nats)")
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.01", "0.02", "0.04", "0.08"]
+    assert texts(ax.get_xticklabels()) == ["0.01", "0.02", "0.04", "0.08"]
     assert ax.get_xlabel() == "learning rate" and ax.get_ylabel() == "loss (nats)"
     for batch_size, best in ((32, 0.01), (128, 0.04)):
         colour = style.batch_colour(batch_size)
@@ -714,7 +630,7 @@ def test_the_best_learning_rate_of_each_batch_size_is_ringed(seeds):
         edges = ax.collections[1].get_paths()[0].vertices
         at_best = edges[np.isclose(edges[:, 0], 0.04), 1]
         assert at_best.min() == pytest.approx(1.0) and at_best.max() == pytest.approx(1.2)
-    assert {text.get_text() for text in ax.texts} == {"32", "128"}
+    assert set(texts(ax.texts)) == {"32", "128"}
 
 
 def test_a_batch_size_that_always_diverged_has_no_best():
@@ -732,8 +648,8 @@ def heat():
 
 def test_a_heat_map_writes_each_value_into_its_cell_and_frames_the_best_of_each_column():
     ax = drawn(plots.plot_heatmap, heat(), label="loss (nats)")
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["32", "64", "256"]
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0.01", "0.04", "0.16"]
+    assert texts(ax.get_xticklabels()) == ["32", "64", "256"]
+    assert texts(ax.get_yticklabels()) == ["0.01", "0.04", "0.16"]
     found = {text.get_position(): text.get_text() for text in ax.texts}
     assert found == {
         (0, 0): "0.300", (0, 1): "not run", (0, 2): "diverged",
@@ -748,6 +664,8 @@ def test_a_heat_map_writes_each_value_into_its_cell_and_frames_the_best_of_each_
     assert [(p.get_x() + 0.5, p.get_y() + 0.5) for p in hatched] == [(1, 1), (0, 2), (1, 2)]
     assert ax.figure.axes[-1].get_ylabel() == "loss (nats)"
     assert ax.get_xlabel() == "batch size" and ax.get_ylabel() == "learning rate"
+    bare = drawn(plots.plot_heatmap, heat()[[64]], label="l")
+    assert len(bare.figure.axes) == 1 and len(bare.texts) == 3, "without any value it is only marks"
 
 
 def test_every_value_can_be_read_on_its_cell():
@@ -763,19 +681,30 @@ def test_every_value_can_be_read_on_its_cell():
     assert inks == {style.PALE, style.DEEP}
 
 
-def test_a_heat_map_without_any_value_is_only_marks():
-    ax = drawn(plots.plot_heatmap, heat()[[64]], label="l")
-    assert len(ax.figure.axes) == 1 and len(ax.texts) == 3
-
-
-def test_distributions_agreement_and_rates_not_computed_yet_say_so():
-    empty = [
-        drawn(plots.plot_distribution, quantiles().iloc[:0], label="l"),
-        drawn(plots.plot_agreement, agreement().iloc[:0]),
-        drawn(plots.plot_against_lr, rates().iloc[:0], column="loss", label="l"),
-        drawn(plots.plot_heatmap, heat().iloc[:0], label="l"),
-    ]
-    assert [ax.texts[0].get_text() for ax in empty] == ["not computed yet"] * 4
+def test_what_is_not_computed_yet_says_so():
+    lines = {"column": "loss", "label": "loss"}
+    none = {"column": "value", "label": "v"}
+    drawings = (
+        (plots.plot_curves, history(), lines),
+        (plots.plot_against_batch_size, runs(), none),
+        (plots.plot_against_rho, runs(), none | {"log": False, "scale": 1}),
+        (plots.plot_epochs_to, runs(), none),
+        (plots.plot_by_layer, runs(), none),
+        (plots.plot_ratio, runs(), {"label": "r"}),
+        (plots.plot_line, points(), LINE),
+        (plots.plot_line_band, points(), LINE),
+        (plots.plot_path, path_rows(), PATH),
+        (plots.plot_conditions, conditions(), CONDITIONS | {"none": 0}),
+        (plots.plot_distribution, quantiles(), {"label": "l"}),
+        (plots.plot_agreement, agreement(), {}),
+        (plots.plot_against_lr, rates(), lines),
+        (plots.plot_heatmap, heat(), {"label": "l"}),
+    )
+    axes = [drawn(plot, rows.iloc[:0], **options) for plot, rows, options in drawings]
+    axes.append(drawn(plots.plot_arms, {}, **lines, legend=True))
+    axes.append(plots.line_panels({"F1": points().iloc[:0]}).axes[0])
+    assert {ax.texts[0].get_text() for ax in axes} == {"not computed yet"}
+    assert "Not computed yet" in show.caption("Nothing", runs().iloc[:0], compare="it")
 
 
 def test_labels_of_two_close_numbers_of_the_paper_do_not_overlap():

@@ -95,7 +95,8 @@ def settings_of_a_worker(entry, root: str) -> str:
 SWEEP = """
 import json, sys
 from pathlib import Path
-from bsglib import cli, sweep  # the command, which its workers import as well
+from bsglib import cli
+from bsglib.runs import sweep  # the command, which its workers import as well
 from bsglib.runs.measures import Measure
 from bsglib.runs.params import RunConfig
 from bsglib.runs.params import ROOT

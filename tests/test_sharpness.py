@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import assert_same_state, state_of
+from conftest import assert_same_state, failing_after, state_of
 from scipy.optimize import Bounds, minimize
 from torch import nn
 from torch.func import functional_call, hessian
@@ -107,19 +107,15 @@ def matrix(theta, dimension, distribution, seed, rows, monkeypatch):
 # Keskar's metric: closed forms
 
 
-@pytest.mark.parametrize("slope", [1.0, 1e-3, 1e-5, 1e-7])
+@pytest.mark.parametrize("slope", [1.0, 1e-3, 1e-7, 0.0])
 @pytest.mark.parametrize("epsilon", [1e-3, 5e-4])
-def test_the_metric_of_a_diagonal_quadratic_is_that_of_the_corner(slope, epsilon):
+@pytest.mark.parametrize("solver", solvers.SOLVERS)
+def test_the_metric_of_a_diagonal_quadratic_is_that_of_the_corner(solver, slope, epsilon):
     model, x, g, d = quadratic(slope=slope)
-    found = keskar_sharpness(model, X, Y, epsilon=epsilon, loss=total)
+    found = keskar_sharpness(model, X, Y, epsilon=epsilon, loss=total, solver=solver)
     assert found.value == pytest.approx(corner(x, g, d, epsilon), rel=1e-9)
     assert found.iterations <= 10
-
-
-def test_a_gradient_of_exactly_zero_does_not_give_zero():
-    model, x, g, d = quadratic(slope=0.0)
-    found = keskar_sharpness(model, X, Y, loss=total)
-    assert found.value == pytest.approx(corner(x, g, d, 1e-3), rel=1e-9)
+    assert found.solver == solver
 
 
 def test_a_tiny_gradient_does_not_stop_the_solver_on_the_literal_objective():
@@ -129,22 +125,13 @@ def test_a_tiny_gradient_does_not_stop_the_solver_on_the_literal_objective():
     assert found.value == pytest.approx(corner(x, g, d, 1e-3), rel=1e-6)
 
 
-def test_a_maximum_has_sharpness_zero():
-    model = Quadratic(np.ones(5), np.zeros(5), -(10.0 ** np.arange(5)))
-    for max_iter in (1, 10):  # the solver may stop on its way back: z = 0 counts
-        assert keskar_sharpness(model, X, Y, loss=total, max_iter=max_iter).value == 0
-
-
-def test_a_constant_loss_has_sharpness_zero():
-    model = Quadratic(np.ones(5), np.zeros(5), np.zeros(5))
-    found = keskar_sharpness(model, X, Y, loss=total)
+@pytest.mark.parametrize("curvature", [-(10.0 ** np.arange(5)), np.zeros(5)])
+@pytest.mark.parametrize("max_iter", [1, 10])
+def test_a_maximum_and_a_constant_loss_have_sharpness_zero(curvature, max_iter):
+    model = Quadratic(np.ones(5), np.zeros(5), curvature)
+    # the solver may stop on its way back: z = 0 counts
+    found = keskar_sharpness(model, X, Y, loss=total, max_iter=max_iter)
     assert (found.value, found.loss) == (0, 0.01)
-
-
-def test_boxes_are_nested():
-    model, x, y = classifier()
-    values = [keskar_sharpness(model, x, y, epsilon=e).value for e in (2.5e-4, 5e-4, 1e-3, 1e-2)]
-    assert 0 < values[0] < values[1] < values[2] < values[3]
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 0.05])
@@ -161,22 +148,6 @@ def test_the_metric_of_a_convex_loss_is_found_by_trying_all_corners(epsilon):
         worst = max(worst, evaluate(trial, x, y).loss)
     found = keskar_sharpness(model, x, y, epsilon=epsilon)
     assert found.value == pytest.approx(100 * (worst - start) / (1 + start), rel=1e-9)
-
-
-def test_every_point_tried_lies_in_the_box_and_the_best_one_counts():
-    model, x, y = classifier()
-    seen = []
-    model.register_forward_pre_hook(
-        lambda m, _: seen.append(torch.cat([w.detach().reshape(-1) for w in m.parameters()]))
-    )
-    found = keskar_sharpness(model, x, y, epsilon=0.1)
-    theta, points = seen[0], torch.stack(seen)
-    assert ((points - theta).abs() <= 0.1 * (theta.abs() + 1) * (1 + 1e-12)).all()
-    losses = []
-    for point in points:
-        nn.utils.vector_to_parameters(point, model.parameters())
-        losses.append(evaluate(model, x, y).loss)
-    assert found.max_loss == pytest.approx(max(losses), rel=1e-14)
 
 
 def test_the_fields_agree_with_each_other_and_with_evaluate():
@@ -229,38 +200,11 @@ def test_the_solver_goes_the_way_of_scipy_minimize_to_the_last_bit(max_iter):
     assert np.array_equal(ways[0][0], ways[1][0])
 
 
-def test_more_iterations_never_find_less():
-    model, x, y = classifier()
-    values = [keskar_sharpness(model, x, y, epsilon=0.5, max_iter=i).value for i in (1, 3, 10, 50)]
-    assert values == sorted(values)
-    assert values[0] > 0
-
-
 def test_the_objective_is_scaled_so_that_its_largest_slope_is_one():
     model, _, g, _ = quadratic()
     scale = keskar_sharpness(model, X, Y, loss=total).objective_scale
     assert scale == pytest.approx(1 / np.abs(g).max(), rel=1e-12)
     assert keskar_sharpness(model, X, Y, loss=total, objective_scale=1.0).objective_scale == 1.0
-
-
-def test_by_default_the_scale_of_the_loss_does_not_matter_to_the_solver():
-    model, x, y = classifier()
-    plain = keskar_sharpness(model, x, y, epsilon=0.1)
-
-    def tiny(outputs, labels):
-        return 2.0**-20 * nn.functional.cross_entropy(outputs, labels, reduction="sum")
-
-    small = keskar_sharpness(model, x, y, epsilon=0.1, loss=tiny)
-    rise = (small.max_loss - small.loss) * 2**20
-    assert rise == pytest.approx(plain.max_loss - plain.loss, rel=1e-9)
-    assert small.iterations == plain.iterations
-
-
-def test_a_float32_network_is_measured_like_its_float64_twin():
-    model, x, y = classifier(torch.float32)
-    single = keskar_sharpness(model, x, y)
-    double = keskar_sharpness(model.double(), x.double(), y)
-    assert single.value == pytest.approx(double.value, rel=1e-3)
 
 
 # Keskar's metric: the solver in torch, and scipy's public one
@@ -286,16 +230,6 @@ def test_the_solver_in_torch_goes_the_way_of_scipys(max_iter, size, monkeypatch)
         ways.append((torch.stack(way), trace))
     assert ways[0][1] == ways[1][1]
     torch.testing.assert_close(ways[0][0], ways[1][0], rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("slope", [1.0, 1e-3, 1e-7, 0.0])
-def test_the_solver_in_torch_finds_the_corner_of_a_diagonal_quadratic(slope):
-    model, x, g, d = quadratic(slope=slope)
-    found = keskar_sharpness(model, X, Y, loss=total, solver="torch")
-    other = keskar_sharpness(model, X, Y, loss=total, solver="scipy")
-    assert found.value == pytest.approx(corner(x, g, d, 1e-3), rel=1e-9)
-    assert found.evaluations <= other.evaluations
-    assert (found.solver, other.solver) == ("torch", "scipy")
 
 
 @pytest.mark.parametrize("options", [{}, {"subspace": 6}, {"adaptive": True}])
@@ -388,18 +322,6 @@ def test_a_subspace_that_is_the_identity_gives_the_metric_of_the_full_space(monk
     assert found.value == pytest.approx(full.value, rel=1e-9)
 
 
-def test_points_tried_in_a_subspace_lie_in_it():
-    model, x, y = classifier()
-    seen = []
-    model.register_forward_pre_hook(
-        lambda m, _: seen.append(torch.cat([w.detach().reshape(-1) for w in m.parameters()]))
-    )
-    keskar_sharpness(model, x, y, subspace=3, epsilon=0.1)
-    moved = torch.stack(seen) - seen[0]
-    assert torch.linalg.matrix_rank(moved, rtol=1e-9) <= 3
-    assert moved.abs().max() > 0.01
-
-
 def test_the_subspace_is_chosen_by_seed():
     model, x, y = classifier()
     one, same, other = (keskar_sharpness(model, x, y, subspace=3, seed=s) for s in (1, 1, 2))
@@ -477,7 +399,7 @@ def test_where_the_slope_decides_the_metric_is_the_brute_force_maximum(epsilon, 
 @pytest.mark.parametrize("dimension", [None, 6])
 @pytest.mark.parametrize("epsilon", [1e-3, 0.05])
 @pytest.mark.parametrize("seed", [3, 4])
-def test_the_metric_ends_in_a_local_maximum_and_never_above_the_brute_force_maximum(
+def test_the_metric_stays_in_its_box_and_ends_in_a_local_maximum_not_above_the_brute_force_one(
     epsilon, dimension, seed
 ):
     model, x, y, theta = fitted(seed=seed)
@@ -491,10 +413,13 @@ def test_the_metric_ends_in_a_local_maximum_and_never_above_the_brute_force_maxi
     hook.remove()
     rise = found.max_loss - found.loss
     assert rise <= (largest(theta, a, bounds, x, y) - found.loss) * (1 + 1e-6)
+    moved = torch.stack(seen) - theta
+    tried = moved @ torch.linalg.pinv(a).T
+    assert (tried.abs() <= bounds * (1 + 1e-9)).all(), "in the box"
+    torch.testing.assert_close(tried @ a.T, moved, rtol=0, atol=1e-12)  # in the subspace
     losses = mean_losses(torch.stack(seen), x, y)
-    assert losses.max().item() == pytest.approx(found.max_loss, rel=1e-13)
-    top = torch.linalg.pinv(a) @ (seen[losses.argmax()] - theta)
-    assert (top.abs() <= bounds * (1 + 1e-9)).all()
+    assert losses.max().item() == pytest.approx(found.max_loss, rel=1e-13), "the best one counts"
+    top = tried[losses.argmax()]
     z = torch.clamp(top + 1e-3 * bounds * torch.randn(50, len(bounds)).double(), -bounds, bounds)
     wiggled = ascended(theta, a, bounds, z * 1.0, x, y, steps=1)
     assert wiggled - found.loss <= rise * (1 + 1e-6), "nothing near it is higher"
@@ -513,40 +438,17 @@ def test_a_box_can_hold_a_higher_maximum_than_the_one_that_the_metric_climbs():
 # Keskar's metric: what is held fixed, and what is left alone
 
 
-@pytest.mark.parametrize("chunk_size", [1, 7, 32, 33])
-@pytest.mark.parametrize("subspace", [None, 4])
-def test_the_metric_does_not_depend_on_the_chunk_size(chunk_size, subspace):
-    model, x, y = classifier()
-    options = {"epsilon": 0.01, "subspace": subspace}
-    whole = keskar_sharpness(model, x, y, **options)
-    found = keskar_sharpness(model, x, y, chunk_size=chunk_size, **options)
-    assert found.value == pytest.approx(whole.value, rel=1e-9)
-
-
-@pytest.mark.parametrize("chunk_size", [20, 32])  # a last chunk of 13, and of a single example
-def test_with_reestimated_statistics_neither_does_it_depend_on_the_chunk_size(chunk_size):
-    model, x, y = normed()
-    parts, whole = (
-        keskar_sharpness(model, x, y, batch_norm="reestimate", chunk_size=c)
-        for c in (chunk_size, 33)
-    )
-    assert parts.value == pytest.approx(whole.value, rel=1e-9)
-
-
 @pytest.mark.parametrize("batch_norm", ["stored", "reestimate", "batch"])
-def test_the_metric_does_not_depend_on_the_mode_before_the_call(batch_norm):
-    found = []
-    for prepare in (nn.Module.train, nn.Module.eval, lambda model: None):
-        model, x, y = normed()
-        prepare(model)
-        found.append(keskar_sharpness(model, x, y, batch_norm=batch_norm))
-    assert found[0] == found[1] == found[2]
-
-
-def test_dropout_is_off():
-    model, x, y = classifier()
-    noisy = nn.Sequential(*model[:2], nn.Dropout(0.5), model[2]).train()
-    assert keskar_sharpness(noisy, x, y).value == keskar_sharpness(model, x, y).value
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_measure_depends_neither_on_the_mode_before_nor_on_the_chunk_size(measure, batch_norm):
+    model, x, y = normed()
+    options = {"batch_norm": batch_norm} | ({"tol": 1e-8} if measure is lambda_max else {})
+    whole = measure(model, x, y, **options).value
+    for prepare in (nn.Module.train, nn.Module.eval):
+        assert measure(prepare(model), x, y, **options).value == whole
+    for chunk_size in () if batch_norm == "batch" else (20, 32):  # 32 leaves a single example
+        parts = measure(model, x, y, chunk_size=chunk_size, **options).value
+        assert parts == pytest.approx(whole, rel=1e-7 if measure is lambda_max else 1e-9)
 
 
 def test_each_batch_norm_mode_measures_its_own_function():
@@ -567,27 +469,13 @@ def test_each_batch_norm_mode_measures_its_own_function():
 
 @pytest.mark.parametrize("batch_norm", ["stored", "reestimate", "batch"])
 @pytest.mark.parametrize("measure", MEASURES)
-def test_the_network_is_left_as_it_was(measure, batch_norm):
+def test_the_network_is_left_as_it_was_also_after_an_exception(measure, batch_norm):
     model, x, y = normed()
     before = state_of(model)
     measure(model, x, y, batch_norm=batch_norm)
     assert_same_state(model, before)
-
-
-@pytest.mark.parametrize("batch_norm", ["stored", "reestimate", "batch"])
-@pytest.mark.parametrize("measure", MEASURES)
-def test_the_network_is_left_as_it_was_after_an_exception(measure, batch_norm):
-    model, x, y = normed()
-    before, calls = state_of(model), []
-
-    def failing(outputs, labels):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return nn.functional.cross_entropy(outputs, labels, reduction="sum")
-
     with pytest.raises(KeyboardInterrupt):
-        measure(model, x, y, batch_norm=batch_norm, loss=failing)
+        measure(model, x, y, batch_norm=batch_norm, loss=failing_after(2))
     assert_same_state(model, before)
 
 
@@ -608,17 +496,12 @@ class Noisy(nn.Module):
         return self.model(x) + 0.1 * torch.randn(len(x), 3, dtype=x.dtype)
 
 
-@pytest.mark.parametrize("batch_norm", ["stored", "batch"])
 @pytest.mark.parametrize("measure", MEASURES)
-def test_a_network_that_is_not_deterministic_is_refused(measure, batch_norm):
+def test_a_random_network_and_a_loss_that_is_not_finite_are_refused(measure):
     model, x, y = normed()
-    with pytest.raises(ValueError, match="two evaluations.*random"):
-        measure(Noisy(model), x, y, batch_norm=batch_norm)
-
-
-@pytest.mark.parametrize("measure", MEASURES)
-def test_a_loss_that_is_not_finite_is_refused(measure):
-    model, x, y = classifier()
+    for batch_norm in ("stored", "batch"):
+        with pytest.raises(ValueError, match="two evaluations.*random"):
+            measure(Noisy(model), x, y, batch_norm=batch_norm)
     with torch.no_grad():
         model[0].weight[0, 0] = torch.nan
     with pytest.raises(ValueError, match="nan"):
@@ -626,23 +509,29 @@ def test_a_loss_that_is_not_finite_is_refused(measure):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("measure", "options", "message"),
     [
-        ({"epsilon": 0.0}, "epsilon = 0.0"),
-        ({"epsilon": -1e-3}, "epsilon = -0.001"),
-        ({"epsilon": float("nan")}, "epsilon = nan"),
-        ({"batch_norm": "frozen"}, "'frozen'.*stored, batch, reestimate"),
-        ({"loss": "cross_entrop"}, "did you mean 'cross_entropy'"),
-        ({"subspace": 3, "distribution": "cauchy"}, "'cauchy'.*gaussian_unit"),
-        ({"subspace": 0}, "subspace = 0.*1 to 43"),
-        ({"subspace": 44}, "subspace = 44.*1 to 43"),
+        (keskar_sharpness, {"epsilon": 0.0}, "epsilon = 0.0"),
+        (keskar_sharpness, {"epsilon": float("nan")}, "epsilon = nan"),
+        (keskar_sharpness, {"batch_norm": "frozen"}, "'frozen'.*stored, batch, reestimate"),
+        (keskar_sharpness, {"loss": "cross_entrop"}, "did you mean 'cross_entropy'"),
+        (keskar_sharpness, {"subspace": 3, "distribution": "cauchy"}, "'cauchy'.*gaussian_unit"),
+        (keskar_sharpness, {"subspace": 0}, "subspace = 0.*1 to 43"),
+        (keskar_sharpness, {"subspace": 44}, "subspace = 44.*1 to 43"),
+        (keskar_sharpness, {"adaptive": True, "subspace": 3}, "subspace = 3: must be None"),
+        (lambda_max, {"k": 43}, "k = 43"),
+        (hessian_trace, {"probes": 1}, "probes = 1: at least 2"),
+        (sam_sharpness, {"rho": 0.0}, "rho = 0.0: must be positive"),
+        (batch_sharpness, {"batch_size": 34}, "batch_size = 34"),
+        (batch_sharpness, {"batch_size": 0}, "batch_size = 0"),
+        (batch_sharpness, {"batch_size": 2, "draws": 1}, "draws = 1"),
     ],
 )
-def test_options_not_allowed_are_refused_and_leave_the_network_alone(options, message):
+def test_options_not_allowed_are_refused_and_leave_the_network_alone(measure, options, message):
     model, x, y = classifier()
     before = state_of(model)
     with pytest.raises(ValueError, match=message):
-        keskar_sharpness(model, x, y, **options)
+        measure(model, x, y, **options)
     assert_same_state(model, before)
 
 
@@ -657,17 +546,13 @@ def test_the_hessian_vector_product_equals_that_of_the_dense_hessian():
         torch.testing.assert_close(found, h @ v, rtol=1e-11, atol=1e-13)
 
 
-def test_the_hessian_vector_product_of_a_quadratic_is_its_matrix():
+def test_the_hessian_vector_product_of_a_quadratic_is_its_matrix_and_of_a_linear_loss_zero():
     h = np.diag([3.0, 1.0, -2.0]) + 0.5
     v = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     found = hvp(Quadratic(np.ones(3), np.ones(3), h), X, Y, v, loss=total)
     torch.testing.assert_close(found, torch.from_numpy(h) @ v, rtol=1e-14, atol=0)
-
-
-def test_the_hessian_of_a_linear_loss_is_zero():
-    model = nn.Linear(3, 1, bias=False).double()
-    found = hvp(model, torch.ones(2, 3).double(), Y[:2], torch.ones(3).double(), loss=total)
-    assert (found == 0).all()
+    linear = nn.Linear(3, 1, bias=False).double()
+    assert (hvp(linear, torch.ones(3, 3).double(), Y, v, loss=total) == 0).all()
 
 
 @pytest.mark.parametrize("solver", ["scipy", "torch"])
@@ -708,29 +593,16 @@ def test_lambda_max_is_the_largest_algebraically_not_by_magnitude(solver):
     assert found.values == pytest.approx([3.0, 1.0], rel=1e-9)
 
 
-def test_lambda_max_does_not_depend_on_chunk_size_or_mode():
-    model, x, y = normed()
-    found = [lambda_max(model, x, y, tol=1e-8)]
-    found += [lambda_max(model.eval(), x, y, tol=1e-8, chunk_size=c) for c in (7, 33)]
-    assert [f.value for f in found] == pytest.approx([found[0].value] * 3, rel=1e-7)
-
-
-def test_lambda_max_of_a_float32_network_is_that_of_its_float64_twin():
+@pytest.mark.parametrize("measure", [keskar_sharpness, lambda_max])
+def test_a_float32_network_is_measured_like_its_float64_twin(measure):
     model, x, y = classifier(torch.float32)
-    single = lambda_max(model, x, y).value
-    double = lambda_max(model.double(), x.double(), y, tol=1e-10).value
-    assert single == pytest.approx(double, rel=2e-3)
+    single = measure(model, x, y).value
+    assert single == pytest.approx(measure(model.double(), x.double(), y).value, rel=2e-3)
 
 
 def test_lambda_max_of_a_linear_loss_is_zero():
     model = Quadratic(np.ones(5), np.ones(5), np.zeros(5))
     assert lambda_max(model, X, Y, loss=total).value == 0
-
-
-def test_more_eigenvalues_than_there_are_is_refused():
-    model = Quadratic(np.ones(5), np.ones(5), np.ones(5))
-    with pytest.raises(ValueError, match="k = 5"):
-        lambda_max(model, X, Y, k=5, loss=total)
 
 
 # Scale-invariant box, trace, SAM's objective
@@ -808,19 +680,6 @@ def test_a_gradient_of_zero_gives_no_rise():
     assert sam_sharpness(model, X, Y, loss=total).value == 0
 
 
-@pytest.mark.parametrize(
-    ("measure", "options", "message"),
-    [
-        (hessian_trace, {"probes": 1}, "probes = 1: at least 2"),
-        (sam_sharpness, {"rho": 0.0}, "rho = 0.0: must be positive"),
-        (keskar_sharpness, {"adaptive": True, "subspace": 3}, "subspace = 3: must be None"),
-    ],
-)
-def test_options_of_the_later_measures_are_refused_by_name(measure, options, message):
-    with pytest.raises(ValueError, match=message):
-        measure(*classifier(), **options)
-
-
 # The curvature along a batch's own gradient
 
 
@@ -848,12 +707,6 @@ def test_batch_sharpness_is_the_mean_over_batches_of_dense_curvatures():
     exact = np.mean([curvature(list(pair)) for pair in itertools.combinations(range(6), 2)])
     found = batch_sharpness(model, x, y, batch_size=2, draws=2000)
     assert abs(found.value - exact) < 4 * found.standard_error < 0.1 * exact
-
-
-@pytest.mark.parametrize(("name", "value"), [("batch_size", 4), ("batch_size", 0), ("draws", 1)])
-def test_batch_sharpness_refuses_numbers_out_of_range(name, value):
-    with pytest.raises(ValueError, match=f"{name} = {value}"):
-        batch_sharpness(quadratic()[0], X, Y, loss=total, **{"batch_size": 2, name: value})
 
 
 # On an accelerator

@@ -22,7 +22,8 @@ while True:
 """
 TRAIN = """
 import json, sys, time
-from bsglib import runtime, train
+from bsglib import runtime
+from bsglib.runs import train
 from bsglib.runs.params import RunConfig
 from bsglib.runs.store import Store
 runtime.single_thread()

@@ -31,7 +31,8 @@ from bsglib.weights import flatten
 KILLED = """
 import json, os, signal, sys
 sys.path.insert(0, sys.argv[3])  # the networks of this file
-from bsglib import runtime, train
+from bsglib import runtime
+from bsglib.runs import train
 from bsglib.runs.params import RunConfig
 from bsglib.runs.store import Store
 runtime.single_thread()
@@ -53,6 +54,7 @@ for name, (values, batches) in jobs.items():
     train.train(RunConfig(**values), store=Store(os.path.join(sys.argv[1], name)))
     os._exit(1)
 """
+NORMED = {"network": "test_train:normed", "network_options": {}}
 RESUMED = {  # epochs of 4 batches, 5 of them; killed in the middle of the third
     "sgd": {"momentum": 0.9},
     "adam": {"optimizer": "adam", "base_lr": 0.01},
@@ -60,7 +62,7 @@ RESUMED = {  # epochs of 4 batches, 5 of them; killed in the middle of the third
     "sam around adam": {"optimizer": "adam", "base_lr": 0.01, "rho": 0.05},
     "float32": {"momentum": 0.9, "dtype": "float32"},
     "bfloat16": {"momentum": 0.9, "dtype": "bfloat16", "evaluate": "log"},
-    "batch norm": {"network": "test_train:normed", "network_options": {}, "momentum": 0.9},
+    "batch norm": {**NORMED, "momentum": 0.9},
     "patience": {"base_lr": 1e-6, "patience": 4},
     "before the switch": {"first_batch_size": 13, "first_epochs": 3, "momentum": 0.9},
     "at the switch": {"first_batch_size": 13, "first_epochs": 2, "optimizer": "adam"},
@@ -145,6 +147,18 @@ def test_the_same_config_gives_the_same_id_and_numbers(tiny):
     other = train(tiny())
     assert one.id == other.id
     assert same(one, other)
+    assert module.run_id(tiny(), "md5:a") != module.run_id(tiny(), "md5:b"), "the data count"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.id = "other"
+
+
+def test_defaults_of_later_parameters_leave_stored_runs_their_identity(tiny):
+    later = {"standardise": False, "image_size": None, "warmup": "none", "warmup_epochs": 0.0}
+    later |= {"sam_adaptive": False, "sam_dropout": True}
+    later |= {"shuffle": "every", "evaluate_as_run": False}
+    assert tiny(**later).canonical() == tiny().canonical()
+    for name, value in (("standardise", True), ("image_size", 8), ("shuffle", "once")):
+        assert tiny(**{name: value}).canonical() != tiny().canonical()
 
 
 def test_training_leaves_the_global_generators_alone(tiny):
@@ -162,12 +176,10 @@ def test_another_seed_or_split_or_radius_gives_another_run(tiny, change):
 
 
 def test_a_config_may_ask_for_standardised_inputs(tiny, batches):
-    train(config := tiny(standardise=True, train_size=48))
+    train(tiny(standardise=True, train_size=48))
     seen = torch.cat([batch.x for batch in batches[:3]])  # the first epoch
     assert seen.mean().item() == pytest.approx(0, abs=1e-13)
     assert seen.std(correction=0).item() == pytest.approx(1, rel=1e-13)
-    assert module.run_id(config, "md5:a") != module.run_id(tiny(train_size=48), "md5:a")
-    assert tiny(standardise=False).canonical() == tiny().canonical()  # stored runs keep their ids
 
 
 def test_a_config_names_the_size_of_a_folders_images(tiny, tmp_path, monkeypatch):
@@ -182,7 +194,6 @@ def test_a_config_names_the_size_of_a_folders_images(tiny, tmp_path, monkeypatch
         assert run.result["input_shape"] == [3, size, size]
     assert runs[8].id != runs[12].id
     assert runs[8].result["data_checksum"] == runs[12].result["data_checksum"]
-    assert tiny(image_size=None).canonical() == tiny().canonical()  # stored runs keep their ids
 
 
 @pytest.mark.slow
@@ -204,10 +215,6 @@ def test_a_network_with_one_sigmoid_unit_tells_even_from_odd(tiny):
     assert len(run.weights) == 12 and run.result["classes"] == 2
 
 
-def test_the_id_depends_on_the_data(tiny):
-    assert module.run_id(tiny(), "md5:a") != module.run_id(tiny(), "md5:b")
-
-
 def test_a_radius_of_zero_gives_the_numbers_of_the_plain_optimizer(tiny):
     assert same(train(tiny(rho=0.0)), train(tiny()))
 
@@ -223,38 +230,33 @@ def test_the_initial_weights_depend_on_the_seed_alone(tiny, batches):
     for change in ({"batch_size": 50}, {"base_lr": 0.5}, {"rho": 0.1}, {"optimizer": "adam"}):
         other = initial_weights(tiny(**change), batches)
         assert all(torch.equal(t, other[name]) for name, t in first.items())
+    for dtype in ("float32", "bfloat16"):
+        rounded = initial_weights(tiny(dtype=dtype), batches)
+        assert all(torch.equal(t.float(), rounded[name]) for name, t in first.items())
     other = initial_weights(tiny(seed=1), batches)
     assert not torch.equal(first["0.weight"], other["0.weight"])
-
-
-def test_dtypes_share_their_initial_weights_up_to_rounding(tiny, batches):
-    double = initial_weights(tiny(), batches)
-    for dtype in ("float32", "bfloat16"):
-        single = initial_weights(tiny(dtype=dtype), batches)
-        assert all(torch.equal(t.float(), single[name]) for name, t in double.items())
 
 
 # An epoch
 
 
-def test_every_epoch_uses_every_example_in_a_new_order(tiny, batches):
+def epochs_of(batches):
+    """The inputs of each epoch of 50 examples, in their order."""
+    inputs = torch.cat([batch.x for batch in batches]).flatten(1).tolist()
+    return [inputs[first : first + 50] for first in range(0, len(inputs), 50)]
+
+
+def test_every_epoch_uses_every_example_in_a_new_order_unless_one_is_to_serve_all(tiny, batches):
     train(tiny(epochs=2))
     assert [len(batch.y) for batch in batches] == [16, 16, 16, 2] * 2
     dataset = dataset_of(tiny())
     expected = dataset.as_input(dataset.train.x, torch.float64).flatten(1).tolist()
-    epochs = (batches[:4], batches[4:])
-    epochs = [torch.cat([batch.x for batch in part]).flatten(1).tolist() for part in epochs]
-    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(expected)
-    assert epochs[0] != epochs[1]
-
-
-def test_one_order_may_serve_all_epochs(tiny, batches):
-    train(tiny(epochs=3, shuffle="once"))
-    epochs = [[batch.y.tolist() for batch in batches[i : i + 4]] for i in (0, 4, 8)]
-    assert epochs[0] == epochs[1] == epochs[2]
+    first, second = epochs_of(batches)
+    assert sorted(first) == sorted(second) == sorted(expected)
+    assert first != second
     batches.clear()
-    train(tiny(epochs=1))
-    assert [batch.y.tolist() for batch in batches] == epochs[0], "the first one of the seed"
+    train(tiny(epochs=3, shuffle="once"))
+    assert epochs_of(batches) == [first] * 3, "the first one of the seed"
 
 
 def test_the_running_loss_and_accuracy_weigh_batches_by_their_examples(tiny, batches):
@@ -274,49 +276,47 @@ def test_the_history_counts_epochs_and_updates_and_says_the_learning_rate(tiny):
 
 
 @pytest.mark.parametrize(
-    ("warmup", "rates"),
+    ("warmup", "epochs", "rates"),
     [
-        ("constant", [0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.04, 0.04]),
-        ("linear", [0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.04]),
-        ("exponential", [*(0.01 * 4 ** (k / 6) for k in range(6)), 0.04, 0.04]),
+        ("constant", 1.5, [0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.04, 0.04]),
+        ("linear", 1.5, [0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.04]),
+        ("exponential", 1.5, [*(0.01 * 4 ** (k / 6) for k in range(6)), 0.04, 0.04]),
+        ("doubling", 3.5, [0.04 / 2**k for k in (3.5, 2.5, 1.5, 1.5) for _ in range(4)]),  # epochs
     ],
 )
-def test_a_warm_up_counts_updates_and_starts_at_the_base_rate(tiny, monkeypatch, warmup, rates):
+def test_a_warm_up_counts_updates_or_epochs(tiny, monkeypatch, warmup, epochs, rates):
     seen = []
-    monkeypatch.setattr(
-        module,
-        "train_batch",
-        lambda model, optimizer, *args, **kwargs: (
-            seen.append(float(optimizer.param_groups[0]["lr"]))
-            or train_batch(model, optimizer, *args, **kwargs)
-        ),
-    )
+
+    def noted(model, optimizer, *args, **kwargs):
+        seen.append(float(optimizer.param_groups[0]["lr"]))
+        return train_batch(model, optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(module, "train_batch", noted)
     options = {"base_lr": 0.01, "scaling": "linear", "reference_batch_size": 4}
-    train(tiny(warmup=warmup, warmup_epochs=1.5, **options))  # four updates in each of two epochs
+    train(tiny(warmup=warmup, warmup_epochs=epochs, epochs=len(rates) // 4, **options))
     assert seen == pytest.approx(rates, rel=1e-14)
 
 
-def test_without_warm_up_stored_runs_keep_their_identity(tiny):
-    assert tiny(warmup="none", warmup_epochs=0.0).canonical() == tiny().canonical()
-
-
-def test_a_doubling_warm_up_counts_epochs(tiny):
-    options = {"base_lr": 0.01, "scaling": "linear", "reference_batch_size": 4, "epochs": 5}
-    history = train(tiny(warmup="doubling", warmup_epochs=3.5, **options)).history
-    rates = [0.04 / 2**counter for counter in (3.5, 2.5, 1.5, 1.5, 1.5)]
-    assert history["lr"].tolist() == pytest.approx(rates, rel=1e-14)
+WARM_START = {"first_epochs": 1, "first_batch_size": 4}
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "message"),
     [
-        {"warmup": "linear"},
-        {"warmup_epochs": 1.0},
-        {"warmup": "linear", "warmup_epochs": 1.0, "first_epochs": 1, "first_batch_size": 4},
+        ({"warmup": "linear"}, "'warmup' = .* and 'warmup_epochs' = "),
+        ({"warmup_epochs": 1.0}, "'warmup' = .* and 'warmup_epochs' = "),
+        ({"warmup": "linear", "warmup_epochs": 1.0, **WARM_START}, "'warmup' = .* and 'warmup_ep"),
+        ({"warmup": "doubling", "warmup_epochs": 0.5}, "'warmup_epochs' = 0.5.*'doubling'"),
+        ({"sam_adaptive": True}, "'sam_adaptive' = .* and 'sam_dropout' = .*'rho'"),
+        ({"sam_dropout": False}, "'sam_adaptive' = .* and 'sam_dropout' = .*'rho'"),
+        ({"keep": "best"}, "'keep' = 'best': needs 'patience_on'"),
+        ({"keep": "best_if_stopped"}, "'keep' = 'best_if_stopped': needs 'patience_on'"),
+        ({"patience_on": "validation_loss", "evaluate": "log"}, "needs 'evaluate' = 'every'"),
+        ({"patience_on": "validation_loss", "validation_fraction": 0.0}, "above 0"),
     ],
 )
-def test_a_warm_up_has_a_kind_and_a_length_and_no_warm_start(tiny, changes):
-    with pytest.raises(ParameterError, match="'warmup' = .* and 'warmup_epochs' = "):
+def test_parameters_that_do_not_go_together_are_refused(tiny, changes, message):
+    with pytest.raises(ParameterError, match=message):
         parse(tiny().model_dump() | changes, RunConfig)
 
 
@@ -368,17 +368,14 @@ def test_the_last_row_holds_the_metrics_of_the_last_weights(tiny):
         assert row[f"{name}_accuracy"] == found.accuracy
 
 
-def test_whole_sets_are_evaluated_at_log_spaced_epochs_and_the_last(tiny):
-    history = train(tiny(epochs=10, evaluate="log")).history
-    evaluated = history.loc[history["test_loss"].notna(), "epoch"].tolist()
-    assert evaluated == [1, 2, 3, 4, 6, 8, 10]
-    assert train(tiny(epochs=5)).history["test_loss"].notna().all()
-
-
-def test_the_test_set_alone_may_be_evaluated_at_these_epochs_or_nothing_before_the_last(tiny):
+def test_sets_are_evaluated_at_log_spaced_epochs_or_the_test_set_alone_or_nothing_before_the_last(
+    tiny,
+):
     runs = {e: train(tiny(epochs=10, evaluate=e)) for e in ("log", "test", "last")}
     histories = {e: run.history.set_index("epoch") for e, run in runs.items()}
     log, test, last = histories.values()
+    assert log.index[log["test_loss"].notna()].tolist() == [1, 2, 3, 4, 6, 8, 10]
+    assert train(tiny(epochs=5)).history["test_loss"].notna().all(), "every epoch, unless asked"
     assert test["test_loss"].equals(log["test_loss"])
     for history in (test, last):
         assert history.index[history["train_loss"].notna()].tolist() == [10]
@@ -387,7 +384,7 @@ def test_the_test_set_alone_may_be_evaluated_at_these_epochs_or_nothing_before_t
 
 
 def test_batch_norm_is_re_estimated_for_the_test_set_alone_too(tiny, monkeypatch):
-    options = {"network": "test_train:normed", "network_options": {}, "epochs": 3}
+    options = NORMED | {"epochs": 3}
     log, test = (train(tiny(evaluate=e, **options)).history for e in ("log", "test"))
     assert test["test_loss"].equals(log["test_loss"]), "fewer examples than are taken for it"
     assert test["test_loss_before_reestimation"].notna().tolist() == [False, False, True]
@@ -452,21 +449,16 @@ def test_the_weights_of_the_lowest_validation_loss_are_kept(tiny):
     assert found == pytest.approx(losses.min(), rel=1e-12)
 
 
-def test_patience_may_look_at_the_validation_loss(tiny):
-    config = tiny(epochs=30, base_lr=1.0, momentum=0.9, patience=3, **BEST)
-    run = train(config)
-    assert run.result["stopped"] == "patience"
-    assert len(run.history) == run.result["kept_epoch"] + 3
-
-
 def test_the_best_weights_may_be_kept_only_where_patience_ends_the_run(tiny):
     options = {"base_lr": 1.0, "momentum": 0.9, **BEST, "keep": "best_if_stopped"}
     stopped = train(tiny(epochs=30, patience=3, **options))
-    best = train(stopped.config.model_copy(update={"keep": "best"}))
-    assert stopped.result["stopped"] == "patience" and same(stopped, best)
+    assert stopped.result["stopped"] == "patience"
+    assert len(stopped.history) == stopped.result["kept_epoch"] + 3
+    assert same(stopped, train(stopped.config.model_copy(update={"keep": "best"})))
     capped = train(tiny(epochs=8, **options))
     last = train(capped.config.model_copy(update={"keep": "last"}))
     assert capped.result["stopped"] == "epochs" and capped.result["kept_epoch"] == 8
+    assert last.kept.equals(last.history.iloc[-1])
     assert same(capped, last)
 
 
@@ -479,27 +471,6 @@ def test_only_the_validation_part_is_evaluated_where_it_alone_decides(tiny):
     assert evaluated == {1, 2, 3, 4, 6, 8, 10} | {run.result["kept_epoch"]}
     there = run.history[run.history["epoch"].isin(evaluated)]
     assert there.equals(full.history.loc[there.index])
-
-
-def test_the_last_weights_are_kept_unless_the_best_are_asked_for(tiny):
-    run = train(tiny(epochs=3))
-    assert run.result["kept_epoch"] == 3
-    assert run.kept.equals(run.history.iloc[-1])
-    assert run.path == {}
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"keep": "best"}, "'keep' = 'best': needs 'patience_on'"),
-        ({"keep": "best_if_stopped"}, "'keep' = 'best_if_stopped': needs 'patience_on'"),
-        ({"patience_on": "validation_loss", "evaluate": "log"}, "needs 'evaluate' = 'every'"),
-        ({"patience_on": "validation_loss", "validation_fraction": 0.0}, "above 0"),
-    ],
-)
-def test_the_validation_loss_has_to_be_known_where_it_decides(tiny, changes, message):
-    with pytest.raises(ParameterError, match=message):
-        parse(tiny().model_dump() | changes, RunConfig)
 
 
 def test_the_path_of_plain_sgd_is_made_of_its_steps(tiny, batches):
@@ -525,19 +496,7 @@ def test_recording_the_path_changes_no_number(tiny):
     assert all(torch.equal(t, recorded.weights[name]) for name, t in plain.weights.items())
     shared = recorded.history[plain.history.columns]
     pd.testing.assert_frame_equal(shared, plain.history, check_exact=True)
-
-
-def test_a_stored_path_is_loaded_with_its_run(tiny, store):
-    config = tiny(record_path=True)
-    run, loaded = train(config, store=store), train(config, store=store)
-    assert loaded.path.keys() == run.path.keys()
-    assert all(torch.equal(t, loaded.path[key]) for key, t in run.path.items())
-
-
-def test_without_patience_all_epochs_are_trained(tiny):
-    run = train(tiny(epochs=4, base_lr=1e-300, network_options={"dropout": 0.0}))
-    assert (run.result["stopped"], run.result["epochs"], len(run.history)) == ("epochs", 4, 4)
-    assert not run.diverged
+    assert plain.path == {}
 
 
 @pytest.mark.parametrize(
@@ -557,11 +516,16 @@ def test_divergence_is_a_result_with_its_step(tiny, store, batches, dtype, lr):
     assert len(batches) == 13 * len(run.history)  # loaded, not trained again
 
 
-def test_divergence_in_the_last_update_is_noticed(tiny):
+def test_divergence_in_the_first_and_the_last_update_is_noticed(tiny, monkeypatch):
     options = {"network": "test_train:deep", "network_options": {}, "dtype": "float32"}
     run = train(tiny(base_lr=1e30, epochs=1, batch_size=50, **options))
     assert not np.isfinite(run.history["train_loss"].iloc[-1])
     assert run.diverged
+    monkeypatch.setattr(
+        module, "train_batch", lambda *a, **k: (torch.tensor(math.nan), torch.tensor(0))
+    )
+    run = train(tiny())
+    assert (run.result["stopped"], run.result["diverged_at"]) == ("diverged", 0)
 
 
 def test_a_batch_larger_than_the_training_set_is_refused(tiny, store):
@@ -581,7 +545,7 @@ def test_every_dtype_learns(tiny, dtype):
 
 
 def test_batch_norm_ends_with_statistics_of_the_training_set(tiny):
-    run = train(tiny(network="test_train:normed", network_options={}, epochs=2))
+    run = train(tiny(**NORMED, epochs=2))
     dataset = load("digits", train_size=50)
     x = dataset.as_input(dataset.train.x, torch.float64)
     mean, variance = run.weights["0.running_mean"], run.weights["0.running_var"]
@@ -592,42 +556,10 @@ def test_batch_norm_ends_with_statistics_of_the_training_set(tiny):
     test = dataset.as_input(dataset.test.x, torch.float64)
     found = evaluate(run.model(), test, dataset.test.y).loss
     assert last["test_loss"] == pytest.approx(found, rel=1e-12)
-
-
-def test_networks_without_batch_norm_are_not_reestimated(tiny):
-    assert not any("reestimation" in name for name in train(tiny()).history)
+    assert not any("reestimation" in name for name in train(tiny()).history), "only with batch norm"
 
 
 # As the sources' code runs
-
-FIELDS = {  # with their defaults
-    "sam_adaptive": False,
-    "sam_dropout": True,
-    "shuffle": "every",
-    "evaluate_as_run": False,
-}
-
-
-def test_what_the_sources_code_does_is_off_and_stored_runs_keep_their_identity(tiny):
-    assert tiny(**FIELDS).canonical() == tiny().canonical()
-
-
-@pytest.mark.parametrize("changes", [{"sam_adaptive": True}, {"sam_dropout": False}])
-def test_what_is_about_sam_needs_a_radius(tiny, changes):
-    with pytest.raises(ParameterError, match="'sam_adaptive' = .* and 'sam_dropout' = .*'rho'"):
-        parse(tiny().model_dump() | changes, RunConfig)
-    assert parse(tiny().model_dump() | changes | {"rho": 0.1}, RunConfig)
-
-
-def test_a_doubling_warm_up_needs_an_epoch(tiny):
-    with pytest.raises(ParameterError, match="'warmup_epochs' = 0.5.*'doubling'"):
-        parse(tiny().model_dump() | {"warmup": "doubling", "warmup_epochs": 0.5}, RunConfig)
-
-
-def test_a_config_may_ask_for_adaptive_sam(tiny):
-    dataset = dataset_of(config := tiny(rho=2.0, sam_adaptive=True))
-    optimizer = build_optimizer(config, build_model(config, dataset))
-    assert (optimizer.rho, optimizer.adaptive) == (2.0, True)
 
 
 def test_sam_without_dropout_is_sam_on_a_network_that_has_none(tiny):
@@ -637,12 +569,15 @@ def test_sam_without_dropout_is_sam_on_a_network_that_has_none(tiny):
     assert same(off, none)
     on = train(tiny(**options)).history["running_loss"]
     assert (on != off.history["running_loss"]).all()
-
-
-def test_batch_norm_stays_in_training_mode_without_dropout():
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5), nn.Dropout2d(0.5)).train()
     module._without_dropout(model)
     assert [layer.training for layer in model] == [True, False, False]
+
+
+def test_a_config_may_ask_for_adaptive_sam(tiny):
+    dataset = dataset_of(config := tiny(rho=2.0, sam_adaptive=True))
+    optimizer = build_optimizer(config, build_model(config, dataset))
+    assert (optimizer.rho, optimizer.adaptive) == (2.0, True)
 
 
 AS_RUN = ["test_loss_as_run", "test_accuracy_as_run"]
@@ -659,8 +594,7 @@ def test_evaluation_as_run_changes_no_other_number(tiny, network):
 
 
 def test_evaluation_as_run_is_that_of_batches_of_the_test_set_in_training_mode(tiny):
-    options = {"network": "test_train:normed", "network_options": {}, "epochs": 1}
-    run = train(tiny(batch_size=25, evaluate_as_run=True, **options))
+    run = train(tiny(**NORMED, batch_size=25, evaluate_as_run=True, epochs=1))
     dataset = dataset_of(run.config)
     order = np.random.default_rng([0, 1, 1]).permutation(len(dataset.test))
     x, y = dataset.as_input(dataset.test.x[order], torch.float64), dataset.test.y[order]
@@ -684,30 +618,22 @@ def test_dropout_is_on_in_evaluation_as_run(tiny):
 # The store
 
 
-def test_a_stored_run_is_loaded_not_trained(tiny, store, monkeypatch):
-    trained = train(tiny(), store=store)
+def test_a_stored_run_is_loaded_not_trained_and_the_one_without_a_store(tiny, store, monkeypatch):
+    config = tiny(record_path=True)
+    trained, elsewhere = train(config, store=store), train(config)
     monkeypatch.setattr(module, "_train_epoch", None)
-    loaded = train(tiny(), store=store)
-    assert same(trained, loaded)
-    assert (loaded.id, loaded.config, loaded.result) == (
-        trained.id,
-        tiny(),
-        trained.result | {"files": loaded.result["files"]},
-    )
-
-
-def test_a_run_is_the_same_with_and_without_a_store(tiny, store):
-    assert same(train(tiny()), train(tiny(), store=store))
-
-
-def test_the_model_of_a_run_is_the_trained_network(tiny, store):
-    run = train(tiny(), store=store)
-    model = run.model()
+    loaded = train(config, store=store)
+    assert same(trained, loaded) and same(trained, elsewhere)
+    assert (loaded.id, loaded.config) == (trained.id, config)
+    assert loaded.result == trained.result | {"files": loaded.result["files"]}
+    assert loaded.path.keys() == trained.path.keys()
+    assert all(torch.equal(t, loaded.path[key]) for key, t in trained.path.items())
+    model = loaded.model()
     assert not model.training
-    assert all(torch.equal(t, run.weights[name]) for name, t in model.state_dict().items())
+    assert all(torch.equal(t, loaded.weights[name]) for name, t in model.state_dict().items())
     with torch.no_grad():
         model[0].weight.zero_()
-    assert run.weights["0.weight"].abs().sum() > 0
+    assert loaded.weights["0.weight"].abs().sum() > 0, "the network is a copy"
 
 
 def test_a_damaged_run_is_trained_again_to_the_same_numbers(tiny, store, caplog):
@@ -759,25 +685,16 @@ def test_a_run_of_other_first_epochs_is_no_prefix(tiny, changes):
         train(tiny(**SWITCHED), prefix=small)
 
 
-@pytest.mark.parametrize("network", ["surlemont", "test_train:normed"])
+@pytest.mark.parametrize("network", ["surlemont", "normed"])
 @pytest.mark.parametrize("stored", [True, False])
 def test_the_state_after_an_epoch_is_the_run_that_ends_there(tiny, store, network, stored):
-    options = {"network": network, "evaluate": "last"}
-    options |= {"network_options": {}} if ":" in network else {}
+    options = {"evaluate": "last"} | (NORMED if network == "normed" else {"network": network})
     whole = train(tiny(epochs=4, record_epochs=[2], **options), store=store if stored else None)
     ended = train(tiny(epochs=2, **options))
     found, expected = whole.model(epoch=2).state_dict(), ended.weights
     assert all(torch.equal(found[name], t) for name, t in expected.items() if "tracked" not in name)
     evaluated = [name for name in ended.history if name.endswith(("_loss", "_accuracy"))]
     assert whole.history[evaluated].loc[1].equals(ended.history[evaluated].loc[1])
-
-
-def test_a_loss_that_is_nan_at_the_first_update_diverges_there(tiny, monkeypatch):
-    monkeypatch.setattr(
-        module, "train_batch", lambda *a, **k: (torch.tensor(math.nan), torch.tensor(0))
-    )
-    run = train(tiny())
-    assert (run.result["stopped"], run.result["diverged_at"]) == ("diverged", 0)
 
 
 def test_patience_and_target_may_look_at_the_loss(tiny):
@@ -956,25 +873,25 @@ def test_a_checkpoint_is_used_where_it_is_wanted(tiny, store, monkeypatch, batch
     assert len(batches) == 4 * epochs
 
 
-def test_a_truncated_checkpoint_is_passed_over_with_a_warning(tiny, store, monkeypatch, caplog):
+def with_a_flipped_bit(content):
+    """Flip a bit of the exponent of a weight."""
+    content, size = bytearray(content), int.from_bytes(content[:8], "little")
+    start, _ = json.loads(content[8 : 8 + size])["model.9.weight"]["data_offsets"]
+    content[8 + size + start + 7] ^= 0x01
+    return content
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-100], with_a_flipped_bit])
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
+    tiny, store, monkeypatch, caplog, damage
+):
     config = tiny(epochs=3)
     path = begun(config, store, monkeypatch)
-    path.write_bytes(path.read_bytes()[:-100])
+    path.write_bytes(damage(path.read_bytes()))
     with caplog.at_level(logging.WARNING):
         run = train(config, store=store)
     assert str(path) in caplog.text
     assert same(run, train(config))
-
-
-def test_a_flipped_bit_in_a_checkpoint_is_noticed(tiny, store, monkeypatch):
-    config = tiny(epochs=3)
-    path = begun(config, store, monkeypatch)
-    content = bytearray(path.read_bytes())
-    size = int.from_bytes(content[:8], "little")
-    start, _ = json.loads(content[8 : 8 + size])["model.9.weight"]["data_offsets"]
-    content[8 + size + start + 7] ^= 0x01  # an exponent
-    path.write_bytes(content)
-    assert same(train(config, store=store), train(config))
 
 
 def test_the_record_names_the_machine_and_the_versions(tiny):
@@ -983,8 +900,3 @@ def test_the_record_names_the_machine_and_the_versions(tiny):
     assert (result["threads"], result["device"]) == (1, module.runtime.device().type)
     assert all(result[name] for name in ("processor", "python_version", "bsglib_version"))
     assert json.loads(json.dumps(result)) == result
-
-
-def test_a_run_cannot_be_changed(tiny):
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        train(tiny(epochs=1)).id = "other"
