@@ -235,7 +235,7 @@ from pathlib import Path
 from bsglib import cli
 from bsglib.studies import study
 cli.REPORTS = Path("reports").absolute()
-studies.RESULTS = cli.REPORTS / "results"
+study.RESULTS = cli.REPORTS / "results"
 for line in sys.stdin:
     sys.argv = ["bsg", *line.split()]
     try:
