@@ -18,6 +18,8 @@ import pytest
 from benchmarks.soak import CONFIG, contents
 from bsglib.runs import measures
 from bsglib.runs import train as train_module
+from bsglib.runs.build import dataset_of
+from bsglib.runs.finished import run_id
 from bsglib.runs.measures import Measure
 from bsglib.runs.params import RunConfig
 from bsglib.runs.store import Store, StoreError
@@ -159,7 +161,7 @@ UNHARMED = {"whole": Counter(), "begun": AGAIN - Counter(epochs=2), "surface": C
 
 def identities(root):
     """Return the ids of RUN and OTHER."""
-    return (train_module.run_id(c, train_module.dataset_of(c).checksum) for c in (RUN, OTHER))
+    return (run_id(c, dataset_of(c).checksum) for c in (RUN, OTHER))
 
 
 @pytest.mark.parametrize("name", UNHARMED)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bsglib.runs import build
 from bsglib.runs import train as module
 from bsglib.runs.build import build_model, dataset_of
 from bsglib.runs.local import train_apart
@@ -74,7 +75,7 @@ def test_workers_train_apart_and_are_averaged_after_their_steps_and_after_an_epo
     model = build_model(config, dataset)
     weights = [w.detach().clone() for w in model.parameters()]
     for epoch in range(2):
-        batches = module.batches_of(config, dataset.train, epoch)
+        batches = build.batches_of(config, dataset.train, epoch)
         assert [len(batch) for batch in batches] == [8] * 4
         for together in (batches[:3], batches[3:]):
             ends = []
@@ -96,13 +97,13 @@ def test_workers_train_apart_and_are_averaged_after_their_steps_and_after_an_epo
 
 
 def test_every_epoch_uses_every_example_once(tiny, monkeypatch):
-    seen, train_batch = [], module.train_batch
+    seen, train_batch = [], build.train_batch
 
     def recorded(model, optimizer, x, y, **options):
         seen.append(x)
         return train_batch(model, optimizer, x, y, **options)
 
-    monkeypatch.setattr(module, "train_batch", recorded)
+    monkeypatch.setattr(build, "train_batch", recorded)
     config = tiny(batch_size=4, local_workers=3, local_steps=2, epochs=1)
     train(config)
     dataset = dataset_of(config)
@@ -115,7 +116,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(tiny, store, monkeypatch
     config = tiny(batch_size=4, local_workers=3, local_steps=2, epochs=4)
     whole, count = train(config), 0
     monkeypatch.setattr(module, "CHECKPOINT_EVERY_S", -1)
-    train_batch = module.train_batch
+    train_batch = build.train_batch
 
     def interrupted(*arguments, **options):
         nonlocal count
@@ -124,10 +125,10 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(tiny, store, monkeypatch
             raise KeyboardInterrupt
         return train_batch(*arguments, **options)
 
-    monkeypatch.setattr(module, "train_batch", interrupted)
+    monkeypatch.setattr(build, "train_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(config, store=store)
-    monkeypatch.setattr(module, "train_batch", train_batch)
+    monkeypatch.setattr(build, "train_batch", train_batch)
     assert same(train(config, store=store), whole)
 
 

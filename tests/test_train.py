@@ -19,11 +19,14 @@ from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bsglib import runtime
 from bsglib.data import load
 from bsglib.evaluate import evaluate
+from bsglib.runs import build, curves, finished
 from bsglib.runs import train as module
 from bsglib.runs.build import build_model, build_optimizer, dataset_of, train_batch
 from bsglib.runs.params import ParameterError, RunConfig, parse
+from bsglib.runs.state import fresh
 from bsglib.runs.store import Store
 from bsglib.runs.train import train
 from bsglib.weights import flatten
@@ -32,7 +35,7 @@ KILLED = """
 import json, os, signal, sys
 sys.path.insert(0, sys.argv[3])  # the networks of this file
 from bsglib import runtime
-from bsglib.runs import train
+from bsglib.runs import build, train
 from bsglib.runs.params import RunConfig
 from bsglib.runs.store import Store
 runtime.single_thread()
@@ -133,7 +136,7 @@ def batches(monkeypatch):
         )
         return loss, correct
 
-    monkeypatch.setattr(module, "train_batch", recorded)
+    monkeypatch.setattr(build, "train_batch", recorded)
     return seen
 
 
@@ -147,7 +150,7 @@ def test_the_same_config_gives_the_same_id_and_numbers(tiny):
     other = train(tiny())
     assert one.id == other.id
     assert same(one, other)
-    assert module.run_id(tiny(), "md5:a") != module.run_id(tiny(), "md5:b"), "the data count"
+    assert finished.run_id(tiny(), "md5:a") != finished.run_id(tiny(), "md5:b"), "the data count"
     with pytest.raises(dataclasses.FrozenInstanceError):
         one.id = "other"
 
@@ -291,7 +294,7 @@ def test_a_warm_up_counts_updates_or_epochs(tiny, monkeypatch, warmup, epochs, r
         seen.append(float(optimizer.param_groups[0]["lr"]))
         return train_batch(model, optimizer, *args, **kwargs)
 
-    monkeypatch.setattr(module, "train_batch", noted)
+    monkeypatch.setattr(build, "train_batch", noted)
     options = {"base_lr": 0.01, "scaling": "linear", "reference_batch_size": 4}
     train(tiny(warmup=warmup, warmup_epochs=epochs, epochs=len(rates) // 4, **options))
     assert seen == pytest.approx(rates, rel=1e-14)
@@ -324,7 +327,7 @@ def test_parameters_that_do_not_go_together_are_refused(tiny, changes, message):
 def test_a_batch_in_chunks_gives_the_update_of_the_whole_batch(tiny, monkeypatch, rho):
     updated = []
     for chunk_size in (7, 128):
-        monkeypatch.setattr(module, "CHUNK_SIZE", chunk_size)
+        monkeypatch.setattr(build, "CHUNK_SIZE", chunk_size)
         torch.manual_seed(0)
         config = tiny(network_options={"dropout": 0.0}, rho=rho)
         dataset = dataset_of(config)
@@ -388,7 +391,7 @@ def test_batch_norm_is_re_estimated_for_the_test_set_alone_too(tiny, monkeypatch
     log, test = (train(tiny(evaluate=e, **options)).history for e in ("log", "test"))
     assert test["test_loss"].equals(log["test_loss"]), "fewer examples than are taken for it"
     assert test["test_loss_before_reestimation"].notna().tolist() == [False, False, True]
-    monkeypatch.setattr(module, "CURVE_EXAMPLES", 10)
+    monkeypatch.setattr(curves, "CURVE_EXAMPLES", 10)
     few = train(tiny(evaluate="test", **options)).history
     assert few["test_loss"].iloc[0] == pytest.approx(log["test_loss"].iloc[0], rel=0.2)
     assert few["test_loss"].iloc[0] != log["test_loss"].iloc[0]
@@ -522,7 +525,7 @@ def test_divergence_in_the_first_and_the_last_update_is_noticed(tiny, monkeypatc
     assert not np.isfinite(run.history["train_loss"].iloc[-1])
     assert run.diverged
     monkeypatch.setattr(
-        module, "train_batch", lambda *a, **k: (torch.tensor(math.nan), torch.tensor(0))
+        build, "train_batch", lambda *a, **k: (torch.tensor(math.nan), torch.tensor(0))
     )
     run = train(tiny())
     assert (run.result["stopped"], run.result["diverged_at"]) == ("diverged", 0)
@@ -570,7 +573,7 @@ def test_sam_without_dropout_is_sam_on_a_network_that_has_none(tiny):
     on = train(tiny(**options)).history["running_loss"]
     assert (on != off.history["running_loss"]).all()
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5), nn.Dropout2d(0.5)).train()
-    module._without_dropout(model)
+    build.without_dropout(model)
     assert [layer.training for layer in model] == [True, False, False]
 
 
@@ -654,7 +657,7 @@ def test_a_warm_start_is_the_small_batch_run_and_then_one_with_a_new_optimizer(t
     assert warm.history[same].head(2).equals(small.history[same])
     assert warm.history["updates"].tolist() == [5, 10, 12, 14, 16]
     config = tiny(batch_size=25, epochs=5, **options)
-    state = module._fresh(config, dataset_of(config))
+    state = fresh(config, dataset_of(config))
     state.model.load_state_dict(small.weights)
     state.history = [{}, {}]  # the third epoch's order follows, with an optimizer not used before
     module._train_epoch(state, config, dataset_of(config))
@@ -775,7 +778,7 @@ def test_no_step_of_training_waits_for_the_device(tiny, options, network, dtype)
     index = torch.arange(16)
     with NoWaiting():
         for _ in range(2):
-            x = dataset.as_input(dataset.train.x[index], module.DTYPES[dtype])
+            x = dataset.as_input(dataset.train.x[index], build.DTYPES[dtype])
             y = dataset.train.y[index]
             loss, hits = train_batch(model, optimizer, x, y, autocast=dtype == "bfloat16")
     assert loss.item() > 0
@@ -897,6 +900,6 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
 def test_the_record_names_the_machine_and_the_versions(tiny):
     result = train(tiny(epochs=1)).result
     assert result["torch_version"] == torch.__version__
-    assert (result["threads"], result["device"]) == (1, module.runtime.device().type)
+    assert (result["threads"], result["device"]) == (1, runtime.device().type)
     assert all(result[name] for name in ("processor", "python_version", "bsglib_version"))
     assert json.loads(json.dumps(result)) == result
