@@ -162,7 +162,7 @@ def test_a_long_label_has_its_room_in_the_drawing(tmp_path, monkeypatch):
     monkeypatch.setattr(show, "_kept", {"folder": str(tmp_path)})
     fig, axes = style.panels(1, 1, height=2)
     axes[0, 0].set_yticks([0], ["with a rate tuned for each batch size and more"])
-    show.figure(fig, "long", "What is shown", runs())
+    show.figure(fig, "long", "What is shown", rows=runs())
     assert fig.dpi == mpl.rcParams["figure.dpi"]
     fig.set_dpi(400)  # finer than it was laid out for
     assert 0 <= axes[0, 0].get_tightbbox().x0 * 72 / 400 < 10, "points left of it"
@@ -172,7 +172,7 @@ def test_show_keeps_svg_and_the_data(tmp_path, monkeypatch):
     monkeypatch.setattr(show, "_kept", {"folder": str(tmp_path)})
     fig, axes = style.panels(1, 1, height=2)
     axes[0, 0].plot([1, 2])
-    show.figure(fig, "figure-9", "What is shown", runs())
+    show.figure(fig, "figure-9", "What is shown", rows=runs())
     assert {p.name for p in tmp_path.iterdir()} == {"figure-9.svg", "figure-9.csv"}
     assert len(pd.read_csv(tmp_path / "figure-9.csv")) == len(runs())
 
