@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import TINY_RUN
 from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -795,16 +796,7 @@ def test_a_last_batch_too_small_for_batch_norm_is_refused(tiny, train_size, batc
 def killed(tmp_path_factory):
     """Stores in which runs were killed in the middle of their third epoch, and their configs."""
     root = tmp_path_factory.mktemp("killed")
-    base = {
-        "dataset": "digits",
-        "train_size": 50,
-        "network": "surlemont",
-        "network_options": {"width": 0.0625, "dropout": 0.5},
-        "base_lr": 0.1,
-        "batch_size": 16,
-        "epochs": 5,
-        "dtype": "float64",
-    }
+    base = TINY_RUN | {"network_options": {"width": 0.0625, "dropout": 0.5}, "epochs": 5}
     configs = {name: base | changes for name, changes in RESUMED.items()}
     jobs = json.dumps({name: (values, 2 * 4 + 2) for name, values in configs.items()})
     here = str(Path(__file__).parent)
