@@ -528,6 +528,9 @@ def test_interpolation_leaves_network_and_weights_as_they_were(dtype, batch_norm
         assert all(torch.equal(end[name], kept[name]) for name in kept)
 
 
+INFINITE = {"0.bias": torch.full((4,), torch.inf)}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -537,38 +540,30 @@ def test_interpolation_leaves_network_and_weights_as_they_were(dtype, batch_norm
         ({"batch_norm": "frozen"}, "batch_norm = 'frozen'"),
         ({"threads": 0}, "threads = 0"),
         ({"points_per_pass": 0}, "points_per_pass = 0"),
-        ({"sets": {}}, "sets is empty"),
+        ({"sets": []}, "sets is empty"),
+        ({"sets": ["test"]}, "sets = test.*'train'"),
         ({"loss": "cross_entrop"}, "did you mean 'cross_entropy'"),
+        ({"without": "0.bias"}, "weights_b lacks '0.bias'"),
+        ({"b": {"7.bias": torch.zeros(1)}}, "weights_b has an unknown '7.bias'"),
+        ({"b": {"0.bias": torch.zeros(3)}}, r"weights_b\['0.bias'\] has shape \(3,\)"),
+        ({"b": INFINITE}, r"weights_b\['0.bias'\] holds 4 values"),
     ],
 )
 def test_what_interpolation_does_not_allow_is_refused(options, message):
     model, a, b, sets = networks()
-    before = state_of(model)
-    options = {"sets": sets, "alphas": [0, 1]} | options
+    before, options = state_of(model), {"alphas": [0, 1]} | options
+    sets = {name: sets[name] for name in options.pop("sets", sets)}
+    b = b | options.pop("b", {})
+    b.pop(options.pop("without", None), None)
     with pytest.raises(ValueError, match=message):
-        interpolate(model, a, b, options.pop("sets"), **options)
+        interpolate(model, a, b, sets, **options)
     assert_same_state(model, before)
 
 
-def test_weights_that_do_not_fit_are_refused():
+def test_without_a_training_set_stored_statistics_are_interpolated():
     model, a, b, sets = networks()
-
-    def refused(weights, message):
-        with pytest.raises(ValueError, match=message):
-            interpolate(model, a, weights, sets, alphas=[0, 1])
-
-    refused({k: t for k, t in b.items() if k != "0.bias"}, "weights_b lacks '0.bias'")
-    refused(b | {"7.bias": torch.zeros(1)}, "weights_b has an unknown '7.bias'")
-    refused(b | {"0.bias": torch.zeros(3)}, r"weights_b\['0.bias'\] has shape \(3,\)")
-    refused(b | {"0.bias": torch.full((4,), torch.inf)}, r"weights_b\['0.bias'\] holds 4 values")
-
-
-def test_without_a_training_set_batch_norm_cannot_be_reestimated():
-    model, a, b, sets = networks()
-    del sets["train"]
-    with pytest.raises(ValueError, match="sets = test.*'train'"):
-        interpolate(model, a, b, sets, alphas=[0, 1])
-    assert len(interpolate(model, a, b, sets, alphas=[0, 1], batch_norm="stored")) == 2
+    rows = interpolate(model, a, b, {"test": sets["test"]}, alphas=[0, 1], batch_norm="stored")
+    assert len(rows) == 2
 
 
 # Several points in a pass
@@ -707,20 +702,9 @@ def test_networks_without_images_or_classes_are_measured_too(points_per_pass, ca
     assert not caplog.records
 
 
-def test_a_cpu_takes_one_point_a_pass_unless_asked(monkeypatch):
-    def refused(*arguments):
-        raise AssertionError("stacked")
-
-    monkeypatch.setattr("bsglib.stacked.Stacked.__init__", refused)
-    model, x, y = tied()
-    a, b, sets = moved(model, 1), moved(model, 2), {"train": (x, y)}
-    loss_surface(model, x, y, directions=two_directions(model), points=3)
-    interpolate(model, a, b, sets, alphas=[0, 1])
-    with pytest.raises(AssertionError, match="stacked"):
-        interpolate(model, a, b, sets, alphas=[0, 1], points_per_pass=2)
-
-
-def test_an_accelerator_takes_as_many_points_as_fill_it_and_fit_its_memory(monkeypatch):
+def test_an_accelerator_takes_as_many_points_as_fill_it_and_fit_its_memory_and_a_cpu_one(
+    monkeypatch,
+):
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (8000, 80000))
     device = torch.device("cuda")
     assert runtime.points_per_pass(device, 1000, 10) == 4  # of 4096 examples
@@ -728,6 +712,13 @@ def test_an_accelerator_takes_as_many_points_as_fill_it_and_fit_its_memory(monke
     assert runtime.points_per_pass(device, 5000, 1) == 1
     assert runtime.points_per_pass(device, 1, 10**6) == 1
     assert runtime.points_per_pass(torch.device("cpu"), 1, 1) == 1
+    monkeypatch.setattr("bsglib.runtime.points_per_pass", lambda of, examples, size: examples)
+    convolutional, x, _ = images()
+    dense, flat, _ = tied()
+    assert passes.points_per_pass_for(None, convolutional, x, 64) == 1
+    assert passes.points_per_pass_for(5, convolutional, x, 64) == 5
+    assert passes.points_per_pass_for(None, dense, flat, 64) == len(flat)
+    assert passes.points_per_pass_for(None, dense, flat, 4) == 4
 
 
 def test_chunks_suit_the_device_unless_statistics_depend_on_them():
@@ -736,16 +727,6 @@ def test_chunks_suit_the_device_unless_statistics_depend_on_them():
     assert passes.chunk_size_for(None, there, "batch") == 64
     assert passes.chunk_size_for(None, here, "stored") == 64
     assert passes.chunk_size_for(7, there, "stored") == 7
-
-
-def test_convolutions_share_a_pass_only_where_asked(monkeypatch):
-    monkeypatch.setattr("bsglib.runtime.points_per_pass", lambda of, examples, size: examples)
-    convolutional, x, _ = images()
-    dense, flat, _ = tied()
-    assert passes.points_per_pass_for(None, convolutional, x, 64) == 1
-    assert passes.points_per_pass_for(5, convolutional, x, 64) == 5
-    assert passes.points_per_pass_for(None, dense, flat, 64) == len(flat)
-    assert passes.points_per_pass_for(None, dense, flat, 4) == 4
 
 
 # The path of a training

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_same_state, failing_after, state_of
-from scipy.optimize import Bounds, minimize
 from torch import nn
 from torch.func import functional_call, hessian
 
@@ -25,6 +24,7 @@ from bsglib.sharpness import (
     solvers,
     spaces,
 )
+from bsglib.weights import flatten
 
 MEASURES = (keskar_sharpness, lambda_max, hessian_trace, sam_sharpness)
 DISTRIBUTIONS = ("gaussian", "gaussian_unit", "uniform_unit")
@@ -86,7 +86,7 @@ def normed(n=33):
 
 def dense_hessian(model, x, y):
     names, shapes = zip(*((name, w.shape) for name, w in model.named_parameters()), strict=True)
-    theta = torch.cat([w.detach().reshape(-1) for w in model.parameters()])
+    theta = flatten(model.parameters()).clone()
 
     def loss(theta):
         parts = theta.split([shape.numel() for shape in shapes])
@@ -139,7 +139,7 @@ def test_the_metric_of_a_convex_loss_is_found_by_trying_all_corners(epsilon):
     torch.manual_seed(7)
     model = nn.Linear(3, 2).double()  # cross-entropy is convex in these eight weights
     x, y = torch.randn(20, 3, dtype=torch.float64), torch.randint(2, (20,))
-    theta = torch.cat([w.detach().reshape(-1) for w in model.parameters()])
+    theta = flatten(model.parameters()).clone()
     width, start, worst = epsilon * (theta.abs() + 1), evaluate(model, x, y).loss, 0.0
     trial = copy.deepcopy(model)
     for signs in itertools.product((-1, 1), repeat=8):
@@ -175,7 +175,7 @@ def test_the_solver_goes_the_way_of_scipy_minimize_to_the_last_bit(max_iter):
     generator = np.random.default_rng(2)
     bounds, pull = generator.uniform(0.1, 2, 60), generator.standard_normal(60)
     ways = []
-    for solver in ("ours", "scipy"):
+    for solve in (solvers.drive_lbfgsb, solvers.public_lbfgsb):
         way = []
 
         def bumpy(z, way=way):  # curved both ways, so that several line searches take more steps
@@ -183,18 +183,7 @@ def test_the_solver_goes_the_way_of_scipy_minimize_to_the_last_bit(max_iter):
             value = np.sin(3 * z).sum() + pull @ z + 0.1 * (z**4).sum()
             return value, 3 * np.cos(3 * z) + pull + 0.4 * z**3
 
-        if solver == "ours":
-            trace = solvers.drive_lbfgsb(bumpy, np.zeros(60), bounds, max_iter)
-        else:
-            solved = minimize(
-                bumpy,
-                np.zeros(60),
-                jac=True,
-                method="L-BFGS-B",
-                bounds=Bounds(-bounds, bounds),
-                options={"maxiter": max_iter, "ftol": 0, "gtol": 0},
-            )
-            trace = solved.nit, solved.message
+        trace = solve(bumpy, np.zeros(60), bounds, max_iter)
         ways.append((np.array(way), trace))
     assert ways[0][1] == ways[1][1]
     assert np.array_equal(ways[0][0], ways[1][0])
@@ -342,8 +331,8 @@ def fitted(steps=300, seed=3):
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
-    assert 1e-3 < torch.cat([w.grad.reshape(-1) for w in model.parameters()]).norm() < 0.1
-    return model, x, y, torch.cat([w.detach().reshape(-1) for w in model.parameters()])
+    assert 1e-3 < flatten(w.grad for w in model.parameters()).norm() < 0.1
+    return model, x, y, flatten(model.parameters()).clone()
 
 
 def mean_losses(thetas, x, y):
@@ -406,7 +395,7 @@ def test_the_metric_stays_in_its_box_and_ends_in_a_local_maximum_not_above_the_b
     a, bounds = box(theta, dimension, epsilon)
     seen = []
     hook = model.register_forward_pre_hook(
-        lambda m, _: seen.append(torch.cat([w.detach().reshape(-1) for w in m.parameters()]))
+        lambda m, _: seen.append(flatten(m.parameters()).clone())
     )
     options = {"epsilon": epsilon, "subspace": dimension}
     found = keskar_sharpness(model, x, y, max_iter=300, **options)
