@@ -136,15 +136,3 @@ def assert_same_state(model, before):
         assert now[key] == before[key]
     for a, b in zip(now["gradients"], before["gradients"], strict=True):
         assert (a is None and b is None) or torch.equal(a, b)
-
-
-def failing_after(calls):
-    """A loss, cross-entropy, that raises at a call, in whichever thread."""
-    left = iter(range(calls))
-
-    def loss(outputs, y):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return torch.nn.functional.cross_entropy(outputs, y, reduction="sum")
-
-    return loss

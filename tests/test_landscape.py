@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import assert_same_state, failing_after, state_of
+from conftest import assert_same_state, state_of
 from torch import nn
 
 from bsglib import models, runtime
@@ -226,7 +226,7 @@ def test_the_cosine_is_that_of_the_whole_directions():
     assert twice.cosine == pytest.approx(1, rel=1e-14)
 
 
-# Loss surfaces: resumed, on threads, in chunks
+# Loss surfaces: resumed, on threads
 
 
 @pytest.mark.parametrize(("threads", "points_per_pass"), [(1, 1), (2, 1), (1, 4)])
@@ -252,18 +252,6 @@ def test_an_interrupted_surface_goes_on(threads, points_per_pass, after):
     np.testing.assert_allclose(resumed.loss, surface.loss, rtol=rounding)
     assert not first.keys() & second.keys()
     assert first | second == {index: resumed.loss[index] for index in np.ndindex(3, 5)}
-
-
-@pytest.mark.parametrize("batch_norm", BATCH_NORM)
-def test_a_surface_does_not_depend_on_the_mode_before_nor_on_the_chunk_size(batch_norm):
-    model, x, y = images()
-    options = {"directions": two_directions(model), "points": 3, "batch_norm": batch_norm}
-    whole = loss_surface(model, x, y, **options).loss
-    for prepare in (nn.Module.train, nn.Module.eval):
-        np.testing.assert_array_equal(loss_surface(prepare(model), x, y, **options).loss, whole)
-    for chunk_size in () if batch_norm == "batch" else (1, 7, 20):
-        parts = loss_surface(model, x, y, chunk_size=chunk_size, **options).loss
-        np.testing.assert_allclose(parts, whole, rtol=1e-13)
 
 
 def test_points_are_computed_at_once_on_one_thread_of_torch_each_and_told_in_the_callers():
@@ -295,14 +283,6 @@ def test_points_are_computed_at_once_on_one_thread_of_torch_each_and_told_in_the
     assert told_in == [here] * 9
 
 
-def test_a_float32_network_has_the_surface_of_its_float64_twin():
-    model, x, y = images(torch.float32)
-    directions = two_directions(model)
-    single = loss_surface(model, x, y, directions=directions, points=5).loss
-    double = loss_surface(model.double(), x.double(), y, directions=directions, points=5).loss
-    np.testing.assert_allclose(single, double, rtol=1e-5)
-
-
 def test_a_network_that_needs_its_images_in_their_order_is_measured_too():
     class Viewing(nn.Module):
         def __init__(self):
@@ -318,33 +298,7 @@ def test_a_network_that_needs_its_images_in_their_order_is_measured_too():
     assert surface.loss[1, 1] == pytest.approx(evaluate(model, x, y).loss, rel=1e-5)
 
 
-# Loss surfaces: what is left alone, and what is refused
-
-
-@pytest.mark.parametrize("batch_norm", BATCH_NORM)
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_network_is_left_as_it_was_also_after_an_exception(batch_norm, threads):
-    model, x, y = images()
-    before, data = state_of(model), (x.clone(), y.clone())
-    options = {"directions": two_directions(model), "points": 3, "threads": threads}
-    loss_surface(model, x, y, batch_norm=batch_norm, **options)
-    assert_same_state(model, before)
-    for calls in (0, 1, 2, 5):
-        with pytest.raises(KeyboardInterrupt):
-            loss_surface(model, x, y, batch_norm=batch_norm, loss=failing_after(calls), **options)
-        assert_same_state(model, before)
-    assert torch.equal(x, data[0])
-    assert torch.equal(y, data[1])
-
-
-def test_a_network_that_is_not_deterministic_is_refused():
-    class Noisy(nn.Sequential):
-        def forward(self, x):
-            return super().forward(x) + 0.1 * torch.randn(len(x), 3)
-
-    model, x, y = images()
-    with pytest.raises(ValueError, match="two evaluations.*random"):
-        loss_surface(Noisy(*model), x, y, directions=two_directions(model))
+# Loss surfaces: what is refused
 
 
 @pytest.mark.parametrize(
@@ -360,8 +314,6 @@ def test_a_network_that_is_not_deterministic_is_refused():
         ({"extent": float("nan")}, "extent = nan"),
         ({"threads": 0}, "threads = 0: must be at least 1"),
         ({"points_per_pass": 0}, "points_per_pass = 0: must be at least 1"),
-        ({"batch_norm": "frozen"}, "batch_norm = 'frozen'; allowed: stored"),
-        ({"loss": "cross_entrop"}, "did you mean 'cross_entropy'"),
         ({"directions": []}, "directions.*one or two"),
         ({"directions": {"0.weight": torch.zeros(4, 2, 3, 3)}}, "directions.*one or two"),
         ({"directions": [{"0.wight": torch.zeros(1)}]}, r"\[0\].*'0.wight'.*mean '0.weight'"),
@@ -512,22 +464,6 @@ def test_batch_norm_is_reestimated_over_the_training_set_at_every_alpha():
     assert rows["loss"].tolist()[2:4] == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("batch_norm", BATCH_NORM)
-def test_interpolation_leaves_network_and_weights_as_they_were(dtype, batch_norm):
-    model, a, b, sets = networks()
-    model = model.to(dtype)
-    sets = {name: (x.to(dtype), y) for name, (x, y) in sets.items()}
-    before, ends = state_of(model), deepcopy((a, b))
-    interpolate(model, a, b, sets, alphas=[0, 0.5, 1], batch_norm=batch_norm)
-    assert_same_state(model, before)
-    with pytest.raises(KeyboardInterrupt):
-        interpolate(model, a, b, sets, alphas=[0, 0.5, 1], threads=2, loss=failing_after(3))
-    assert_same_state(model, before)
-    for end, kept in zip((a, b), ends, strict=True):
-        assert all(torch.equal(end[name], kept[name]) for name in kept)
-
-
 INFINITE = {"0.bias": torch.full((4,), torch.inf)}
 
 
@@ -537,12 +473,10 @@ INFINITE = {"0.bias": torch.full((4,), torch.inf)}
         ({"alphas": [0, 0.5, 0.999999]}, "alphas = .*exactly 0 and 1"),
         ({"alphas": [0.0, 1.0, float("nan")]}, "alphas = .*finite"),
         ({"path": "curved"}, "path = 'curved'.*linear, curvilinear"),
-        ({"batch_norm": "frozen"}, "batch_norm = 'frozen'"),
         ({"threads": 0}, "threads = 0"),
         ({"points_per_pass": 0}, "points_per_pass = 0"),
         ({"sets": []}, "sets is empty"),
         ({"sets": ["test"]}, "sets = test.*'train'"),
-        ({"loss": "cross_entrop"}, "did you mean 'cross_entropy'"),
         ({"without": "0.bias"}, "weights_b lacks '0.bias'"),
         ({"b": {"7.bias": torch.zeros(1)}}, "weights_b has an unknown '7.bias'"),
         ({"b": {"0.bias": torch.zeros(3)}}, r"weights_b\['0.bias'\] has shape \(3,\)"),
