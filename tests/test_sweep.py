@@ -112,6 +112,13 @@ def run_of(entry, store):
     return stored_run(entry.config, load("digits").checksum, store)
 
 
+def examples(part="train", index=slice(20)):
+    """Inputs and labels of a part of the data, as a measure takes them."""
+    dataset = load("digits", train_size=50)
+    split = getattr(dataset, part)
+    return dataset.as_input(split.x[index], torch.float64), split.y[index]
+
+
 def numbers(entry, store):
     """Everything that a stored entry says, wall time aside."""
     run = run_of(entry, store)
@@ -130,9 +137,8 @@ def forbid(*args, **kwargs):
 def test_a_measure_is_that_of_the_last_weights_and_first_training_examples(store):
     entry = entries()[0]
     sweep([entry], store, workers=0)
-    run, dataset = run_of(entry, store), load("digits", train_size=50)
-    x, y = dataset.as_input(dataset.train.x[:20], torch.float64), dataset.train.y[:20]
-    found = keskar_sharpness(run.model(), x, y, epsilon=0.01)
+    run = run_of(entry, store)
+    found = keskar_sharpness(run.model(), *examples(), epsilon=0.01)
     stored = stored_measure(run.id, SHARPNESS, store)
     assert stored == vars(found)
     assert stored["n"] == 20
@@ -147,8 +153,7 @@ def test_a_line_joins_the_weights_of_two_runs(store):
     entry = Entry(large, (line(small), line(small, path="curvilinear")))
     sweep([entry], store, workers=0)  # the other run is trained where it is missing
     runs = [stored_run(c, load("digits").checksum, store) for c in (small, large)]
-    dataset = load("digits", train_size=50)
-    drawn = np.random.default_rng(0).permutation(len(dataset.test))[:20]  # a test set may be sorted
+    drawn = np.random.default_rng(0).permutation(359)[:20]  # of the test set: it may be sorted
     for measure in entry.measures:
         rows = stored_measure(runs[1].id, measure, store)["rows"]
         assert [(r["alpha"], r["set"]) for r in rows] == [
@@ -156,10 +161,9 @@ def test_a_line_joins_the_weights_of_two_runs(store):
         ]
         for alpha, run in enumerate(runs):
             for name, index in (("train", slice(20)), ("test", torch.from_numpy(drawn))):
-                split = getattr(dataset, name)
-                x, y = dataset.as_input(split.x[index], torch.float64), split.y[index]
                 (row,) = (r for r in rows if r["alpha"] == alpha and r["set"] == name)
-                assert row["loss"] == pytest.approx(evaluate(run.model(), x, y).loss, rel=1e-12)
+                expected = evaluate(run.model(), *examples(name, index)).loss
+                assert row["loss"] == pytest.approx(expected, rel=1e-12)
     assert len({measure.file for measure in (*entry.measures, line(large))}) == 3
 
 
@@ -236,9 +240,7 @@ def test_gradients_are_those_of_the_last_weights_and_first_training_examples(sto
     options = {"batch_sizes": [1, 8], "draws": 3, "seed": 2}
     measure = Measure("gradient_agreement", 20, options)
     run, rows = rows_of(Entry(config(), (measure,)), store, "gradient_agreement")
-    dataset = load("digits", train_size=50)
-    x, y = dataset.as_input(dataset.train.x[:20], torch.float64), dataset.train.y[:20]
-    found = gradient_agreement(run.model(), x, y, **options).rows()
+    found = gradient_agreement(run.model(), *examples(), **options).rows()
     pd.testing.assert_frame_equal(rows, found, check_exact=True, check_like=True)
     assert rows["examples"].tolist() == [1, 8] and set(rows["n"]) == {20}
 
@@ -254,10 +256,8 @@ SURFACE = Measure("loss_surface", 20, {"seeds": [0, 1], "points": 3, "extent": 0
 def test_the_middle_of_a_stored_surface_is_the_loss_of_the_run(store):
     run, rows = rows_of(Entry(config(), (SURFACE,)), store, "loss_surface")
     assert sorted(set(rows["a"])) == sorted(set(rows["b"])) == [-0.5, 0.0, 0.5]
-    dataset = load("digits", train_size=50)
-    x = dataset.as_input(dataset.train.x[:20], torch.float64)
     middle = rows.loc[(rows["a"] == 0) & (rows["b"] == 0), "loss"].item()
-    assert middle == pytest.approx(evaluate(run.model(), x, dataset.train.y[:20]).loss, rel=1e-12)
+    assert middle == pytest.approx(evaluate(run.model(), *examples()).loss, rel=1e-12)
 
 
 def test_all_entries_are_trained_and_measured_and_a_second_call_computes_nothing(
