@@ -679,13 +679,10 @@ def test_the_plane_of_a_path_is_that_of_a_singular_value_decomposition(k):
     assert rest == pytest.approx((s[2:] ** 2).sum(), abs=1e-12)
 
 
-def test_a_straight_path_is_explained_by_one_direction():
+def test_a_straight_path_is_explained_by_one_direction_and_two_points_have_no_plane():
     weights = torch.linspace(0, 1, 5).double()[:, None] * torch.arange(4.0).double()
     plane = trajectory_plane(weights)
     assert plane.explained == pytest.approx((1, 0), abs=1e-12)
     assert np.isfinite(plane.coordinates).all() and torch.isfinite(plane.directions).all()
-
-
-def test_a_path_of_two_points_has_no_plane():
     with pytest.raises(ValueError, match="at least 3"):
-        trajectory_plane(torch.zeros(2, 5))
+        trajectory_plane(weights[:2])
