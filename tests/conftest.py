@@ -58,24 +58,22 @@ def store(tmp_path):
     return Store(tmp_path / "runs")
 
 
+TINY_RUN = {  # the parameters of a run of some milliseconds
+    "dataset": "digits",
+    "train_size": 50,
+    "network": "surlemont",
+    "network_options": {"width": 0.0625},
+    "base_lr": 0.1,
+    "batch_size": 16,
+    "epochs": 2,
+    "dtype": "float64",
+}
+
+
 @pytest.fixture
 def tiny():
-    """Return a function that makes a config of a run of some milliseconds."""
-
-    def make(**changes) -> RunConfig:
-        values = {
-            "dataset": "digits",
-            "train_size": 50,
-            "network": "surlemont",
-            "network_options": {"width": 0.0625},
-            "base_lr": 0.1,
-            "batch_size": 16,
-            "epochs": 2,
-            "dtype": "float64",
-        }
-        return RunConfig(**values | changes)
-
-    return make
+    """Return a function that makes a config of such a run."""
+    return lambda **changes: RunConfig(**TINY_RUN | changes)
 
 
 @pytest.fixture
@@ -140,15 +138,3 @@ def assert_same_state(model, before):
         assert now[key] == before[key]
     for a, b in zip(now["gradients"], before["gradients"], strict=True):
         assert (a is None and b is None) or torch.equal(a, b)
-
-
-def failing_after(calls):
-    """A loss, cross-entropy, that raises at a call, in whichever thread."""
-    left = iter(range(calls))
-
-    def loss(outputs, y):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return torch.nn.functional.cross_entropy(outputs, y, reduction="sum")
-
-    return loss

@@ -152,6 +152,12 @@ def read_again(name, root, **options):
 
 
 @pytest.fixture
+def cifar10(tmp_path, monkeypatch, no_download):
+    """The folder of the files of CIFAR-10."""
+    return publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
+
+
+@pytest.fixture
 def no_download(monkeypatch):
     def refuse(*args, **kwargs):
         raise ConnectionError("name resolution failed")
@@ -414,11 +420,16 @@ def test_a_large_jpeg_is_reduced_as_a_whole_image_is(folder):
     assert abs(jpeg - png).mean() < 1.5
 
 
-def test_cats_vs_dogs_lies_below_the_data_folder(tmp_path, monkeypatch):
+def test_cats_vs_dogs_lies_below_the_data_folder_or_is_missed_there(tmp_path, monkeypatch):
     monkeypatch.setenv("BSG_DATA", str(tmp_path))
-    assert not data.at_hand("cats_vs_dogs")
-    images(tmp_path / "cats_vs_dogs")
-    assert data.at_hand("cats_vs_dogs")
+    path = tmp_path / "cats_vs_dogs"
+    assert not at_hand("cats_vs_dogs")
+    with pytest.raises(DataError) as caught:
+        load("cats_vs_dogs", image_size=4)
+    for part in (f"missing folder {path}", f"{path}/cat", f"{path}/dog", "54765", "BSG_DATA"):
+        assert part in str(caught.value), "also where they are to be had"
+    images(path)
+    assert at_hand("cats_vs_dogs")
     dataset = load("cats_vs_dogs", image_size=4)
     assert (dataset.name, dataset.classes) == ("cats_vs_dogs", ("cat", "dog"))
     assert dataset.checksum == checksum("cats_vs_dogs")
@@ -493,10 +504,9 @@ def test_files_are_read_once_for_their_checksum_as_long_as_they_stay(
 # Converted once
 
 
-def test_what_was_converted_is_used_again(tmp_path, monkeypatch, no_download):
-    folder = publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
+def test_what_was_converted_is_used_again(tmp_path, cifar10):
     first = load("cifar10", root=tmp_path)
-    for path in folder.iterdir():
+    for path in cifar10.iterdir():
         path.unlink()
     again = read_again("cifar10", tmp_path)
     assert torch.equal(first.train.x, again.train.x)
@@ -510,19 +520,16 @@ def flip(content):
 @pytest.mark.parametrize(
     "damage", [flip, lambda c: c[:-100], lambda c: b"", lambda c: b"\xff" * 99]
 )
-def test_a_damaged_conversion_is_noticed_and_made_again(
-    tmp_path, monkeypatch, no_download, caplog, damage
-):
-    publish(monkeypatch, tmp_path, "cifar100", cifar_files("cifar100"))
-    first = load("cifar100", root=tmp_path)
-    path = tmp_path / "converted" / "cifar100.safetensors"
+def test_a_damaged_conversion_is_noticed_and_made_again(tmp_path, cifar10, caplog, damage):
+    first = load("cifar10", root=tmp_path)
+    path = tmp_path / "converted" / "cifar10.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     with caplog.at_level(logging.WARNING):
-        again = read_again("cifar100", tmp_path)
+        again = read_again("cifar10", tmp_path)
     assert f"damaged file {path}" in caplog.text
     assert torch.equal(first.train.x, again.train.x)
     caplog.clear()
-    read_again("cifar100", tmp_path)
+    read_again("cifar10", tmp_path)
     assert caplog.text == ""
 
 
@@ -535,8 +542,7 @@ def test_a_conversion_of_another_source_is_made_again(tmp_path, monkeypatch, cap
     assert "expected sha256" in caplog.text
 
 
-def test_processes_that_start_together_convert_once(tmp_path, monkeypatch, no_download):
-    publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
+def test_processes_that_start_together_convert_once(tmp_path, monkeypatch, cifar10):
     opened = []
     verified = data.published.Published.verified
     monkeypatch.setattr(
@@ -550,8 +556,7 @@ def test_processes_that_start_together_convert_once(tmp_path, monkeypatch, no_do
     assert all(np.array_equal(s.x, sources[0].x) for s in sources)
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, no_download):
-    publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, cifar10):
     (tmp_path / "converted").write_text("a file in the way")
     with pytest.raises(DataError, match=r"converted.cifar10.safetensors cannot be made"):
         load("cifar10", root=tmp_path)
@@ -613,14 +618,6 @@ def test_a_size_without_pixels_is_refused(folder, size):
         load(images(folder), image_size=size)
 
 
-def test_missing_cats_and_dogs_and_where_they_are_to_be_had_are_named(tmp_path):
-    with pytest.raises(DataError) as caught:
-        load("cats_vs_dogs", root=tmp_path, image_size=8)
-    path = tmp_path / "cats_vs_dogs"
-    for part in (f"missing folder {path}", f"{path}/cat", f"{path}/dog", "54765", "BSG_DATA"):
-        assert part in str(caught.value)
-
-
 def test_names_of_folders_are_among_those_allowed():
     for name in ("", "cats_vs_dog"):
         with pytest.raises(DataError, match=f"unknown data set '{name}'.*cats_vs_dogs"):
@@ -653,18 +650,6 @@ def test_a_folder_that_is_not_fit_is_refused_by_name(folder, change, message):
     assert not list(folder.parent.rglob("*.safetensors")), "nothing was kept"
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "mnist", "cifar10", "cifar100"])
-def test_a_file_with_the_wrong_checksum_is_named(tmp_path, monkeypatch, no_download, name):
-    idx = name.endswith("mnist")
-    contents = idx_files() if idx else cifar_files(name)
-    folder = publish(monkeypatch, tmp_path, name, contents)
-    for file, md5 in data.PUBLISHED[name].md5.items():
-        (folder / file).write_bytes(contents[file][:-1] + b"\x00\x01")
-        with pytest.raises(DataError, match=rf"damaged file .*{file}.*{md5}"):
-            load(name, root=tmp_path)
-        (folder / file).write_bytes(contents[file])
-
-
 class Trap:
     def __init__(self, path):
         self.path = path
@@ -673,11 +658,17 @@ class Trap:
         return (open, (str(self.path), "w"))
 
 
-def test_a_pickle_with_the_wrong_checksum_is_not_opened(tmp_path, monkeypatch, no_download):
-    folder = publish(monkeypatch, tmp_path, "cifar10", cifar_files("cifar10"))
-    (folder / "batches.meta").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    with pytest.raises(DataError, match=r"damaged file .*batches\.meta"):
-        load("cifar10", root=tmp_path)
+@pytest.mark.parametrize("name", ["fashion_mnist", "mnist", "cifar10", "cifar100"])
+def test_a_file_with_the_wrong_checksum_is_named_and_not_opened(
+    tmp_path, monkeypatch, no_download, name
+):
+    contents = idx_files() if name.endswith("mnist") else cifar_files(name)
+    folder = publish(monkeypatch, tmp_path, name, contents)
+    for file, md5 in data.PUBLISHED[name].md5.items():
+        (folder / file).write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+        with pytest.raises(DataError, match=rf"damaged file .*{file}.*{md5}"):
+            load(name, root=tmp_path)
+        (folder / file).write_bytes(contents[file])
     assert not (tmp_path / "sprung").exists()
 
 

@@ -111,7 +111,7 @@ def of(data, key):
     return cell
 
 
-def test_every_number_comes_through(given, data):
+def test_every_number_comes_through_and_it_begins_with_the_lowest_validation_loss(given, data):
     cells, curves, surfaces = given
     assert [(c["batch_size"], c["base_lr"]) for c in data["cells"]] == sorted(
         GRID, key=lambda key: key[::-1]
@@ -130,12 +130,8 @@ def test_every_number_comes_through(given, data):
         assert np.allclose(shown, np.log10(loss).T, atol=1e-4, equal_nan=True)
     assert of(data, (64, 0.02))["surface"][12][0] is None  # z[b][a], as the page reads it
     assert data["plane"]["a"] == surfaces[64, 0.02].a.round(5).tolist()
-
-
-def test_it_begins_with_the_lowest_validation_loss(cells, data):
     losses = cells[cells["quantity"] == "validation_loss"]
-    best = losses.loc[losses["mean"].idxmin()]
-    first = data["cells"][data["start"]]
+    best, first = losses.loc[losses["mean"].idxmin()], data["cells"][data["start"]]
     assert (first["batch_size"], first["base_lr"]) == (best["batch_size"], best["base_lr"])
 
 
@@ -168,16 +164,13 @@ def test_a_loss_that_explodes_is_kept_but_stretches_no_axis_and_no_mean(data, cu
     assert low <= losses.min().min() and losses.max().max() <= high < 2
 
 
-def test_long_curves_are_thinned_with_both_ends_kept(cells):
+def test_long_curves_are_thinned_with_both_ends_kept_and_holes_are_left_out(cells):
     long = pd.concat([curve(64, 0.02, seed, last=1000 - seed) for seed in SEEDS])
     lines = of(drawn(displayed(cells, long, {}, "long")), (64, 0.02))["curves"]
     assert len(lines["epoch"]) <= explorer.EPOCHS + len(SEEDS)
     assert lines["epoch"][0] == 1 and {998, 999, 1000} <= set(lines["epoch"])
     mean = dict(zip(lines["epoch"], lines["train_loss"]["mean"], strict=True))
     assert mean[998] is not None and mean[999] is None  # as far as all seeds go
-
-
-def test_epochs_without_an_evaluation_leave_no_holes(cells):
     sparse = curve(64, 0.02, 0)
     sparse.loc[~sparse["epoch"].isin([1, 2, 4, 8, 40]), list(explorer.PARTS)] = np.nan
     lines = of(drawn(displayed(cells, sparse, {}, "sparse")), (64, 0.02))["curves"]
@@ -190,11 +183,8 @@ def test_cells_alone_are_enough_and_one_missing_quantity_is_said(cells, curves):
     assert data["plane"] is data["losses"] is data["epochs"] is None
     assert data["measures"]["keskar_sharpness"]["axis"] is None
     assert "sharpness not measured" in of(data, (64, 0.02))["words"]
-
-
-def test_before_anything_is_computed_it_says_so(cells, curves):
-    outputs = displayed(cells.iloc[:0], curves.iloc[:0], {}, "nothing")
-    assert "not computed yet" in outputs[0].data["text/html"]
+    nothing = displayed(cells.iloc[:0], curves.iloc[:0], {}, "nothing")
+    assert "not computed yet" in nothing[0].data["text/html"]
 
 
 def test_rounding_hides_what_differs_between_machines(given):
@@ -204,23 +194,20 @@ def test_rounding_hides_what_differs_between_machines(given):
     assert one[0].data == two[0].data
 
 
-def test_the_data_are_kept_as_csv(given, tmp_path):
-    outputs = displayed(*given, "explorer", folder=str(tmp_path))
-    files = outputs[0].metadata["table"]["files"].values()
+def test_the_data_are_kept_as_csv_and_without_a_script_it_is_a_table(given, tmp_path):
+    shown = displayed(*given, "explorer", folder=str(tmp_path))[0]
+    files = shown.metadata["table"]["files"].values()
     assert {p.name for p in tmp_path.iterdir()} == {"explorer.csv", *files}
     for name, rows in zip(("explorer", "explorer-curves"), given, strict=False):
         kept = pd.read_csv(tmp_path / f"{name}.csv")
         pd.testing.assert_frame_equal(kept, rows, check_dtype=False, rtol=1e-5)
     points = pd.read_csv(tmp_path / "explorer-surfaces.csv")
     assert len(points) == 169 * len(given[2]) and list(points)[:2] == ["batch_size", "base_lr"]
-
-
-def test_without_a_script_it_is_a_table(given):
-    shown = displayed(*given, "explorer")[0].data
-    table = shown["text/html"][shown["text/html"].index("<details open>") :]
+    html = shown.data["text/html"]
+    table = html[html.index("<details open>") :]
     assert table.count("<tr") == 1 + len(GRID)
     assert "n = 0: 3 seeds diverged" in table and "at the weights themselves" in table
-    assert shown["text/plain"].startswith("Explorer of 19 cells, batch sizes 32, 64, 128, 256 by")
+    assert shown.data["text/plain"].startswith("Explorer of 19 cells, batch sizes 32, 64, 128, 256")
 
 
 def changed(cells, **values):

@@ -166,9 +166,12 @@ def identities(root):
 
 @pytest.mark.parametrize("name", UNHARMED)
 def test_unharmed_stores_go_on_from_what_they_have(stores, tmp_path, computed, name):
-    shutil.copytree(stores / name, tmp_path / "store")
-    compute(Entry(RUN, (SHARPNESS, SURFACE)), str(tmp_path / "store"))
+    root = tmp_path / "store"
+    shutil.copytree(stores / name, root)
+    compute(Entry(RUN, (SHARPNESS, SURFACE)), str(root))
     assert computed == UNHARMED[name]
+    run, _ = identities(root)
+    assert contents(root / run) == contents(stores / "whole" / run)
 
 
 @pytest.mark.parametrize("damage", [truncated, flipped, empty, half_renamed, foreign])

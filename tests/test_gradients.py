@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import assert_same_state, failing_after, state_of
+from conftest import assert_same_state, state_of
 from test_sharpness import normed
 from torch import nn
 
@@ -111,19 +111,6 @@ def test_a_row_holds_mean_root_mean_square_and_spread_of_the_draws():
         ]  # fmt: skip
 
 
-def test_chunks_suit_the_device(monkeypatch):
-    monkeypatch.setattr("bsglib.runtime.chunk_size", lambda device: 5)
-    (model, x, y, _), rows = linear(), []
-
-    def noted(outputs, y):
-        rows.append(len(outputs))
-        return squared(outputs, y)
-
-    gradient_agreement(model, x, y, batch_sizes=[N], draws=2, loss=noted)
-    assert rows[:2] == [5, 2]
-    assert max(rows) == 5
-
-
 def test_equal_gradients_agree_and_opposite_ones_cancel():
     model = nn.Linear(2, 1, bias=False).double()
     nn.init.zeros_(model.weight)
@@ -167,15 +154,6 @@ def test_draws_follow_the_seed_and_not_the_other_sizes():
     assert first.trace == other.trace and first.cosine == other.cosine
 
 
-@pytest.mark.parametrize("chunk_size", [1, 3, 512])
-def test_neither_chunks_nor_the_mode_before_matter(chunk_size):
-    model, x, y = normed(N)
-    before = gradient_agreement(model.train(), x, y, batch_sizes=[4], draws=3)
-    found = gradient_agreement(model.eval(), x, y, batch_sizes=[4], draws=3, chunk_size=chunk_size)
-    np.testing.assert_allclose(found.norms[4], before.norms[4], rtol=1e-11)
-    assert found.full_norm == pytest.approx(before.full_norm, rel=1e-11)
-
-
 def test_reestimated_statistics_are_those_of_all_examples():
     model, x, y = normed(N)
     found = gradient_agreement(model, x, y, batch_sizes=[2], batch_norm="reestimate")
@@ -184,19 +162,6 @@ def test_reestimated_statistics_are_those_of_all_examples():
     model.train()(x)
     assert_agrees(found, one_by_one(model, x, y))
     assert found.trace != pytest.approx(stored.trace, rel=1e-3)
-
-
-@pytest.mark.parametrize("batch_norm", ["stored", "reestimate"])
-def test_the_network_is_left_as_it_was_also_after_an_exception(batch_norm):
-    model, x, y = normed(N)
-    before = state_of(model)
-    gradient_agreement(model, x, y, batch_sizes=[2], batch_norm=batch_norm)
-    assert_same_state(model, before)
-    with pytest.raises(KeyboardInterrupt):
-        gradient_agreement(
-            model, x, y, batch_sizes=[2], batch_norm=batch_norm, loss=failing_after(5)
-        )
-    assert_same_state(model, before)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +173,6 @@ def test_the_network_is_left_as_it_was_also_after_an_exception(batch_norm):
         ({"batch_sizes": []}, r"batch_sizes = \[\]"),
         ({"draws": 1}, "draws = 1: at least 2"),
         ({"batch_norm": "batch"}, "batch_norm = 'batch': allowed are stored, reestimate"),
-        ({"loss": "cross_entropie"}, "unknown loss 'cross_entropie'.*cross_entropy"),
     ],
 )
 def test_options_not_allowed_are_refused(options, message):
@@ -219,14 +183,10 @@ def test_options_not_allowed_are_refused(options, message):
     assert_same_state(model, before)
 
 
-def test_a_single_example_and_what_is_not_finite_or_not_fixed_are_refused():
+def test_a_single_example_and_an_infinite_slope_are_refused():
     model, x, y = normed(N)
     with pytest.raises(ValueError, match="y has 1 examples: at least 2"):
         gradient_agreement(model, x[:1], y[:1], batch_sizes=[1])
-    with torch.no_grad():
-        model[4].bias[0] = float("nan")
-    with pytest.raises(ValueError, match="the loss at the weights is nan"):
-        gradient_agreement(model, x, y, batch_sizes=[2])
 
     class Root(nn.Module):  # a finite loss with an infinite slope
         def __init__(self):
@@ -239,10 +199,3 @@ def test_a_single_example_and_what_is_not_finite_or_not_fixed_are_refused():
     ones = torch.ones(3, 1, dtype=torch.float64)
     with pytest.raises(ValueError, match="gradient of example 0"):
         gradient_agreement(Root(), ones, ones[:, 0], batch_sizes=[2], loss=squared)
-
-    class Noisy(nn.Linear):
-        def forward(self, x):
-            return super().forward(x) + torch.rand(len(x), 1)
-
-    with pytest.raises(ValueError, match="two evaluations"):
-        gradient_agreement(Noisy(1, 1).double(), ones, ones[:, 0], batch_sizes=[2], loss=squared)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bsglib import graphs, runtime
 from bsglib.runs.build import build_model, build_optimizer, dataset_on_device, steps_of
+from bsglib.runs.measures import Measure, stored_measure
 from bsglib.runs.steps import Steps
 from bsglib.runs.store import Store
 from bsglib.runs.sweep import Entry, sweep
@@ -166,7 +167,7 @@ def test_a_run_in_flight_that_fails_does_not_take_the_others_along():
     assert found == {0: ("done", "None"), 1: (None, "broken"), 2: ("done", "None")}
 
 
-def test_after_the_deadline_what_is_in_flight_is_closed():
+def test_after_the_deadline_what_is_in_flight_is_closed(monkeypatch):
     closed = []
 
     def task():
@@ -178,16 +179,13 @@ def test_after_the_deadline_what_is_in_flight_is_closed():
 
     assert list(graphs.in_flight(iter([task(), task()]), 2, until=0)) == []
     assert not closed  # they never began
-    with pytest.MonkeyPatch.context() as patch:
-        clock = iter(range(100))
-        patch.setattr("time.monotonic", lambda: next(clock))
-        assert list(graphs.in_flight(iter([task(), task()]), 2, until=5)) == []
+    clock = iter(range(100))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    assert list(graphs.in_flight(iter([task(), task()]), 2, until=5)) == []
     assert len(closed) == 2
 
 
 def test_a_measure_waits_for_the_other_run_of_its_line(tiny, tmp_path, monkeypatch):
-    from bsglib.runs.measures import Measure, stored_measure
-
     monkeypatch.setattr("bsglib.runtime.in_flight", lambda: 4)
     small, large = tiny(epochs=4), tiny(epochs=1, batch_size=20)
     line = Measure("interpolate", 16, {"points": 4}, small)

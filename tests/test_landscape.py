@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import assert_same_state, failing_after, state_of
+from conftest import assert_same_state, state_of
 from torch import nn
 
 from bsglib import models, runtime
@@ -226,7 +226,7 @@ def test_the_cosine_is_that_of_the_whole_directions():
     assert twice.cosine == pytest.approx(1, rel=1e-14)
 
 
-# Loss surfaces: resumed, on threads, in chunks
+# Loss surfaces: resumed, on threads
 
 
 @pytest.mark.parametrize(("threads", "points_per_pass"), [(1, 1), (2, 1), (1, 4)])
@@ -252,18 +252,6 @@ def test_an_interrupted_surface_goes_on(threads, points_per_pass, after):
     np.testing.assert_allclose(resumed.loss, surface.loss, rtol=rounding)
     assert not first.keys() & second.keys()
     assert first | second == {index: resumed.loss[index] for index in np.ndindex(3, 5)}
-
-
-@pytest.mark.parametrize("batch_norm", BATCH_NORM)
-def test_a_surface_does_not_depend_on_the_mode_before_nor_on_the_chunk_size(batch_norm):
-    model, x, y = images()
-    options = {"directions": two_directions(model), "points": 3, "batch_norm": batch_norm}
-    whole = loss_surface(model, x, y, **options).loss
-    for prepare in (nn.Module.train, nn.Module.eval):
-        np.testing.assert_array_equal(loss_surface(prepare(model), x, y, **options).loss, whole)
-    for chunk_size in () if batch_norm == "batch" else (1, 7, 20):
-        parts = loss_surface(model, x, y, chunk_size=chunk_size, **options).loss
-        np.testing.assert_allclose(parts, whole, rtol=1e-13)
 
 
 def test_points_are_computed_at_once_on_one_thread_of_torch_each_and_told_in_the_callers():
@@ -295,14 +283,6 @@ def test_points_are_computed_at_once_on_one_thread_of_torch_each_and_told_in_the
     assert told_in == [here] * 9
 
 
-def test_a_float32_network_has_the_surface_of_its_float64_twin():
-    model, x, y = images(torch.float32)
-    directions = two_directions(model)
-    single = loss_surface(model, x, y, directions=directions, points=5).loss
-    double = loss_surface(model.double(), x.double(), y, directions=directions, points=5).loss
-    np.testing.assert_allclose(single, double, rtol=1e-5)
-
-
 def test_a_network_that_needs_its_images_in_their_order_is_measured_too():
     class Viewing(nn.Module):
         def __init__(self):
@@ -318,33 +298,7 @@ def test_a_network_that_needs_its_images_in_their_order_is_measured_too():
     assert surface.loss[1, 1] == pytest.approx(evaluate(model, x, y).loss, rel=1e-5)
 
 
-# Loss surfaces: what is left alone, and what is refused
-
-
-@pytest.mark.parametrize("batch_norm", BATCH_NORM)
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_network_is_left_as_it_was_also_after_an_exception(batch_norm, threads):
-    model, x, y = images()
-    before, data = state_of(model), (x.clone(), y.clone())
-    options = {"directions": two_directions(model), "points": 3, "threads": threads}
-    loss_surface(model, x, y, batch_norm=batch_norm, **options)
-    assert_same_state(model, before)
-    for calls in (0, 1, 2, 5):
-        with pytest.raises(KeyboardInterrupt):
-            loss_surface(model, x, y, batch_norm=batch_norm, loss=failing_after(calls), **options)
-        assert_same_state(model, before)
-    assert torch.equal(x, data[0])
-    assert torch.equal(y, data[1])
-
-
-def test_a_network_that_is_not_deterministic_is_refused():
-    class Noisy(nn.Sequential):
-        def forward(self, x):
-            return super().forward(x) + 0.1 * torch.randn(len(x), 3)
-
-    model, x, y = images()
-    with pytest.raises(ValueError, match="two evaluations.*random"):
-        loss_surface(Noisy(*model), x, y, directions=two_directions(model))
+# Loss surfaces: what is refused
 
 
 @pytest.mark.parametrize(
@@ -360,8 +314,6 @@ def test_a_network_that_is_not_deterministic_is_refused():
         ({"extent": float("nan")}, "extent = nan"),
         ({"threads": 0}, "threads = 0: must be at least 1"),
         ({"points_per_pass": 0}, "points_per_pass = 0: must be at least 1"),
-        ({"batch_norm": "frozen"}, "batch_norm = 'frozen'; allowed: stored"),
-        ({"loss": "cross_entrop"}, "did you mean 'cross_entropy'"),
         ({"directions": []}, "directions.*one or two"),
         ({"directions": {"0.weight": torch.zeros(4, 2, 3, 3)}}, "directions.*one or two"),
         ({"directions": [{"0.wight": torch.zeros(1)}]}, r"\[0\].*'0.wight'.*mean '0.weight'"),
@@ -512,20 +464,7 @@ def test_batch_norm_is_reestimated_over_the_training_set_at_every_alpha():
     assert rows["loss"].tolist()[2:4] == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("batch_norm", BATCH_NORM)
-def test_interpolation_leaves_network_and_weights_as_they_were(dtype, batch_norm):
-    model, a, b, sets = networks()
-    model = model.to(dtype)
-    sets = {name: (x.to(dtype), y) for name, (x, y) in sets.items()}
-    before, ends = state_of(model), deepcopy((a, b))
-    interpolate(model, a, b, sets, alphas=[0, 0.5, 1], batch_norm=batch_norm)
-    assert_same_state(model, before)
-    with pytest.raises(KeyboardInterrupt):
-        interpolate(model, a, b, sets, alphas=[0, 0.5, 1], threads=2, loss=failing_after(3))
-    assert_same_state(model, before)
-    for end, kept in zip((a, b), ends, strict=True):
-        assert all(torch.equal(end[name], kept[name]) for name in kept)
+INFINITE = {"0.bias": torch.full((4,), torch.inf)}
 
 
 @pytest.mark.parametrize(
@@ -534,41 +473,31 @@ def test_interpolation_leaves_network_and_weights_as_they_were(dtype, batch_norm
         ({"alphas": [0, 0.5, 0.999999]}, "alphas = .*exactly 0 and 1"),
         ({"alphas": [0.0, 1.0, float("nan")]}, "alphas = .*finite"),
         ({"path": "curved"}, "path = 'curved'.*linear, curvilinear"),
-        ({"batch_norm": "frozen"}, "batch_norm = 'frozen'"),
         ({"threads": 0}, "threads = 0"),
         ({"points_per_pass": 0}, "points_per_pass = 0"),
-        ({"sets": {}}, "sets is empty"),
-        ({"loss": "cross_entrop"}, "did you mean 'cross_entropy'"),
+        ({"sets": []}, "sets is empty"),
+        ({"sets": ["test"]}, "sets = test.*'train'"),
+        ({"without": "0.bias"}, "weights_b lacks '0.bias'"),
+        ({"b": {"7.bias": torch.zeros(1)}}, "weights_b has an unknown '7.bias'"),
+        ({"b": {"0.bias": torch.zeros(3)}}, r"weights_b\['0.bias'\] has shape \(3,\)"),
+        ({"b": INFINITE}, r"weights_b\['0.bias'\] holds 4 values"),
     ],
 )
 def test_what_interpolation_does_not_allow_is_refused(options, message):
     model, a, b, sets = networks()
-    before = state_of(model)
-    options = {"sets": sets, "alphas": [0, 1]} | options
+    before, options = state_of(model), {"alphas": [0, 1]} | options
+    sets = {name: sets[name] for name in options.pop("sets", sets)}
+    b = b | options.pop("b", {})
+    b.pop(options.pop("without", None), None)
     with pytest.raises(ValueError, match=message):
-        interpolate(model, a, b, options.pop("sets"), **options)
+        interpolate(model, a, b, sets, **options)
     assert_same_state(model, before)
 
 
-def test_weights_that_do_not_fit_are_refused():
+def test_without_a_training_set_stored_statistics_are_interpolated():
     model, a, b, sets = networks()
-
-    def refused(weights, message):
-        with pytest.raises(ValueError, match=message):
-            interpolate(model, a, weights, sets, alphas=[0, 1])
-
-    refused({k: t for k, t in b.items() if k != "0.bias"}, "weights_b lacks '0.bias'")
-    refused(b | {"7.bias": torch.zeros(1)}, "weights_b has an unknown '7.bias'")
-    refused(b | {"0.bias": torch.zeros(3)}, r"weights_b\['0.bias'\] has shape \(3,\)")
-    refused(b | {"0.bias": torch.full((4,), torch.inf)}, r"weights_b\['0.bias'\] holds 4 values")
-
-
-def test_without_a_training_set_batch_norm_cannot_be_reestimated():
-    model, a, b, sets = networks()
-    del sets["train"]
-    with pytest.raises(ValueError, match="sets = test.*'train'"):
-        interpolate(model, a, b, sets, alphas=[0, 1])
-    assert len(interpolate(model, a, b, sets, alphas=[0, 1], batch_norm="stored")) == 2
+    rows = interpolate(model, a, b, {"test": sets["test"]}, alphas=[0, 1], batch_norm="stored")
+    assert len(rows) == 2
 
 
 # Several points in a pass
@@ -707,20 +636,9 @@ def test_networks_without_images_or_classes_are_measured_too(points_per_pass, ca
     assert not caplog.records
 
 
-def test_a_cpu_takes_one_point_a_pass_unless_asked(monkeypatch):
-    def refused(*arguments):
-        raise AssertionError("stacked")
-
-    monkeypatch.setattr("bsglib.stacked.Stacked.__init__", refused)
-    model, x, y = tied()
-    a, b, sets = moved(model, 1), moved(model, 2), {"train": (x, y)}
-    loss_surface(model, x, y, directions=two_directions(model), points=3)
-    interpolate(model, a, b, sets, alphas=[0, 1])
-    with pytest.raises(AssertionError, match="stacked"):
-        interpolate(model, a, b, sets, alphas=[0, 1], points_per_pass=2)
-
-
-def test_an_accelerator_takes_as_many_points_as_fill_it_and_fit_its_memory(monkeypatch):
+def test_an_accelerator_takes_as_many_points_as_fill_it_and_fit_its_memory_and_a_cpu_one(
+    monkeypatch,
+):
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (8000, 80000))
     device = torch.device("cuda")
     assert runtime.points_per_pass(device, 1000, 10) == 4  # of 4096 examples
@@ -728,6 +646,13 @@ def test_an_accelerator_takes_as_many_points_as_fill_it_and_fit_its_memory(monke
     assert runtime.points_per_pass(device, 5000, 1) == 1
     assert runtime.points_per_pass(device, 1, 10**6) == 1
     assert runtime.points_per_pass(torch.device("cpu"), 1, 1) == 1
+    monkeypatch.setattr("bsglib.runtime.points_per_pass", lambda of, examples, size: examples)
+    convolutional, x, _ = images()
+    dense, flat, _ = tied()
+    assert passes.points_per_pass_for(None, convolutional, x, 64) == 1
+    assert passes.points_per_pass_for(5, convolutional, x, 64) == 5
+    assert passes.points_per_pass_for(None, dense, flat, 64) == len(flat)
+    assert passes.points_per_pass_for(None, dense, flat, 4) == 4
 
 
 def test_chunks_suit_the_device_unless_statistics_depend_on_them():
@@ -736,16 +661,6 @@ def test_chunks_suit_the_device_unless_statistics_depend_on_them():
     assert passes.chunk_size_for(None, there, "batch") == 64
     assert passes.chunk_size_for(None, here, "stored") == 64
     assert passes.chunk_size_for(7, there, "stored") == 7
-
-
-def test_convolutions_share_a_pass_only_where_asked(monkeypatch):
-    monkeypatch.setattr("bsglib.runtime.points_per_pass", lambda of, examples, size: examples)
-    convolutional, x, _ = images()
-    dense, flat, _ = tied()
-    assert passes.points_per_pass_for(None, convolutional, x, 64) == 1
-    assert passes.points_per_pass_for(5, convolutional, x, 64) == 5
-    assert passes.points_per_pass_for(None, dense, flat, 64) == len(flat)
-    assert passes.points_per_pass_for(None, dense, flat, 4) == 4
 
 
 # The path of a training
@@ -764,13 +679,10 @@ def test_the_plane_of_a_path_is_that_of_a_singular_value_decomposition(k):
     assert rest == pytest.approx((s[2:] ** 2).sum(), abs=1e-12)
 
 
-def test_a_straight_path_is_explained_by_one_direction():
+def test_a_straight_path_is_explained_by_one_direction_and_two_points_have_no_plane():
     weights = torch.linspace(0, 1, 5).double()[:, None] * torch.arange(4.0).double()
     plane = trajectory_plane(weights)
     assert plane.explained == pytest.approx((1, 0), abs=1e-12)
     assert np.isfinite(plane.coordinates).all() and torch.isfinite(plane.directions).all()
-
-
-def test_a_path_of_two_points_has_no_plane():
     with pytest.raises(ValueError, match="at least 3"):
-        trajectory_plane(torch.zeros(2, 5))
+        trajectory_plane(weights[:2])

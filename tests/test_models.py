@@ -243,22 +243,6 @@ def test_cross_entropy_of_changs_scores_is_the_binary_one_of_its_unit(scale):
     torch.testing.assert_close(*slopes, rtol=1e-10, atol=1e-13 * scale)
 
 
-def test_the_curvature_of_changs_loss_is_the_binary_ones():
-    model = build("chang", (1, 4, 4), 2, blocks=2, width=0.1)
-    x, y = torch.randn(6, 1, 4, 4, dtype=torch.float64), torch.arange(6) % 2
-    weights = list(model.parameters())
-    direction = [torch.randn_like(w) for w in weights]
-    products = []
-    for loss in (
-        nn.functional.cross_entropy(model(x), y),
-        nn.functional.binary_cross_entropy_with_logits(model[:-1](x)[:, 0], y.double()),
-    ):
-        slopes = torch.autograd.grad(loss, weights, create_graph=True)
-        product = sum((s * d).sum() for s, d in zip(slopes, direction, strict=True))
-        products.append(torch.autograd.grad(product, weights))
-    torch.testing.assert_close(*products, rtol=1e-10, atol=1e-12)
-
-
 def test_changs_layers_are_the_sources_though_pooling_stands_before_relu():
     model = build("chang", (3, 40, 33), 5)
     relu, expected = nn.ReLU(), (x := torch.randn(4, 3, 40, 33, dtype=torch.float64))

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import TINY_RUN
 from dask import config as dask_config
 from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
@@ -92,17 +93,7 @@ def hungry(input_shape, classes):
 
 
 def config(**changes):
-    values = {
-        "dataset": "digits",
-        "train_size": 50,
-        "network": "surlemont",
-        "network_options": {"width": 0.0625},
-        "base_lr": 0.1,
-        "batch_size": 16,
-        "epochs": 2,
-        "dtype": "float64",
-    }
-    return RunConfig(**values | changes)
+    return RunConfig(**TINY_RUN | changes)
 
 
 def entries():
@@ -121,6 +112,13 @@ def run_of(entry, store):
     return stored_run(entry.config, load("digits").checksum, store)
 
 
+def examples(part="train", index=slice(20)):
+    """Inputs and labels of a part of the data, as a measure takes them."""
+    dataset = load("digits", train_size=50)
+    split = getattr(dataset, part)
+    return dataset.as_input(split.x[index], torch.float64), split.y[index]
+
+
 def numbers(entry, store):
     """Everything that a stored entry says, wall time aside."""
     run = run_of(entry, store)
@@ -136,23 +134,11 @@ def forbid(*args, **kwargs):
 # In this process
 
 
-def test_all_entries_are_trained_and_measured(store):
-    assert not any(is_stored(entry, store) for entry in entries())
-    assert sweep(entries(), store, workers=0) == []
-    assert all(is_stored(entry, store) for entry in entries())
-
-
-def test_a_measure_that_nobody_knows_is_refused_where_it_is_named():
-    with pytest.raises(ValueError, match="'lambda_maximum'; did you mean 'lambda_max'"):
-        Measure("lambda_maximum", 10)
-
-
 def test_a_measure_is_that_of_the_last_weights_and_first_training_examples(store):
     entry = entries()[0]
     sweep([entry], store, workers=0)
-    run, dataset = run_of(entry, store), load("digits", train_size=50)
-    x, y = dataset.as_input(dataset.train.x[:20], torch.float64), dataset.train.y[:20]
-    found = keskar_sharpness(run.model(), x, y, epsilon=0.01)
+    run = run_of(entry, store)
+    found = keskar_sharpness(run.model(), *examples(), epsilon=0.01)
     stored = stored_measure(run.id, SHARPNESS, store)
     assert stored == vars(found)
     assert stored["n"] == 20
@@ -167,8 +153,7 @@ def test_a_line_joins_the_weights_of_two_runs(store):
     entry = Entry(large, (line(small), line(small, path="curvilinear")))
     sweep([entry], store, workers=0)  # the other run is trained where it is missing
     runs = [stored_run(c, load("digits").checksum, store) for c in (small, large)]
-    dataset = load("digits", train_size=50)
-    drawn = np.random.default_rng(0).permutation(len(dataset.test))[:20]  # a test set may be sorted
+    drawn = np.random.default_rng(0).permutation(359)[:20]  # of the test set: it may be sorted
     for measure in entry.measures:
         rows = stored_measure(runs[1].id, measure, store)["rows"]
         assert [(r["alpha"], r["set"]) for r in rows] == [
@@ -176,16 +161,17 @@ def test_a_line_joins_the_weights_of_two_runs(store):
         ]
         for alpha, run in enumerate(runs):
             for name, index in (("train", slice(20)), ("test", torch.from_numpy(drawn))):
-                split = getattr(dataset, name)
-                x, y = dataset.as_input(split.x[index], torch.float64), split.y[index]
                 (row,) = (r for r in rows if r["alpha"] == alpha and r["set"] == name)
-                assert row["loss"] == pytest.approx(evaluate(run.model(), x, y).loss, rel=1e-12)
+                expected = evaluate(run.model(), *examples(name, index)).loss
+                assert row["loss"] == pytest.approx(expected, rel=1e-12)
     assert len({measure.file for measure in (*entry.measures, line(large))}) == 3
 
 
-def test_a_line_from_a_diverged_run_has_no_points(store):
-    entry = Entry(config(), (line(config(base_lr=1e200)),))
-    sweep([entry], store, workers=0)
+def test_a_diverged_run_is_stored_without_measures_and_a_line_from_it_has_no_points(store):
+    diverged = Entry(config(base_lr=1e200), (SHARPNESS,))
+    entry = Entry(config(), (line(diverged.config),))
+    assert sweep([diverged, entry], store, workers=0) == []
+    assert is_stored(diverged, store) and run_of(diverged, store).diverged
     assert is_stored(entry, store)
     assert stored_measure(run_of(entry, store).id, entry.measures[0], store) == {"rows": []}
 
@@ -224,26 +210,24 @@ def test_update_norms_are_their_quantiles(store):
         assert found == pytest.approx(float(expected), rel=1e-12)
 
 
+def trajectory(store, **changes):
+    entry = Entry(config(record_path=True, **changes), (Measure("trajectory", 1),))
+    return rows_of(entry, store, "trajectory")
+
+
 def test_a_trajectory_ends_in_the_origin_of_its_plane(store):
-    entry = Entry(config(record_path=True, epochs=4), (Measure("trajectory", 1),))
-    run, rows = rows_of(entry, store, "trajectory")
+    run, rows = trajectory(store, epochs=4)
     assert rows["epoch"].tolist() == [0, 1, 2, 3, 4]
     assert rows[["a", "b"]].iloc[-1].tolist() == pytest.approx([0, 0], abs=1e-9)
     length = float((run.path["weights.0"] - run.path["weights.4"]).norm())
     assert np.hypot(*rows[["a", "b"]].iloc[0]) <= length * (1 + 1e-9)
     assert 0.5 < rows["explained_a"].iloc[0] + rows["explained_b"].iloc[0] <= 1 + 1e-9
-
-
-def test_a_run_that_kept_its_first_weights_has_no_trajectory(store):
-    entry = Entry(config(record_path=True, epochs=1), (Measure("trajectory", 1),))
-    _, rows = rows_of(entry, store, "trajectory")
-    assert rows.empty
+    assert trajectory(store, epochs=1)[1].empty, "two points have no plane"
 
 
 def test_a_trajectory_ends_where_the_weights_were_kept(store):
     changes = {"keep": "best", "patience": 2, "patience_on": "validation_loss", "base_lr": 0.05}
-    c = config(record_path=True, epochs=30, validation_fraction=0.3, **changes)
-    run, rows = rows_of(Entry(c, (Measure("trajectory", 1),)), store, "trajectory")
+    run, rows = trajectory(store, epochs=30, validation_fraction=0.3, **changes)
     kept = run.result["kept_epoch"]
     assert 2 < kept < len(run.history), "the test needs a best epoch that is not the last"
     assert rows["epoch"].iloc[-1] == kept and rows["epoch"].is_monotonic_increasing
@@ -256,9 +240,7 @@ def test_gradients_are_those_of_the_last_weights_and_first_training_examples(sto
     options = {"batch_sizes": [1, 8], "draws": 3, "seed": 2}
     measure = Measure("gradient_agreement", 20, options)
     run, rows = rows_of(Entry(config(), (measure,)), store, "gradient_agreement")
-    dataset = load("digits", train_size=50)
-    x, y = dataset.as_input(dataset.train.x[:20], torch.float64), dataset.train.y[:20]
-    found = gradient_agreement(run.model(), x, y, **options).rows()
+    found = gradient_agreement(run.model(), *examples(), **options).rows()
     pd.testing.assert_frame_equal(rows, found, check_exact=True, check_like=True)
     assert rows["examples"].tolist() == [1, 8] and set(rows["n"]) == {20}
 
@@ -274,40 +256,20 @@ SURFACE = Measure("loss_surface", 20, {"seeds": [0, 1], "points": 3, "extent": 0
 def test_the_middle_of_a_stored_surface_is_the_loss_of_the_run(store):
     run, rows = rows_of(Entry(config(), (SURFACE,)), store, "loss_surface")
     assert sorted(set(rows["a"])) == sorted(set(rows["b"])) == [-0.5, 0.0, 0.5]
-    dataset = load("digits", train_size=50)
-    x = dataset.as_input(dataset.train.x[:20], torch.float64)
     middle = rows.loc[(rows["a"] == 0) & (rows["b"] == 0), "loss"].item()
-    assert middle == pytest.approx(evaluate(run.model(), x, dataset.train.y[:20]).loss, rel=1e-12)
+    assert middle == pytest.approx(evaluate(run.model(), *examples()).loss, rel=1e-12)
 
 
-def test_an_interrupted_surface_goes_on_from_the_points_it_has(store, monkeypatch):
-    whole = rows_of(Entry(config(), (SURFACE,)), Store(store.root / "whole"), "loss_surface")[1]
-    monkeypatch.setattr(measures, "SAVE_EVERY_S", -1)
-    original, computed = measures.loss_surface, []
-
-    def interrupted(*arguments, on_point, **options):
-        def counted(index, value):
-            on_point(index, value)
-            computed.append(index)
-            if len(computed) == 4:
-                raise KeyboardInterrupt
-
-        return original(*arguments, on_point=counted, **options)
-
-    monkeypatch.setattr(measures, "loss_surface", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        rows_of(Entry(config(), (SURFACE,)), store, "loss_surface")
-    run, rows = rows_of(Entry(config(), (SURFACE,)), store, "loss_surface")
-    assert len(computed) == len(set(computed)) == 9
-    pd.testing.assert_frame_equal(rows, whole, check_exact=True)
-    assert not list(store.folder(run.id).rglob("*.partial"))
-
-
-def test_a_second_call_computes_nothing(store, monkeypatch):
-    sweep(entries(), store, workers=0)
+def test_all_entries_are_trained_and_measured_and_a_second_call_computes_nothing(
+    store, monkeypatch
+):
+    assert not any(is_stored(entry, store) for entry in entries())
+    assert sweep(entries(), store, workers=0) == []
+    assert all(is_stored(entry, store) for entry in entries())
     monkeypatch.setattr(train_module, "_train_epoch", forbid)
     monkeypatch.setattr(measures, "MEASURES", dict.fromkeys(measures.MEASURES, forbid))
     assert sweep(entries(), store, workers=0) == []
+    assert sweep([], store) == []
 
 
 def test_a_measure_added_later_does_not_train_again(store, monkeypatch):
@@ -317,17 +279,6 @@ def test_a_measure_added_later_does_not_train_again(store, monkeypatch):
     monkeypatch.setattr(train_module, "_train_epoch", forbid)
     sweep(entries(), store, workers=0)
     assert all(is_stored(entry, store) for entry in entries())
-
-
-def test_a_damaged_measure_is_measured_again(store):
-    entry = entries()[0]
-    sweep([entry], store, workers=0)
-    before = numbers(entry, store)
-    path = store.folder(before[0]) / SHARPNESS.file
-    path.write_text(path.read_text().replace("value", "valeu"))
-    assert not is_stored(entry, store)
-    sweep([entry], store, workers=0)
-    assert numbers(entry, store) == before
 
 
 def test_one_failing_entry_is_reported_and_the_others_finish(store):
@@ -346,13 +297,6 @@ def test_what_cannot_be_built_is_refused_before_anything_is_computed(store):
     assert list(store.root.iterdir()) == []
 
 
-def test_diverged_runs_are_stored_without_measures(store):
-    entry = Entry(config(base_lr=1e200), (SHARPNESS,))
-    assert sweep([entry], store, workers=0) == []
-    assert is_stored(entry, store)
-    assert run_of(entry, store).diverged
-
-
 def test_a_time_limit_leaves_the_rest_for_the_next_call(store, monkeypatch):
     clock = iter(range(1000))
     fake = SimpleNamespace(monotonic=lambda: next(clock), perf_counter=module.time.perf_counter)
@@ -360,38 +304,29 @@ def test_a_time_limit_leaves_the_rest_for_the_next_call(store, monkeypatch):
     left = sweep(entries(), store, workers=0, time_limit_s=2.5)  # a second for each look
     assert left == entries()[2:]
     assert [is_stored(entry, store) for entry in entries()] == [True, True, False, False]
+    assert sweep(left, store, workers=0, time_limit_s=0) == left
     assert sweep(left, store, workers=0) == []
     assert all(is_stored(entry, store) for entry in entries())
 
 
-def test_a_time_limit_of_zero_computes_nothing(store):
-    assert sweep(entries(), store, workers=0, time_limit_s=0) == entries()
-
-
-def test_no_entries_are_nothing_to_do(store):
-    assert sweep([], store) == []
-
-
-def test_the_key_tells_configs_and_measures_apart():
-    one, other = Measure("lambda_max", 20), Measure("lambda_max", 21)
+def test_the_key_tells_configs_measures_and_labels_apart():
+    plain = Measure("lambda_max", 20)
+    named = dataclasses.replace(plain, label="top")
     keys = {
         Entry(config()).key,
         Entry(config(seed=1)).key,
-        Entry(config(), (one,)).key,
-        Entry(config(), (other,)).key,
+        Entry(config(), (plain,)).key,
+        Entry(config(), (named,)).key,
+        Entry(config(), (dataclasses.replace(plain, label="first"),)).key,
+        Entry(config(), (Measure("lambda_max", 21),)).key,
         Entry(config(), (Measure("lambda_max", 20, {"k": 2}),)).key,
     }
-    assert len(keys) == 5
-    assert Entry(config(), (one,), "arm", 2).key == Entry(config(), (one,)).key
-
-
-def test_a_label_is_the_column_and_part_of_the_key_but_not_of_the_file():
-    plain, named = SHARPNESS, dataclasses.replace(SHARPNESS, label="half_box")
-    assert (plain.column, named.column) == ("keskar_sharpness", "half_box")
+    assert len(keys) == 7
+    assert Entry(config(), (plain,), "arm", 2).key == Entry(config(), (plain,)).key
+    assert (plain.column, named.column) == ("lambda_max", "top")
     assert plain.file == named.file
-    assert Entry(config(), (plain,)).key != Entry(config(), (named,)).key
-    other = dataclasses.replace(SHARPNESS, label="subspace")
-    assert Entry(config(), (other,)).key != Entry(config(), (named,)).key
+    with pytest.raises(ValueError, match="'lambda_maximum'; did you mean 'lambda_max'"):
+        Measure("lambda_maximum", 10)
 
 
 def test_a_measure_under_another_label_is_not_measured_again(store, monkeypatch):
@@ -413,25 +348,10 @@ def test_only_an_optional_entry_without_data_is_not_computable(
     assert Entry(config(), optional=optional).computable is computable
 
 
-def test_samples_count_both_passes_of_sam():
+def test_samples_count_both_passes_of_sam_and_the_whole_set_where_no_size_is_given():
     assert Entry(config()).samples == 2 * 50
     assert Entry(config(rho=0.1)).samples == 2 * 2 * 50
-
-
-def test_samples_count_the_whole_training_set_where_no_size_is_given():
     assert Entry(config(train_size=None)).samples == 2 * len(load("digits").train)
-
-
-def test_leftovers_of_killed_measures_are_swept(store):
-    entry = entries()[0]
-    sweep([entry], store, workers=0)
-    path = store.folder(run_of(entry, store).id) / SHARPNESS.file
-    path.unlink()
-    left = path.with_name(f".{path.name}.abc.part")
-    left.write_bytes(b"half")
-    sweep([entry], store, workers=0)
-    assert path.is_file()
-    assert not left.exists()
 
 
 SCRIPT = """
@@ -495,28 +415,15 @@ def test_two_workers_give_the_numbers_of_this_process(dask, store):
 
 
 @pytest.mark.slow
-def test_workers_report_what_fails_and_finish_the_others(dask):
+def test_workers_report_what_fails_and_why_and_finish_the_others(dask):
     assert dask.heading == "3 of 8 runs failed:"
     assert set(dask.said) == {"doomed", "hungry", "unlucky"}
     assert "no luck" in dask.said["unlucky"]
-    assert [is_stored(entry, dask.store) for entry in dask.bad.values()] == [True] + 3 * [False]
-
-
-@pytest.mark.slow
-def test_a_killed_worker_is_replaced_and_its_run_computed(dask):
-    assert deaths(dask.root / "once") == 1
-    assert is_stored(dask.bad["killer"], dask.store)
-
-
-@pytest.mark.slow
-def test_a_run_that_always_kills_its_worker_is_tried_again_and_reported_with_its_log(dask):
-    assert 2 <= deaths(dask.root / "always") <= 4  # alone twice; waiting for a worker also counts
-    assert "killed by signal 9" in dask.said["doomed"]
-
-
-@pytest.mark.slow
-def test_a_run_without_enough_memory_is_reported_as_that(dask):
     assert "memory budget" in dask.said["hungry"]
+    assert "killed by signal 9" in dask.said["doomed"]
+    assert deaths(dask.root / "once") == 1, "a killed worker is replaced"
+    assert 2 <= deaths(dask.root / "always") <= 4  # alone twice; waiting for a worker also counts
+    assert [is_stored(entry, dask.store) for entry in dask.bad.values()] == [True] + 3 * [False]
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")

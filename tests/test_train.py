@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import TINY_RUN
 from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -58,50 +59,27 @@ for name, (values, batches) in jobs.items():
     os._exit(1)
 """
 NORMED = {"network": "test_train:normed", "network_options": {}}
+BEST = {"patience_on": "validation_loss", "keep": "best", "validation_fraction": 0.1}
+RISING = {"base_lr": 1.0, "momentum": 0.9}  # a rate at which losses go up again
+ADAM = {"optimizer": "adam", "base_lr": 0.01}
+KAABACHI = {"network": "kaabachi", "network_options": {"width": 0.03}}
 RESUMED = {  # epochs of 4 batches, 5 of them; killed in the middle of the third
-    "sgd": {"momentum": 0.9},
-    "adam": {"optimizer": "adam", "base_lr": 0.01},
-    "sam": {"momentum": 0.9, "rho": 0.05},
-    "sam around adam": {"optimizer": "adam", "base_lr": 0.01, "rho": 0.05},
+    "sam around adam": ADAM | {"rho": 0.05},
     "float32": {"momentum": 0.9, "dtype": "float32"},
     "bfloat16": {"momentum": 0.9, "dtype": "bfloat16", "evaluate": "log"},
-    "batch norm": {**NORMED, "momentum": 0.9},
-    "patience": {"base_lr": 1e-6, "patience": 4},
+    "batch norm": NORMED | {"momentum": 0.9},
     "before the switch": {"first_batch_size": 13, "first_epochs": 3, "momentum": 0.9},
     "at the switch": {"first_batch_size": 13, "first_epochs": 2, "optimizer": "adam"},
     "after the switch": {"first_batch_size": 13, "first_epochs": 1, "momentum": 0.9},
+    "patience": {"base_lr": 1e-6, "patience": 4},
     "target": {"patience": 2, "patience_on": "loss", "target_loss": 1e-9},
-    "best weights and the path": {
-        "validation_fraction": 0.1,
-        "patience_on": "validation_loss",
-        "keep": "best",
-        "record_path": True,
-        "base_lr": 1.0,
-        "momentum": 0.9,
-    },
+    "best weights and the path": BEST | RISING | {"record_path": True},
+    "best weights if patience ends it": BEST | RISING | {"keep": "best_if_stopped", "patience": 4},
     "one order for all epochs": {"shuffle": "once", "momentum": 0.9},
-    "best weights if patience ends it": {
-        "validation_fraction": 0.1,
-        "patience_on": "validation_loss",
-        "keep": "best_if_stopped",
-        "patience": 4,
-        "base_lr": 1.0,
-        "momentum": 0.9,
-    },
     "adaptive sam without dropout": {"rho": 1.0, "sam_adaptive": True, "sam_dropout": False},
-    "evaluation as run": {
-        "network": "kaabachi",
-        "network_options": {"width": 0.03},
-        "warmup": "doubling",
-        "warmup_epochs": 2.5,
-        "evaluate_as_run": True,
-    },
-    "many layers": {
-        "network": "kaabachi",
-        "network_options": {"width": 0.03},
-        "optimizer": "adam",
-        "base_lr": 0.01,
-    },
+    "evaluation as run": KAABACHI
+    | {"warmup": "doubling", "warmup_epochs": 2.5, "evaluate_as_run": True},
+    "many layers": KAABACHI | ADAM,
 }
 
 
@@ -262,20 +240,15 @@ def test_every_epoch_uses_every_example_in_a_new_order_unless_one_is_to_serve_al
     assert epochs_of(batches) == [first] * 3, "the first one of the seed"
 
 
-def test_the_running_loss_and_accuracy_weigh_batches_by_their_examples(tiny, batches):
-    history = train(tiny(epochs=2)).history
-    for row, part in zip(history.to_dict("records"), (batches[:4], batches[4:]), strict=True):
+def test_the_history_counts_updates_and_weighs_batches_by_their_examples(tiny, batches):
+    config = tiny(epochs=2, base_lr=0.01, scaling="linear", reference_batch_size=4)
+    rows = train(config).history.to_dict("records")
+    for epoch, (row, part) in enumerate(zip(rows, (batches[:4], batches[4:]), strict=True), 1):
+        assert (row["epoch"], row["updates"]) == (epoch, 4 * epoch)
+        assert row["lr"] == pytest.approx(0.04, rel=1e-14)
         loss = sum(batch.loss * len(batch.y) for batch in part) / 50
         assert row["running_loss"] == pytest.approx(loss, rel=1e-14)
         assert row["running_accuracy"] == sum(batch.correct for batch in part) / 50
-
-
-def test_the_history_counts_epochs_and_updates_and_says_the_learning_rate(tiny):
-    config = tiny(epochs=3, base_lr=0.01, scaling="linear", reference_batch_size=4)
-    history = train(config).history
-    assert history["epoch"].tolist() == [1, 2, 3]
-    assert history["updates"].tolist() == [4, 8, 12]
-    assert history["lr"].tolist() == pytest.approx([0.04] * 3, rel=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -434,11 +407,9 @@ def test_training_stops_where_keras_would(tiny, patience):
 
 # The best weights, and the way there
 
-BEST = {"patience_on": "validation_loss", "keep": "best", "validation_fraction": 0.1}
-
 
 def test_the_weights_of_the_lowest_validation_loss_are_kept(tiny):
-    config = tiny(epochs=8, base_lr=1.0, momentum=0.9, **BEST)  # a rate at which losses go up again
+    config = tiny(epochs=8, **BEST, **RISING)
     run = train(config)
     losses = run.history["validation_loss"]
     best = int(losses.idxmin())
@@ -453,7 +424,7 @@ def test_the_weights_of_the_lowest_validation_loss_are_kept(tiny):
 
 
 def test_the_best_weights_may_be_kept_only_where_patience_ends_the_run(tiny):
-    options = {"base_lr": 1.0, "momentum": 0.9, **BEST, "keep": "best_if_stopped"}
+    options = BEST | RISING | {"keep": "best_if_stopped"}
     stopped = train(tiny(epochs=30, patience=3, **options))
     assert stopped.result["stopped"] == "patience"
     assert len(stopped.history) == stopped.result["kept_epoch"] + 3
@@ -466,7 +437,7 @@ def test_the_best_weights_may_be_kept_only_where_patience_ends_the_run(tiny):
 
 
 def test_only_the_validation_part_is_evaluated_where_it_alone_decides(tiny):
-    config = tiny(epochs=10, base_lr=1.0, momentum=0.9, **BEST)
+    config = tiny(epochs=10, **BEST, **RISING)
     run, full = (train(config.model_copy(update={"evaluate": e})) for e in ("validation", "every"))
     assert run.kept.equals(full.kept), "all sets are evaluated where the weights are kept"
     assert run.history["validation_loss"].equals(full.history["validation_loss"])
@@ -800,16 +771,7 @@ def test_a_last_batch_too_small_for_batch_norm_is_refused(tiny, train_size, batc
 def killed(tmp_path_factory):
     """Stores in which runs were killed in the middle of their third epoch, and their configs."""
     root = tmp_path_factory.mktemp("killed")
-    base = {
-        "dataset": "digits",
-        "train_size": 50,
-        "network": "surlemont",
-        "network_options": {"width": 0.0625, "dropout": 0.5},
-        "base_lr": 0.1,
-        "batch_size": 16,
-        "epochs": 5,
-        "dtype": "float64",
-    }
+    base = TINY_RUN | {"network_options": {"width": 0.0625, "dropout": 0.5}, "epochs": 5}
     configs = {name: base | changes for name, changes in RESUMED.items()}
     jobs = json.dumps({name: (values, 2 * 4 + 2) for name, values in configs.items()})
     here = str(Path(__file__).parent)
