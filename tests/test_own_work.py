@@ -151,6 +151,7 @@ ROWS = {"figure": "none", "locator": "ours", "statement": "There are rows.", "qu
 COUNT = Claim(id="rows", **ROWS, rule=above(0), statistic=counting)
 
 
+@pytest.mark.slow
 def test_an_arm_of_a_users_is_measured_and_stored_and_enters_no_claim(tiny):
     study = replace(surlemont.study, claims=(COUNT,))
     without = study.run(tiny)
@@ -213,8 +214,7 @@ def test_the_pages_study_goes_from_its_notebook_to_a_report_with_verdicts(bsg, f
     index = (folder / "reports" / "quick" / "index.html").read_text()
     assert "Does momentum matter at the same effective rate?" in index
 
-    from my.momentum import study
-
+    study = cli._study("my.momentum:study")
     parameters = cli._parameters(study, "quick", store=str(folder / "store"))
     results = study.run(parameters.model_copy(update={"compute": False}))
     judged = results.verdicts().rows
@@ -235,7 +235,7 @@ def test_the_pages_notebook_has_the_parameters_of_its_file(folder):
     cells = jupytext.read(folder / "my" / "momentum" / "momentum.py").cells
     (cell,) = (c for c in cells if "parameters" in c.metadata.get("tags", ()))
     exec(cell.source, values := {})
-    quick = yaml.safe_load((folder / "my" / "momentum" / "quick.yaml").read_text())
+    quick = yaml.safe_load((folder / "my" / "momentum" / "params" / "quick.yaml").read_text())
     assert {name: values[name] for name in quick} == quick
 
 
@@ -254,7 +254,7 @@ def test_what_is_no_study_of_a_users_is_refused(bsg, folder, name, message):
 
 
 def test_commands_take_a_study_of_a_users_and_profiles_beside_it(bsg, folder):
-    (folder / "my" / "momentum" / "large.yaml").write_text("epochs: 20\n")
+    (folder / "my" / "momentum" / "params" / "large.yaml").write_text("epochs: 20\n")
     status, printed = bsg("compute", "my.momentum:study", "--profile", "large", "--dry-run")
     assert status == 0 and "momentum, large: 12 runs, 12 to compute" in printed
     status, printed = bsg("status", "my.momentum:study")

@@ -76,15 +76,15 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """Return where its parameter files lie; outside the package that is beside its module."""
+        """Return where its parameter files lie; of one outside the package beside its module."""
         if self.module is None:
             return ROOT / "params" / self.name
-        return Path(sys.modules[self.module].__file__).parent
+        return Path(sys.modules[self.module].__file__).parent / "params"
 
     @property
     def notebook(self) -> Path:
         """Return its notebook; outside the package it lies beside its module, too."""
-        folder = ROOT / "notebooks" if self.module is None else self.folder
+        folder = ROOT / "notebooks" if self.module is None else self.folder.parent
         return folder / f"{self.name}.ipynb"
 
     def arm(
