@@ -109,7 +109,7 @@ def build_report(
     page = index.write_index(REPORTS, name, cards)
     smallest = name == index.PUBLISHED_PROFILES[-1]  # there is no better one to hide
     if name in index.PUBLISHED_PROFILES and (complete or smallest):
-        _publish(name, cards, built)
+        _publish(name, cards[: len(STUDIES)], built)  # a user's studies stay out of the README
     elif name in index.PUBLISHED_PROFILES:
         typer.echo("the README and the index of all profiles stay")
     typer.echo(_shown(page))
