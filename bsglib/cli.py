@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import importlib
 import os
 import re
 import shutil
@@ -35,7 +36,9 @@ REPORTS, README = ROOT / "reports", ROOT / "README.md"
 commands = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-Names = Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="default: all")]
+OWN = "package.module:study"  # a study of the user's
+NAMES_HELP = f"names, or {OWN} of yours; default: all"
+Names = Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help=NAMES_HELP)]
 All = Annotated[bool, typer.Option("--all", help="all studies, in the order of params/queue.yaml")]
 Profile = Annotated[str, typer.Option(help="name below params/STUDY/, or a YAML file of yours")]
 StoreFolder = Annotated[str | None, typer.Option("--store", help="folder of the run store")]
@@ -72,7 +75,7 @@ def build_report(
     if not (ROOT / "notebooks").is_dir():
         raise ParameterError(f"`bsg report` needs the notebooks/ of a clone, {ROOT} has none")
     built, complete = [], True
-    for study in _studies(studies):
+    for study in (chosen := _studies(studies)):
         parameters = _parameters(study, profile, store=store, workers=workers)
         name = parameters.profile
         train = name == "quick" if compute is None else compute
@@ -85,7 +88,7 @@ def build_report(
             typer.echo(f"{study.name}: left out, {error}")
             complete = False
             continue
-        command = f"bsg report {study.name} --profile {profile}"
+        command = f"bsg report {study.address} --profile {profile}"
         page, verdicts = _build_page(study, parameters, command)
         typer.echo(f"{_shown(page)}: {verdicts}")
         if not run.complete:
@@ -101,12 +104,12 @@ def build_report(
             "source": s.source,
             "headline": s.headline,
         }
-        for s in STUDIES.values()
+        for s in (STUDIES | {study.name: study for study in chosen}).values()
     ]
     page = index.write_index(REPORTS, name, cards)
     smallest = name == index.PUBLISHED_PROFILES[-1]  # there is no better one to hide
     if name in index.PUBLISHED_PROFILES and (complete or smallest):
-        _publish(name, cards, built)
+        _publish(name, cards[: len(STUDIES)], built)  # a user's studies stay out of the README
     elif name in index.PUBLISHED_PROFILES:
         typer.echo("the README and the index of all profiles stay")
     typer.echo(_shown(page))
@@ -122,9 +125,7 @@ def _build_page(study: Study, parameters: StudyParameters, command: str) -> tupl
     of_here |= {"compute": False, "figures": _shown(figures)}
     values = parameters.model_dump(exclude_defaults=True) | of_here  # the cell may lack the others
     with _replaced(figures), _variable("BSG_STORE", str(store_of(parameters).root)):
-        notebook = report.execute(
-            ROOT / "notebooks" / f"{study.name}.ipynb", folder / f"{study.name}.ipynb", values
-        )
+        notebook = report.execute(study.notebook, folder / f"{study.name}.ipynb", values)
     page = report.to_html(
         notebook,
         folder / f"{study.name}.html",
@@ -206,10 +207,11 @@ def compute(
         if _work(study, of_study, None, again=again).todo:
             typer.echo("this part is complete, others are not")
         elif is_sealed(of_study.profile):
-            typer.echo(f"complete: `bsg export {study.name} --profile {profile}` keeps the numbers")
+            kept = f"bsg export {study.address} --profile {profile}"
+            typer.echo(f"complete: `{kept}` keeps the numbers")
         else:
             study.run(of_study)  # the times per epoch, on a quiet machine
-            shown = f"bsg report {study.name} --profile {profile}"
+            shown = f"bsg report {study.address} --profile {profile}"
             typer.echo(f"complete: `{shown}` builds the report")
 
 
@@ -253,7 +255,7 @@ def _chosen(
         raise ParameterError(f"name studies, or --all; allowed: {', '.join(STUDIES)}")
     chosen = _studies(names)
     if every:
-        chosen = [s for s in chosen if (ROOT / "params" / s.name / f"{profile}.yaml").is_file()]
+        chosen = [s for s in chosen if (s.folder / f"{profile}.yaml").is_file()]
         if not chosen:
             raise ParameterError(f"unknown profile {profile!r}: no study has it")
     return [(study, _parameters(study, profile, **given)) for study in chosen]
@@ -278,7 +280,7 @@ def status(studies: Names = None, store: StoreFolder = None) -> None:
     """
     hours = {p: 0.0 for p in queue.profiles() if not queue.Queue.of(p).for_gpu}
     for study in _studies(studies):
-        for file in sorted((ROOT / "params" / study.name).glob("*.yaml")):
+        for file in sorted(study.folder.glob("*.yaml")):
             parameters = _parameters(study, file.stem, store=store)
             whole = _work(study, parameters, None)
             for part in sorted({entry.part for entry in whole.entries}):
@@ -352,7 +354,7 @@ def clean(
     """Remove finished runs whose config no parameter file below params/ names."""
     named: set[str] = set()
     for study in STUDIES.values():
-        for file in sorted((ROOT / "params" / study.name).glob("*.y*ml")):
+        for file in sorted(study.folder.glob("*.y*ml")):
             for entry in study.design(_parameters(study, str(file))):
                 starts = [measure.start for measure in entry.measures if measure.start]
                 named |= {config.canonical() for config in (entry.config, *starts)}
@@ -376,15 +378,34 @@ def _config(store: Store, run: str) -> RunConfig:
 
 
 def _studies(names: list[str] | None) -> list[Study]:
-    for name in names or ():
-        if name not in STUDIES:
-            raise ParameterError(f"unknown study {name!r}{nearest(name, STUDIES)}")
-    return [STUDIES[name] for name in names or STUDIES]
+    return [_study(name) for name in names or STUDIES]
+
+
+def _study(name: str) -> Study:
+    """Return a study by its name, or one of the user's by its module."""
+    if name in STUDIES:
+        return STUDIES[name]
+    module, colon, variable = name.partition(":")
+    if not colon:
+        raise ParameterError(f"unknown study {name!r}{nearest(name, [*STUDIES, OWN])}")
+    try:
+        study = getattr(importlib.import_module(module), variable, None)
+    except Exception as error:  # a user's module raises whatever it likes
+        raise ParameterError(
+            f"study {name!r} cannot be imported: {error!r}; its folder has to be installed, or in "
+            "PYTHONPATH"
+        ) from error
+    if not isinstance(study, Study) or study.address != name or study.name in STUDIES:
+        raise ParameterError(
+            f"study {name!r}: needed is a Study, in the variable `study`, with a name that no "
+            "other study has and `module=__name__`"
+        )
+    return study
 
 
 def _parameters(study: Study, profile: str, **given) -> StudyParameters:
     """Quick's values, those of the profile over them, and what the command line gave."""
-    folder = ROOT / "params" / study.name
+    folder = study.folder
     file = folder / f"{profile}.yaml"
     if profile.endswith((".yaml", ".yml")):
         file = Path.cwd() / profile

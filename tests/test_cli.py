@@ -27,7 +27,7 @@ STORED = RUNS - 4  # the same, in both parts
 @pytest.fixture
 def params(monkeypatch, tmp_path):
     """A copy of the parameter files, to be changed."""
-    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.setattr(studies, "ROOT", tmp_path)
     return Path(shutil.copytree(ROOT / "params", tmp_path / "params"))
 
 

@@ -1,8 +1,11 @@
-"""Tests of README's and docs/extending.md's examples: a user's own optimizer, network and data."""
+"""Tests of README's and docs/extending.md's examples: what users bring, up to a study of theirs."""
 
 import re
+import sys
+from dataclasses import replace
 from textwrap import dedent
 
+import jupytext
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +16,11 @@ from PIL import Image
 from torch import nn
 
 from bsglib import cli
+from bsglib.claims import Claim, Measured, above
 from bsglib.project import ROOT
+from bsglib.runs.params import ParameterError
 from bsglib.studies import surlemont
+from bsglib.studies.tables import arms, worked_out
 
 
 def blocks(page: str, language: str, heading: str = "") -> list[str]:
@@ -56,18 +62,26 @@ def test_readmes_example_trains_and_measures_a_users_network(capsys):
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch, tiny_profile):
-    """A folder of a user's with the network and the parameter file of docs/extending.md."""
-    (code,), (values,) = (
-        blocks("docs/extending.md", language, "## Both, through a whole study")
-        for language in ("python", "yaml")
-    )
-    (tmp_path / "my").mkdir()
-    (tmp_path / "my" / "networks.py").write_text(code)
+def folder(tmp_path, monkeypatch, tiny_profile):
+    """A folder of a user's with all files of docs/extending.md below my/."""
+    page = (ROOT / "docs" / "extending.md").read_text()
+    named = r"`(my/\S+)`[,:]?[^`]*\n\n```\w+\n(.*?)^```"
+    for name, block in re.findall(named, page, re.DOTALL | re.MULTILINE):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(block)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("BSG_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for module in [m for m in sys.modules if m.partition(".")[0] == "my"]:
+        del sys.modules[module]
+
+
+@pytest.fixture
+def own(tmp_path, folder):
+    """The command line of the SAM study on the parameter file of docs/extending.md."""
+    (values,) = blocks("docs/extending.md", "yaml", "## Both, through a whole study")
 
     def profile(**changes) -> list[str]:
         small = {k: TINY[k] for k in TINY if k not in {"profile", "train_size", "network_options"}}
@@ -116,3 +130,134 @@ def test_images_in_a_folder_of_a_users_go_through_the_sam_study(bsg, own, tmp_pa
     results = surlemont.study.run(parameters.model_copy(update={"compute": False}))
     assert results.complete and results.runs["keskar_sharpness"].notna().all()
     assert len(results.verdicts().rows) == len(surlemont.study.claims)
+
+
+# An arm of a user's
+
+
+@pytest.fixture
+def tiny(tiny_profile, tmp_path):
+    """Parameters of the SAM study in a second."""
+    return cli._parameters(surlemont.study, tiny_profile, store=str(tmp_path / "store"))
+
+
+def counting(results) -> Measured:
+    """A statistic that counts every row there is, whatever arm it belongs to."""
+    tables = results.runs, results.history, results.design
+    return Measured(tuple(float(len(table)) for table in tables))
+
+
+ROWS = {"figure": "none", "locator": "ours", "statement": "There are rows.", "quantity": "rows"}
+COUNT = Claim(id="rows", **ROWS, rule=above(0), statistic=counting)
+
+
+@pytest.mark.slow
+def test_an_arm_of_a_users_is_measured_and_stored_and_enters_no_claim(tiny):
+    study = replace(surlemont.study, claims=(COUNT,))
+    without = study.run(tiny)
+    mine = study.arm(tiny, "SGD, scaled lr", name="mine", rho=0.2)
+    like = next(e for e in study.design(tiny) if e.arm == "SGD, scaled lr")
+    mine += [replace(e, arm="labelled", labels=like.labels) for e in mine]
+    found = study.run(tiny, also=mine)
+
+    assert found.complete and len(found.runs) == len(without.runs) + 2 * len(tiny.batch_sizes)
+    rows = found.of("mine")
+    assert list(rows["batch_size"]) == tiny.batch_sizes and set(rows["rho"]) == {0.2}
+    assert rows[["keskar_sharpness", "lambda_max"]].notna().all(axis=None)
+    assert set(found.history_of("mine")["batch_size"]) == set(tiny.batch_sizes)
+    shown = arms(found)
+    assert shown.loc["mine", "rho"] == "0.2" and shown.loc["mine", "rate rule"] == "linear"
+    assert shown.drop(["mine", "labelled"]).equals(arms(without))
+
+    assert found.computed == len(mine) and study.run(tiny, also=mine).computed == 0
+    assert found.verdicts().rows.equals(without.verdicts().rows)
+    assert worked_out(found, "rows").equals(worked_out(without, "rows"))
+    assert counting(found) != counting(without), "the statistic would see the arms"
+
+
+@pytest.mark.parametrize(
+    ("like", "changes", "message"),
+    [
+        ("SGD, scaled", {}, "unknown arm 'SGD, scaled'; did you mean 'SGD, scaled lr'"),
+        ("SGD, scaled lr", {"roh": 0.2}, "unknown parameter 'roh'; did you mean 'rho'"),
+        ("SGD, scaled lr", {"rho": -1.0}, "parameter 'rho' = -1.0"),
+    ],
+)
+def test_an_arm_that_cannot_be_is_refused(tiny, like, changes, message):
+    with pytest.raises(ParameterError, match=message):
+        surlemont.study.arm(tiny, like, name="mine", **changes)
+
+
+def test_an_arm_with_a_name_of_the_design_is_refused(tiny):
+    mine = surlemont.study.arm(tiny, "SGD, scaled lr", name="SGD, fixed lr", rho=0.2)
+    with pytest.raises(ParameterError, match="'SGD, fixed lr' is one of the design"):
+        surlemont.study.run(tiny, also=mine)
+
+
+def test_an_arm_at_one_batch_size_has_each_run_once(tiny):
+    (entry,) = surlemont.study.arm(tiny, "SGD, scaled lr", name="mine", batch_size=48)
+    assert entry.config.batch_size == 48
+
+
+# A study of a user's
+
+
+@pytest.mark.slow
+def test_the_pages_study_goes_from_its_notebook_to_a_report_with_verdicts(bsg, folder):
+    notebook = jupytext.read(folder / "my" / "momentum" / "momentum.py")
+    jupytext.write(notebook, folder / "my" / "momentum" / "momentum.ipynb")
+    options = ["my.momentum:study", "--store", str(folder / "store"), "--workers", "0"]
+    status, printed = bsg("report", *options)
+    assert status == 0, printed
+    page = (folder / "reports" / "quick" / "momentum.html").read_text()
+    assert "bsg report my.momentum:study --profile quick<" in page
+    index = (folder / "reports" / "quick" / "index.html").read_text()
+    assert "Does momentum matter at the same effective rate?" in index
+
+    study = cli._study("my.momentum:study")
+    parameters = cli._parameters(study, "quick", store=str(folder / "store"))
+    results = study.run(parameters.model_copy(update={"compute": False}))
+    judged = results.verdicts().rows
+    assert list(judged["claim"]) == ["momentum-same-accuracy", "momentum-large-sharper"]
+    assert (judged["n"] == len(parameters.seeds)).all()
+    figures = folder / "reports" / "quick" / "figures" / "momentum"
+    assert list(pd.read_csv(figures / "verdicts.csv")["ours"]) == list(judged["ours"])
+    assert {path.stem for path in figures.glob("*.svg")} == set(judged["figure"])
+
+    given = {"study": study, "parameters": parameters.model_copy(update={"workers": 0})}
+    (example,) = blocks("docs/extending.md", "python", "## An arm")
+    exec(example, given)
+    assert set(given["results"].of("momentum, SAM")["rho"]) == {0.05}
+    assert given["results"].verdicts().rows.equals(judged)
+
+
+def test_the_pages_notebook_has_the_parameters_of_its_file(folder):
+    cells = jupytext.read(folder / "my" / "momentum" / "momentum.py").cells
+    (cell,) = (c for c in cells if "parameters" in c.metadata.get("tags", ()))
+    exec(cell.source, values := {})
+    quick = yaml.safe_load((folder / "my" / "momentum" / "params" / "quick.yaml").read_text())
+    assert {name: values[name] for name in quick} == quick
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("momentum", "unknown study 'momentum'"),
+        ("my.nothing:study", "cannot be imported"),
+        ("my.momentum:design", "needed is a Study"),
+        ("bsglib.studies.chang:study", "needed is a Study"),
+    ],
+)
+def test_what_is_no_study_of_a_users_is_refused(bsg, folder, name, message):
+    status, printed = bsg("compute", name, "--dry-run")
+    assert status == 1 and message in printed
+
+
+def test_commands_take_a_study_of_a_users_and_profiles_beside_it(bsg, folder):
+    (folder / "my" / "momentum" / "params" / "large.yaml").write_text("epochs: 20\n")
+    status, printed = bsg("compute", "my.momentum:study", "--profile", "large", "--dry-run")
+    assert status == 0 and "momentum, large: 12 runs, 12 to compute" in printed
+    status, printed = bsg("status", "my.momentum:study")
+    assert status == 0
+    for profile in ("large", "quick"):
+        assert f"momentum, {profile}, part 1: 0 of 12 runs" in printed

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 
 from bsglib.pages import provenance
+from bsglib.studies import surlemont
 
 
 class Settings(SimpleNamespace):
@@ -28,7 +29,7 @@ def test_provenance_tells_mixtures_and_seeds():
         }
     )
     results = SimpleNamespace(
-        study=SimpleNamespace(name="surlemont_sam"),
+        study=surlemont.study,
         parameters=Settings(profile="quick", epochs=2, store="/somewhere/here"),
         runs=runs,
     )

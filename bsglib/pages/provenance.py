@@ -28,11 +28,12 @@ def table(results) -> HTML:
     """
     runs, here = results.runs, environment()
     distinct = runs.drop_duplicates("run_id") if "run_id" in runs else runs  # one may have two arms
-    study, profile = results.study.name, results.parameters.profile
-    file = f"params/{study}/{profile}.yaml"
-    if not (ROOT / file).is_file():  # a file of the user's, which has the profile's name
-        profile = file = f"{profile}.yaml"
-    command = f"bsg report {shlex.quote(study)} --profile {shlex.quote(profile)}"
+    study, profile = results.study, results.parameters.profile
+    path = study.folder / f"{profile}.yaml"
+    file = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+    if not path.is_file():  # a file of the user's, which has the profile's name
+        profile = file = path.name
+    command = f"bsg report {shlex.quote(study.address)} --profile {shlex.quote(profile)}"
     packages = ("bsglib", "torch", "numpy", "scipy")
     versions = [f"Python {platform.python_version()}"] + [f"{p} {version(p)}" for p in packages]
     rows = {

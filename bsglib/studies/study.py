@@ -1,7 +1,8 @@
 """The sources: per study its parameters, its design (which runs and measures) and its claims."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from bsglib.claims import Claim, Verdict, VerdictTable, verdict, verdict_table
 from bsglib.names import digest, nearest
 from bsglib.project import ROOT, resolve
 from bsglib.runs.parallel import stored_parallel_times
-from bsglib.runs.params import ParameterError, Parameters, RunConfig
+from bsglib.runs.params import ParameterError, Parameters, RunConfig, parse
 from bsglib.runs.store import Store
 from bsglib.runs.sweep import Entry, sweep
 from bsglib.runs.timing import stored_epoch_times
@@ -66,12 +67,67 @@ class Study:
     design: Callable[[Any], list[Entry]]
     timing: Callable[[Any], Timing | None]
     claims: tuple[Claim, ...]
+    module: str | None = None  # __name__ of one outside the package, whose variable is `study`
 
-    def run(self, parameters: StudyParameters, *, progress: bool | None = None) -> "Results":
+    @property
+    def address(self) -> str:
+        """Return what `bsg` calls it by."""
+        return self.name if self.module is None else f"{self.module}:study"
+
+    @property
+    def folder(self) -> Path:
+        """Return where its parameter files lie; of one outside the package beside its module."""
+        if self.module is None:
+            return ROOT / "params" / self.name
+        return Path(sys.modules[self.module].__file__).parent / "params"
+
+    @property
+    def notebook(self) -> Path:
+        """Return its notebook; outside the package it lies beside its module, too."""
+        folder = ROOT / "notebooks" if self.module is None else self.folder.parent
+        return folder / f"{self.name}.ipynb"
+
+    def arm(
+        self, parameters: StudyParameters, like: str, *, name: str, **changes: Any
+    ) -> list[Entry]:
+        """Return an arm of the user's own for `run(also=...)`: one of the design, changed.
+
+        It has the batch sizes, seeds and measures of that arm, except for lines to other runs, and
+        none of the labels by which claims and figures select runs.
+
+        Args:
+            parameters: of this study.
+            like: the name of the design's arm.
+            name: of the new one.
+            **changes: fields of `RunConfig` and their values.
+
+        Raises:
+            ParameterError: if there is no such arm or field, or a value is out of range.
+        """
+        designed = self.design(parameters)
+        if not (same := [entry for entry in designed if entry.arm == like]):
+            known = dict.fromkeys(entry.arm for entry in designed)
+            raise ParameterError(f"unknown arm {like!r}{nearest(like, known)}")
+        own = {}  # by key: a changed batch size makes several entries one
+        for entry in same:
+            config = parse(entry.config.model_dump() | changes, RunConfig)
+            measures = tuple(m for m in entry.measures if m.start is None)
+            changed = Entry(config, measures, name, entry.part, entry.optional, entry.epoch)
+            own[changed.key] = changed
+        return list(own.values())
+
+    def run(
+        self,
+        parameters: StudyParameters,
+        *,
+        also: Sequence[Entry] = (),
+        progress: bool | None = None,
+    ) -> "Results":
         """Return the study's numbers: stored or exported ones loaded, missing ones computed.
 
         Args:
             parameters: of this study.
+            also: runs besides those of the design, in arms of other names; no claim counts them.
             progress: show a bar; None: only in an interactive Jupyter session.
 
         Returns:
@@ -80,7 +136,7 @@ class Study:
 
         Raises:
             NoRuns: if there are none at all.
-            ParameterError: if the profile is sealed.
+            ParameterError: if the profile is sealed, or an arm of `also` is one of the design.
         """
         runtime.single_thread()
         if is_sealed(parameters.profile):
@@ -91,22 +147,36 @@ class Study:
         store = store_of(parameters)
         exported = exports.read(export_folder(parameters.profile, self.name))
         designed = self.design(parameters)
-        known = self._known(designed, store, exported)
-        entries, left_out = [], []
-        for e in designed:
-            there = e.computable or known[e.key, e.arm] is not None
-            (entries if there else left_out).append(e)
-        todo = [e for e in entries if _incomplete(known[e.key, e.arm])]
+        if taken := {e.arm for e in also} & {e.arm for e in designed}:
+            raise ParameterError(f"arm {min(taken)!r} is one of the design: choose another name")
+        every = [*designed, *also]
+        known = self._known(every, store, exported)
+        todo = [e for e in every if e.computable and _incomplete(known[e.key, e.arm])]
+        computed: set[tuple[str, str]] = set()
         if parameters.compute and todo:
             shown = "JPY_SESSION_NAME" in os.environ if progress is None else progress
             options = {"workers": parameters.workers, "scheduler": parameters.scheduler}
             sweep(todo, store, progress=shown, **options)
-            known = self._known(designed, store, exported)
+            known = self._known(every, store, exported)
+            computed = {(e.key, e.arm) for e in todo}
+        timings = self._timings(parameters, store, exported.timings)
+        of_design = self._results(parameters, designed, known, timings, computed)
+        if not also:
+            return of_design
+        results = self._results(parameters, every, known, timings, computed)
+        return replace(results, of_design=of_design)
+
+    def _results(self, parameters, every: list[Entry], known, timings, computed) -> "Results":
+        """Return the tables of some entries, given what is known of each."""
+        entries, left_out = [], []
+        for e in every:
+            there = e.computable or known[e.key, e.arm] is not None
+            (entries if there else left_out).append(e)
         present = [known[e.key, e.arm] for e in entries if known[e.key, e.arm] is not None]
         if not present:
             raise NoRuns(
                 f"none of the {len(entries)} runs of {self.name}, profile {parameters.profile!r}, "
-                f"is stored; set compute to true, or run `bsg compute {self.name} --profile ...`"
+                f"is stored; set compute to true, or run `bsg compute {self.address} --profile ...`"
             )
         return Results(
             study=self,
@@ -115,10 +185,10 @@ class Study:
             history=joined(numbers.history for numbers in present),
             points=joined(numbers.points for numbers in present),
             outcomes=joined(numbers.outcomes for numbers in present),
-            timings=self._timings(parameters, store, exported.timings),
+            timings=timings,
             design=designed_table(entries),
             left_out=designed_table(left_out),
-            computed=len(todo) if parameters.compute else 0,
+            computed=sum((e.key, e.arm) in computed for e in entries),
         )
 
     def _known(
@@ -208,6 +278,12 @@ class Results:
     computed: int
     outcomes: pd.DataFrame = field(default_factory=pd.DataFrame)  # of every test example, packed
     left_out: pd.DataFrame = field(default_factory=pd.DataFrame)  # as design: no data at hand
+    of_design: "Results | None" = None  # without the arms that a user added; None: there are none
+
+    @property
+    def judged(self) -> "Results":
+        """Return the numbers that claims are judged by: those of the design alone."""
+        return self if self.of_design is None else self.of_design
 
     @property
     def designed(self) -> int:
@@ -248,11 +324,12 @@ class Results:
 
     def _has_runs_of(self, claim_id: str) -> bool:
         asked = getattr(self.study.claim(claim_id).statistic, "in_profile", None)
-        return asked is None or asked(self)
+        return asked is None or asked(self.judged)
 
     @cached_property
     def _verdicts(self) -> dict[str, Verdict]:
-        return {claim.id: verdict(claim, claim.statistic(self)) for claim in self.study.claims}
+        judged = self.judged
+        return {claim.id: verdict(claim, claim.statistic(judged)) for claim in self.study.claims}
 
     def of(self, *arms: str, **where: Any) -> pd.DataFrame:
         """Return the runs with some labels, as far as they are computed.

@@ -140,7 +140,8 @@ def arms(results: Results) -> pd.DataFrame:
     """
     design = results.design
     dropout = design["network_options"].map(lambda options: options.get("dropout"))
-    rule = design.get("rate", design["scaling"].replace("none", "fixed"))
+    rule = design["scaling"].replace("none", "fixed")
+    rule = design.get("rate", rule).fillna(rule)  # an arm of the user's has no label
     rule += (" + " + design["warmup"] + " warm-up").where(design["warmup"] != "none", "")
     rows = design.assign(dropout=dropout, rule=rule).groupby("arm", sort=False)
     columns = {
@@ -174,7 +175,7 @@ def worked_out(results: Results, claim_id: str) -> pd.DataFrame:
         a column, "value", by step.
     """
     claim = results.study.claim(claim_id)
-    measured = claim.statistic(results)
+    measured = claim.statistic(results.judged)
     judged = verdict(claim, measured)
     names = [f"seed {seed}" for seed in measured.seeds]
     names = names or [f"value {i}" for i, _ in enumerate(measured.values, start=1)]
