@@ -382,7 +382,10 @@ def with_weights(model, weights):
 @pytest.mark.parametrize("batch_norm", BATCH_NORM)
 def test_the_ends_are_the_two_networks(path, batch_norm):
     model, a, b, sets = networks()
+    kept = deepcopy((a, b))
     rows = interpolate(model, a, b, sets, alphas=[0, 0.5, 1], path=path, batch_norm=batch_norm)
+    for end, before in zip((a, b), kept, strict=True):
+        assert all(torch.equal(end[name], t) for name, t in before.items()), "left as given"
     assert list(rows.columns) == ["alpha", "set", "loss", "accuracy"]
     assert rows["alpha"].tolist() == [0, 0, 0.5, 0.5, 1, 1]
     assert rows["set"].tolist() == ["train", "test"] * 3

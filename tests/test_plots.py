@@ -88,7 +88,9 @@ def test_end_labels_never_overlap():
 
 def test_plain_is_discs_then_open_squares_and_sam_is_diamonds_as_long_as_there_are_markers():
     options = {"column": "value", "label": "v"}
-    ax = drawn(plots.plot_against_batch_size, {"SGD": runs(1), "SGD, SAM": runs(1)}, **options)
+    arms = {"SGD": runs(1), "SGD, SAM": runs(1)}
+    ax = drawn(plots.plot_against_batch_size, arms, **options, log=True)
+    assert ax.get_yscale() == "log"
     assert {"o", "D"} <= {line.get_marker() for line in ax.lines}
     assert texts(ax.get_xticklabels()) == ["32", "128", "512"]
     assert ax.get_xlabel() == "batch size" and ax.get_ylabel() == "v"
