@@ -369,8 +369,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The drawing assumes that the test loss is the shifted training loss. The line between two minimizers (figure
-# 18 below) tests this assumption.
+# The drawing assumes that the test loss is the shifted training loss. Below, figure 18 tests this assumption
+# on the line between two minimizers.
 
 # %% [markdown]
 # ## Figures 10 and 11: distance from the initial weights
@@ -646,7 +646,7 @@ if first:
         surface3d.surface_figure(first),
         "surfaces-3d",
         rows=contours.surface_rows(first, ["panel"]),
-        caption="**The first pair in three dimensions.** Rotate one surface by mouse or arrow keys; both rotate.",
+        caption="**The first pair in three dimensions.** Mouse or arrow keys rotate both surfaces.",
         alt=surface3d.surface_text(first),
     )
 
