@@ -26,7 +26,7 @@ from bsglib.studies.study import StudyParameters
 Sizes = Annotated[list[Positive], AfterValidator(distinct)]
 
 SB, LB = "SB", "LB"  # batches; the others of a network have no name
-MAIN = "as in the source"  # conditions
+MAIN = "as in the paper"  # conditions
 SIZES, SWITCH, EVOLUTION = "batch sizes", "warm start", "evolution"
 RATES, UPDATES, LOSS = "learning rates", "equal updates", "equal loss"
 
