@@ -264,7 +264,7 @@ def test_runs_at_an_equal_loss_are_held_to_that_loss_and_not_to_an_accuracy(stat
     results = altered(stated, {"train_accuracy": 0.5}, **loss)
     assert judged(results, "f2-sharper-loss").verdict == REPRODUCED
     results = altered(stated, {"train_loss": 0.05}, batch=LB, **loss)
-    why = "training losses 0.01 and 0.05: differ by more than a factor of 2"
+    why = "training losses 0.01 and 0.05 differ by more than a factor of 2"
     assert why_not(results, "f2-sharper-loss") == why
     results = altered(stated, {"stopped": "epochs", "running_loss": 0.9}, seed=2, **loss)
     for name in ("f2-gap-loss", "f2-sharper-loss"):
