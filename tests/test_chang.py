@@ -252,7 +252,7 @@ def test_every_seed_has_the_plane_its_claim_reads_and_the_first_has_all_planes()
         ({"explorer_points": 12}, "'explorer_points' = 12"),
         ({"line_points": 19}, "'line_points' = 19"),
         ({"agreement_examples": 255}, "'agreement_examples' = 255: has to be at least 256"),
-        ({"more_seeds": [3, 2]}, "2 is one of 'seeds' already"),
+        ({"more_seeds": [3, 2]}, "2 is already in 'seeds'"),
         ({"processes": [2, 4]}, "'processes' = [2, 4]: 1 is missing"),
         ({"batch_sizes": [32]}, "batch_sizes"),
     ],

@@ -90,7 +90,7 @@ def test_missing_runs_are_counted_and_named(results):
     results.design = everything[~at(SimpleNamespace(runs=everything), sam=True)]
     assert COMPARED(results).not_testable == "sam: not in this profile"
     wider = Comparison(ratio, (PLAIN.at((32, 512)), PLAIN.at((32, 512))), "value")
-    assert wider(results).not_testable == "False, B = 512: not in this profile"
+    assert wider(results).not_testable == "no sam, B = 512: not in this profile"
 
 
 def test_runs_left_out_without_their_data_name_the_command(results):

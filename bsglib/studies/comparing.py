@@ -61,7 +61,12 @@ class Side:
         return matching(rows, **dict(self.where), **sizes)
 
     def __str__(self) -> str:
-        return ", ".join(name if value is True else str(value) for name, value in self.where)
+        def words(name: str, value: Any) -> str:
+            if isinstance(value, bool):
+                return name if value else f"no {name}"
+            return " or ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+        return ", ".join(words(*label) for label in self.where)
 
 
 def side(
