@@ -36,7 +36,7 @@ from bsglib.studies.tables import per_seed, rank_with_batch_size
 
 TRAINED = 0.95  # of the loss of guessing; above it a run counts as not trained
 OFF = 0.1  # of the training loss at which runs were to stop, by which they may miss it
-DEVICES = 4  # of the source
+DEVICES = 4  # of the paper
 AT_EDGE = 0.5  # share of best rates at an end of the grid above which no slope is judged
 STEP = 0.25  # of alpha, and
 RADIUS = 0.5  # of the filter-normalized plane, at which the growth of the loss is read
@@ -214,7 +214,7 @@ def closing(
     """Return a comparison of a gap at the fixed and at the scaled rate, if there is one to close.
 
     Args:
-        gap: between the largest and the smallest batch, by seed; positive as in the source.
+        gap: between the largest and the smallest batch, by seed; positive as in the paper.
         by: from the gap at the fixed and at the scaled rate to a value per seed.
         column: of the runs.
     """
@@ -301,7 +301,7 @@ def slope_inside(results: Results) -> Measured | pd.Series:
 
 
 def off_small(results: Results) -> pd.Series:
-    """Return how many doublings the smallest batch's best rate lies above the source's."""
+    """Return how many doublings the smallest batch's best rate lies above the paper's."""
     p = results.parameters
     return np.log2(readings.best_lrs(results)[p.smallest] / p.lr)
 

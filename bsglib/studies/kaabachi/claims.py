@@ -36,7 +36,7 @@ from bsglib.studies.tables import per_seed, rank_with_batch_size, tuned
 
 MIN_UPDATES = 50  # from which a run says something about a rate
 MIN_WARMUP_UPDATES = 10  # from which a warm-up is one
-ENOUGH = 0.1  # of the source's updates: an event that was not seen counts as absent from there
+ENOUGH = 0.1  # of the paper's updates: from there an event not seen counts as absent
 SIMILAR = 2.0  # percentage points
 AS_FAST = 1.1  # times the other's time
 SMALL, LARGE, UNSCALED = (
@@ -137,7 +137,7 @@ def too_few_examples(runs: pd.DataFrame) -> str | None:
 
 
 def other_epochs(results: Results, sides: Sequence[Side]) -> str | None:
-    """Return for how many epochs small batches are trained, if not for the source's."""
+    """Return for how many epochs small batches are trained, if not for the paper's number."""
     epochs, needed = results.parameters.small_epochs, published.SMALL_EPOCHS
     return None if epochs == needed else f"{epochs} epochs, {needed} needed for this comparison"
 
@@ -346,7 +346,7 @@ def local_note(results: Results) -> str:
 
 
 def numbers(size: int | None = None, **_: object) -> dict[str, float]:
-    """Return what claims quote: the source's numbers, of a batch size or of several; our limits."""
+    """Return the numbers in claims: the paper's, of one or several batch sizes, and our limits."""
     found = {"similar": SIMILAR, "jump": JUMP, "learned": LEARNED, "as_fast": AS_FAST}
     return found | published.quoted() | (published.epochs(size) if size else {})
 

@@ -43,7 +43,7 @@ from bsglib.studies.study import Results, matching
 from bsglib.studies.tables import rank_with_batch_size
 
 STEP = 0.25  # of alpha, from a minimizer to where its rise is read off the line
-VARIED = ("F2", "C1")  # the networks the source varies further
+VARIED = ("F2", "C1")  # the networks that the paper varies further
 RIVALS = {"epochs": EVOLUTION, "tuned": RATES, "updates": UPDATES, "loss": LOSS}  # by claims' ends
 
 
@@ -132,7 +132,7 @@ def of_each(name: str) -> dict[str, Comparison]:
 
 
 def of_varied(name: str) -> dict[str, Comparison]:
-    """Return the statistics of a network that the source varies further."""
+    """Return the statistics of a network that the paper varies further."""
     claim, test = f"keskar-{name.lower()}", "test_accuracy"
     sizes, rates, switch, path = (
         side(network=name, condition=condition) for condition in (SIZES, RATES, SWITCH, EVOLUTION)

@@ -60,7 +60,7 @@ def largest(p: SurlemontParameters) -> tuple[int]:
 
 
 def error_ratio(runs: pd.DataFrame) -> pd.Series:
-    """Return train error over test error of each run, which the source's figure 3 shows."""
+    """Return train error over test error of each run, as in the paper's figure 3."""
     return (1 - runs["train_accuracy"]) / (1 - runs["test_accuracy"])
 
 
