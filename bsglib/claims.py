@@ -1,4 +1,4 @@
-"""Claims as data: what a source states, and the declared rule that judges it."""
+"""Claims as data: the statement of a paper, and the declared rule that tests it."""
 
 import html
 import math
@@ -22,7 +22,7 @@ TIMING_REPEATS = 5  # from which times are judged
 
 @dataclass(frozen=True)
 class Rule:
-    """A range that reproduces a claim, and a wider one that has at least the right direction."""
+    """A range that reproduces a claim, and a wider range with the same direction."""
 
     text: str
     target: tuple[float, float]
@@ -31,7 +31,7 @@ class Rule:
 
 
 def about(value: float, *, factor: float) -> Rule:
-    """Return the rule: a ratio within a factor of the stated one; direction: same side of 1."""
+    """Return the rule: a ratio within a factor of the stated ratio; direction: same side of 1."""
     direction = (1.0, math.inf) if value > 1 else (0.0, 1.0) if value < 1 else (1.0, 1.0)
     target = value / factor, value * factor
     wider = min(direction[0], target[0]), max(direction[1], target[1])
@@ -57,32 +57,32 @@ def between(low: float, high: float, *, ratios: bool = False) -> Rule:
 
 @dataclass(frozen=True)
 class Measured:
-    """The statistic of a claim, one value per seed, or the reason why there is none.
+    """The statistic of a claim, one value per seed, or the reason for its absence.
 
-    A statistic that is not a mean over seeds brings its own `interval` instead of values.
+    A statistic that is not a mean over seeds has its own `interval` instead of values.
     """
 
     values: tuple[float, ...] = ()
     interval: Interval | None = None
     not_testable: str | None = None
-    note: str = ""  # what the values leave out
+    note: str = ""  # on what the values exclude
     seeds: tuple[int, ...] = ()  # of the values, where they have any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of a source, in our words.
+    """One statement of a paper, in our words.
 
-    `statistic` turns a study's runs into `Measured`; `value` is the source's number as printed,
-    "-" where it gives none. `kind` says whether the source states it, asks it, or only we do;
-    `primary` claims stand for their study.
+    `statistic` turns a study's runs into `Measured`; `value` is the paper's number as printed,
+    "-" if it gives none. `kind` tells whether the paper states it, the paper asks it, or it is
+    ours; `primary` claims represent their study.
     """
 
     id: str
     figure: str  # the report's figure or table that shows it
-    locator: str  # where the source says it
+    locator: str  # where the paper states it
     statement: str
-    quantity: str  # what the statistic is, with its unit
+    quantity: str  # the statistic, with its unit
     value: str = "-"
     kind: Literal["stated", "asked", "ours"] = "stated"
     primary: bool = False
@@ -92,7 +92,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim judged: shows itself as a table row in a notebook."""
+    """A claim and its verdict; shows itself as a table row in a notebook."""
 
     claim: Claim
     ours: Interval | None
@@ -100,7 +100,7 @@ class Verdict:
     reason: str
 
     def row(self) -> dict[str, str | int | bool]:
-        """Return what the tables of claims show."""
+        """Return the columns of the tables of claims."""
         asks = self.claim.kind != "stated"
         return {
             "claim": self.claim.id,
@@ -126,8 +126,8 @@ def verdict(claim: Claim, measured: Measured) -> Verdict:
     """Return a claim's verdict: where the interval over seeds lies relative to its rule.
 
     Inside the target: reproduced. Inside the direction and outside the target: direction only.
-    Outside the direction: not reproduced. Across a border: undecided. Too few seeds, or runs that
-    have not got as far as the claim needs: not testable at this scale.
+    Outside the direction: not reproduced. Straddling a threshold: undecided. Too few seeds, or
+    runs that do not meet the claim's conditions: not testable at this scale.
     """
     if measured.not_testable or not (measured.values or measured.interval):
         return Verdict(claim, None, NOT_TESTABLE, measured.not_testable or "no runs")
@@ -135,20 +135,22 @@ def verdict(claim: Claim, measured: Measured) -> Verdict:
     if bad:
         return Verdict(claim, None, NOT_TESTABLE, f"{len(bad)} values are not finite")
     if claim.rule.ratios and min(measured.values, default=1) <= 0:
-        return Verdict(claim, None, NOT_TESTABLE, "a ratio with zero")
+        return Verdict(claim, None, NOT_TESTABLE, "a ratio is not above zero")
     ours = measured.interval or interval(measured.values, ratios=claim.rule.ratios)
     if ours.n < MIN_SEEDS:
         seeds = f"{ours.n} seed{'s' * (ours.n > 1)}, {MIN_SEEDS} needed"
         return Verdict(claim, ours, NOT_TESTABLE, seeds)
     target, direction = claim.rule.target, claim.rule.direction
     if _inside(ours, target):
-        word, reason = REPRODUCED, "interval inside the rule"
+        word, reason = REPRODUCED, "the interval lies inside the rule"
     elif _inside(ours, direction) and _outside(ours, target):
-        word, reason = DIRECTION_ONLY, "right side, other size"
+        larger = (ours.low > target[1]) == math.isinf(direction[1])
+        size = "larger" if larger else "smaller"
+        word, reason = DIRECTION_ONLY, f"same direction, {size}"
     elif _outside(ours, direction):
-        word, reason = NOT_REPRODUCED, "interval outside the rule"
+        word, reason = NOT_REPRODUCED, "the interval lies outside the rule"
     else:
-        word, reason = UNDECIDED, "interval across a border of the rule"
+        word, reason = UNDECIDED, "the interval straddles the threshold"
     return Verdict(claim, ours, word, "; ".join(part for part in (reason, measured.note) if part))
 
 
@@ -163,7 +165,7 @@ def _outside(ours: Interval, bounds: tuple[float, float]) -> bool:
 def interval_text(ours: Interval) -> str:
     """Return an interval as text: mean [low, high], or the value alone for n = 1.
 
-    What is zero but for rounding is shown as zero.
+    A value that differs from zero only by rounding is shown as zero.
     """
     mean, low, high = (0.0 if abs(x) < 1e-9 else x for x in (ours.mean, ours.low, ours.high))
     if ours.n == 1:
@@ -172,7 +174,7 @@ def interval_text(ours: Interval) -> str:
 
 
 def number_text(value: float) -> str:
-    """Return a number of a table as text: three digits, all of those before the point."""
+    """Return a number of a table as text: three digits, or all digits before the point."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

@@ -1,4 +1,4 @@
-"""`bsg`: build reports, compute studies, look after data and runs."""
+"""`bsg`: build reports, compute studies, manage data and runs."""
 
 import contextlib
 import gc
@@ -40,14 +40,16 @@ OWN = "package.module:study"  # a study of the user's
 NAMES_HELP = f"names, or {OWN} of yours; default: all"
 Names = Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help=NAMES_HELP)]
 All = Annotated[bool, typer.Option("--all", help="all studies, in the order of params/queue.yaml")]
-Profile = Annotated[str, typer.Option(help="name below params/STUDY/, or a YAML file of yours")]
+Profile = Annotated[
+    str, typer.Option(help="name of a file in params/STUDY/, or path of a YAML file")
+]
 StoreFolder = Annotated[str | None, typer.Option("--store", help="folder of the run store")]
-Workers = Annotated[int | None, typer.Option(help="processes; default one per core; 0: no Dask")]
+Workers = Annotated[int | None, typer.Option(help="processes; default: one per core; 0: no Dask")]
 Scheduler = Annotated[str | None, typer.Option(help="address of a Dask cluster")]
 
 
 def app() -> None:
-    """Run the command line; errors a user can mend end it with one message and status 1."""
+    """Run the command line; user errors end it with one message and status 1."""
     try:
         commands()
     except (ParameterError, DataError, ModelError, StoreError, SweepError, OSError) as error:
@@ -60,12 +62,12 @@ def build_report(
     studies: Names = None,
     profile: Profile = "quick",
     compute: Annotated[
-        bool | None, typer.Option(help="train what is missing; default: for quick only")
+        bool | None, typer.Option(help="train missing runs; default: for quick only")
     ] = None,
     store: StoreFolder = None,
     workers: Workers = None,
 ) -> None:
-    """Build HTML reports, their index, and of published profiles the README's tables."""
+    """Build HTML reports and their index; for published profiles also the README's tables."""
     # Without it jsonschema checks no URIs, and does not compile a grammar of them for a second.
     sys.modules.setdefault("rfc3987_syntax", None)
     need_no_home()
@@ -73,7 +75,7 @@ def build_report(
     from bsglib.pages import index
 
     if not (ROOT / "notebooks").is_dir():
-        raise ParameterError(f"`bsg report` needs the notebooks/ of a clone, {ROOT} has none")
+        raise ParameterError(f"`bsg report` needs notebooks/ of a clone; {ROOT} has none")
     built, complete = [], True
     for study in (chosen := _studies(studies)):
         parameters = _parameters(study, profile, store=store, workers=workers)
@@ -85,18 +87,18 @@ def build_report(
         except NoRuns as error:
             if studies:
                 raise
-            typer.echo(f"{study.name}: left out, {error}")
+            typer.echo(f"{study.name}: skipped, {error}")
             complete = False
             continue
         command = f"bsg report {study.address} --profile {profile}"
         page, verdicts = _build_page(study, parameters, command)
         typer.echo(f"{_shown(page)}: {verdicts}")
         if not run.complete:
-            typer.echo(f"{study.name}: runs or times are missing; claims that need them say so")
+            typer.echo(f"{study.name}: runs or times are missing; their claims are not testable")
             complete = False
         built.append(study)
     if not built:
-        raise NoRuns(f"no study has runs of profile {name!r}: there is nothing to report")
+        raise NoRuns(f"no study has runs of profile {name!r}: nothing to report")
     cards = [
         {
             "name": s.name,
@@ -111,12 +113,12 @@ def build_report(
     if name in index.PUBLISHED_PROFILES and (complete or smallest):
         _publish(name, cards[: len(STUDIES)], built)  # a user's studies stay out of the README
     elif name in index.PUBLISHED_PROFILES:
-        typer.echo("the README and the index of all profiles stay")
+        typer.echo("the README and the index of all profiles are unchanged")
     typer.echo(_shown(page))
 
 
 def _build_page(study: Study, parameters: StudyParameters, command: str) -> tuple[Path, str]:
-    """Execute a study's notebook on what is stored; return its page, and its verdicts in words."""
+    """Execute a study's notebook on stored runs; return its page and its verdicts as text."""
     from bsglib.pages import report
 
     folder = REPORTS / parameters.profile
@@ -138,7 +140,7 @@ def _build_page(study: Study, parameters: StudyParameters, command: str) -> tupl
 
 
 def _publish(profile: str, cards: list[dict], built: list[Study]) -> None:
-    """Write the index of all reports, and what the README shows of them."""
+    """Write the index of all reports, and their summary in the README."""
     from bsglib.pages import index
 
     typer.echo(_shown(index.write_index(REPORTS, None, cards)))
@@ -164,12 +166,14 @@ def compute(
     scheduler: Scheduler = None,
     part: Annotated[int | None, typer.Option(help="only this part of the design")] = None,
     time_limit: Annotated[
-        str | None, typer.Option(help="such as 150m, 2h or 90s, then stop cleanly")
+        str | None, typer.Option(help="stop cleanly after this time, such as 150m, 2h or 90s")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would take")] = False,
-    again: Annotated[bool, typer.Option("--again", help="also what is published")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="estimate time and disk, compute nothing")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="include published runs")] = False,
 ) -> None:
-    """Train and measure what a study's profile names and is neither stored nor published."""
+    """Train and measure the runs of a profile that are neither stored nor published."""
     limit_s = None if time_limit is None else _seconds(time_limit)
     given = {"store": store, "workers": workers, "scheduler": scheduler}
     works = [_work(s, p, part, again=again) for s, p in _chosen(studies, every, profile, given)]
@@ -198,17 +202,17 @@ def compute(
             progress=True,
         )
     except KeyboardInterrupt:
-        typer.echo("interrupted: what was computed is stored, the same command goes on", err=True)
+        typer.echo("interrupted: results so far are stored; the same command continues", err=True)
         raise
     if left:
-        typer.echo(f"time limit: {len(by_run(left))} runs left, the same command goes on")
+        typer.echo(f"time limit: {len(by_run(left))} runs left; the same command continues")
         return
     for study, of_study in ((work.study, work.parameters) for work in works):
         if _work(study, of_study, None, again=again).todo:
-            typer.echo("this part is complete, others are not")
+            typer.echo("this part is complete; others are not")
         elif is_sealed(of_study.profile):
             kept = f"bsg export {study.address} --profile {profile}"
-            typer.echo(f"complete: `{kept}` keeps the numbers")
+            typer.echo(f"complete: `{kept}` exports the numbers")
         else:
             study.run(of_study)  # the times per epoch, on a quiet machine
             shown = f"bsg report {study.address} --profile {profile}"
@@ -217,7 +221,7 @@ def compute(
 
 @dataclass(frozen=True)
 class _Work:
-    """A study's entries of some parts, and those of them that are missing."""
+    """A study's entries of some parts, and the missing ones."""
 
     study: Study
     parameters: StudyParameters
@@ -225,7 +229,7 @@ class _Work:
     todo: list[Entry]
 
     def processor_seconds(self) -> float:
-        """Return about how long what is missing takes."""
+        """Return an estimate of the processor seconds of the missing entries."""
         costs = Costs(self.study.design(self.parameters), self.study.known(self.parameters))
         return sum(costs.of(entry) for entry in by_run(self.todo))
 
@@ -233,7 +237,7 @@ class _Work:
 def _work(
     study: Study, parameters: StudyParameters, part: int | None, *, again: bool = False
 ) -> _Work:
-    """Return the entries of a part, of all parts if None, that can be computed here.
+    """Return the computable entries of a part, or of all parts if None.
 
     Raises:
         ParameterError: if the study has no such part.
@@ -250,33 +254,31 @@ def _work(
 def _chosen(
     names: list[str] | None, every: bool, profile: str, given: dict
 ) -> list[tuple[Study, StudyParameters]]:
-    """Return the studies that were named, or all that have the profile, with their parameters."""
+    """Return the named studies, or all studies with the profile, and their parameters."""
     if every == bool(names):
-        raise ParameterError(f"name studies, or --all; allowed: {', '.join(STUDIES)}")
+        raise ParameterError(f"give names of studies or --all; allowed: {', '.join(STUDIES)}")
     chosen = _studies(names)
     if every:
         chosen = [s for s in chosen if (s.folder / f"{profile}.yaml").is_file()]
         if not chosen:
-            raise ParameterError(f"unknown profile {profile!r}: no study has it")
+            raise ParameterError(f"unknown profile {profile!r} in every study")
     return [(study, _parameters(study, profile, **given)) for study in chosen]
 
 
 def _seconds(text: str) -> float:
-    """Return a length of time in seconds: 90s, 150m, 2h, or minutes without a unit."""
+    """Return a duration in seconds from 90s, 150m, 2h, or minutes without a unit."""
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)([smh]?)", text)
     if not found:
-        raise ParameterError(
-            f"--time-limit {text}: allowed are times from 0, such as 90s, 150m and 2h"
-        )
+        raise ParameterError(f"--time-limit {text}: allowed are durations such as 90s, 150m and 2h")
     return float(found[1]) * {"s": 1, "m": 60, "": 60, "h": 3600}[found[2]]
 
 
 @commands.command()
 def status(studies: Names = None, store: StoreFolder = None) -> None:
-    """Show how many runs of each study and profile are stored or published, part by part.
+    """Show the number of stored or published runs by study, profile and part.
 
-    Of profiles in params/queue.yaml also the hours that are left on the cores of this machine, but
-    for those whose rows are counted in minutes of a GPU.
+    For profiles in params/queue.yaml, also show the remaining hours on the cores of this machine,
+    except for profiles counted in minutes of a GPU.
     """
     hours = {p: 0.0 for p in queue.profiles() if not queue.Queue.of(p).for_gpu}
     for study in _studies(studies):
@@ -301,18 +303,18 @@ def status(studies: Names = None, store: StoreFolder = None) -> None:
 
 
 def _left(seconds: float) -> str:
-    """Return how much time is left, which cannot be measured without the data."""
-    return "about " + duration(seconds) + " left" if seconds == seconds else "data not at hand"
+    """Return the remaining time as text; it is unknown without the data."""
+    return "about " + duration(seconds) + " left" if seconds == seconds else "data not available"
 
 
 @commands.command()
 def data(
     names: Annotated[list[str] | None, typer.Argument(help="default: all")] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="side in pixels, of folders of images", min=1)
+        int | None, typer.Option(help="side in pixels, for folders of images", min=1)
     ] = None,
 ) -> None:
-    """Download and verify data sets; one that cannot be had does not keep the others away."""
+    """Download and verify data sets; a failure does not stop the others."""
     failures = []
     for name in names or NAMES:
         try:
@@ -333,9 +335,9 @@ def export(
     profile: Profile = "laptop",
     store: StoreFolder = None,
 ) -> None:
-    """Merge the numbers behind a study into reports/results/, from which its report rebuilds.
+    """Export the numbers behind a study to reports/results/, from which its report rebuilds.
 
-    Those of a profile whose rules have not landed go to reports/sealed/, which no report reads.
+    Profiles whose rules are not final go to reports/sealed/, which no report reads.
     """
     for study, parameters in _chosen(studies, every or not studies, profile, {"store": store}):
         folder = export_folder(parameters.profile, study.name)
@@ -348,10 +350,10 @@ def export(
 @commands.command()
 def clean(
     store: StoreFolder = None,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say which, remove none")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="remove without a question")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list them, remove none")] = False,
 ) -> None:
-    """Remove finished runs whose config no parameter file below params/ names."""
+    """Remove finished runs whose config is in no parameter file below params/."""
     named: set[str] = set()
     for study in STUDIES.values():
         for file in sorted(study.folder.glob("*.y*ml")):
@@ -360,7 +362,7 @@ def clean(
                 named |= {config.canonical() for config in (entry.config, *starts)}
     runs = store_of(_parameters(study, "quick", store=store))
     extra = [run for run in runs.finished() if _config(runs, run).canonical() not in named]
-    typer.echo(f"{runs.root}: {len(extra)} runs that no parameter file below params/ names")
+    typer.echo(f"{runs.root}: {len(extra)} runs are in no parameter file below params/")
     if dry_run:
         typer.echo("\n".join(extra))
     elif extra and (yes or typer.confirm("remove them?")):
@@ -374,7 +376,7 @@ def _config(store: Store, run: str) -> RunConfig:
     try:
         return parse(store.read_json(run, file.name) or {}, RunConfig)
     except ParameterError as error:
-        raise StoreError(f"damaged file {file}, or one of another version: {error}") from error
+        raise StoreError(f"damaged file {file}, or a file from another version: {error}") from error
 
 
 def _studies(names: list[str] | None) -> list[Study]:
@@ -404,7 +406,7 @@ def _study(name: str) -> Study:
 
 
 def _parameters(study: Study, profile: str, **given) -> StudyParameters:
-    """Quick's values, those of the profile over them, and what the command line gave."""
+    """Quick's values, overridden by the profile's, then by the command line's."""
     folder = study.folder
     file = folder / f"{profile}.yaml"
     if profile.endswith((".yaml", ".yml")):
@@ -412,8 +414,8 @@ def _parameters(study: Study, profile: str, **given) -> StudyParameters:
     elif not file.is_file():
         if not folder.is_dir():
             raise ParameterError(
-                f"profile {profile!r}: the named ones are files of a clone; give the path of a "
-                "parameter file of your own"
+                f"profile {profile!r}: named profiles are files of a clone; give the path of a "
+                "parameter file"
             )
         known = sorted(path.stem for path in folder.glob("*.yaml"))
         raise ParameterError(f"unknown profile {profile!r}{nearest(profile, known)}")
@@ -423,8 +425,8 @@ def _parameters(study: Study, profile: str, **given) -> StudyParameters:
     taken = sorted(path.stem for path in folder.glob("*.yaml"))
     if values["profile"] != file.stem or (file.parent != folder and file.stem in taken):
         raise ParameterError(
-            f"parameter file {file}: its profile {values['profile']!r} has to be the file's name, "
-            f"{file.stem!r}, and none of {', '.join(taken)}"
+            f"parameter file {file}: its profile {values['profile']!r} must equal the file's name, "
+            f"{file.stem!r}, and differ from {', '.join(taken)}"
         )
     try:
         parse(values, study.parameters)
@@ -438,7 +440,7 @@ def _parameters(study: Study, profile: str, **given) -> StudyParameters:
 
 @contextlib.contextmanager
 def _variable(name: str, value: str) -> Iterator[None]:
-    """Set a variable of the environment, which a kernel started meanwhile takes over."""
+    """Set an environment variable, which a kernel started meanwhile inherits."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:
@@ -452,7 +454,7 @@ def _variable(name: str, value: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _replaced(folder: Path) -> Iterator[None]:
-    """Empty a folder for new content; put the old content back if that fails."""
+    """Empty a folder for new content; restore the old content on failure."""
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

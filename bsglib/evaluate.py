@@ -1,4 +1,4 @@
-"""Mean loss, accuracy and gradient over a whole set, exactly: sums in float64, divided once."""
+"""Exact mean loss, accuracy and gradient over a whole set: sums in float64, divided once."""
 
 import contextlib
 import math
@@ -33,7 +33,7 @@ LOSSES: dict[str, SumLoss] = {"cross_entropy": _cross_entropy}
 
 
 def loss_function(loss: str | SumLoss) -> SumLoss:
-    """Return the summed loss of a name, or the function itself.
+    """Return the summed loss with a name, or the function itself.
 
     Raises:
         ValueError: if the name is unknown.
@@ -46,12 +46,12 @@ def loss_function(loss: str | SumLoss) -> SumLoss:
 
 
 def chunks(x: Tensor, y: Tensor, chunk_size: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Return x [n, ...] and y [n] in parts of `chunk_size`, the last one what is left.
+    """Return x [n, ...] and y [n] in parts of `chunk_size`; the last part is the remainder.
 
-    None takes what suits their device.
+    None selects a size for their device.
 
     Raises:
-        ValueError: if there are not as many of both, or none, or chunk_size is not positive.
+        ValueError: if x and y differ in length or are empty, or chunk_size is not positive.
     """
     require_examples("x, y", x, y)
     chunk_size = runtime.chunk_size(x.device) if chunk_size is None else chunk_size
@@ -61,18 +61,20 @@ def chunks(x: Tensor, y: Tensor, chunk_size: int | None) -> Iterator[tuple[Tenso
 
 
 def require_examples(name: str, x: Tensor, y: Tensor) -> None:
-    """Refuse inputs and labels that are not as many, or none.
+    """Refuse inputs and labels that differ in length or are empty.
 
     Raises:
-        ValueError: with how many there are of both.
+        ValueError: if so; the message has both lengths.
     """
     if not len(x) == len(y) > 0:
-        raise ValueError(f"{name}: {len(x)} inputs and {len(y)} labels; needed are as many, > 0")
+        raise ValueError(
+            f"{name}: {len(x)} inputs and {len(y)} labels; needed are equal numbers, > 0"
+        )
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Mean loss and share of right answers over n examples."""
+    """Mean loss and accuracy over n examples."""
 
     loss: float
     accuracy: float
@@ -83,18 +85,18 @@ class Metrics:
 def fixed_function(
     model: nn.Module, x: Tensor, batch_norm: str
 ) -> Iterator[tuple[nn.Module, Tensor]]:
-    """Give a copy of the model whose loss is a fixed function of its weights, and x to go with it.
+    """Yield a copy of the model whose loss is a fixed function of its weights, and its input x.
 
-    No dropout, no TF32, and batch norm on the statistics of each chunk ("batch") or on running
-    statistics ("stored", and "reestimate", where it is the caller who re-estimates them). Copy and
-    x lie in the memory format that is fastest for them; the model itself stays as it is. It has to
-    be one that can be copied, so none with the old `torch.nn.utils.weight_norm`.
+    The copy has no dropout and no TF32. Its batch norm uses the statistics of each chunk ("batch")
+    or running statistics ("stored", and "reestimate", for which the caller re-estimates them). The
+    copy and x have the fastest memory format; the model is unchanged. The model has to support
+    copies, which excludes the old `torch.nn.utils.weight_norm`.
 
     Yields:
-        the copy, in the mode it is to be measured in, and x.
+        the copy, in the mode for measurements, and x.
 
     Raises:
-        ValueError: if batch_norm is none of these, or the model cannot be copied.
+        ValueError: if batch_norm is unknown, or the model cannot be copied.
     """
     if batch_norm not in BATCH_NORM:
         raise ValueError(f"batch_norm = {batch_norm!r}{nearest(batch_norm, BATCH_NORM)}")
@@ -115,9 +117,9 @@ def fixed_function(
 
 
 def _fastest_format(model: nn.Module, x: Tensor) -> torch.memory_format:
-    """Return channels last for images on a CPU, where pooling is then ten times as fast.
+    """Return channels last for images on a CPU, which makes pooling ten times as fast.
 
-    A network that takes no other order, such as one that calls `view` on images, keeps its own.
+    A network that fails in this order, such as one that calls `view` on images, keeps its own.
     """
     if x.ndim == 4 and x.device.type == "cpu":
         with contextlib.suppress(RuntimeError), torch.no_grad():
@@ -128,17 +130,17 @@ def _fastest_format(model: nn.Module, x: Tensor) -> torch.memory_format:
 
 
 def require_fixed(loss: float, again: float) -> None:
-    """Refuse to measure around a loss that is not finite, or comes out differently the next time.
+    """Refuse a loss that is not finite, or that differs between two evaluations.
 
     Raises:
-        ValueError: with the two losses, if they are not finite or not the same.
+        ValueError: if the two losses are not finite or not equal.
     """
     if not math.isfinite(loss):
-        raise ValueError(f"the loss at the weights is {loss}: nothing to measure around it")
+        raise ValueError(f"the loss at the weights is {loss}: it has to be finite")
     if not abs(again - loss) <= 1e-5 * (1 + abs(loss)):
         raise ValueError(
             f"two evaluations of the loss at the same weights give {loss} and {again}: "
-            "switch off what is random in the network"
+            "switch off random operations of the network"
         )
 
 
@@ -151,19 +153,19 @@ def evaluate(
     loss: str | SumLoss = "cross_entropy",
     chunk_size: int | None = None,
 ) -> Metrics:
-    """Return mean loss and accuracy over all of x, y, in evaluation mode.
+    """Return mean loss and accuracy over all examples of x, y, in evaluation mode.
 
     Args:
         model: a classifier in any mode; left in that mode.
         x, y: inputs [n, ...] and labels int64 [n], n > 0, on the model's device.
-        as_input: turns a chunk of stored x into network inputs.
+        as_input: converts a chunk of stored x to network inputs.
         loss: a name in `LOSSES`, or a function of (outputs, labels) summed over examples.
-        chunk_size: examples per forward pass, None for what suits the device; the result does not
-            depend on it beyond rounding.
+        chunk_size: examples per forward pass, None for a size for the device; it changes the result
+            by rounding only.
 
     Raises:
-        ValueError: if x and y are not as many, or none, labels do not fit the outputs, the loss is
-            unknown, or chunk_size is not positive.
+        ValueError: if x and y differ in length or are empty, labels do not fit the outputs, the
+            loss is unknown, or chunk_size is not positive.
     """
     with modes_kept(model):
         return metrics(model.eval(), x, y, as_input=as_input, loss=loss, chunk_size=chunk_size)
@@ -179,7 +181,7 @@ def metrics(
     loss: str | SumLoss = "cross_entropy",
     chunk_size: int | None = None,
 ) -> Metrics:
-    """Return what `evaluate` returns, of the model in the mode it is in.
+    """Return the result of `evaluate` in the model's current mode.
 
     Raises:
         ValueError: as `evaluate`.
@@ -198,7 +200,7 @@ def metric_sums(
     loss: str | SumLoss = "cross_entropy",
     chunk_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return what `metrics` divides by the number of examples, without waiting for the device."""
+    """Return the sums of loss and correct answers, without waiting for the device."""
     sum_loss = loss_function(loss)
     total, correct = y.new_zeros((), dtype=torch.float64), y.new_zeros((), dtype=torch.int64)
     for part, labels in chunks(x, y, chunk_size):
@@ -217,9 +219,9 @@ def mean_loss(
     loss: str | SumLoss = "cross_entropy",
     chunk_size: int | None = None,
 ) -> float:
-    """Return the mean loss over all of x [n, ...], y [n] of any model, in the mode it is in.
+    """Return the mean loss over all examples of x [n, ...], y [n], in the model's current mode.
 
-    Arguments are those of `evaluate`, labels whatever the loss takes.
+    Arguments are those of `evaluate`; labels are those of the loss.
 
     Raises:
         ValueError: as `evaluate`.
@@ -239,10 +241,9 @@ def loss_and_gradient(
     loss: str | SumLoss = "cross_entropy",
     chunk_size: int | None = None,
 ) -> tuple[float, Tensor]:
-    """Return the mean loss over all of x [n, ...], y [n] and its gradient, a float64 vector [p].
+    """Return the mean loss over all examples of x [n, ...], y [n], and its float64 gradient [p].
 
-    The model is used in the mode it is in, and its `.grad` fields are not touched. Arguments are
-    those of `mean_loss`.
+    The model keeps its mode and its `.grad` fields. Arguments are those of `mean_loss`.
 
     Raises:
         ValueError: as `evaluate`.
@@ -259,7 +260,7 @@ def loss_and_gradient_tensors(
     loss: str | SumLoss = "cross_entropy",
     chunk_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return what `loss_and_gradient` returns, both as tensors, without waiting for the device."""
+    """Return the result of `loss_and_gradient` as tensors, without waiting for the device."""
     sum_loss, weights = loss_function(loss), list(model.parameters())
     total = torch.zeros((), dtype=torch.float64, device=weights[0].device)
     gradient = total.new_zeros(sum(w.numel() for w in weights))

@@ -150,7 +150,7 @@ def f1(
 ) -> nn.Module:
     """Return network F1 of Keskar et al. 2017: five hidden layers of 512 units.
 
-    Each is dense, batch norm, activation. The source does not order the last two; this is the order
+    Each is dense, batch norm, activation. The paper does not order the last two; this is the order
     of its convolutional networks, and of F1 in Hoffer et al.'s code. No dropout. Initial weights
     and batch norm as in Keras, which the authors used.
 
@@ -180,7 +180,7 @@ def f2(
 ) -> nn.Module:
     """Return network F2 of Keskar et al. 2017: `f1` with seven hidden layers.
 
-    The source has 360 inputs and 1,973 classes (TIMIT); here both come from the data.
+    The paper has 360 inputs and 1,973 classes (TIMIT); here both come from the data.
 
     Args:
         input_shape, classes, width, batch_norm, activation: as in `f1`.
@@ -310,7 +310,7 @@ def kaabachi(
 
     Three blocks of two 3x3 convolutions (32, 64; 128, 128; 256, 256 filters), ReLU and 2x2 max
     pooling, with 5 % dropout between the second and the third; then three dense layers with two
-    dropouts of 10 %. What the source leaves open is taken from public networks of the same
+    dropouts of 10 %. What the paper leaves open is taken from public networks of the same
     description: batch norm after the first convolution of a block, before ReLU; the 5 % of whole
     channels; dense layers of 1024 and 512 units, one dropout before the first and one before the
     scores. Pooling stands before ReLU: the same function, less work.
@@ -372,7 +372,7 @@ def chang(
 
     Args:
         input_shape: (channels, height, width) of an image, at least 2**blocks high and wide.
-        classes: with two, one unit as in the source; with more, a dense layer of as many scores.
+        classes: with two, one unit as in the paper; with more, a dense layer of as many scores.
         width: factor of the numbers of filters and of dense units.
         blocks: how many of the five there are, from the first.
 

@@ -11,27 +11,27 @@ Closure = Callable[[], Tensor]
 
 
 class SAM(torch.optim.Optimizer):
-    """Step with the gradient taken at the worst point nearby (Foret et al. 2021).
+    """Step with the gradient at the worst point within a radius (Foret et al. 2021).
 
-    Algorithm 1 there: g = grad L(w); eps = rho sign(g) |g|^(q-1) / (||g||_q^q)^(1/p) with
-    1/p + 1/q = 1 (equation 2), which is rho g / ||g||_2 for p = 2; the base optimizer then steps
+    Algorithm 1 of the paper: g = grad L(w); eps = rho sign(g) |g|^(q-1) / (||g||_q^q)^(1/p) with
+    1/p + 1/q = 1 (equation 2), which is rho g / ||g||_2 for p = 2. The base optimizer then steps
     from w with grad L(w + eps). The norm runs over all parameters of all groups. `adaptive`
     measures the radius relative to each weight (Kwon et al. 2021): eps = rho w^2 g / ||w g||_2.
     Weight decay of the base optimizer is not part of the perturbation. Dropout draws a new mask
     in each pass.
 
-    With a list of closures, one per part of the batch, each part is perturbed on its own and the
-    gradients are averaged with equal weights (m-sharpness).
+    With a list of closures, one per part of the batch, SAM perturbs each part separately and
+    averages the gradients with equal weights (m-sharpness).
 
     Args:
         base_optimizer: any torch optimizer; its parameter groups and state are shared.
-        rho: radius, at least 0; 0 gives the base optimizer itself.
+        rho: radius, at least 0; 0 is the base optimizer itself.
         p: order of the norm, greater than 1, may be infinite.
         adaptive: scale the perturbation by the weights; only with p = 2.
-        model: with it, batch norm updates its running statistics in the first pass only.
+        model: if given, its batch norm updates running statistics in the first pass only.
 
     Raises:
-        TypeError: if base_optimizer is none.
+        TypeError: if base_optimizer is not an optimizer.
         ValueError: if rho or p is out of range.
     """
 
@@ -60,7 +60,7 @@ class SAM(torch.optim.Optimizer):
 
     # torch declares a closure that may be missing and returns a float; SAM calls it twice.
     def step(self, closure: Closure | Sequence[Closure]) -> Tensor:  # type: ignore[override]
-        """Make one update and return the loss at the weights before it.
+        """Make one update and return the loss before it.
 
         Args:
             closure: clears the gradients, computes the loss of the batch, calls backward and
@@ -70,7 +70,7 @@ class SAM(torch.optim.Optimizer):
             the loss of the first pass, averaged over the closures.
 
         Raises:
-            TypeError: if there is no closure, or it returns no loss.
+            TypeError: if the closure is missing, or returns no loss.
         """
         if not closure:
             raise TypeError(
@@ -130,7 +130,7 @@ class SAM(torch.optim.Optimizer):
         self.base_optimizer.zero_grad(set_to_none)
 
     def state_dict(self) -> dict:
-        """Return the base optimizer's state; SAM has none of its own."""
+        """Return the base optimizer's state; SAM has no other state."""
         return self.base_optimizer.state_dict()
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -145,7 +145,7 @@ class SAM(torch.optim.Optimizer):
 
 @contextlib.contextmanager
 def _frozen_batch_norm(model: nn.Module | None) -> Iterator[None]:
-    """Normalise with batch statistics but leave the running ones alone."""
+    """Normalise with batch statistics without an update of the running statistics."""
     layers = [] if model is None else [m for m in model.modules() if isinstance(m, _BatchNorm)]
     before = [layer.track_running_stats for layer in layers]
     try:

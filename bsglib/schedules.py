@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the update."""
+"""Learning-rate schedules as pure functions of the update."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,16 +8,16 @@ from typing import Literal
 class Schedule:
     """Learning rate at each update: scaled with the batch size, warmed up, then decayed.
 
-    Called with the number of updates already made. The peak is `base_lr` times 1, k or sqrt(k)
+    Call it with the number of updates already made. The peak is `base_lr` times 1, k or sqrt(k)
     for scaling "none", "linear" (Goyal et al. 2017) or "sqrt" (Hoffer et al. 2017), with
     k = batch_size / reference_batch_size. During the first `warmup_updates` the rate stays at
     `warmup_from` ("constant"), or rises from there to the peak by equal steps ("linear") or equal
-    factors ("exponential"). From each update in `decay_at` on it is divided by `decay_by`.
+    factors ("exponential"). At each update in `decay_at` the rate is divided by `decay_by`.
 
     "doubling" is the warm-up in the code of Kaabachi et al.: the rate of an epoch is the peak
-    divided by 2**counter, the counter starts at `warmup_epochs` and falls by one per epoch while it
-    is above 1, and the peak follows once it is exactly 1. From 3.5 it is 3.5, 2.5, 1.5, .5: the
-    peak never comes, and the rate stays at the peak divided by 2**1.5.
+    divided by 2**counter. The counter starts at `warmup_epochs` and falls by one per epoch while it
+    is above 1. The rate is the peak once the counter is exactly 1. A counter from 3.5 takes 2.5 and
+    1.5, never 1: the rate then stays at the peak divided by 2**1.5.
     """
 
     base_lr: float
@@ -29,7 +29,7 @@ class Schedule:
     warmup_from: float | None = None  # None: base_lr
     decay_at: tuple[int, ...] = ()
     decay_by: float = 10.0
-    warmup_epochs: float = 0.0  # of "doubling", which goes by whole epochs
+    warmup_epochs: float = 0.0  # of "doubling", which counts whole epochs
     updates_per_epoch: int = 1
 
     def __post_init__(self):
@@ -47,12 +47,12 @@ class Schedule:
 
     @property
     def peak_lr(self) -> float:
-        """Return the rate after warm-up and before decay, the scaled one."""
+        """Return the scaled rate, after warm-up and before decay."""
         ratio = self.batch_size / self.reference_batch_size
         return self.base_lr * {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[self.scaling]
 
     def __call__(self, update: int) -> float:
-        """Return the rate of the update that follows `update` earlier ones."""
+        """Return the rate of the next update after `update` updates."""
         decay = self.decay_by ** -sum(update >= knot for knot in self.decay_at)
         if self.warmup == "doubling":
             last = 1 + self.warmup_epochs % 1  # above 1 unless warmup_epochs is whole

@@ -1,4 +1,4 @@
-"""Means, shares and censored times over seeds with their uncertainty, and rank correlation."""
+"""Means, shares and censored times over seeds with intervals, and rank correlation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ PERCENT = 100.0  # of a fraction
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over n values and the interval in which the true mean lies; infinite for n = 1."""
+    """A mean over n values and its confidence interval, which is infinite for n = 1."""
 
     mean: float
     low: float
@@ -25,10 +25,10 @@ def interval(values: Sequence[float], *, level: float = 0.95, ratios: bool = Fal
     Args:
         values: one number per seed, n >= 1, finite.
         level: confidence, in (0, 1).
-        ratios: average logarithms (geometric mean), so that a and 1/a count alike; values > 0.
+        ratios: average logarithms (geometric mean), so that a and 1/a are symmetric; values > 0.
 
     Raises:
-        ValueError: if there are no values, or they are not finite, or not positive for ratios.
+        ValueError: if values are missing, not finite, or not positive with ratios.
     """
     x = np.asarray(values, dtype=float)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all() or (ratios and not (x > 0).all()):
@@ -50,7 +50,7 @@ def share(hits: int, n: int, *, level: float = 0.95) -> Interval:
     """Return the share of hits among n independent trials with Wilson's interval.
 
     Raises:
-        ValueError: if there is no trial, or hits are not between 0 and n.
+        ValueError: if n is below 1, or hits are not between 0 and n.
     """
     if not 0 <= hits <= n or n < 1:
         raise ValueError(f"hits = {hits}, n = {n}: needed are trials, and at most as many hits")
@@ -62,23 +62,23 @@ def share(hits: int, n: int, *, level: float = 0.95) -> Interval:
 
 @dataclass(frozen=True)
 class Median:
-    """The median of times some of which were not seen to end, and the range of all of them."""
+    """The median and range of times, some of them censored."""
 
-    median: float  # infinite where half or more never ended
+    median: float  # infinite if half or more are censored
     low: float
-    high: float  # infinite where one never ended
+    high: float  # infinite if one is censored
     n: int
-    reached: int  # how many ended
+    reached: int  # number that are not censored
 
 
 def censored_median(times: Sequence[float | None]) -> Median:
-    """Return the median and range of times, None being one that was not reached before its end.
+    """Return the median and range of times; None is a censored time.
 
-    A censored time counts as longer than all others: dropping it would make slow look fast. Of an
-    even number the larger of the two middle times is taken.
+    A censored time counts as longer than all others: without it, slow runs would look fast. For an
+    even number of times, the median is the larger of the two middle times.
 
     Raises:
-        ValueError: if there are no times.
+        ValueError: if times is empty.
     """
     if not len(times):
         raise ValueError("times = []: needed is at least one")
@@ -90,7 +90,7 @@ def censored_median(times: Sequence[float | None]) -> Median:
 def kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return Kendall's rank correlation of a and b over their last axis, in [-1, 1].
 
-    The mean over all pairs of sign(a_i - a_j) sign(b_i - b_j): a tie counts as zero (tau-a).
+    The mean over all pairs of sign(a_i - a_j) sign(b_i - b_j); a tie counts as zero (tau-a).
 
     Args:
         a, b: values [..., n], n >= 2.
@@ -108,10 +108,10 @@ def granulated_kendall(
     *,
     along: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Return the rank correlation of a and b with only one hyperparameter varying at a time.
+    """Return the rank correlation of a and b over pairs that differ in one hyperparameter only.
 
     Source: Jiang et al. 2020, section 3: Kendall's coefficient within each group of configurations
-    that differ in one hyperparameter alone, averaged over groups, then over hyperparameters.
+    that differ in one hyperparameter only, averaged over groups, then over hyperparameters.
 
     Args:
         a, b: values [..., configurations].
@@ -119,8 +119,8 @@ def granulated_kendall(
         along: the hyperparameters to average over; None: all.
 
     Raises:
-        ValueError: if no two configurations differ in one hyperparameter alone, or `along` names
-            none of them.
+        ValueError: if no two configurations differ in one hyperparameter only, or `along` has an
+            unknown name.
     """
     if unknown := [name for name in along or () if name not in axes]:
         raise ValueError(f"along = {unknown[0]!r}: allowed are {', '.join(axes)}")
@@ -149,21 +149,21 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Return a statistic of configurations' means over seeds with its percentile interval.
+    """Return a statistic of the configurations' means over seeds with its bootstrap interval.
 
-    Each configuration's seeds are drawn anew with replacement, the same ones for all samples. Means
-    drawn from n seeds scatter too little by a factor of sqrt((n - 1) / n), so their deviations are
-    widened by its inverse.
+    Seeds are resampled with replacement within each configuration, the same seeds for all samples.
+    Resampled means of n seeds vary too little, by a factor of sqrt((n - 1) / n); their deviations
+    are divided by this factor. The interval holds percentiles.
 
     Args:
-        statistic: from means [..., configurations], one array per sample, to values [...].
+        statistic: maps means [..., configurations], one array per sample, to values [...].
         *samples: measurements [configurations, seeds].
-        replicates: how many draws.
-        seed: of the draws.
+        replicates: number of bootstrap samples.
+        seed: of the bootstrap.
         level: confidence, in (0, 1).
 
     Returns:
-        the statistic of the means themselves, its interval, and the number of seeds.
+        the statistic of the original means, its interval, and the number of seeds.
     """
     configurations, n = samples[0].shape
     generator = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Weights as one vector, installed and taken out again without a trace."""
+"""Weights as one vector: install them, and restore the model exactly."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -32,7 +32,7 @@ def install(model: nn.Module, theta: Tensor) -> None:
 
 @contextlib.contextmanager
 def modes_kept(model: nn.Module) -> Iterator[nn.Module]:
-    """Restore every module's training or evaluation mode on leaving, also on errors."""
+    """Restore every module's training or evaluation mode on exit, also after errors."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield model
@@ -43,7 +43,7 @@ def modes_kept(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextlib.contextmanager
 def unchanged(model: nn.Module) -> Iterator[nn.Module]:
-    """Restore weights, buffers, modes, `requires_grad` and `.grad` on leaving, also on errors."""
+    """Restore weights, buffers, modes, `requires_grad` and `.grad` on exit, also after errors."""
     flags = [(w, w.requires_grad, w.grad) for w in model.parameters()]
     gradients = [grad for _, _, grad in flags if grad is not None]
     tensors = [*model.parameters(), *model.buffers(), *gradients]
@@ -62,22 +62,22 @@ def unchanged(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextlib.contextmanager
 def at_weights(model: nn.Module, theta: Tensor) -> Iterator[nn.Module]:
-    """Install a vector [p] of weights for the duration of a `with` block, then restore all."""
+    """Install a vector [p] of weights during a `with` block, then restore the model."""
     with unchanged(model):
         install(model, theta)
         yield model
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Return whether a layer of the model normalises by the statistics of a batch."""
+    """Return whether the model has a batch norm layer."""
     return any(isinstance(layer, _BatchNorm) for layer in model.modules())
 
 
 @torch.no_grad()
 def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace batch norm's running statistics by their averages over some batches, in place.
+    """Replace batch norm's running statistics by averages over batches, in place.
 
-    Each batch counts the same, so take equal ones (`equal_parts`). Dropout stays off.
+    All batches have equal weight, so use batches of equal size (`equal_parts`). Dropout is off.
     """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
@@ -96,5 +96,5 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 def equal_parts(x: Tensor, size: int = 512) -> tuple[Tensor, ...]:
-    """Return x [n, ...] in parts of at least `size`, or of all, equal up to one example."""
+    """Return x [n, ...] in parts of at least `size` examples, equal up to one example."""
     return x.tensor_split(max(1, len(x) // size))

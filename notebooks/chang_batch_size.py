@@ -10,12 +10,12 @@
 # # What does batch size do to training, and does the learning rate undo it?
 #
 # Chang and Pathak trained one small network on photographs of cats and dogs with four batch sizes and plain
-# SGD. They found that larger batches reach higher losses, need more epochs, stay nearer to their initial weights
-# and lie in sharper minima, and that a learning rate scaled with the batch size undoes most of it. This report
-# repeats each figure over several seeds, selects weights and rates on validation data, and reports an untouched
-# test set. It adds comparisons that the paper leaves out: equal updates, equal training loss, and the whole grid
-# of batch size and rate. A claim counts as reproduced when its interval lies inside a rule declared before the
-# runs, or amended later where the limits say so.
+# SGD. They report that larger batches reach higher losses, need more epochs, stay nearer to their initial
+# weights and lie in sharper minima. A learning rate scaled with the batch size undoes most of this. This
+# report repeats each figure over several seeds. It selects weights and rates on validation data and reports
+# an untouched test set. It adds three comparisons: equal updates, equal training loss, and the whole grid of
+# batch sizes and rates. A claim counts as reproduced when its interval lies inside a declared rule. The rules
+# were declared before the runs; the limits list the amended rules.
 
 # %% tags=["parameters"]
 profile: str = "quick"  # name of this set of parameters
@@ -54,8 +54,8 @@ processes: list = [1, 2]  # over which a batch is split
 # %% [markdown]
 # ## Scope relative to the paper
 #
-# The table lists what the paper does, what this report does, and why they differ. Sizes that the paper leaves out
-# are those of the authors' code.
+# The table lists what the paper does, what this report does, and why they differ. Sizes that the paper does
+# not state come from the authors' code.
 
 # %%
 import pandas as pd
@@ -78,15 +78,15 @@ print(provenance.setting(parameters.profile))
 show.table(views.scope(parameters), "scope")
 
 # %% [markdown]
-# **Sharpness** (figures 19 and 20 of the paper, after Keskar et al. 2017) is the largest relative growth of the
-# loss $f$ in a box around the weights $x$, in per cent,
+# **Sharpness** (figures 19 and 20 of the paper, after Keskar et al. 2017) is the largest relative increase of
+# the loss $f$ in a box around the weights $x$, in per cent:
 #
 # $$\phi_{x,f}(\epsilon) = 100 \, \frac{\max_{|y_i| \le \epsilon (|x_i| + 1)} f(x + y) - f(x)}{1 + f(x)}$$
 #
 # ### A known truth first
 #
-# A linear loss is largest at a corner of the box, which has a closed form. Over a step as short as the box, a
-# network's loss is nearly linear.
+# A linear loss has its maximum at a corner of the box, in closed form. Within the box, a network's loss is
+# nearly linear.
 
 # %% tags=["check"]
 slope, line = torch.linspace(-1e-2, 1e-2, 8).double(), torch.nn.Linear(8, 1, bias=False).double()
@@ -101,7 +101,8 @@ print(f"measured {measured:.6f}, expected {expected:.6f}, ratio {measured / expe
 # %% [markdown]
 # ### The method in the open
 #
-# The paper looks at the loss along random directions around a minimizer. First a tiny network finds one.
+# The paper shows the loss along random directions around a minimizer. This cell trains a tiny network to a
+# minimizer.
 
 # %%
 torch.manual_seed(0)
@@ -115,8 +116,8 @@ for _ in range(300):
     sgd.step()
 
 # %% [markdown]
-# A random direction $d$ would be long beside small weights and short beside large ones. So each of its filters
-# gets the length of the network's filter $\theta_i$, and the loss is taken along the way:
+# A random direction $d$ is long relative to small weights and short relative to large ones. So each filter of
+# $d$ gets the norm of the network's filter $\theta_i$. The loss is evaluated along this direction:
 #
 # $$d_i \leftarrow \frac{d_i}{\|d_i\|} \, \|\theta_i\|, \qquad f(a) = \mathrm{loss}(\theta + a \, d)$$
 
@@ -133,9 +134,9 @@ print(f"by hand {by_hand:.4f}, ratio {curve.loss[-1] / by_hand:.6f}")
 # %% [markdown]
 # ## The runs
 #
-# Within a seed all batch sizes start from the same weights. *Fixed lr* has the paper's rate at every batch size,
-# *scaled lr* follows the linear rule, *other lrs* fill the grid; all keep the weights of their lowest validation
-# loss. *Equal loss* stops at one training loss and keeps its last weights.
+# Within a seed, all batch sizes share their initial weights. *Fixed lr* uses the paper's rate at every batch
+# size, *scaled lr* follows the linear rule, and *other lrs* complete the grid. These arms keep the weights of
+# the lowest validation loss. *Equal loss* stops at one training loss and keeps its final weights.
 
 # %%
 results = chang.study.run(parameters)
@@ -147,9 +148,9 @@ show.table(tables.arms(results), "arms")
 # %% [markdown]
 # ### One verdict worked out
 #
-# At a high learning rate, the paper states, the second smallest batch beats the smallest. Each seed gives one
-# difference of their lowest validation losses. The word follows from where the interval of the mean lies relative
-# to the rule.
+# The paper states that at a high learning rate the second smallest batch beats the smallest. Each seed gives
+# one difference of their lowest validation losses. The verdict depends on the position of the mean's interval
+# relative to the rule.
 
 # %%
 show.table(tables.worked_out(results, "chang-large-lr"), "worked-out")
@@ -157,7 +158,7 @@ show.table(tables.worked_out(results, "chang-large-lr"), "worked-out")
 # %% [markdown]
 # ## Figure 3: sample images
 #
-# > Images of cats and dogs, all scaled to one size; a fifth of them is held out for validation.
+# > Images of cats and dogs, all scaled to one size. A fifth of them is held out for validation.
 # >
 # > Chang & Pathak, figure 3
 
@@ -165,7 +166,7 @@ show.table(tables.worked_out(results, "chang-large-lr"), "worked-out")
 data = views.data(parameters)
 if data is None:
     fig, axes = style.panels(1, 1, height=1.0)
-    style.nothing_yet(axes[0, 0], "the images are not here")
+    style.nothing_yet(axes[0, 0], "the images are not available")
 else:
     fig = drawings.draw_examples(data.train.x, data.train.y, data.classes)
 show.figure(
@@ -177,8 +178,7 @@ show.figure(
 )
 
 # %% [markdown]
-# The network sees these pixels divided by their largest value and nothing else: no augmentation, no
-# standardization.
+# The network's input is these pixels divided by their largest value, without augmentation or standardization.
 
 # %% [markdown]
 # ## Figure 4: the network
@@ -204,8 +204,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The drawing comes from the network itself, run once. Its scores are zero and $z$; their cross-entropy is the
-# binary cross-entropy of the sigmoid of $z$, which is the paper's loss.
+# The drawing is computed from one forward pass of the network. Its scores are zero and $z$. Their
+# cross-entropy equals the binary cross-entropy of the sigmoid of $z$, which is the paper's loss.
 
 # %% [markdown]
 # ## Figures 5 and 6: losses by batch size
@@ -224,7 +224,7 @@ show.figure(
     "Training and validation loss against epochs at one learning rate for all batch sizes",
     rows,
     rows=history,
-    detail="Training loss as it runs. Numbers at the lines' ends: batch size.",
+    detail="Running training loss. Numbers at the line ends: batch size.",
     marks="curves",
     compare="figure 5 of the paper",
 )
@@ -245,7 +245,7 @@ show.figure(
     "best-losses",
     "Losses at the lowest validation loss against batch size",
     rows,
-    detail="The table adds the lowest training loss as it ran, which the paper draws.",
+    detail="The table adds the lowest running training loss, which the paper plots.",
     compare="figure 6 of the paper",
 )
 show.table(views.best_losses(results, chang.FIXED), "best-losses-table")
@@ -254,9 +254,9 @@ show.table(views.best_losses(results, chang.FIXED), "best-losses-table")
 results.verdicts(figure="best-losses")
 
 # %% [markdown]
-# The paper takes as known that large batches train as well and generalize worse, yet its own large batches also
-# train worse. So the training loss, the validation loss and their difference are judged separately: only the
-# difference is a generalization gap.
+# The paper assumes that large batches train as well as small ones and generalize worse. Yet its own large
+# batches also train worse. So the training loss, the validation loss and their difference have separate
+# verdicts. Only the difference is a generalization gap.
 
 # %% [markdown]
 # ### The same after equal updates
@@ -265,16 +265,16 @@ results.verdicts(figure="best-losses")
 # >
 # > Chang & Pathak, figure 7; the updates follow from their number of images
 #
-# The paper compares lowest losses, wherever they are reached. Here every run of a seed is read where the one with
-# the fewest updates ends.
+# The paper compares the lowest losses of whole runs. Here the runs of one seed are compared after equal
+# updates, where the run with the fewest updates ends.
 
 # %%
 show.table(views.equal_updates(results), "equal-updates")
 results.verdicts(figure="equal-updates")
 
 # %% [markdown]
-# After as many updates the largest batch has seen many times the examples of the smallest, and its loss was
-# evaluated as many times more often. Too few updates do not explain a gap that remains.
+# After equal updates the largest batch has seen many times the examples of the smallest. Its loss was also
+# evaluated many times more often. Too few updates do not explain a gap that remains.
 
 # %% [markdown]
 # ## Figure 7: time
@@ -308,9 +308,10 @@ show.table(views.times(results, chang.FIXED), "times-table")
 results.verdicts(figure="times")
 
 # %% [markdown]
-# On one core a larger batch saves only the fixed cost of starting each operation; a batch computed in chunks, see
-# the scope table, saves only the cost of the optimizer's step. The total is the number of epochs times the median
-# seconds of one, not a measured whole, and excludes evaluation. The paper's own numbers do not quite multiply out.
+# On one core a larger batch saves only the fixed cost of starting each operation. A batch computed in chunks
+# (see the scope table) saves only the cost of the optimizer's step. The total time is the number of epochs
+# times the median seconds per epoch; it excludes evaluation and was not measured as a whole. The paper's own
+# totals do not exactly equal this product.
 
 # %% [markdown]
 # ## Figure 8: the batch split over several devices
@@ -342,9 +343,9 @@ show.figure(
 results.verdicts(figure="parallel")
 
 # %% [markdown]
-# Each process computes the gradient of its share of every batch, and all add up their gradients before the update
-# (DDP): the losses equal those of one process up to rounding, as a test checks. Processes that share a core take
-# turns on it: they show the cost of the exchange, not the gain of a device.
+# Each process computes the gradient of its share of every batch. The processes add up their gradients before
+# the update (DDP). The losses equal those of one process up to rounding, as a test checks. Processes that
+# share a core take turns on it. They show the cost of communication, not the gain of another device.
 
 # %% [markdown]
 # ## Figure 9: flat and sharp minima
@@ -360,22 +361,22 @@ show.figure(
     fig,
     "minima",
     (
-        "**A flat and a sharp minimum, and the same loss shifted a little.** An idea, computed "
+        "**A flat and a sharp minimum, and the same loss shifted a little.** A sketch, computed "
         "from a formula and not from a network. Compare figure 9 of the paper."
     ),
     rows=wells,
-    alt="A loss with a flat and a sharp minimum, and the same shifted: it grows more at the sharp one",
+    alt="A loss with a flat and a sharp minimum, shifted: the loss grows more at the sharp minimum",
 )
 
 # %% [markdown]
-# The drawing assumes that the test loss is the shifted training loss. The line between two minimizers can show
-# whether it is: see figure 18 below.
+# The drawing assumes that the test loss is the shifted training loss. Below, figure 18 tests this assumption
+# on the line between two minimizers.
 
 # %% [markdown]
 # ## Figures 10 and 11: distance from the initial weights
 #
-# > Generally, the larger the batch, the nearer its minimizer lies to the initial weights, in every layer; 128
-# > lies farther than 64.
+# > The larger the batch, the nearer its minimizer generally lies to the initial weights, in every layer. The
+# > exception: 128 lies farther than 64.
 # >
 # > Chang & Pathak, hypothesis 1, figures 10 and 11
 
@@ -386,13 +387,13 @@ plots.plot_against_batch_size(
 )
 plots.plot_curves(history, axes[0, 1], column="distance", label="distance", log=False)
 style.title(axes[0, 0], "at the lowest loss")
-style.title(axes[0, 1], "along training")
+style.title(axes[0, 1], "during training")
 show.figure(
     fig,
     "distance",
-    "Euclidean distance from the initial weights, where the loss is lowest and along training",
+    "Euclidean distance from the initial weights, at the lowest loss and during training",
     rows,
-    detail="Panel b: faint lines are seeds, full ones their mean.",
+    detail="Panel b: faint lines: seeds; full lines: means.",
     compare="figure 10 of the paper",
 )
 results.verdicts(figure="distance")
@@ -404,7 +405,7 @@ plots.plot_by_layer(layer_rows, axes[0, 0], column="distance", label="distance")
 show.figure(
     fig,
     "layers",
-    "The same layer by layer, smallest and largest batch",
+    "Distance from the initial weights by layer, smallest and largest batch",
     rows[rows["batch_size"].isin(layer_rows["batch_size"])],
     rows=layer_rows,
     compare="figure 11 of the paper",
@@ -414,8 +415,9 @@ show.figure(
 results.verdicts(figure="layers")
 
 # %% [markdown]
-# The squares of the layers' distances add up to that of the whole network. A run that makes fewer updates is nearer
-# for that reason alone; panel b shows whether the curves differ at equal epochs or only end earlier.
+# The squared distances of the layers add up to the squared distance of the whole network. A run with fewer
+# updates stays nearer for that reason alone. Panel b shows whether the curves differ at equal epochs or only
+# end earlier.
 
 # %% [markdown]
 # ## Figure 12: distance per epoch
@@ -434,10 +436,10 @@ style.title(axes[0, 1], "their ratio")
 show.figure(
     fig,
     "epoch-distance",
-    "Distance between the weights before and after an epoch, and smallest over largest batch",
+    "Distance between the weights before and after an epoch, and its ratio between batch sizes",
     rows,
     rows=history,
-    detail="Panel b: smallest over largest batch, a line per seed and their mean.",
+    detail="Panel b: smallest over largest batch, one line per seed and the mean.",
     marks="curves",
     compare="figure 12 of the paper",
 )
@@ -446,10 +448,11 @@ show.figure(
 results.verdicts(figure="epoch-distance")
 
 # %% [markdown]
-# The distance of an epoch is that between its first and its last weights, not the length of the path: updates that
-# cancel do not count. The claim compares the epochs that both batch sizes reached. In these epochs the largest
-# batch may still be on its first plateau, near the loss of guessing, which the smallest batch leaves early; the
-# ratio then grows for that reason. The verdict also names the ratio over each run's own epochs.
+# The distance per epoch is the distance between the first and the last weights of an epoch, not the path
+# length. Updates that cancel do not count. The claim compares epochs that both batch sizes reached. In these
+# epochs the largest batch may still be on its first plateau, near the loss of guessing; the smallest batch
+# leaves it early. The ratio then grows for this reason. The verdict also gives the ratio over each run's own
+# epochs.
 
 # %% [markdown]
 # ## Figure 13: the size of each update
@@ -478,14 +481,14 @@ show.table(views.norm_table(results), "norm-table")
 results.verdicts(figure="update-norms")
 
 # %% [markdown]
-# Gradients shrink late in a run, so the median also depends on the length of the run. The next section holds the
-# weights fixed.
+# Gradients shrink late in a run, so the median also depends on the length of the run. The next section fixes
+# the weights.
 
 # %% [markdown]
 # ## Figures 14 to 16: why updates shrink
 #
-# > Two gradients $a$ and $b$: one at a time the mean step is $(|a| + |b|) / 2$, together it is
-# > $|a + b| / 2$, which is never longer.
+# > Two gradients $a$ and $b$: one at a time, the mean step is $(|a| + |b|) / 2$. Together, it is $|a + b| /
+# > 2$, which is never longer.
 # >
 # > Chang & Pathak, figures 14 to 16
 
@@ -513,7 +516,7 @@ show.figure(
     "Norm of the mean gradient against batch size, on trained networks of the smallest batch",
     rows[rows["batch_size"] == min(batch_sizes)],
     rows=agree,
-    detail="Bars: a tenth of the batches drawn lies beyond each end. "
+    detail="Bars: tenth to ninetieth percentile of the batches drawn. "
     + views.agreement_note(agree),
     marks="bands",
     compare="figure 16 of the paper, measured",
@@ -523,15 +526,16 @@ show.figure(
 results.verdicts(figure="agreement")
 
 # %% [markdown]
-# Here all batch sizes are drawn at the same weights, so cancelling alone shrinks the mean. A mean over more
-# examples is never longer: that is a theorem and no claim. The line shows what mean and covariance of single
-# gradients predict: it levels off where a batch's noise is smaller than the gradient of all data.
+# Here batches of all sizes are drawn at the same weights, so only cancellation shrinks the mean gradient. A
+# mean over more examples is never longer; this is a theorem, not a claim. The line shows the prediction from
+# the mean and covariance of single gradients. It levels off where the noise of a batch is smaller than the
+# gradient of all data.
 
 # %% [markdown]
 # ## Figures 17 and 18: the line between two minimizers
 #
 # > Training and validation loss at $\alpha x_{256} + (1 - \alpha) x_{32}$: the large batch's minimizer is
-# > much the sharper.
+# > much sharper.
 # >
 # > Chang & Pathak, hypothesis 2, figures 17 and 18
 
@@ -554,8 +558,8 @@ show.figure(
 results.verdicts(figure="line")
 
 # %% [markdown]
-# The two ends share one line but not one scale of weights: the end with the smaller weights looks sharper on it.
-# The surfaces below remove this difference.
+# The two minimizers share one line but not one scale of weights. The minimizer with the smaller weights looks
+# sharper on it. The surfaces below remove this difference.
 
 # %% [markdown]
 # ## Figures 19 to 21: sharpness
@@ -583,13 +587,13 @@ show.table(views.sharpness(results), "sharpness-table")
 results.verdicts(figure="sharpness")
 
 # %% [markdown]
-# The paper calls the largest loss itself sharpness, but draws Keskar's ratio; the table shows training loss and
-# largest loss beside it. Sharpness depends on the training loss, which differs between batch sizes.
+# The paper defines sharpness as the largest loss, but plots Keskar's ratio. The table shows the training loss
+# and the largest loss beside it. Sharpness depends on the training loss, which differs between batch sizes.
 
 # %% [markdown]
 # ### The same at an equal training loss
 #
-# The paper does not ask this: if every batch size stops at the same training loss, does the larger one still have
+# This comparison is ours. All batch sizes stop at the same training loss. Does the larger batch still have
 # the higher validation loss and the sharper minimizer?
 
 # %%
@@ -610,9 +614,9 @@ show.figure(
 results.verdicts(figure="equal-loss")
 
 # %% [markdown]
-# Runs stop by the running loss of an epoch, which lags behind for small batches: panel a shows how far their loss
-# has fallen further by the end of the epoch. So the difference of both losses is judged, and runs more than a tenth
-# off the target are excluded.
+# Runs stop by the running loss of an epoch, which lags behind for small batches. Panel a shows how much lower
+# the loss is at the end of that epoch. So the claim compares the difference of the two losses. Runs more than
+# a tenth off the target loss are excluded.
 
 # %% [markdown]
 # ## Figure 22: loss surfaces
@@ -642,7 +646,7 @@ if first:
         surface3d.surface_figure(first),
         "surfaces-3d",
         rows=contours.surface_rows(first, ["panel"]),
-        caption="**The first pair in space.** Turn one by mouse or arrow keys, and both turn.",
+        caption="**The first pair in three dimensions.** Mouse or arrow keys rotate both surfaces.",
         alt=surface3d.surface_text(first),
     )
 
@@ -665,14 +669,15 @@ show.figure(
 results.verdicts(figure="surfaces")
 
 # %% [markdown]
-# In each filter a direction has the length of that filter, which removes the scale of the weights. Two pairs of
-# directions are only two of many; the bands over several single directions show how much the choice matters.
+# Each filter of a direction has the norm of the network's filter, which removes the scale of the weights. Two
+# pairs of directions are a small sample. The bands over several single directions show how much the direction
+# matters.
 
 # %% [markdown]
 # ### Training trajectory
 #
-# The figure shows the weights along training, in the plane of their two leading principal directions. The paper
-# does not show it; the source of its surfaces does (Li et al. 2018, on trajectories).
+# The figure shows the weights during training, in the plane of their two leading principal directions. The
+# paper does not show it; the source of its surfaces does (Li et al. 2018, on trajectories).
 
 # %%
 ways = results.points_of(measure="trajectory", seed=seeds[0])
@@ -692,8 +697,8 @@ show.figure(
 )
 
 # %% [markdown]
-# Two principal directions explain most of any smooth trajectory, even of a random walk: the shares on the axes are
-# no sign of a simple landscape.
+# Two principal directions explain most of any smooth trajectory, even of a random walk. The shares on the
+# axes are not evidence of a simple landscape.
 
 # %% [markdown]
 # ## Figures 23 and 24: a scaled learning rate
@@ -732,7 +737,7 @@ for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
 show.figure(
     fig,
     "scaled-losses",
-    "Losses at the lowest validation loss, fixed and scaled rate",
+    "Losses at the lowest validation loss against batch size, fixed and scaled rate",
     all_rows,
     compare="figure 24 of the paper",
 )
@@ -742,14 +747,14 @@ show.table(views.best_losses(results, chang.SCALED), "scaled-losses-table")
 results.verdicts(figure="scaled-losses")
 
 # %% [markdown]
-# The paper gives the lowest loss of the smallest batch differently in three places. The intervals over seeds show
-# how much such differences mean.
+# The paper gives three different values for the lowest loss of the smallest batch. The intervals over seeds
+# show how much such differences mean.
 
 # %% [markdown]
 # ## Figure 25: time with scaled rates
 #
-# > About as many epochs at every batch size, so 256 becomes the faster: 2,197 s against 3,156 s at 32 (1,915 s in
-# > figure 7).
+# > The number of epochs is about the same at every batch size, so 256 becomes the faster: 2,197 s against
+# > 3,156 s at 32 (1,915 s in figure 7).
 # >
 # > Chang & Pathak, figure 25
 
@@ -762,7 +767,7 @@ for ax, column in zip(axes[0], ("kept_epoch", "total_seconds"), strict=True):
 show.figure(
     fig,
     "scaled-times",
-    "Epochs to the lowest validation loss, and the time they take",
+    "Epochs and seconds to the lowest validation loss against batch size",
     all_rows,
     detail=notes.timing(results),
     compare="figure 25 of the paper",
@@ -773,8 +778,8 @@ show.table(views.times(results, chang.SCALED), "scaled-times-table")
 results.verdicts(figure="scaled-times")
 
 # %% [markdown]
-# The paper's total for the smallest batch differs from the one in its figure on times at one rate, so ratios are
-# compared.
+# The paper's total for the smallest batch differs from the total in its figure on times at a fixed rate. So
+# ratios are compared.
 
 # %% [markdown]
 # ## Figure 26: sharpness with scaled rates
@@ -802,8 +807,8 @@ show.figure(
 results.verdicts(figure="scaled-sharpness")
 
 # %% [markdown]
-# The paper leaves open why they stay sharper. Sharpness depends on the loss at which it is measured: compare the
-# runs at an equal training loss above.
+# The paper does not explain why they stay sharper. Sharpness depends on the loss at which it is measured.
+# Compare the runs at an equal training loss above.
 
 # %% [markdown]
 # ## Figure 27: distance with scaled rates
@@ -829,7 +834,7 @@ show.figure(
 results.verdicts(figure="scaled-distance")
 
 # %% [markdown]
-# In the paper the exception rests on one run. Several seeds show whether it is one.
+# In the paper the exception rests on one run. Several seeds show whether it is systematic.
 
 # %% [markdown]
 # ## Figure 28: a rate too high for the smallest batch
@@ -858,8 +863,8 @@ show.figure(
 results.verdicts(figure="large-lr")
 
 # %% [markdown]
-# If a large batch wins at an equal rate, the paper suggests, the rate is too high for the small one. The next
-# figure shows whether it is, and which rate is best for which batch size.
+# The paper suggests a reason: where a large batch wins at an equal rate, the rate is too high for the small
+# batch. The next figure tests this and shows the best rate of each batch size.
 
 # %% [markdown]
 # ## Figure 29: the best rate of each batch size
@@ -874,9 +879,9 @@ plots.plot_against_lr(cells, axes[0, 0], column="validation_loss", label="valida
 show.figure(
     fig,
     "rates",
-    "Lowest validation loss against learning rate, a line per batch size",
+    "Lowest validation loss against learning rate, one line per batch size",
     cells,
-    detail="The best of the rates run is marked.",
+    detail="Marks: the best rate among those run.",
     marks="curves",
     compare="figure 29 of the paper",
 )
@@ -892,8 +897,8 @@ show.figure(
     "The whole grid: lowest validation loss by learning rate and batch size",
     cells,
     rows=table.reset_index(),
-    detail='Means over seeds; the best rate run of each batch size is marked. "diverged": at least '
-    "one seed did.",
+    detail='Means over seeds; marks: the best rate of each batch size among those run. "diverged": '
+    "at least one seed diverged.",
     marks="none",
     compare="figure 29 of the paper",
 )
@@ -903,15 +908,16 @@ show.table(views.best_rates(results), "best-rates")
 results.verdicts(figure="heat-map")
 
 # %% [markdown]
-# The linear rule predicts a best rate that doubles with the batch size. The highest rate that the paper reports is
-# its best, so this grid has one above it; where a best rate is an end of the grid, a better one may lie beyond it.
-# Whether a large batch is worse in general is judged on the test set, at the rates selected on validation data.
+# The linear rule predicts a best rate that doubles with the batch size. The paper's best rate is the highest
+# rate it reports, so this grid has one rate above it. If a best rate is at the end of the grid, a better rate
+# may lie beyond. The verdict on whether large batches are worse in general uses the test set, at the rates
+# selected on validation data.
 
 # %% [markdown]
 # ## Every cell of the grid
 #
-# Choose a batch size and a learning rate: the page shows the loss, the distance from the initial weights, the
-# sharpness and the loss surface of that cell.
+# Choose a batch size and a learning rate. The page shows the loss, the distance from the initial weights, the
+# sharpness and the loss surface of that configuration.
 
 # %%
 of_cells = views.explorer_cells(results)
@@ -924,14 +930,14 @@ explorer.show(
 )
 
 # %% [markdown]
-# Move along a column of rates at one batch size, then along a diagonal of equal rate per example: where the linear
-# rule holds, the cells on a diagonal look alike.
+# Vary the rate at one batch size, then move along a diagonal of equal rate per example. If the linear rule
+# holds, the configurations on a diagonal look alike.
 
 # %% [markdown]
 # ## Conclusion
 #
-# The table lists every claim: where the paper makes it, the rule, our interval, and the verdict. Intervals are over
-# seeds, those of times over interleaved repeats.
+# The table lists every claim: where the paper makes it, the rule, our interval, and the verdict. Intervals
+# are over seeds; intervals of times are over interleaved repeats.
 
 # %%
 show.table(results.verdicts(), "verdicts")
@@ -939,7 +945,7 @@ show.table(results.verdicts(), "verdicts")
 # %% [markdown]
 # ## What did not reproduce, and limits
 #
-# The following is computed: the number of claims by verdict, then the claims that did not reproduce.
+# Two computed tables follow: the number of claims by verdict, and the claims that did not reproduce.
 
 # %%
 verdicts = results.verdicts().rows
@@ -951,24 +957,27 @@ missed = verdicts.loc[
 missed.set_index("statement") if len(missed) else "no claim was contradicted"
 
 # %% [markdown]
-# - Images are smaller and fewer than the paper's in all but the largest profile. With fewer images a run overfits
-#   sooner, which changes both its lowest loss and the epochs to it.
-# - A run that still improves when it is cut off has no lowest loss, and its claims are not testable.
-# - The lowest of many validation losses is biased low. The bias grows with the noise of the curve and the number of
-#   evaluations, which differs between batch sizes; the test loss is not biased.
-# - All seeds share one split: an interval covers weights and order, not the choice of held-out images.
-# - With the laptop's first seeds most claims were undecided. So seeds were added at the fixed and the scaled rate;
-#   their number was settled before they ran, and the rules stayed. Intervals do not account for this second look.
-# - Best rates are chosen on a grid that doubles; a claim about a rate is judged to half a doubling.
+# - In all but the largest profile, images are smaller and fewer than the paper's. With fewer images a run
+#   overfits sooner, which changes its lowest loss and the epochs to it.
+# - A run that still improves at its last epoch has no lowest loss. Its claims are not testable.
+# - The lowest of many validation losses is biased low. The bias grows with the noise of the curve and with
+#   the number of evaluations, which differs between batch sizes. The test loss is not biased.
+# - All seeds share one split. An interval covers initial weights and data order, not the choice of held-out
+#   images.
+# - With the laptop profile's first seeds most claims were undecided. So seeds were added at the fixed and the
+#   scaled rate. Their number was fixed before they ran, and the rules did not change. Intervals do not
+#   account for this second look.
+# - Best rates are selected on a grid that doubles. Claims about a rate have a tolerance of half a doubling.
 # - The size of the training set, the limit on epochs and the equal training loss were set after a look at runs of a
 #   seed that is not used here.
-# - Some rules were amended after a first look at the laptop's runs of one rate and of the scaled rates, because of
-#   faults in the rules. At equal loss only the smallest and the largest batch have to be on target, and a poor
-#   validation loss, which is the question, no longer excludes a run. Scaling is not judged where there is no gap to
-#   close. The rules on the grid of rates were amended before it was complete.
-# - The networks, rates and epochs of the quick profile were set after a look at the training curves of other seeds,
-#   and registered before any verdict of its own seeds was computed. Its networks and images are so small that its
-#   verdicts are those of a toy.
+# - Some rules were amended after a first look at the laptop profile's runs of one rate and of the scaled
+#   rates, because the rules had faults. At equal loss, only the smallest and the largest batch have to reach
+#   the target. A poor validation loss is the question there and no longer excludes a run. Scaling has no
+#   verdict where there is no gap to close. The rules on the grid of rates were amended before it was
+#   complete.
+# - The quick profile's networks, rates and epochs were set after a look at training curves of other seeds.
+#   They were registered before any verdict of the profile's own seeds was computed. Its networks and images
+#   are so small that its verdicts hold only for a toy problem.
 
 # %% tags=["nbval-ignore-output"]
 provenance.table(results)

@@ -10,11 +10,11 @@
 # # Do scaled learning rates and warm-up make up for large batches?
 #
 # Kaabachi, Ødum and Knöpfel trained one small network with plain SGD at nine batch sizes. They used one
-# learning rate for all, a rate in proportion to the batch, and that rate with warm-up. They found that
-# scaling helps and that the losses of the largest batches jump or diverge under it; the effect of warm-up
-# stayed open. This report repeats their four experiments over several seeds with all three warm-ups, counts
-# divergence, and asks whether warm-up helps or the rate was too high. A claim counts as reproduced when
-# its interval lies inside a rule that was declared before the runs.
+# learning rate for all batch sizes, a rate proportional to the batch size, and the proportional rate with
+# warm-up. They report that scaling helps, and that with scaling the losses of the largest batches jump or
+# diverge. The effect of warm-up stayed open. This report repeats their four experiments over several seeds
+# with three kinds of warm-up. It counts diverged runs and asks whether warm-up helps or the rate was too
+# high. A claim counts as reproduced when its interval lies inside a declared rule.
 
 # %% tags=["parameters"]
 profile: str = "quick"  # name of this set of parameters
@@ -52,7 +52,7 @@ timing_repeats: int = 2  # interleaved; the claims need five
 # %% [markdown]
 # ## Scope relative to the paper
 #
-# What the paper does, what this report does, and why they differ.
+# The table lists what the paper does, what this report does, and why they differ.
 
 # %%
 import numpy as np
@@ -76,20 +76,20 @@ print(provenance.setting(parameters.profile))
 show.table(views.scope(parameters), "scope")
 
 # %% [markdown]
-# Of a batch $B$ of examples with losses $f_i$, plain SGD makes the update
+# Plain SGD on a batch $B$ of examples with losses $f_i$ makes the update
 #
 # $$w_{t+1} = w_t - \eta_t \, \frac{1}{|B|} \sum_{i \in B} \nabla f_i(w_t)$$
 #
-# The **linear rule** multiplies the rate by $k$ where the batch is multiplied by $k$. The paper applies it
-# as $\eta = 0.001 \, |B|$, although it used the same rate unscaled at batch sizes above one. With one of
-# those as its reference the rule gives smaller rates; this report runs both. **Warm-up** raises the rate
-# over its first $T$ updates from $\eta_0$ to $\eta$: by equal factors (exponential), by equal steps (linear),
-# or in one step at its end (constant).
+# The **linear rule** multiplies the rate by $k$ when the batch size is multiplied by $k$. The paper applies
+# it as $\eta = 0.001 \, |B|$, although it used the same rate unscaled at batch sizes above one. A reference
+# at one of those batch sizes gives smaller rates; this report runs both. **Warm-up** raises the rate over its
+# first $T$ updates from $\eta_0$ to $\eta$: by equal factors (exponential), by equal steps (linear), or in
+# one step at its end (constant).
 #
 # ### A known truth first
 #
-# Halfway through an exponential warm-up the rate is the geometric mean of its ends. An accuracy that
-# rises evenly in the logarithm of the epoch is halfway up at the geometric mean of the epochs.
+# Halfway through an exponential warm-up the rate is the geometric mean of its ends. If an accuracy rises
+# evenly in the logarithm of the epoch, it is halfway up at the geometric mean of the epochs.
 
 # %% tags=["check"]
 largest = max(large_batches)
@@ -103,8 +103,8 @@ for measured, expected in checks:
 # %% [markdown]
 # ### The method in the open
 #
-# A tiny network with one update per epoch records the rate of each update. Beside it stands the equation
-# of its warm-up:
+# A tiny network with one update per epoch records its rate at each update. The table compares this rate with
+# the equation of the warm-up:
 #
 # $$\eta_t = \eta_0 \, (\eta / \eta_0)^{t/T} \qquad \eta_t = \eta_0 + (\eta - \eta_0) \, t/T \qquad
 # \eta_t = \eta_0 \qquad (t < T)$$
@@ -124,9 +124,9 @@ pd.DataFrame(made).rename_axis("update").round(6)
 # %% [markdown]
 # ## The runs
 #
-# Within a seed all runs share their initial weights. Runs with warm-up are compared with runs of the
-# linear rule of equal length; where the third experiment has that length, these are its own runs. A run that
-# diverges is a result: its loss is drawn as long as it is finite, and its final accuracy is chance.
+# Within a seed all runs share their initial weights. Runs with warm-up are compared with runs of the linear
+# rule of equal length. If the third experiment has that length, its runs are used. A diverged run is a
+# result: its loss is plotted while it is finite, and its final accuracy counts as chance.
 
 # %%
 results = kaabachi.study.run(parameters)
@@ -138,8 +138,7 @@ results
 # %% [markdown]
 # ### One verdict worked out
 #
-# Each value is the gain in accuracy of one seed. Their mean and its interval are compared with the
-# declared rule.
+# Each value is the gain in accuracy of one seed. The rule compares their mean and its interval.
 
 # %%
 worked_out(results, "kaabachi-scaling-semi-large")
@@ -147,8 +146,8 @@ worked_out(results, "kaabachi-scaling-semi-large")
 # %% [markdown]
 # ## Figure 1: one rate for all batch sizes
 #
-# > Test accuracy per epoch for each batch size at the learning rate 0.001. The best, 82 %, is that of
-# > B = 4. Small batches reach their accuracy rapidly; large ones take longer and end lower.
+# > Test accuracy per epoch for each batch size at the learning rate 0.001. B = 4 has the best, 82 %. Small
+# > batches reach their accuracy rapidly; large ones take longer and end lower.
 # >
 # > Kaabachi et al., figure 1 and section IV
 
@@ -171,7 +170,7 @@ show.figure(
     "Test accuracy against epochs with one learning rate, per batch size",
     rows,
     rows=results.history_of(*unscaled),
-    detail="Numbers at the lines' ends: batch size. Small batches have hues of their own.",
+    detail="Numbers at the line ends: batch size. Small batches have separate hues.",
     marks="curves",
     compare="figure 1 of the paper",
 )
@@ -180,9 +179,9 @@ show.figure(
 results.verdicts(figure="figure-1")
 
 # %% [markdown]
-# As in the paper, small and large batches are trained for different numbers of epochs, and so are the
-# large batches among themselves. The next table compares all at equal epochs and at equal updates. If large
-# batches lag only at equal epochs, they lack updates.
+# As in the paper, small and large batches have different numbers of epochs, and so do the large batches among
+# themselves. The next table compares all batch sizes at equal epochs and at equal updates. If large batches
+# lag only at equal epochs, they lack updates.
 
 # %%
 show.table(views.equal_footing(results), "equal-footing")
@@ -190,15 +189,15 @@ show.table(views.equal_footing(results), "equal-footing")
 # %% [markdown]
 # ## Table I: epochs and time to an accuracy
 #
-# > Small batches need about 35 epochs to their accuracy, B = 128, 256 and 512 about 80, 130 and 200. An
-# > epoch takes 79.49 s at B = 4 and 15.88 s at B = 512; the time to the accuracy is smallest at 32.
+# > Small batches need about 35 epochs to their accuracy; B = 128, 256 and 512 need about 80, 130 and 200. An
+# > epoch takes 79.49 s at B = 4 and 15.88 s at B = 512. The time to the accuracy is smallest at 32.
 # >
 # > Kaabachi et al., table I
 #
-# The rows lead to different final accuracies, and their runs had different budgets. The time of a run that
-# still rises at its end, such as the last row of the paper's table, is its budget. The next table therefore
-# adds a target common to all batch sizes: a share of the final accuracy of the largest small batch. A run
-# that never reaches its accuracy, or has learned nothing by its end, is censored, not dropped. Shown are
+# The rows have different final accuracies and different budgets of epochs. If accuracy still rises at the end
+# of a run, as in the last row of the paper's table, its time is its budget. The next table therefore adds a
+# target common to all batch sizes: a share of the final accuracy of the largest small batch. A run that never
+# reaches its accuracy, or that has learned nothing by its end, is censored, not dropped. The table shows
 # medians over seeds, with their range in brackets.
 
 # %%
@@ -221,8 +220,8 @@ show.figure(
     "epochs-to-accuracy",
     "Epochs to an accuracy against batch size, one learning rate",
     rows,
-    detail="Discs: runs that got there, joined at their medians; open triangles: runs that "
-    "had not when they ended, or whose own accuracy still rose.",
+    detail="Discs: runs that reached the accuracy, joined at their medians; open triangles: runs "
+    "that did not reach it, or whose own accuracy still rose at the end.",
     marks="none",
     compare="the first column of table I of the paper",
 )
@@ -255,16 +254,16 @@ show.figure(
 results.verdicts(figure=("table-1", "epochs-to-accuracy", "seconds", "table-1-seconds"))
 
 # %% [markdown]
-# On one processor core the time per epoch falls only while starting an operation costs more than the
-# operation; a GPU adds parallelism. "More gradient updates" contradicts the paper's own table, where
-# larger batches make more epochs and fewer updates. The claim is judged as it is written.
+# On one processor core, the time per epoch falls only while starting an operation costs more than the
+# operation. A GPU adds parallelism. The claim of "more gradient updates" contradicts the paper's own table,
+# where larger batches have more epochs and fewer updates. The claim is tested as written.
 
 # %% [markdown]
 # ## Figures 2 to 6: scaling and warm-up
 #
 # > Test accuracy at B = 128, 256, 512, 1024 and 2048 with the rate not scaled, scaled, and scaled with
-# > exponential warm-up. Scaling brings important improvements at every batch size. The advantage of
-# > warm-up is not obvious, and becomes clearer at 1024 and 2048.
+# > exponential warm-up. Scaling brings important improvements at every batch size. The advantage of warm-up
+# > is not obvious, and becomes clearer at 1024 and 2048.
 # >
 # > Kaabachi et al., figures 2 to 6 and section IV
 
@@ -290,8 +289,8 @@ show.figure(
     "Test accuracy against epochs at each large batch size, by rule and warm-up",
     rows,
     rows=history,
-    detail="Means over the epochs that all seeds reached; cross: diverged, on the upper edge in "
-    "the first epoch.",
+    detail="Means over the epochs that all seeds reached; cross: diverged; cross on the upper edge: "
+    "diverged in the first epoch.",
     marks="lines",
     compare="figures 2 to 6 of the paper, which show the exponential warm-up alone",
 )
@@ -300,9 +299,9 @@ show.figure(
 results.verdicts(figure="figures-2-6")
 
 # %% [markdown]
-# The unscaled rate is far below the rates at which training breaks down. Almost any higher rate would help,
-# so a gain says more about the rate than about the rule. Warm-up is compared with runs of equal length,
-# because its curves in the paper end earlier than those beside them.
+# Training breaks down only at rates far above the unscaled rate. Almost any higher rate would help, so a gain
+# says more about the rate than about the rule. Warm-up is compared with runs of equal length, because the
+# paper's curves with warm-up end earlier than the others.
 
 # %% [markdown]
 # ### All three warm-ups
@@ -324,24 +323,24 @@ show.figure(
     "warm-ups",
     "Final test accuracy with the linear rule by kind of warm-up, at each large batch size",
     rows,
-    detail="Each panel has a range of its own. Lines: 95 % intervals, cut at the frame; hairline: mean "
-    "without warm-up; all runs equally long.",
-    compare="experiment 4 of the paper, of which it shows one",
+    detail="Each panel has its own range. Lines: 95 % intervals, cut at the frame; hairline: mean "
+    "without warm-up. All runs have equal length.",
+    compare="experiment 4 of the paper, which shows one kind",
 )
 
 # %%
 results.verdicts(figure="warm-ups")
 
 # %% [markdown]
-# If the three kinds agree, a low rate at first is what matters. If only the constant one falls behind, the
-# gradual rise matters. If only the exponential one does, it lacks the updates that it spends at low rates.
+# If the three kinds agree, the low initial rate is what helps. If only the constant kind is worse, the
+# gradual rise helps. If only the exponential kind is worse, it lacks the updates that it spends at low rates.
 
 # %% [markdown]
 # ## Figure 7: jumps and divergence
 #
-# > The loss of the large batches. At 512, 1024 and 2048 it jumps back up at random
-# > epochs, and runs diverge; this seems to come from the very large rates of about 1 and 2. Warm-up
-# > appears to steady the loss of the largest batches.
+# > The loss of the large batches. At 512, 1024 and 2048 it jumps back up at random epochs, and runs diverge;
+# > this seems to come from the very large rates of about 1 and 2. Warm-up appears to steady the loss of the
+# > largest batches.
 # >
 # > Kaabachi et al., figure 7 and section IV
 
@@ -350,8 +349,9 @@ scaled = (kaabachi.LINEAR, kaabachi.WARM["exponential"])
 rows = results.of(*scaled)
 
 # %% [markdown]
-# The table counts runs that diverged, or whose mean training loss had moved and was no better than chance
-# in the last epoch. Brackets hold Wilson's interval of their share, at the same level as all others.
+# The table counts two kinds of failed runs: runs that diverged, and runs whose mean training loss had changed
+# but was no better than chance in the last epoch. Brackets give Wilson's interval of their share, at the same
+# level as all other intervals.
 
 # %%
 show.table(views.divergence(results), "divergence")
@@ -369,32 +369,33 @@ show.figure(
     "Training loss against epochs with the linear rule, without and with warm-up",
     rows,
     rows=results.history_of(*scaled),
-    detail="Mean over each epoch as it went. Numbers at the lines' ends: batch size. Cross: "
-    "the loss stopped being finite after that epoch.",
+    detail="Running mean over each epoch. Numbers at the line ends: batch size. Cross: "
+    "the loss was not finite after that epoch.",
     marks="curves",
-    compare="figure 7 of the paper, which states neither arm nor set",
+    compare="figure 7 of the paper, which states neither the arm nor the data set",
 )
 
 # %%
 results.verdicts(figure=("figure-7", "divergence"))
 
 # %% [markdown]
-# A jump is a rise of the epoch's loss by a tenth of a nat above its lowest value before. The paper sees jumps
-# at random epochs, so their absence in all seeds counts only after at least a tenth of its updates. Warm-up
-# ends long before training does. If late epochs are steadier too, it has led to another region; if jumps begin
-# where it ends, it has only delayed them.
+# A jump is a rise of the epoch's loss by a tenth of a nat above its lowest earlier value. The paper reports
+# jumps at random epochs. Their absence in all seeds counts only after at least a tenth of the paper's
+# updates. Warm-up ends long before training does. If late epochs are steadier too, warm-up has led to another
+# region. If jumps begin where warm-up ends, it has only delayed them.
 
 # %% [markdown]
 # ## Did warm-up help, or was the rate too high?
 #
-# > Another scaling of the rate could likely help the largest batches; that warm-up steadies the loss implies
+# > Another scaling of the rate could likely help the largest batches. That warm-up steadies the loss implies
 # > that the large rate causes the abnormal results.
 # >
 # > Kaabachi et al., section IV
 #
-# All runs of this section are as long as those with warm-up; those of panel a have no warm-up. Each rule
-# chooses a rate: the linear one from each of its references, and the square root. At the square of a reference
-# the two agree. Some more rates are tried. The best rate of each batch size is chosen by validation accuracy.
+# All runs of this section are as long as the runs with warm-up. Those of panel a have no warm-up. Each rule
+# selects a rate: the linear rule from each of its references, and the square-root rule. The two rules agree
+# at the square of a reference. The grid adds some more rates. Validation accuracy selects the best rate of
+# each batch size.
 
 # %%
 rows = views.by_rate(results)
@@ -424,11 +425,11 @@ show.figure(
 results.verdicts(figure="rates")
 
 # %% [markdown]
-# If the largest batch at its best rate does as well without warm-up as with it, the rule's rate was too high
-# and warm-up is at best a way around it. Whether a tuned rate gains from warm-up was not tested. If warm-up at
-# the rule's rate still wins, it does something that a rate cannot. From a far larger reference the rate
-# can be so low that nothing is learned: such runs are steady, but not judged. Steadiness is also not judged
-# where the rule alone does not jump.
+# If the largest batch at its best rate is as accurate without warm-up as with it, the rule's rate was too
+# high, and warm-up is at best a workaround. Warm-up at a tuned rate was not run. If warm-up at the rule's
+# rate still wins, it has an effect that no rate has. A far larger reference can give a rate so low that the
+# network learns nothing. Such runs are steady, but have no verdict. Steadiness also has no verdict where the
+# linear rule alone does not jump.
 
 # %% [markdown]
 # ## Local SGD: another remedy
@@ -438,9 +439,9 @@ results.verdicts(figure="rates")
 # >
 # > Lin et al., reference 2 of the paper
 #
-# The comparison is at equal examples: the workers together take the largest batch at each step. Each worker
-# has the rate of its own batch. With a single step between averages this is, except for batch norm and
-# dropout, the large batch at a lower rate.
+# The comparison is at equal examples: together, the workers use the largest batch at each step. Each worker
+# has the rate of its own batch. With a single step between averages, local SGD equals the large batch at a
+# lower rate, except for batch norm and dropout.
 
 # %%
 rows = views.local(results)
@@ -453,7 +454,7 @@ plots.plot_conditions(rows, axes[0, 0], column="percent", label="test accuracy (
 show.figure(
     fig,
     "local",
-    "Final test accuracy of local SGD beside that of the batch of all its workers",
+    "Final test accuracy of local SGD and of the joint batch of its workers",
     rows,
     detail="Lines: 95 % intervals, cut at the frame; hairline: mean of the linear rule without warm-up.",
     compare="the paper's second reference",
@@ -463,14 +464,15 @@ show.figure(
 results.verdicts(figure="local")
 
 # %% [markdown]
-# The workers' rate is lower than that of their batch. Runs with a single step have that rate and no local
-# training. Where a profile has both, the last claim separates the two effects.
+# The workers' rate is lower than the rate of their joint batch. Runs with a single step have the lower rate
+# and no local training. Where a profile has both, the last claim separates the two effects.
 
 # %% [markdown]
 # ## Conclusion
 #
-# Every claim with its place in the paper, its rule, our interval, and the verdict. Intervals are over seeds;
-# those of times per epoch are over interleaved repeats, that of the share of lost runs is over runs.
+# The table lists every claim: where the paper makes it, the rule, our interval, and the verdict. Intervals
+# are over seeds. Intervals of times per epoch are over interleaved repeats; the interval of the share of
+# failed runs is over runs.
 
 # %%
 show.table(results.verdicts(), "verdicts")
@@ -478,7 +480,7 @@ show.table(results.verdicts(), "verdicts")
 # %% [markdown]
 # ## What did not reproduce, and limits
 #
-# Two computed tables: the number of claims by verdict, and the claims that did not reproduce.
+# Two computed tables follow: the number of claims by verdict, and the claims that did not reproduce.
 
 # %%
 verdicts = results.verdicts().rows
@@ -490,29 +492,33 @@ missed = verdicts.loc[
 missed.set_index("statement") if len(missed) else "no claim was contradicted"
 
 # %% [markdown]
-# - The paper is ambiguous about the place of batch norm, and states neither the widths of the dense layers nor
-#   the kind of dropout. Ours are those of public networks of the same description.
+# - The paper is ambiguous about the position of batch norm. It states neither the widths of the dense layers
+#   nor the kind of dropout. Ours are those of public networks with the same description.
 # - Reduced profiles have fewer examples, so an epoch has fewer updates. They keep the scaled rates, because
-#   divergence depends on them. They raise the unscaled rate, so that an epoch moves the weights about as far.
-#   From a reference, the scaled rule then gives a rate at which no small batch here was trained.
-# - The paper reads the highest accuracy off each curve. Its claims are judged by the highest test accuracy along
-#   the run, which favours noisy curves. Claims on where runs end, and all of ours, use the last epoch.
-# - Batch norm is re-estimated before each evaluation. The paper's curves have running averages, which lag behind
-#   at large batches and may contribute to its jumps. Jumps are judged here by the training loss.
-# - Workers of local SGD are simulated one after the other: they are compared at equal examples, not at equal
+#   divergence depends on them. They raise the unscaled rate, so that an epoch moves the weights about as far
+#   as in the paper. With a reference above one, the linear rule then gives a rate at which no small batch
+#   here was trained.
+# - The paper reads the highest accuracy off each curve. Its claims are tested on the highest test accuracy
+#   during the run, which favours noisy curves. Claims on where runs end, and all claims of ours, use the last
+#   epoch.
+# - Batch norm is re-estimated before each evaluation. The paper's curves use running averages, which lag
+#   behind at large batches and may contribute to its jumps. Here jumps are measured on the training loss.
+# - Workers of local SGD are simulated one after the other. They are compared at equal examples, not at equal
 #   time.
-# - The validation set is ours: no rate was chosen on test images. A peak is the best epoch on them, as in the
-#   paper.
-# - The laptop's number of epochs, length of warm-up and rates were set before its runs, after a look at their
-#   number of updates and not at results.
-# - Rules were amended twice after the quick profile's runs and before the laptop's. After those, two claims were
-#   made to follow the text on jumps: a jump in a single seed counts as seen, and runs from another reference
-#   need as many updates as the rule's own before their jumps count as absent. One verdict changed from not
-#   testable to undecided, one from reproduced to not testable.
-# - In the laptop's runs the linear rule's largest batch has its highest accuracy at the first evaluation in
-#   every seed. Claims on peaks, and on what is reached sooner, rest on that first epoch there.
-# - The quick profile's networks, rates and epochs were set after a look at the training curves of other seeds,
-#   and registered before any verdict of its own seeds was computed. Its verdicts are those of a toy.
+# - The validation set is ours: no rate was selected on test images. As in the paper, a peak is the best epoch
+#   on the test images.
+# - The laptop profile's number of epochs, length of warm-up and rates were set before its runs, after a look
+#   at their number of updates and not at results.
+# - Rules were amended twice after the quick profile's runs and before the laptop profile's. After the laptop
+#   profile's runs, two claims on jumps were corrected to follow the text. A jump in a single seed now counts
+#   as seen. Runs from another reference now need as many updates as the rule's own before the absence of
+#   jumps counts. One verdict changed from not testable to undecided, one from reproduced to not testable.
+# - In the laptop profile's runs the linear rule's largest batch has its highest accuracy at the first
+#   evaluation in every seed. Claims on peaks, and on the time to an accuracy, depend on that first epoch
+#   there.
+# - The quick profile's networks, rates and epochs were set after a look at training curves of other seeds.
+#   They were registered before any verdict of the profile's own seeds was computed. Its verdicts hold only
+#   for a toy problem.
 
 # %% tags=["nbval-ignore-output"]
 provenance.table(results)

@@ -9,13 +9,12 @@
 # %% [markdown]
 # # Does SAM make large batches generalize?
 #
-# Surlemont, Javadi Farahzadi and Stähle trained one small network at many batch sizes, with SGD and
-# with Adam, with the learning rate fixed or scaled with the batch, without and with
-# sharpness-aware minimization (SAM). They measured loss, accuracy and the sharpness of the
-# minimizers, and found that SAM helps small batches only. This report repeats every arm over
-# several seeds, and adds two arms that switch dropout off, because the code they cite may have done
-# so unnoticed. A claim counts as reproduced when the interval over seeds lies inside a declared rule;
-# what was amended after a first look stands under the limits.
+# Surlemont, Javadi Farahzadi and Stähle trained one small network at many batch sizes. They used SGD and
+# Adam, a fixed or a scaled learning rate, and training without and with sharpness-aware minimization (SAM).
+# They measured loss, accuracy and the sharpness of the minimizers, and report that SAM helps small batches
+# only. This report repeats every arm over several seeds. It adds two arms without dropout, because the code
+# that the paper cites may have switched dropout off unnoticed. A claim counts as reproduced when the interval
+# over seeds lies inside a declared rule; the limits list the amended rules.
 
 # %% tags=["parameters"]
 profile: str = "quick"  # name of this set of parameters
@@ -54,8 +53,8 @@ timing_repeats: int = 2  # interleaved; the claims need five
 # %% [markdown]
 # ## Scope relative to the paper
 #
-# What the paper does, what this report does, and why they differ. *SB* and *LB* are the smallest and
-# the largest batch.
+# The table lists what the paper does, what this report does, and why they differ. *SB* and *LB* are the
+# smallest and the largest batch.
 
 # %%
 import torch
@@ -84,15 +83,15 @@ show.table(views.scope(parameters), "scope")
 #
 # $$w_{t+1} = w_t - \eta \, \nabla L\!\left(w_t + \rho \, \frac{\nabla L(w_t)}{\|\nabla L(w_t)\|_2}\right)$$
 #
-# **Sharpness** is Keskar's metric (Keskar et al. 2017, metric 2.1): the largest relative growth
-# of the loss $f$ in a box around the weights $x$, in per cent, sought by a few iterations of
-# L-BFGS-B and therefore a lower bound,
+# **Sharpness** is Keskar's metric (Keskar et al. 2017, metric 2.1): the largest relative increase of the loss
+# $f$ in a box around the weights $x$, in per cent. A few iterations of L-BFGS-B search for the maximum, so
+# the result is a lower bound:
 #
 # $$\phi = 100 \, \frac{\max_{z \in C} f(x + z) - f(x)}{1 + f(x)}, \qquad C = \{z : |z_i| \le \epsilon (|x_i| + 1)\}$$
 #
 # ### A known truth first
 #
-# On a convex quadratic the maximum is a corner of the box and has a closed form.
+# On a convex quadratic the maximum is at a corner of the box and has a closed form.
 
 # %% tags=["check"]
 slope, curvature = torch.linspace(1e-4, 1e-2, 8).double(), torch.linspace(0.1, 2, 8).double()
@@ -113,8 +112,8 @@ print(
 # %% [markdown]
 # ### The method in the open
 #
-# One update of SAM on a tiny network, once written like the equation above, once by the optimizer that
-# every run below uses.
+# This cell makes one update of SAM on a tiny network in two ways: by the equation above, and by the optimizer
+# that every run below uses.
 
 # %%
 torch.manual_seed(0)
@@ -132,9 +131,9 @@ print(f"the optimizer and the equation agree to 1e-15: {bool(off < 1e-15)}")
 # %% [markdown]
 # ## The runs
 #
-# Eight arms, two without dropout, and a sweep over the radius of SAM at the largest batch. Within a
-# seed all runs share their initial weights. Batch sizes are compared at equal epochs, as in the
-# paper: the larger the batch, the fewer the updates.
+# The study has ten arms, two of them without dropout, and a sweep over the radius of SAM at the largest
+# batch. Within a seed all runs share their initial weights. Batch sizes are compared at equal epochs, as in
+# the paper: the larger the batch, the fewer the updates.
 
 # %%
 results = surlemont.study.run(parameters)
@@ -145,17 +144,17 @@ results
 
 # %% [markdown]
 # Sharpness is compared only above a minimum training accuracy. This does not show that training had
-# converged: the next table counts the runs that the last epoch cut off.
+# converged. The next table counts the runs that stopped at the maximum number of epochs.
 
 # %%
 stops = results.runs.drop_duplicates("run_id").groupby("arm", sort=False)["stopped"]
-stops.value_counts().unstack(fill_value=0).rename_axis(columns="runs that ended by")
+stops.value_counts().unstack(fill_value=0).rename_axis(columns="runs by stopping criterion")
 
 # %% [markdown]
 # ### One verdict worked out
 #
-# Each value is the ratio of one seed; their mean with its interval is compared with the rule that was
-# declared before the runs.
+# Each value is the ratio of one seed. The rule, declared before the runs, compares their mean and its
+# interval.
 
 # %%
 worked_out(results, "surlemont-sam-sharpness-32")
@@ -182,7 +181,7 @@ show.figure(
     "Training and test loss against epochs, SGD with scaled learning rate, per batch size",
     rows,
     rows=results.history_of(*(arm.label for arm in scaled)),
-    detail="Top: without SAM; bottom: with SAM. Numbers at the lines' ends: batch size.",
+    detail="Top: without SAM; bottom: with SAM. Numbers at the line ends: batch size.",
     marks="curves",
     compare="figure 1 of the paper",
 )
@@ -191,9 +190,9 @@ show.figure(
 results.verdicts(figure="figure-1")
 
 # %% [markdown]
-# Look at whether the lines of a panel end together: at equal epochs the scaled learning rates of every
-# batch size add up to about the same sum. A large batch that ends higher may simply have
-# made too few updates for its momentum to settle; more epochs at the same rates would tell.
+# Check whether the lines of a panel end together. At equal epochs the scaled learning rates of every batch
+# size add up to about the same sum. A large batch with a higher final loss may have made too few updates for
+# its momentum to settle. More epochs at the same rates would test this.
 
 # %% [markdown]
 # ## Figure 2: sharpness with scaled learning rate
@@ -205,7 +204,7 @@ results.verdicts(figure="figure-1")
 # >
 # > Surlemont et al., figure 2, section V and abstract
 #
-# The source says that its result contradicts earlier work, so both are judged.
+# The paper says that its result contradicts earlier work, so both statements are tested.
 
 # %%
 means(rows, "keskar_sharpness", "lambda_max").map(lambda value: float(f"{value:.4g}"))
@@ -233,10 +232,10 @@ show.figure(
 results.verdicts(figure="figure-2")
 
 # %% [markdown]
-# The metric is absolute in the weights, so two networks of different weight norm or of different
-# training loss are not compared on equal terms: read panel a together with the losses of figure 1,
-# and with panel b, which is another measure of the same minimizers. If both panels order the batch
-# sizes alike, the order does not depend on the metric.
+# The metric is absolute in the weights. Two networks of different weight norm or of different training loss
+# are therefore not compared on equal terms. Compare panel a with the losses of figure 1, and with panel b,
+# which is another measure of the same minimizers. If both panels order the batch sizes alike, the order does
+# not depend on the metric.
 
 # %% [markdown]
 # ## Figure 3: train error over test error
@@ -246,7 +245,7 @@ results.verdicts(figure="figure-2")
 # >
 # > Surlemont et al., figure 3 and section V
 #
-# The source's text defines the gap as a ratio of accuracies, its figure shows errors: both are drawn.
+# The paper's text defines the gap as a ratio of accuracies; its figure shows errors. This figure shows both.
 
 # %%
 regimes = {
@@ -278,15 +277,15 @@ show.figure(
     "Ratio of train error to test error, and of test accuracy to validation accuracy",
     rows,
     detail="Left: a ratio of one means no generalization gap. Right: two held-out sets.",
-    compare="figure 3 of the paper; the right column is the ratio its text defines",
+    compare="figure 3 of the paper; the right column is the ratio that its text defines",
 )
 
 # %%
 results.verdicts(figure="figure-3")
 
 # %% [markdown]
-# A ratio near one can mean two things: good generalization, or training that has not yet begun to
-# fit. The losses of figures 1 and 6 tell which.
+# A ratio near one has two possible causes: good generalization, or training that has not begun to fit. The
+# losses of figures 1 and 6 distinguish them.
 
 # %% [markdown]
 # ## Is it SAM, or is it dropout?
@@ -295,9 +294,9 @@ results.verdicts(figure="figure-3")
 # >
 # > Surlemont et al., section IV.A and reference 6
 #
-# In its training step that public code calls the inner network without the training flag: dropout is
-# then off when SAM is on, and on when it is not. That the authors used it unchanged is an inference of
-# ours. Two more arms, without dropout, tell the effects apart.
+# In its training step the public code calls the inner network without the training flag. Dropout is then off
+# with SAM, and on without it. We infer that the authors used this code unchanged. Two more arms, without
+# dropout, separate the two effects.
 
 # %%
 without = (surlemont.NO_DROPOUT, surlemont.NO_DROPOUT_SAM)
@@ -318,17 +317,18 @@ show.figure(
     "Sharpness against batch size with dropout on (a) and off (b)",
     rows,
     detail=notes.sharpness(parameters, rows),
-    compare="the paper's figure 2, which may show filled marks of a beside open ones of b",
+    compare="the paper's figure 2, which may compare filled marks of a with open marks of b",
 )
 
 # %%
 results.verdicts(figure="dropout")
 
 # %% [markdown]
-# If the jump from filled marks with dropout to open marks without is as large as the paper's factor,
-# while SAM alone within a panel moves little, the paper's headline is explained by its code. If
-# dropout alone moves the sharpness the other way, it is not. The training losses in the table differ
-# between the panels: without dropout the networks fit closer, and the metric is not free of that.
+# Compare two effects: from filled marks with dropout to open marks without, and of SAM alone within a panel.
+# If the first is as large as the paper's factor and the second is small, the code explains the paper's
+# headline. If dropout alone changes the sharpness in the other direction, it does not. The training losses in
+# the table differ between the panels. Without dropout the networks fit more closely, and the metric depends
+# on the training loss.
 
 # %% [markdown]
 # ## Figures 4 and 5: Adam
@@ -338,9 +338,9 @@ results.verdicts(figure="dropout")
 # >
 # > Surlemont et al., figures 4 and 5 and section V
 #
-# The source gives Adam the default configuration and two scenarios of the learning rate, and does not
-# say which its figures show: both are drawn. What would be satisfactory is not defined there, so that
-# half of the sentence has no verdict.
+# The paper gives Adam the default configuration and two learning-rate scenarios, and does not state which one
+# its figures show. This report shows both. The paper does not define "satisfactory", so that half of its
+# sentence has no verdict.
 
 # %%
 adam = (surlemont.ADAM_FIXED, surlemont.ADAM_FIXED_SAM, surlemont.ADAM, surlemont.ADAM_SAM)
@@ -355,7 +355,7 @@ show.figure(
     "Training and test loss against epochs, Adam, per batch size",
     rows,
     rows=results.history_of(*(arm.label for arm in adam)),
-    detail="Numbers at the lines' ends: batch size.",
+    detail="Numbers at the line ends: batch size.",
     marks="curves",
     compare="figure 4 of the paper",
 )
@@ -379,9 +379,9 @@ show.figure(
 results.verdicts(figure=("figure-4", "figure-5"))
 
 # %% [markdown]
-# Adam at a rate scaled linearly can leave the region where the network learns at all: a sharpness
-# near zero then means that the loss is flat because the network says the same for every input. Read
-# figure 5 only where the accuracy is far from chance.
+# With a linearly scaled rate, Adam can leave the region where the network learns. A sharpness near zero then
+# means a flat loss, because the network gives the same output for every input. Interpret figure 5 only where
+# the accuracy is far above chance.
 
 # %% [markdown]
 # ## Figures 6 and 7: fixed learning rate
@@ -391,7 +391,8 @@ results.verdicts(figure=("figure-4", "figure-5"))
 # >
 # > Surlemont et al., figures 6 and 7 and section V
 #
-# The text has no finding of its own on these two figures; its summary is taken to hold for them too.
+# The paper's text states no separate finding on these two figures. Its summary is assumed to hold for them
+# too.
 
 # %%
 fixed = regimes["fixed learning rate"]
@@ -406,7 +407,7 @@ show.figure(
     "Training and test loss against epochs, SGD with fixed learning rate, per batch size",
     rows,
     rows=results.history_of(*(arm.label for arm in fixed)),
-    detail="Numbers at the lines' ends: batch size.",
+    detail="Numbers at the line ends: batch size.",
     marks="curves",
     compare="figure 6 of the paper",
 )
@@ -434,8 +435,8 @@ show.figure(
 results.verdicts(figure=("figure-6", "figure-7"))
 
 # %% [markdown]
-# At equal epochs and equal learning rate a large batch has made few and small steps. That its loss
-# is higher says nothing yet about minimizers: compare the *training* loss before the test loss.
+# At equal epochs and equal learning rate a large batch has made few and small steps. Its higher loss is no
+# evidence on minimizers. Compare the *training* loss before the test loss.
 
 # %% [markdown]
 # ## Accuracy of every arm
@@ -444,7 +445,7 @@ results.verdicts(figure=("figure-6", "figure-7"))
 # >
 # > Surlemont et al., section IV.D
 #
-# The source prints no table of it; this is ours, over the seeds that all arms have.
+# The paper prints no table of it. This one is ours, over the seeds that all arms share.
 
 # %%
 main = of_common_seeds(results.of(condition="main"), "arm")
@@ -489,10 +490,10 @@ show.figure(
 results.verdicts(figure="runtime")
 
 # %% [markdown]
-# On a processor core, time per epoch falls with the batch only as far as the cost of starting each
-# operation is shared; on the paper's hardware parallelism adds to that. SAM takes two gradients where
-# SGD takes one, but loading a batch and updating the weights only once; moving the weights there and
-# back comes on top.
+# On a processor core, the time per epoch falls with the batch size only while batches share the cost of
+# starting each operation. Parallelism adds to this on the paper's hardware. SAM computes two gradients where
+# SGD computes one, but loads a batch and updates the weights only once. Moving the weights to the worst point
+# and back adds a small cost.
 
 # %% [markdown]
 # ## Does a larger radius help the largest batch?
@@ -530,12 +531,12 @@ show.figure(
 results.verdicts(figure="rho")
 
 # %% [markdown]
-# A radius so large that the network no longer trains also lowers the sharpness: look at both panels.
+# A radius so large that the network no longer trains also lowers the sharpness. Compare both panels.
 
 # %% [markdown]
 # ## Conclusion
 #
-# Every claim in our words, where the source makes it, the rule it was judged by, our interval over seeds, and
+# The table lists every claim in our words: where the paper makes it, the rule, our interval over seeds, and
 # the verdict.
 
 # %%
@@ -544,7 +545,7 @@ show.table(results.verdicts(), "verdicts")
 # %% [markdown]
 # ## What did not reproduce, and limits
 #
-# What follows is computed: the number of claims by verdict, then those that did not reproduce.
+# Two computed tables follow: the number of claims by verdict, and the claims that did not reproduce.
 
 # %%
 verdicts = results.verdicts().rows
@@ -556,28 +557,30 @@ missed = verdicts.loc[
 missed.set_index("statement") if len(missed) else "no claim was contradicted"
 
 # %% [markdown]
-# - The source does not state SAM's radius, the examples its sharpness was measured on, or its number
-#   of runs: sharpness is compared by ratios and orders, never by values.
-# - Batch sizes are compared at equal epochs, as in the source. With scaled learning rates they end at
-#   about the same training loss; with fixed ones they do not, and then sharpness is not compared.
-# - Keskar's metric, taken after a few iterations as published, is a lower bound, and is not free of
-#   the scale of weights and loss.
-# - Rules were declared before the runs, and amended after a first look at those with SGD: statistics that took
-#   incomplete seeds or untrained networks were put behind one condition; three counts of batch sizes
-#   became mean ratios with bounds of their own, without the condition that accuracy is kept, two of them without the
-#   largest batch; the accuracy at the largest batch is compared with the lowest of the others instead of
-#   their mean; a wider gap replaced a lower accuracy at fixed rate; the effect of dropout alone is taken at two
-#   batch sizes, and the error ratio by its distance from one. Two claims came then: on Adam's sharpness against
-#   that of SGD, and on SAM without dropout, whose runs had been seen.
-# - Amended later, after a reading of the published report: Adam and SGD are not compared where the last epoch cut
-#   them off at different training accuracies, which had read "not reproduced"; a lost accuracy no longer
-#   excludes a run from a claim on accuracy; claims on the two ends ask nothing of the sizes between.
-# - With the laptop's first seeds many claims on SGD were undecided, so seeds were added to its arms with dropout;
-#   how many was settled before they ran, and rules stayed. Intervals take no account of this second look.
-# - The validation part is ours, for choices; no choice was made on the test images.
-# - The quick profile's networks, rates and epochs were set after a look at the training curves of other seeds, and
-#   registered before any verdict of its own seeds was computed. On such small networks and images its verdicts are
-#   those of a toy.
+# - The paper does not state SAM's radius, the examples used for its sharpness, or its number of runs.
+#   Sharpness is compared by ratios and orders, never by values.
+# - Batch sizes are compared at equal epochs, as in the paper. With scaled learning rates they end at about
+#   the same training loss. With fixed rates they do not, and then sharpness is not compared.
+# - Keskar's metric after a few iterations, as published, is a lower bound. It depends on the scale of weights
+#   and loss.
+# - Rules were declared before the runs, and amended after a first look at the runs with SGD. One condition
+#   now excludes incomplete seeds and untrained networks. Three counts of batch sizes became mean ratios with
+#   bounds of their own, without the condition on accuracy; two of them exclude the largest batch. The
+#   accuracy at the largest batch is compared with the lowest of the others instead of their mean. A wider gap
+#   replaced a lower accuracy at fixed rate. The effect of dropout alone uses two batch sizes, and the error
+#   ratio uses its distance from one. Two claims were added then: on Adam's sharpness against SGD's, and on
+#   SAM without dropout, whose runs had been seen.
+# - These rules were amended after the report was published. Adam and SGD are not compared where the maximum
+#   of epochs stopped them at different training accuracies; this comparison had given "not reproduced". A
+#   lost accuracy no longer excludes a run from a claim on accuracy. Claims on the two ends require nothing of
+#   the sizes between.
+# - With the laptop profile's first seeds many claims on SGD were undecided. So seeds were added to its arms
+#   with dropout. Their number was fixed before they ran, and the rules did not change. Intervals do not
+#   account for this second look.
+# - The validation set is ours and serves for selection. Nothing was selected on the test images.
+# - The quick profile's networks, rates and epochs were set after a look at training curves of other seeds.
+#   They were registered before any verdict of the profile's own seeds was computed. Its networks and images
+#   are so small that its verdicts hold only for a toy problem.
 
 # %% tags=["nbval-ignore-output"]
 provenance.table(results)

@@ -252,7 +252,7 @@ def test_every_seed_has_the_plane_its_claim_reads_and_the_first_has_all_planes()
         ({"explorer_points": 12}, "'explorer_points' = 12"),
         ({"line_points": 19}, "'line_points' = 19"),
         ({"agreement_examples": 255}, "'agreement_examples' = 255: has to be at least 256"),
-        ({"more_seeds": [3, 2]}, "2 is one of 'seeds' already"),
+        ({"more_seeds": [3, 2]}, "2 is already in 'seeds'"),
         ({"processes": [2, 4]}, "'processes' = [2, 4]: 1 is missing"),
         ({"batch_sizes": [32]}, "batch_sizes"),
     ],
@@ -275,9 +275,11 @@ def test_without_the_images_their_figure_says_so(monkeypatch, tmp_path):
 
 def test_a_claim_waits_for_the_runs_that_it_needs(stated):
     half = replace(stated, runs=stated.runs.query("arm != @SCALED or seed != 2"))
-    assert why_not(half, "scaling-helps") == "9 of 10 runs of scaled lr, fixed lr"
+    assert why_not(half, "scaling-helps") == "9 of 10 runs computed: scaled lr, fixed lr"
     assert judged(half, "sharper").verdict == REPRODUCED, "which needs the fixed rate alone"
-    assert why_not(half, "best-lr-rises") == "57 of 60 runs of fixed lr, scaled lr, other lrs"
+    assert (
+        why_not(half, "best-lr-rises") == "57 of 60 runs computed: fixed lr, scaled lr, other lrs"
+    )
     more = replace(stated, runs=stated.runs.query("seed < 3"))
     assert judged(more, "best-lr-rises").verdict == REPRODUCED, "of the seeds of the whole grid"
 
@@ -297,7 +299,7 @@ def test_cells_are_compared_over_the_same_seeds_while_the_grid_is_not_whole(stat
 def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
     large = "arm == @FIXED and batch_size == 256"
     capped = with_runs(stated, large, stopped="epochs")
-    reason = "fixed lr, B = 256, learning rate 0.01: still improving when it ended"
+    reason = "fixed lr, B = 256, learning rate 0.01: still improving at the last epoch"
     assert why_not(capped, "best-validation") == reason
     for name in ("training-slower", "gap-equal-updates", "epoch-distance", "update-norm",
                  "cancelling", "large-lr"):  # fmt: skip
@@ -308,7 +310,7 @@ def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
 
 def test_a_run_that_never_left_the_loss_of_guessing_is_no_minimizer_but_a_bad_rate(stated):
     results = with_runs(stated, "batch_size == 256 and base_lr == 0.01", validation_loss=0.69)
-    assert why_not(results, "sharper").endswith("validation loss 0.69, as good as chance")
+    assert why_not(results, "sharper").endswith("validation loss 0.69, no better than chance")
     assert judged(results, "best-lr-others").verdict == REPRODUCED
 
 
@@ -324,9 +326,9 @@ def test_a_rate_at_which_training_diverges_is_no_best_rate(stated):
     ("size", "values", "reason"),
     [
         (128, {"stopped": "epochs", "running_loss": 0.61}, None),  # not an end
-        (256, {"stopped": "epochs", "running_loss": 0.61}, "training loss 0.61, not 0.56"),
+        (256, {"stopped": "epochs", "running_loss": 0.61}, "training loss 0.61, target 0.56"),
         (32, {"train_loss": 0.56 * 0.91}, None),
-        (32, {"train_loss": 0.5}, "training loss 0.5, not 0.56"),
+        (32, {"train_loss": 0.5}, "training loss 0.5, target 0.56"),
         (32, {"stopped": "diverged", "running_loss": np.nan}, "diverged"),
         (256, {"validation_loss": 0.9}, None),  # what is asked about excludes no run
     ],
@@ -344,12 +346,12 @@ def test_runs_off_the_loss_they_were_to_stop_at_are_not_compared(stated, size, v
 def test_four_devices_are_not_judged_on_two_cores(stated):
     two = replace(stated, timings=stated.timings.assign(cores=2))
     for name in ("parallel-large", "parallel-total"):
-        assert why_not(two, name) == "4 devices asked for, 2 cores here"
+        assert why_not(two, name) == "4 devices needed, 2 cores available"
     for name in ("parallel-here", "parallel-total-here"):
         assert judged(two, name).verdict == REPRODUCED
-    assert "With 4 they take turns" in views.parallel_note(two)
+    assert "With 4, processes share cores" in views.parallel_note(two)
     one = replace(stated, timings=stated.timings.assign(cores=1))
-    assert why_not(one, "parallel-here") == "2 devices asked for, 1 core here"
+    assert why_not(one, "parallel-here") == "2 devices needed, 1 core available"
     none = replace(stated, timings=stated.timings.query("repeat < 3"))
     for name in ("time-per-epoch", "parallel-here"):
         assert why_not(none, name) == "3 timings, 5 needed"
@@ -371,7 +373,7 @@ def test_another_profile_s_batch_sizes_are_told():
 )
 def test_no_gap_cannot_be_closed(stated, name, column, value):
     results = with_runs(stated, "batch_size == 256 and arm == @FIXED", **{column: value})
-    assert why_not(results, name) == "no gap at the fixed rate that could be closed"
+    assert why_not(results, name) == "no gap at the fixed rate to close"
 
 
 def with_best(stated, rates):
@@ -390,7 +392,7 @@ def test_best_rates_at_an_end_of_the_grid_are_counted(stated):
     assert judged(results, "best-lr-rises").verdict == REPRODUCED
 
     reason = why_not(with_best(stated, {256: 0.16}), "worse-in-general")
-    assert reason == "rates 0.01 and 0.16: the largest batch's best is an end of the grid"
+    assert reason == "rates 0.01 and 0.16: the largest batch's best rate is at an end of the grid"
 
 
 def test_rates_on_both_sides_of_the_source_s_best_are_not_the_source_s_best(stated):
@@ -447,8 +449,8 @@ def test_tables_put_the_paper_s_numbers_beside_ours(stated):
     assert table.loc[32, "validation, paper"] == 0.344 and table.loc[64, "validation, paper"] == "-"
     assert table.loc[256, "validation"].startswith("0.395")
     times = views.times(stated, FIXED)
-    assert times.loc[256, "seconds in all"] == pytest.approx(958 * 7.7, rel=1e-3)
-    assert times.loc[256, "seconds in all, paper"] == "almost 4 x 1915"
+    assert times.loc[256, "seconds in total"] == pytest.approx(958 * 7.7, rel=1e-3)
+    assert times.loc[256, "seconds in total, paper"] == "almost 4 x 1915"
     assert set(times["n"]) == {5} and times.index.name == "batch size, medians"
     assert views.norm_table(stated).loc[32, "paper"] == 3.3e-3
     assert views.best_rates(stated).loc[64, "of each seed"] == "0.08, 0.08, 0.08"

@@ -162,7 +162,7 @@ def test_a_study_without_runs_is_left_out_of_the_reports_on_all(bsg, tmp_path, m
     status, printed = bsg("report", "--profile", "paper", "--store", str(tmp_path / "store"))
     assert status == 1 and "no study has runs of profile 'paper'" in printed
     for name in cli.STUDIES:
-        assert f"{name}: left out, none of the" in printed
+        assert f"{name}: skipped, none of the" in printed
         assert f"run `bsg compute {name} --profile" in printed
 
 
@@ -170,7 +170,7 @@ def test_a_study_without_runs_is_left_out_of_the_reports_on_all(bsg, tmp_path, m
 def test_a_time_limit_stops_cleanly_and_the_next_call_goes_on(bsg, tiny_profile, tmp_path):
     options = ["surlemont_sam", "--profile", tiny_profile, "--store", str(tmp_path / "store")]
     status, printed = bsg("compute", *options, "--time-limit", "0.005")
-    assert status == 0 and "the same command goes on" in printed
+    assert status == 0 and "the same command continues" in printed
     status, printed = bsg("compute", *options)
     assert status == 0 and "complete" in printed
 
@@ -203,13 +203,13 @@ def test_clean_removes_only_what_no_parameter_file_names(bsg, tiny_profile, para
     assert len(stored) == STORED_IN_PART_2 + 1
     (file := params / "surlemont_sam" / "tiny.yml").write_text(yaml.safe_dump(TINY))
     status, printed, left = clean("--yes")
-    assert status == 0 and " 0 runs that no parameter file" in printed and left == stored
+    assert status == 0 and " 0 runs are in no parameter file" in printed and left == stored
     file.write_text("epochs: [")
     status, printed, left = clean("--yes")
     assert status == 1 and str(file) in printed and left == stored, "it may have named them"
     file.unlink()
     status, printed, left = clean("--dry-run")
-    assert status == 0 and f" {STORED_IN_PART_2} runs that no parameter file" in printed
+    assert status == 0 and f" {STORED_IN_PART_2} runs are in no parameter file" in printed
     assert set(printed.split()) > stored - {"timing-0000"} and left == stored
     assert clean("--yes")[2] == {"timing-0000"}
 

@@ -129,7 +129,7 @@ def test_a_scheduler_that_goes_away_is_said(cluster, tmp_path):
     begun = lambda: list(tmp_path.glob(".locks/*"))  # noqa: E731
     thread = threading.Thread(target=lambda: wait_for(begun) and killed(scheduler))
     thread.start()
-    with pytest.raises(SweepError, match=f"the Dask scheduler {address} went away"):
+    with pytest.raises(SweepError, match=f"the Dask scheduler {address} stopped"):
         sweep([entry], Store(tmp_path), scheduler=address)
     thread.join()
 
@@ -146,7 +146,7 @@ def test_ctrl_c_leaves_a_store_that_goes_on_and_no_process(profile, whole, tmp_p
     assert len(left) >= 2
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=PATIENCE_S)[0]
-    assert process.returncode == 130 and "the same command goes on" in said, said
+    assert process.returncode == 130 and "the same command continues" in said, said
     assert "Traceback" not in said, said
     assert psutil.wait_procs(left, timeout=10)[1] == []
     assert len(runs(tmp_path)) < len(whole)

@@ -84,19 +84,19 @@ def test_only_seeds_that_all_batch_sizes_of_all_sides_have_count(results):
 def test_missing_runs_are_counted_and_named(results):
     everything = results.runs
     results.runs = everything[~at(results, sam=True, batch_size=64, seed=2)]
-    assert COMPARED(results).not_testable == "17 of 18 runs of sam False, sam True"
+    assert COMPARED(results).not_testable == "17 of 18 runs computed: sam False, sam True"
     results.runs = everything.iloc[:0]
-    assert COMPARED(results).not_testable == "0 of 18 runs of sam False, sam True"
+    assert COMPARED(results).not_testable == "0 of 18 runs computed: sam False, sam True"
     results.design = everything[~at(SimpleNamespace(runs=everything), sam=True)]
     assert COMPARED(results).not_testable == "sam: not in this profile"
     wider = Comparison(ratio, (PLAIN.at((32, 512)), PLAIN.at((32, 512))), "value")
-    assert wider(results).not_testable == "False, B = 512: not in this profile"
+    assert wider(results).not_testable == "no sam, B = 512: not in this profile"
 
 
 def test_runs_left_out_without_their_data_name_the_command(results):
     sam = results.design["sam"]
     results.left_out, results.design = results.design[sam], results.design[~sam]
-    why = "sam: mnist is not at hand, `bsg data mnist` fetches it"
+    why = "sam: mnist is not available; `bsg data mnist` fetches it"
     assert COMPARED(results).not_testable == why
 
 
@@ -104,7 +104,7 @@ def test_runs_left_out_without_their_data_name_the_command(results):
     "changes, check, why",
     [
         ({"stopped": "diverged"}, diverged, "sam True, B = 64, learning rate 0.1: diverged"),
-        ({"stopped": "epochs"}, cut_off, "still improving when it ended"),
+        ({"stopped": "epochs"}, cut_off, "still improving at the last epoch"),
         (
             {"train_accuracy": 0.42},
             Trained(0.9),
@@ -112,7 +112,7 @@ def test_runs_left_out_without_their_data_name_the_command(results):
         ),
         ({"train_accuracy": np.nan}, Trained(0.9), "training accuracy nan %, 90 % needed"),
         ({"stopped": "diverged"}, Trained(0.9), "diverged"),
-        ({"target_loss": 0.05}, Trained(0.9), "training loss 0.1, not 0.05"),
+        ({"target_loss": 0.05}, Trained(0.9), "training loss 0.1, target 0.05"),
     ],
 )
 def test_runs_that_are_not_fit_say_why(results, changes, check, why):
@@ -135,7 +135,7 @@ def test_batch_sizes_that_are_not_fit_are_left_out_and_named(results):
     each = replace(COMPARED, leave_out=Of(Trained(0.9)))
     found = each(results)
     assert found.values == pytest.approx((2, 2, 2))
-    assert found.note.startswith("at B = 32, 128 alone (sam True, B = 64")
+    assert found.note.startswith("only B = 32, 128 (sam True, B = 64")
     results.runs = results.runs.assign(train_accuracy=0.5)
     assert "training accuracy 50 %" in each(results).not_testable
 

@@ -558,7 +558,7 @@ def test_processes_that_start_together_convert_once(tmp_path, monkeypatch, cifar
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, cifar10):
     (tmp_path / "converted").write_text("a file in the way")
-    with pytest.raises(DataError, match=r"converted.cifar10.safetensors cannot be made"):
+    with pytest.raises(DataError, match=r"converted.cifar10.safetensors cannot be written"):
         load("cifar10", root=tmp_path)
 
 
@@ -608,7 +608,7 @@ def test_the_folder_is_that_of_the_environment(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist", "spoken_digits", "my.npz"])
 def test_data_that_are_no_folder_refuse_image_size(tmp_path, name):
-    with pytest.raises(DataError, match=f"image_size = 8: '{name}' is no folder of images"):
+    with pytest.raises(DataError, match=f"image_size = 8: '{name}' is not a folder of images"):
         load(name, root=tmp_path, image_size=8)
 
 
@@ -695,7 +695,7 @@ def test_missing_and_damaged_recordings_and_where_they_are_to_be_had_are_named(
     folder = recordings(monkeypatch, tmp_path)
     path = folder / "0_ann_0.wav"
     path.write_bytes(flip(path.read_bytes()))
-    with pytest.raises(DataError, match=f"damaged or other recordings in {folder}.*expected"):
+    with pytest.raises(DataError, match=f"damaged or different recordings in {folder}.*expected"):
         load("spoken_digits", root=tmp_path)
     for name in ("3_ann_7.wav", "3_ann_8.wav"):
         (folder / name).unlink()

@@ -264,12 +264,12 @@ def test_runs_at_an_equal_loss_are_held_to_that_loss_and_not_to_an_accuracy(stat
     results = altered(stated, {"train_accuracy": 0.5}, **loss)
     assert judged(results, "f2-sharper-loss").verdict == REPRODUCED
     results = altered(stated, {"train_loss": 0.05}, batch=LB, **loss)
-    why = "training losses 0.01 and 0.05: not within a factor 2"
+    why = "training losses 0.01 and 0.05 differ by more than a factor of 2"
     assert why_not(results, "f2-sharper-loss") == why
     results = altered(stated, {"stopped": "epochs", "running_loss": 0.9}, seed=2, **loss)
     for name in ("f2-gap-loss", "f2-sharper-loss"):
         why = why_not(results, name)
-        assert label("F2", LOSS) in why and "training loss 0.9, not 0.05" in why
+        assert label("F2", LOSS) in why and "training loss 0.9, target 0.05" in why
     assert judged(results, "c1-gap-loss").verdict == REPRODUCED
 
 
@@ -303,7 +303,7 @@ def test_missing_runs_are_not_testable_and_named(stated, kind, missing):
     results = without(stated, arm=arm, **missing)
     for name in ENDS[kind]:
         why = why_not(results, f"f2-{name}")
-        assert " runs of " in why and arm in why
+        assert " runs computed: " in why and arm in why
     assert judged(results, "c1-gap-loss").verdict == REPRODUCED
 
 
@@ -333,12 +333,12 @@ def test_too_few_configurations_are_no_correlation(stated):
 def test_a_network_that_is_not_in_the_profile_or_not_at_hand_is_told(stated):
     p = parameters()
     few = p.model_copy(update={"networks": {"F1": p.networks["F1"]}})
-    assert why_not(world(p=few), "c2-gap") == "C2, as in the source, SB: not in this profile"
+    assert why_not(world(p=few), "c2-gap") == "C2, as in the paper, SB: not in this profile"
     results = without(stated, network="C3")
-    assert why_not(results, "c3-gap") == "0 of 6 runs of C3, SB, C3, LB"
+    assert why_not(results, "c3-gap") == "0 of 6 runs computed: C3, SB, C3, LB"
     c3 = results.design["network"] == "C3"
     tables = {"design": results.design[~c3], "left_out": results.design[c3]}
-    why = "C3, as in the source, SB: cifar100 is not at hand, `bsg data cifar100` fetches it"
+    why = "C3, as in the paper, SB: cifar100 is not available; `bsg data cifar100` fetches it"
     assert why_not(dataclasses.replace(results, **tables), "c3-gap") == why
     network = p.networks["C1"].model_copy(update={"switch_epochs": []})
     results = world(p=p.model_copy(update={"networks": {"C1": network}}))
@@ -347,7 +347,7 @@ def test_a_network_that_is_not_in_the_profile_or_not_at_hand_is_told(stated):
 
 def test_a_line_without_the_points_that_are_read_off_is_not_testable(stated):
     few = stated.parameters.model_copy(update={"line_points": 7})
-    why = "the line has no points 0.25 from its ends"
+    why = "the line has no points at a distance of 0.25 from its ends"
     assert why_not(changed(stated, p=few), "f1-line") == why
 
 
@@ -527,7 +527,7 @@ def test_the_scope_and_the_networks_say_what_is_here(monkeypatch):
     table = views.networks(p)
     assert table.index.tolist() == list(published.NETWORKS)
     assert table.loc["F1", "data"] == "mnist", "it would be downloaded"
-    assert table.loc["C3", "data"] == "cifar100: not at hand"
+    assert table.loc["C3", "data"] == "cifar100: not available"
     assert views.networks(parameters("quick")).loc["F2", "data"] == "not in this profile"
 
 
@@ -635,7 +635,7 @@ def test_other_measures_and_choices_have_a_row_for_small_and_large(stated):
     first = table.iloc[0]
     assert first["LB / SB"].startswith("167 [16") and first["n"] == "5"
     reason = judged(stated, "f1-sharper-subspace").reason
-    assert "with columns of length one" in reason and "uniform ones" in reason
+    assert "columns of length one" in reason and "uniform columns" in reason
 
 
 @pytest.mark.parametrize("kind", [SB, LB, UPDATES, LOSS])

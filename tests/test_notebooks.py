@@ -209,7 +209,8 @@ def test_strict_nbval_fails_on_a_changed_number(trained, tmp_path, pattern, pass
     "row",
     [
         '<tr id="claim-keskar-f1-sharper-subspace"><td>F1</td><td>{ours}</td><td>'
-        '<span class="verdict {css}">{word}</span><br><small>uniform ones {note}</small></td></tr>',
+        '<span class="verdict {css}">{word}</span><br>'
+        "<small>uniform columns {note}</small></td></tr>",
         "keskar-f1-sharper-subspace  83.8  {ours}  5  {word}",
     ],
     ids=["HTML", "text"],

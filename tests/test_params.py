@@ -241,5 +241,5 @@ def test_a_misspelt_name_that_was_mended_is_forgotten():
 
 def test_distinct_names_what_stands_twice():
     assert distinct([1, 2]) == [1, 2]
-    with pytest.raises(ValueError, match="2 stands there twice"):
+    with pytest.raises(ValueError, match="2 occurs twice"):
         distinct([1, 2, 2])

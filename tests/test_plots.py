@@ -381,7 +381,7 @@ def test_a_path_joins_means_over_seeds_in_the_order_of_a_third_column():
 def conditions(seeds=3):
     rows = [
         {"condition": name, "seed": s, "gap": mean + s}
-        for name, mean in (("as in the source", 2.0), ("at equal updates", 1.0), ("another", 4.0))
+        for name, mean in (("as in the paper", 2.0), ("at equal updates", 1.0), ("another", 4.0))
         for s in range(seeds)
     ]
     return pd.DataFrame(rows)
@@ -395,7 +395,7 @@ def test_conditions_stand_below_each_other_in_their_order_around_no_effect(log):
     none = 1 if log else 0
     ax = drawn(plots.plot_conditions, conditions(), **CONDITIONS, none=none, log=log)
     shown = texts(ax.get_yticklabels())
-    assert shown == ["as in the source", "at equal updates", "another"]
+    assert shown == ["as in the paper", "at equal updates", "another"]
     bottom, top = ax.get_ylim()
     assert bottom > top, "the first is on top"
     assert set(ax.lines[0].get_xdata()) == {none}, "a hairline at no effect"

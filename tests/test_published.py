@@ -49,7 +49,7 @@ def test_published_verdicts_stand_in_the_readme():
         assert verdicts.loc[verdicts["primary"], "claim"].tolist() == primary
         for row in verdicts[verdicts["primary"]].itertuples():
             assert row.statement in readme and row.ours in readme
-    tallies = re.findall(r"^(\d+) (?:claims of the sources|questions, ours or left)", readme, re.M)
+    tallies = re.findall(r"^(\d+) (?:claims of the papers|questions, ours or left)", readme, re.M)
     assert sum(map(int, tallies)) == total
 
 

@@ -216,7 +216,7 @@ def test_index_shows_cards_claims_and_filters(reports):
         assert len(hides) == 5
         assert all(control in ids for control, _ in hides)
         text = " ".join(re.sub(r"<[^>]+>", "", page).split())
-        assert "3 claims of the sources: 1 reproduced, 1 undecided, 1 not testable" in text
+        assert "3 claims of the papers: 1 reproduced, 1 undecided, 1 not testable" in text
         assert "n = 3" in page and "5.2 [4.1, 6.3]" in page
         assert "var(--b512, #2a788e)" in page and "--b512: #" in page
 

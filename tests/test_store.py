@@ -185,7 +185,7 @@ def test_a_run_damaged_twice_is_set_aside_twice(store):
 
 def test_a_store_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"run store .*file/runs cannot be made"):
+    with pytest.raises(StoreError, match=r"run store .*file/runs cannot be created"):
         Store(tmp_path / "file" / "runs")
 
 

@@ -44,14 +44,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits; `as_input` turns stored values into what a network takes."""
+    """Three splits; `as_input` turns stored values into network inputs."""
 
     name: str
     train: Split
     validation: Split
     test: Split
     classes: tuple[str, ...]
-    checksum: str  # of the source, before splitting
+    checksum: str  # of the data before splitting
     scale: float  # stored value * scale = network input, unless standardised
     statistics: tuple[Tensor, Tensor] | None = None  # mean, std of a channel's stored values
 
@@ -61,7 +61,7 @@ class Dataset:
         return tuple(self.train.x.shape[1:])
 
     def to(self, device: torch.device) -> "Dataset":
-        """Return the data set with its tensors on a device, as stored: a byte a pixel."""
+        """Return the data set with its tensors on a device, as stored: one byte per pixel."""
         splits = {
             name: Split(split.x.to(device), split.y.to(device))
             for name in ("train", "validation", "test")
@@ -89,25 +89,25 @@ def load(
     split_seed: int = 0,
     standardise: bool = False,
 ) -> Dataset:
-    """Return a data set, its training part split and cut down by seed.
+    """Return a data set, with its training part split and reduced by seed.
 
     Args:
         name: one of `NAMES`, or the path of an `.npz` with x [N, ...] and y int64 [N], and
-            optionally x_test, y_test (without them a fixed fifth is the test part), or the path of
-            a folder with a folder of images per class (a fixed fifth is the test part).
+            optionally x_test, y_test (by default a fixed fifth is the test set), or the path of a
+            folder with a folder of images per class (a fixed fifth is the test set).
         root: folder of the data sets; default `$BSG_DATA`, else the user's cache folder.
-        train_size: number of training examples kept, None for all.
-        validation_fraction: share of the training part set aside for choices, in [0, 1).
-        image_size: side in pixels to which the images of a folder are resized; None leaves them as
-            they are, if their sizes are equal. Other data sets are not resized.
-        split_seed: decides which examples go where; the official test part is never touched.
+        train_size: number of training examples, None for all.
+        validation_fraction: fraction of the training part held out for selection, in [0, 1).
+        image_size: side in pixels to which the images of a folder are resized; None keeps their
+            size, which must be equal. Other data sets are not resized.
+        split_seed: seed of the split; the official test set is never split.
         standardise: give network inputs mean 0 and standard deviation 1 per channel (per feature
-            where x is [N, features]), by the statistics of the training part alone.
+            where x is [N, features]), by the statistics of the training set only.
 
     Raises:
         DataError: if the name is unknown, a file is missing or damaged, there are fewer examples
             than `train_size`, fewer than two classes, or values that are not finite; or if
-            `image_size` is given to another data set than a folder, or is needed and not given.
+            `image_size` is given for a data set without folders, or is missing for one.
     """
     if (train_size is not None and train_size < 1) or not 0 <= validation_fraction < 1:
         raise DataError(
@@ -137,7 +137,7 @@ def load(
 
 
 def data_folder() -> Path:
-    """Return where data sets lie: `$BSG_DATA`, else bsglib in the user's cache folder.
+    """Return the folder of data sets: `$BSG_DATA`, else bsglib in the user's cache folder.
 
     Raises:
         DataError: if neither is known.
@@ -147,14 +147,14 @@ def data_folder() -> Path:
     try:
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:  # no HOME, and a user whom the system does not know, as in a container
-        raise DataError("no home folder to keep data sets in; set BSG_DATA") from None
+        raise DataError("no home folder for data sets; set BSG_DATA") from None
     return resolve(Path(cache) / "bsglib")
 
 
 def checksum(name: str) -> str:
-    """Return the checksum of a data set, without reading it where its files are fixed.
+    """Return the checksum of a data set; fixed files are not read.
 
-    That of a folder of images is one of their names and contents, whatever size they are given.
+    For a folder of images it depends on their names and contents, not on `image_size`.
 
     Raises:
         DataError: as `load`.
@@ -169,7 +169,7 @@ def checksum(name: str) -> str:
 
 
 def at_hand(name: str) -> bool:
-    """Return whether a data set is there, so that it need not be downloaded or brought."""
+    """Return whether a data set is available without a download or a copy."""
     if name in PUBLISHED:
         return not PUBLISHED[name].missing(data_folder())
     if name in FOLDERS:
@@ -195,8 +195,8 @@ def _source(name: str, root: Path, image_size: int | None = None) -> Source:
         return images(folder_of(name, root), root, image_size)
     if image_size is not None:
         raise DataError(
-            f"image_size = {image_size}: {name!r} is no folder of images, and only those are "
-            "resized; leave image_size out"
+            f"image_size = {image_size}: {name!r} is not a folder of images; only such folders "
+            "are resized; omit image_size"
         )
     if name.endswith(".npz"):
         path = resolve(name)

@@ -9,7 +9,7 @@ from bsglib.data.source import DataError, Source, split_off_test
 
 
 def npz(path: Path) -> Source:
-    """A user's arrays: x, y and optionally x_test, y_test."""
+    """Return a user's arrays: x, y and optionally x_test, y_test."""
     try:
         with open(path, "rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
@@ -37,8 +37,8 @@ def npz(path: Path) -> Source:
     if labels[-1] >= len(labels):
         absent = int(np.flatnonzero(labels != np.arange(len(labels)))[0])
         raise DataError(
-            f"{path}: labels go to {labels[-1]}, with no example of class {absent}; needed are "
-            "0, 1, 2, ..., as np.unique(y, return_inverse=True)[1] gives them"
+            f"{path}: labels reach {labels[-1]}, but class {absent} has no example; needed are "
+            "0, 1, 2, ..., as np.unique(y, return_inverse=True)[1] returns"
         )
     names = tuple(map(str, labels))
     scale = 1 / 255 if x.dtype == np.uint8 else 1.0
@@ -59,5 +59,7 @@ def _checked(path: Path, arrays: dict[str, np.ndarray], part: str = "") -> tuple
         raise DataError(f"{path}: lowest of y{part} is {y.min()}; needed are integers from 0")
     if not np.isfinite(x).all():
         bad = int((~np.isfinite(x)).sum())
-        raise DataError(f"{path}: {bad} values of x{part} are NaN or infinite, none may be")
+        raise DataError(
+            f"{path}: {bad} values of x{part} are NaN or infinite; needed are finite values"
+        )
     return x.astype(x.dtype.newbyteorder("=")), y.astype(np.int64)  # torch takes native order only

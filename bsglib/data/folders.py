@@ -1,4 +1,4 @@
-"""Folders with a folder of images for each class."""
+"""Folders with one folder of images per class."""
 
 import hashlib
 import os
@@ -15,8 +15,8 @@ from bsglib.data.source import DataError, Source, converted, split_off_test
 from bsglib.names import digest
 from bsglib.project import resolve
 
-FOLDERS = {  # below the data folder, to be brought; how, {0} being the folder
-    "cats_vs_dogs": "It is not downloaded: take Microsoft's Kaggle Cats and Dogs "
+FOLDERS = {  # in the data folder, copied by the user; instructions, {0} is the folder
+    "cats_vs_dogs": "There is no automatic download: get Microsoft's Kaggle Cats and Dogs "
     "Dataset (https://www.microsoft.com/en-us/download/details.aspx?id=54765) and copy its images, "
     "of any size, to {0}/cat and {0}/dog; or set BSG_DATA to a folder that has cats_vs_dogs",
 }
@@ -27,7 +27,7 @@ LOOK_EVERY_S = 5.0  # at the times of a folder's files
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of images per class; equal to another where names, sizes and times are."""
+    """A folder of images per class; equal if names, sizes and times are equal."""
 
     path: Path
     version: str  # digest of them
@@ -39,8 +39,8 @@ class Folder:
 def folder_of(name: str, root: Path) -> Folder:
     """Return the images of a data set that `bsglib.data.is_folder`.
 
-    To ask every file for its time takes a tenth of a second for 25,000: a file added or removed is
-    noticed at once, by the time of its folder, one that is changed in place within seconds.
+    Reading the times of 25,000 files takes a tenth of a second. So an added or removed file is
+    noticed at once, by the time of its folder, and a file changed in place within seconds.
 
     Raises:
         DataError: if there are not at least two classes, each with images.
@@ -72,8 +72,8 @@ def _looked_up(path: Path, key: str, classes: tuple[str, ...], times, now: int) 
         images = [e for e in visible if e.name.lower().endswith(ENDINGS) and not e.is_dir()]
         if deeper := [e.name for e in visible if e.is_dir()]:
             raise DataError(
-                f"{path / name} holds the folder {deeper[0]!r}; images lie directly in the folder "
-                "of their class"
+                f"{path / name} holds the folder {deeper[0]!r}; images have to be directly in "
+                "the folder of their class"
             )
         if not images:
             raise DataError(f"{path / name} holds no images; allowed are {', '.join(ENDINGS)}")
@@ -103,7 +103,7 @@ def images_checksum(folder: Folder) -> str:
 
 @lru_cache(maxsize=2)
 def images(folder: Folder, root: Path, size: int | None) -> Source:
-    """Return the images as RGB, uint8 [N, 3, height, width], a fixed fifth as the test part."""
+    """Return the images as RGB, uint8 [N, 3, height, width], a fixed fifth as the test set."""
 
     def convert() -> tuple[dict[str, np.ndarray], Sequence[str]]:
         named = zip(folder.classes, folder.files, strict=True)
@@ -131,13 +131,13 @@ def _pixels(paths: Sequence[Path], size: int | None) -> np.ndarray:
             (height, width), (first_height, first_width) = image.shape[:2], pixels.shape[2:]
             raise DataError(
                 f"{path} has {width} x {height} pixels, others {first_width} x {first_height}: "
-                "give image_size, the side in pixels to which all are resized"
+                "set image_size, the side in pixels to which all are resized"
             )
         pixels[i] = image.transpose(2, 0, 1)
     if unreadable:
         raise DataError(
             f"unreadable images, {len(unreadable)} of {len(paths)}: {'; '.join(unreadable[:5])}; "
-            "allowed are images that Pillow opens, of 8 bits a channel: repair or delete them"
+            "allowed are images that Pillow opens, with 8 bits per channel: repair or delete them"
         )
     return pixels
 

@@ -1,4 +1,4 @@
-"""Data sets that others published: fixed files as torchvision lays them, scikit-learn's digits."""
+"""Published data sets: fixed files in torchvision's layout, and scikit-learn's digits."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ class Published:
         return "md5:" + hashlib.md5("".join(self.md5.values()).encode()).hexdigest()
 
     def verified(self, name: str, root: Path) -> list[Path]:
-        """Return the files, downloaded if one is missing, once their md5 is right."""
+        """Return the files after a check of their md5; download them if one is missing."""
         paths = [root / self.folder / file for file in self.md5]
         if missing := self.missing(root):
             self._download(name, root, missing[0])
@@ -42,7 +42,7 @@ class Published:
         return paths
 
     def missing(self, root: Path) -> list[Path]:
-        """Return the files that are not there."""
+        """Return the missing files."""
         paths = [root / self.folder / file for file in self.md5]
         return [path for path in paths if not path.is_file()]
 
@@ -53,8 +53,8 @@ class Published:
             getattr(torchvision.datasets, self.torchvision)(str(root), download=True)
         except Exception as error:
             raise DataError(
-                f"missing file {missing}, and the download failed ({error}). On a machine that is "
-                f"online run `bsg data {name}`, then copy {root} here or set BSG_DATA to a copy"
+                f"missing file {missing}, and the download failed ({error}). On a machine with "
+                f"internet access run `bsg data {name}`; copy {root} here or set BSG_DATA to a copy"
             ) from error
 
 
@@ -147,7 +147,7 @@ def digits(root: Path) -> Source:
 
 
 def even_or_odd(root: Path) -> Source:
-    """Digits, told apart as even or odd: two classes for a first look."""
+    """Digits with two classes, even and odd, for a first look."""
     source = digits(root)
     return dataclasses.replace(
         source,

@@ -1,4 +1,4 @@
-"""What every data set is read into, how one that is dear to make is kept, what several need."""
+"""The common form of data sets, the cache of converted ones, and shared helpers."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,7 @@ DIGITS = tuple(str(digit) for digit in range(10))  # names of ten classes
 
 
 class DataError(ValueError):
-    """A data set is unknown, missing, damaged, or not fit for classification."""
+    """A data set is unknown, missing, damaged, or unsuitable for classification."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Source:
 
 
 def split_off_test(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return x, y, x_test, y_test, a fixed fifth being the test part."""
+    """Return x, y, x_test, y_test, with a fixed fifth as the test set."""
     order = np.random.default_rng(0).permutation(len(y))
     test, train = order[: len(y) // 5], order[len(y) // 5 :]
     return x[train], y[train], x[test], y[test]
@@ -66,10 +66,10 @@ def converted(
     scale: float,
     convert: Callable[[], tuple[dict[str, np.ndarray], Sequence[str]]],
 ) -> Source:
-    """Return a source that is expensive to make, made once, kept beside the data and mapped.
+    """Return an expensive data set, converted once, stored beside the data and memory-mapped.
 
-    All processes share the mapped pages. Whoever comes first converts; a file that is damaged, or
-    made from another source, is made again.
+    All processes share the mapped pages. The first process converts; a file that is damaged, or
+    made from other data, is converted again.
 
     Raises:
         DataError: as `convert`, or if the file cannot be written.
@@ -80,7 +80,7 @@ def converted(
     except FileNotFoundError:
         pass
     except DataError as error:
-        log.warning("%s: it is made again", error)
+        log.warning("%s: it is converted again", error)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
@@ -94,7 +94,7 @@ def converted(
             os.replace(part, path)
             return _mapped(path, source, scale)
     except OSError as error:
-        raise DataError(f"{path} cannot be made: {error}") from error
+        raise DataError(f"{path} cannot be written: {error}") from error
 
 
 def _mapped(path: Path, source: str, scale: float) -> Source:

@@ -14,7 +14,7 @@ from bsglib.data.source import DIGITS, DataError, Source, channel_statistics, co
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 RECORDINGS = "fsdd"  # the folder's name
 RECORDINGS_SHA256 = "6b1a8e30f4df78a933fe25cf1ca0140c8c6f169c0a83649a15b70a5ae7407014"
-FRAMES_VERSION = 1  # raise it when frames are made differently
+FRAMES_VERSION = 1  # raise it when the frames change
 RATE, WINDOW, HOP, FFT, BANDS, CONTEXT = 8000, 200, 80, 512, 40, 4
 
 
@@ -22,9 +22,9 @@ def spoken_digits(root: Path) -> Source:
     """Return frames of the Free Spoken Digit Dataset: 3,000 recordings, six speakers, 8 kHz.
 
     Each frame, 25 ms every 10 ms, is labelled with the digit of its recording. Its 360 features
-    are 40 log-mel bands of nine frames, the four on either side included (the first and last
-    repeated at the ends), standardised by the official training part, which is the recordings with
-    index 5 and above. A validation part cut from it by frames shares recordings with it.
+    are 40 log-mel bands of nine frames: the frame and four on either side (the first and last are
+    repeated at the ends). They are standardised by the official training part, the recordings with
+    index 5 and above. A validation set of frames from it shares recordings with the training set.
     """
     folder = root / RECORDINGS
 
@@ -47,7 +47,7 @@ def spoken_digits(root: Path) -> Source:
 
 
 def frames_checksum() -> str:
-    """Return the checksum of the recordings and of how frames are made of them."""
+    """Return the checksum of the recordings and the version of the frames."""
     return f"sha256:{RECORDINGS_SHA256}, frames {FRAMES_VERSION}"
 
 
@@ -66,8 +66,8 @@ def _recordings(folder: Path) -> dict[str, bytes]:
         total.update(name.encode() + b"\0" + content)
     if total.hexdigest() != RECORDINGS_SHA256:
         raise DataError(
-            f"damaged or other recordings in {folder}: sha256 {total.hexdigest()}, expected "
-            f"{RECORDINGS_SHA256}; take those of commit 26eb9aa"
+            f"damaged or different recordings in {folder}: sha256 {total.hexdigest()}, expected "
+            f"{RECORDINGS_SHA256}; use those of commit 26eb9aa"
         )
     return contents
 

@@ -128,7 +128,7 @@ def plot_epochs_to(
         ax: where to draw.
         column: what to draw.
         label: of the y axis.
-        paper: what the source states, by batch size.
+        paper: the paper's values, by batch size.
 
     Returns:
         the axes.

@@ -36,18 +36,18 @@ def caption(
     detail: str = "",
     marks: Literal["points", "medians", "curves", "lines", "bands", "none"] = "points",
 ) -> str:
-    """Return a caption whose facts come from the runs: data, network, n of seeds.
+    """Return a caption with facts from the runs: data, network, number of seeds.
 
     Args:
         statement: what is plotted against what.
         runs: the runs behind the figure.
-        compare: the figure of the source to compare with; empty: there is none.
-        detail: what else the reader has to know, one or two sentences.
-        marks: what seeds are: small "points" beside their mean, or beside their "medians"; faint
-            "curves" with a band, or faint "lines" alone; "bands" alone; "none" if none are shown.
+        compare: the figure of the paper to compare with; empty: none.
+        detail: further facts for the reader, one or two sentences.
+        marks: how seeds are drawn: small "points" beside their mean, or beside their "medians";
+            faint "curves" with a band, or faint "lines" only; "bands" only; "none".
 
     Raises:
-        ValueError: if `marks` is none of these.
+        ValueError: if `marks` is unknown.
     """
     source = f"Compare {compare}." if compare else ""
     if runs.empty:

@@ -1,4 +1,4 @@
-"""Directions in which a loss surface is drawn: filter-normalized ones, and a path's own."""
+"""Directions of loss surfaces: filter-normalized ones, and principal ones of a path."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def filter_normalized_direction(model: nn.Module, *, seed: int) -> dict[str, Tensor]:
-    """Return a random direction in which every filter is as long as the model's filter.
+    """Return a random direction whose filters have the norms of the model's filters.
 
     Source: Li et al. 2018, section 4: d_i <- d_i / ||d_i|| * ||theta_i|| for each filter i of a
-    Gaussian d. A filter is what one output unit sees: a row of a dense layer, an output channel of
-    a convolution (transposed ones too). Biases and the parameters of norm layers get zero, as in
-    the paper's plots, and so does a filter that is zero in the model.
+    Gaussian d. A filter holds the weights of one output unit: a row of a dense layer, an output
+    channel of a convolution (transposed ones too). Biases and parameters of norm layers are zero,
+    as in the paper's plots, and so are filters that are zero in the model.
 
     Args:
         model: any network; parameters with fewer than two dimensions count as biases.
-        seed: decides the direction, whatever the model's dtype and device.
+        seed: of the direction, the same for every dtype and device.
 
     Raises:
         ValueError: if a weight is not finite.
@@ -46,7 +46,7 @@ def filter_normalized_direction(model: nn.Module, *, seed: int) -> dict[str, Ten
 
 
 def _filter_norms(w: Tensor, layer: nn.Module) -> Tensor:
-    """Norms of a weight's filters, to be multiplied with it unflattened to [groups, -1, ...]."""
+    """Return the norms of a weight's filters, to broadcast with [groups, -1, ...]."""
     transposed = isinstance(layer, _ConvTransposeNd)  # its weight: [in, out / groups, ...]
     w = w.unflatten(0, (layer.groups if transposed else 1, -1))
     unit = 2 if transposed else 1
@@ -56,7 +56,7 @@ def _filter_norms(w: Tensor, layer: nn.Module) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """The two leading principal directions of a path of weights, through its last point."""
+    """The plane of a path's two leading principal directions, through its last point."""
 
     directions: Tensor  # [2, p], of length one
     coordinates: np.ndarray  # [k, 2], of the path's points; the last one is (0, 0)
@@ -64,17 +64,17 @@ class Plane:
 
 
 def trajectory_plane(weights: Tensor) -> Plane:
-    """Return the plane in which a path of weights moves most.
+    """Return the plane of largest variance of a path of weights.
 
     Source: Li et al. 2018, section 7: principal directions of the differences to the last weights,
-    not centred, so that the minimizer is the origin. A path in many dimensions that has no
-    directions at all, such as a random walk, is also largely explained by two of them.
+    not centred, so that the minimizer is the origin. Two principal directions also explain most of
+    a path without preferred directions, such as a random walk in many dimensions.
 
     Args:
-        weights: along the path [k, p], k >= 3.
+        weights: of the path [k, p], k >= 3.
 
     Raises:
-        ValueError: if there are fewer than three, or one is not finite.
+        ValueError: if there are fewer than three weights, or one is not finite.
     """
     if weights.ndim != 2 or len(weights) < 3:
         raise ValueError(f"weights {tuple(weights.shape)}: needed are [k, p] with k of at least 3")

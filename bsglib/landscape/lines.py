@@ -44,32 +44,32 @@ def interpolate(
     chunk_size: int | None = None,
     points_per_pass: int | None = None,
 ) -> pd.DataFrame:
-    """Return loss and accuracy along a path from one network's weights to another's.
+    """Return loss and accuracy along a path between the weights of two networks.
 
     Source: Keskar et al. 2017, figures 3 and 7: alpha x_b + (1 - alpha) x_a on the linear path,
-    sin(alpha pi / 2) x_b + cos(alpha pi / 2) x_a on the curvilinear one. At alpha = 0 and 1 the
-    weights are exactly those given.
+    sin(alpha pi / 2) x_b + cos(alpha pi / 2) x_a on the curvilinear path. At alpha = 0 and 1 the
+    weights are exactly the given ones.
 
     Args:
         model: a classifier with the two networks' structure; copied, left unchanged.
         weights_a, weights_b: the state dicts of the two networks.
         sets: inputs [n, ...] and labels int64 [n] by name, on the model's device.
-        alphas: coordinates, 0 and 1 among them: `np.linspace(-1, 2, 25)` has both.
+        alphas: coordinates, including 0 and 1, such as `np.linspace(-1, 2, 25)`.
         path: "linear" or "curvilinear".
         batch_norm: "reestimate" the running statistics over the set named "train" at every alpha;
             "batch" statistics of each chunk; "stored": those of the two networks, interpolated
             linearly on either path, variances no lower than 0, and counts from the nearer end.
-        threads: alphas computed at once, each by one thread on one core.
+        threads: number of alphas computed in parallel, each by one thread on one core.
         loss: a name in `evaluate.LOSSES`, or a function of (outputs, y) summed over examples.
-        chunk_size: examples per forward pass, as of `loss_surface`.
-        points_per_pass: alphas whose networks share a forward pass, as of `loss_surface`.
+        chunk_size: examples per forward pass, as for `loss_surface`.
+        points_per_pass: number of alphas per forward pass, as for `loss_surface`.
 
     Returns:
         columns alpha, set, loss, accuracy; rows in the order of alphas, then of sets.
 
     Raises:
         ValueError: if weights do not fit the model or are not finite, alphas lack 0 or 1, a name
-            is not allowed, or there is no set "train" to re-estimate batch norm over.
+            is not allowed, or the set "train" for the re-estimation of batch norm is missing.
     """
     alphas = [float(alpha) for alpha in alphas]
     if not {0.0, 1.0} <= set(alphas) or not np.isfinite(alphas).all():
@@ -181,7 +181,7 @@ def _loss_and_correct(loss: str | SumLoss) -> SumLoss:
     sum_loss = loss_function(loss)
 
     def both(outputs: Tensor, y: Tensor) -> Tensor:
-        """Return summed loss and number of right answers, float64 [2]."""
+        """Return summed loss and number of correct answers, float64 [2]."""
         correct = (outputs.argmax(1) == y).sum()
         return torch.stack([sum_loss(outputs, y).double(), correct.double()])
 

@@ -1,4 +1,4 @@
-"""Many points of a landscape: several in a forward pass, and passes on several threads."""
+"""Many points of a landscape: several points per forward pass, and several threads."""
 
 import logging
 import queue
@@ -26,21 +26,21 @@ def as_column(values: Sequence[float], device: torch.device) -> Tensor:
 
 
 def along(values: Tensor, like: Tensor) -> Tensor:
-    """Return values [k] as [k, 1, ...], to be multiplied with a tensor of the tensor's dtype."""
+    """Return values [k] as [k, 1, ...], in the dtype of a tensor, to broadcast with it."""
     return values.to(like.dtype).view(-1, *[1] * like.ndim)
 
 
 def stacked_sums(
     stack: Stacked, x: Tensor, y: Tensor, each: SumLoss, chunk_size: int
 ) -> tuple[Tensor]:
-    """Return the sums over all examples of what `each` returns for a network, float64 [k, ...]."""
+    """Return the sums of `each` over all examples for every network, float64 [k, ...]."""
     of_all, zero = vmap(each, in_dims=(0, None)), y.new_zeros((), dtype=torch.float64)
     sums = (of_all(stack(part), of_y).double() for part, of_y in chunks(x, y, chunk_size))
     return (sum(sums, zero),)
 
 
 def points_per_pass_for(given: int | None, model: nn.Module, x: Tensor, chunk_size: int) -> int:
-    """Return the number of points asked for, or the one that suits the device."""
+    """Return the given number of points, or the default of the device."""
     if given is not None:
         if given < 1:
             raise ValueError(f"points_per_pass = {given}: must be at least 1")
@@ -52,7 +52,7 @@ def points_per_pass_for(given: int | None, model: nn.Module, x: Tensor, chunk_si
 
 
 def stacks_of(model: nn.Module, threads: int, count: int) -> list[Stacked]:
-    """Return `count` networks as one for each thread; nothing if there is only one."""
+    """Return a stack of `count` networks per thread, or none if count is 1."""
     return [Stacked(model, count) for _ in range(threads)] if count > 1 else []
 
 
@@ -64,9 +64,9 @@ def in_passes(
     items: Iterable,
     on_result: Callable[[Any, Any], object],
 ) -> None:
-    """Call on_result(item, result) for all items, with as many in a pass as a stack has networks.
+    """Call on_result(item, result) for all items, with a stack's number of items per pass.
 
-    Without stacks, and where such a pass fails, the results are those of one(network, item).
+    Without stacks, and if such a pass fails, the results are those of one(network, item).
     """
     items = list(items)
     refused: list[Exception] = []
@@ -98,10 +98,10 @@ def _in_threads(
     items: Iterable,
     on_result: Callable[[Any, Any], object],
 ) -> None:
-    """Call function(networks[i], item) for all items, on as many threads as there are networks.
+    """Call function(networks[i], item) for all items, with one thread per network.
 
-    torch lets go of the interpreter inside its operators, so that such threads run at once; each
-    has a network to itself and one core. on_result(item, result) is called in this thread.
+    torch releases the interpreter lock inside its operators, so these threads run in parallel; each
+    has its own network and one core. on_result(item, result) is called in this thread.
     """
     free: queue.SimpleQueue = queue.SimpleQueue()
     for network in networks:
@@ -148,16 +148,16 @@ def require_shape(name: str, tensor: Tensor, like: Tensor) -> None:
 
 
 def chunk_size_for(given: int | None, x: Tensor, batch_norm: str) -> int:
-    """Return the examples per forward pass asked for, or what suits the device."""
+    """Return the given examples per forward pass, or the default of the device."""
     cached = x.device.type == "cpu" or batch_norm == "batch"
     return given if given is not None else 64 if cached else runtime.chunk_size(x.device)
 
 
 def require_threads(threads: int) -> None:
-    """Refuse less than one thread.
+    """Refuse fewer than one thread.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if threads is below 1.
     """
     if threads < 1:
         raise ValueError(f"threads = {threads}: must be at least 1")

@@ -45,16 +45,16 @@ Index = tuple[int, ...]  # of a point of a surface: (i,) on a curve, (i, j) in a
 class Surface:
     """Mean losses around a model's weights: a curve along one direction, or a plane along two.
 
-    loss[i, j] is that of the weights + a[i] * (first direction) + b[j] * (second direction), so a
-    contour plot takes `loss.T`; on a curve it is loss[i], and b and cosine are None. A loss that
-    came out NaN or infinite is left so.
+    loss[i, j] is taken at the weights + a[i] * (first direction) + b[j] * (second direction); a
+    contour plot takes `loss.T`. A curve has loss[i], and b and cosine are None. A loss may be NaN
+    or infinite.
     """
 
     a: np.ndarray
     b: np.ndarray | None
     loss: np.ndarray  # [len(a), len(b)] or [len(a)]
     n: int  # examples
-    cosine: float | None  # between the two directions, which are left as oblique as they are
+    cosine: float | None  # between the two directions, which are not orthogonalized
 
 
 def loss_surface(
@@ -75,34 +75,34 @@ def loss_surface(
 ) -> Surface:
     """Return the mean loss at the points of a grid around the model's weights.
 
-    The loss is that of x, y alone: without weight decay, augmentation and dropout.
+    The loss is the data loss on x, y, without weight decay, augmentation and dropout.
 
     Args:
         model: network in any mode and dtype; copied for each thread, left unchanged.
-        x, y: inputs [n, ...] and labels [n], on the model's device; the whole of them is used.
-        directions: one or two, by parameter name, for instance of `filter_normalized_direction`.
-        extent: the grid goes from -extent to extent, one for both directions or one for each.
-        points: of the grid in a direction, one number for both or one for each; odd, so that the
-            model's weights are the point in the middle.
-        done: losses computed before by index, not to be computed again.
-        on_point: called, in this thread, with the index and loss of each point as it is computed;
-            gathered into `done` they let an interrupted surface go on.
-        threads: points computed at once, each by one thread on one core.
+        x, y: inputs [n, ...] and labels [n], on the model's device; all examples are used.
+        directions: one or two, by parameter name, such as `filter_normalized_direction`.
+        extent: the grid spans -extent to extent; one number for both directions or one for each.
+        points: number of points per direction, for both or for each; odd, so that the centre is
+            the model's weights.
+        done: known losses by index, which are not computed again.
+        on_point: called in this thread with the index and loss of each computed point; as `done`,
+            they resume an interrupted surface.
+        threads: number of points computed in parallel, each by one thread on one core.
         batch_norm: "stored" running statistics, those of the model; "reestimate" them over x at
             every point; "batch" statistics of each chunk.
         loss: a name in `evaluate.LOSSES`, or a function of (outputs, y) summed over examples,
-            called from several threads if there are several.
+            called from all threads.
         chunk_size: examples per forward pass; matters for batch_norm="batch" only. None is 64,
-            which keeps the activations of small images in a CPU's cache, and on an accelerator
-            4096, but for batch_norm="batch".
-        points_per_pass: points whose networks share a forward pass, by `torch.func.vmap`; one
-            point a pass, with a message, where the network or the loss does not allow it. Losses
-            agree to rounding. None is 1 on a CPU and for convolutions, which become slower, and on
-            an accelerator as many as fill it and fit its memory.
+            which keeps the activations of small images in a CPU's cache, or 4096 on an accelerator
+            unless batch_norm is "batch".
+        points_per_pass: number of points per forward pass, by `torch.func.vmap`; if the network or
+            the loss does not allow it, one point per pass, with a warning. Losses agree up to
+            rounding. None is 1 on a CPU and for convolutions, which become slower; on an
+            accelerator it is the number that fills the device and fits its memory.
 
     Raises:
         ValueError: if a direction, size or name is not allowed, the loss at the weights is not
-            finite, two evaluations of it differ, or `done` holds another one for the middle.
+            finite, two evaluations of it differ, or `done` has a different loss at the centre.
     """
     if isinstance(directions, Mapping) or len(directions) not in (1, 2):
         raise ValueError("directions: needed is a list of one or two, each by parameter name")

@@ -163,10 +163,10 @@ def primary_claims_table(reports: Path, studies: list[dict], folder: Path) -> st
 
 
 def _tallies(rows: list[dict]) -> list[dict]:
-    """How many claims have each verdict: those of the sources, then what was only asked."""
+    """How many claims have each verdict: those of the papers, then open questions."""
     asked = [row["kind"] != "stated" for row in rows]
     tallies = []
-    for what, name in ((False, "claims of the sources"), (True, "questions, ours or left open")):
+    for what, name in ((False, "claims of the papers"), (True, "questions, ours or left open")):
         if those := [row for row, it in zip(rows, asked, strict=True) if it == what]:
             tallies.append({"name": f"{len(those)} {name}", "counts": verdict_counts(those)})
     return tallies

@@ -1,4 +1,4 @@
-"""Parameters: what a run or a report is made from, refused when unknown or mistyped."""
+"""Parameters of runs and reports; unknown or mistyped parameters are refused."""
 
 import ast
 import itertools
@@ -37,11 +37,11 @@ def distinct(values: list) -> list:
     """Return a list as it is.
 
     Raises:
-        ValueError: if a value stands in it twice.
+        ValueError: if a value occurs twice.
     """
     twice = [value for value in values if values.count(value) > 1]
     if twice:
-        raise ValueError(f"{twice[0]} stands there twice")
+        raise ValueError(f"{twice[0]} occurs twice")
     return values
 
 
@@ -52,7 +52,7 @@ def ascending(values: list) -> list:
         ValueError: if a value does not exceed the one before it.
     """
     if any(after <= before for before, after in itertools.pairwise(values)):
-        raise ValueError("each value has to exceed the one before it")
+        raise ValueError("values have to increase")
     return values
 
 
@@ -60,10 +60,10 @@ def not_among_seeds(values: list, info: ValidationInfo) -> list:
     """Return a list as it is.
 
     Raises:
-        ValueError: if a value stands in the parameter 'seeds', too.
+        ValueError: if a value is also in the parameter 'seeds'.
     """
     if again := [value for value in values if value in info.data.get("seeds", ())]:
-        raise ValueError(f"{again[0]} is one of 'seeds' already")
+        raise ValueError(f"{again[0]} is already in 'seeds'")
     return values
 
 
@@ -76,7 +76,7 @@ Ascending = Annotated[list[Positive], AfterValidator(ascending)]
 
 
 class Parameters(BaseModel):
-    """Base of every set of parameters: frozen, strictly typed, no unknown names."""
+    """Base class of parameters: frozen, strictly typed, no unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -138,7 +138,7 @@ class RunConfig(Parameters):
         if any(given) and not (all(given) and self.first_epochs < self.epochs):
             raise ValueError(
                 f"parameters 'first_epochs' = {self.first_epochs} and 'first_batch_size' = "
-                f"{self.first_batch_size}: allowed are both, with fewer than 'epochs' = "
+                f"{self.first_batch_size}: allowed are both, with 'first_epochs' below 'epochs' = "
                 f"{self.epochs}, or neither"
             )
         return self
@@ -147,8 +147,8 @@ class RunConfig(Parameters):
     def _records_epochs_that_come(self) -> Self:
         if self.record_epochs and self.record_epochs[-1] > self.epochs:
             raise ValueError(
-                f"parameter 'record_epochs' = {self.record_epochs}: allowed are at most 'epochs' = "
-                f"{self.epochs}"
+                f"parameter 'record_epochs' = {self.record_epochs}: allowed are values up to "
+                f"'epochs' = {self.epochs}"
             )
         return self
 
@@ -176,7 +176,7 @@ class RunConfig(Parameters):
         if self.rho is None and (self.sam_adaptive or not self.sam_dropout):
             raise ValueError(
                 f"parameters 'sam_adaptive' = {self.sam_adaptive} and 'sam_dropout' = "
-                f"{self.sam_dropout}: need a radius 'rho' of SAM"
+                f"{self.sam_dropout}: these need a radius 'rho' of SAM"
             )
         return self
 
@@ -207,9 +207,9 @@ class RunConfig(Parameters):
         return self
 
     def canonical(self) -> str:
-        """Return the config as JSON, types normalised, keys sorted, defaults left out.
+        """Return the config as JSON with normalised types and sorted keys, without defaults.
 
-        Leaving out defaults keeps the identity of stored runs when a field is added.
+        Without defaults, a new field keeps the identity of stored runs.
         """
         values = self.model_dump(exclude_defaults=True)
         if "network_options" in values:  # their types are not declared: 1 and 1.0 are one number
@@ -223,25 +223,25 @@ class RunConfig(Parameters):
 def split_seed(seed: int) -> int:
     """Return the seed of the data split of a run's seed.
 
-    From FIRST_CONFIRMATORY_SEED on a seed sets the split and the training subset, too. The seeds
-    below it are exploratory and share one split.
+    From FIRST_CONFIRMATORY_SEED on, a seed also determines the split and the training subset. The
+    seeds below it are exploratory and share one split.
     """
     return seed if seed >= FIRST_CONFIRMATORY_SEED else 0
 
 
 def of_seed(seed: int) -> dict[str, int]:
-    """Return the options of a measure that draws: the run's seed, 0 for exploratory ones."""
+    """Return the options of a random measure: the run's seed, 0 for exploratory seeds."""
     return {"seed": seed} if seed >= FIRST_CONFIRMATORY_SEED else {}
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a name that stands there twice, of which YAML would take the last."""
+    """Refuse a name that occurs twice; YAML would use the last one."""
 
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value:
             if (key.tag, str(key.value)) in seen:
-                found = f"{key.value!r} stands there twice"
+                found = f"{key.value!r} occurs twice"
                 raise yaml.constructor.ConstructorError(None, None, found, key.start_mark)
             seen.add((key.tag, str(key.value)))
         return super().construct_mapping(node, deep)
@@ -251,7 +251,7 @@ def read(file: Path) -> dict:
     """Return the values of a parameter file.
 
     Raises:
-        ParameterError: naming the file, if it cannot be read or does not hold names and values.
+        ParameterError: if the file cannot be read or does not hold names and values.
     """
     try:
         values = yaml.load(file.read_text(encoding="utf-8"), _Loader)
@@ -259,7 +259,7 @@ def read(file: Path) -> dict:
         raise ParameterError(f"parameter file {file}: {error}") from error
     if not isinstance(values, dict):
         found = "is empty" if values is None else f"holds {values!r} ({type(values).__name__})"
-        raise ParameterError(f"parameter file {file} {found}; needed are lines 'name: value'")
+        raise ParameterError(f"parameter file {file} {found}; it needs lines 'name: value'")
     return values
 
 
@@ -267,19 +267,19 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def check(namespace: Mapping[str, Any], model: type[Model]) -> Model:
-    """Return a notebook's parameters, checked; the first code cell of every notebook calls this.
+    """Return a notebook's checked parameters; the first code cell of every notebook calls this.
 
-    Papermill lets a misspelt name through and ignores type hints; here every plain value in the
+    Papermill accepts a misspelt name and ignores type hints. Here every plain value in the
     notebook's namespace has to be a parameter of the right type.
 
     Args:
         namespace: the notebook's `globals()`. Modules, functions, classes and names that begin
-            with an underscore are not parameters, nor what cells before or after assign.
+            with an underscore are not parameters, nor are names that other cells assign.
         model: the study's parameters.
 
     Raises:
         ParameterError: naming the parameter, the value, and what is allowed.
-        SystemExit: saying how a notebook is run, where its .py is run as a script.
+        SystemExit: if the notebook's .py runs as a script; the message tells how to run it.
     """
     cells = namespace.get("In")
     if cells is None and namespace.get("__name__") == "__main__":

@@ -1,9 +1,9 @@
-"""The run store: folders, bytes and locks; it knows nothing of training.
+"""The run store: folders, bytes and locks, independent of training.
 
-A folder per run, `result.json` written last. Every file is written to a temporary name, synced
-and renamed, and its folder synced, so that a kill or a power cut at any moment leaves either the
-old file or the new one, and what was reported as written stays. JSON files carry a checksum of
-their content; `result.json` carries those of the other files.
+Each run has a folder; `result.json` is written last. Every file is written to a temporary name,
+synced and renamed, and its folder is synced. A kill or a power cut at any moment therefore leaves
+either the old file or the new one, and a file reported as written stays. JSON files hold a checksum
+of their content; `result.json` holds the checksums of the other files.
 """
 
 import contextlib
@@ -30,19 +30,19 @@ class StoreError(RuntimeError):
 
 
 class DamagedError(StoreError):
-    """A stored file is not what was written."""
+    """A stored file differs from the written one."""
 
 
 class Store:
     """Runs below one folder.
 
     Raises:
-        StoreError: if the folder cannot be made.
+        StoreError: if the folder cannot be created.
     """
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
-        with _said(f"run store {self.root} cannot be made"):
+        with _said(f"run store {self.root} cannot be created"):
             self.root.mkdir(parents=True, exist_ok=True)
 
     def folder(self, run_id: str) -> Path:
@@ -51,7 +51,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, run_id: str) -> Iterator[None]:
-        """Hold a run for this process; others wait, and the kernel frees it if we die.
+        """Lock a run for this process; others wait, and the kernel releases the lock if it dies.
 
         Raises:
             StoreError: if the store cannot be written.
@@ -67,7 +67,7 @@ class Store:
             held.release()
 
     def write(self, run_id: str, name: str, content: bytes) -> None:
-        """Write a file of a run, whole or not at all.
+        """Write a file of a run atomically.
 
         Raises:
             StoreError: if the disk is full or the folder cannot be written.
@@ -88,7 +88,7 @@ class Store:
             raise StoreError(f"{path} cannot be written: {error.strerror}") from error
 
     def write_json(self, run_id: str, name: str, content: dict[str, Any]) -> None:
-        """Write a dictionary with a checksum of it."""
+        """Write a dictionary with its checksum."""
         content = content | {"checksum": _checksum(content)}
         self.write(run_id, name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
@@ -96,7 +96,7 @@ class Store:
         """Return a stored dictionary, None if there is none.
 
         Raises:
-            DamagedError: if the file is damaged, or says that it belongs to another run.
+            DamagedError: if the file is damaged, or belongs to another run.
             StoreError: if it cannot be read.
         """  # noqa: DOC501 the ValueError becomes a DamagedError
         path = self.folder(run_id) / name
@@ -120,19 +120,19 @@ class Store:
         self.write_json(run_id, "result.json", result | {"files": sums})
 
     def finished(self) -> list[str]:
-        """Return the runs that have a result."""
+        """Return the runs with a result."""
         return sorted(path.parent.name for path in self.root.glob("*/result.json"))
 
     def is_empty(self) -> bool:
-        """Return whether there is no run at all, not even an unfinished one."""
+        """Return whether the store has no run, finished or not."""
         with os.scandir(self.root) as entries:  # lazy: asked once per run of a study
             return all(entry.name.startswith(".") for entry in entries)
 
     def result(self, run_id: str, *, set_aside: bool = False) -> dict[str, Any] | None:
-        """Return the result of a complete run whose files are sound, None if there is none.
+        """Return the result of a complete run with undamaged files, or None.
 
-        With `set_aside`, which is for the holder of the run's lock, a damaged run is moved away
-        with a warning, so that it is computed again.
+        With `set_aside`, only for the holder of the run's lock, a damaged run is moved away with a
+        warning, so that it is computed again.
 
         Raises:
             StoreError: if a file cannot be read.
@@ -150,19 +150,19 @@ class Store:
             return None
 
     def set_aside(self, run_id: str, reason: str) -> None:
-        """Move a damaged run to the folder `damaged`, with a warning that says why.
+        """Move a damaged run to the folder `damaged`, with a warning that gives the reason.
 
         Raises:
             StoreError: if it cannot be moved.
         """
         target = self.root / "damaged" / f"{run_id}-{uuid.uuid4().hex[:8]}"
-        with _said(f"{reason}; {self.folder(run_id)} cannot be set aside"):
+        with _said(f"{reason}; {self.folder(run_id)} cannot be moved"):
             target.parent.mkdir(exist_ok=True)
             os.replace(self.folder(run_id), target)
-        log.warning("%s; the run is set aside in %s and computed again", reason, target)
+        log.warning("%s; the run is moved to %s and computed again", reason, target)
 
     def remove(self, run_id: str, name: str) -> None:
-        """Remove a file of a run, if it is there.
+        """Remove a file of a run, if it exists.
 
         Raises:
             StoreError: if it cannot be removed.
@@ -172,14 +172,14 @@ class Store:
             path.unlink(missing_ok=True)
 
     def remove_leftovers(self, run_id: str) -> None:
-        """Remove what killed writers left; only for the holder of the run's lock."""
+        """Remove partial files of killed writers; only for the holder of the run's lock."""
         for part in self.folder(run_id).rglob(".*.part"):
             self.remove(run_id, str(part.relative_to(self.folder(run_id))))
 
 
 @contextlib.contextmanager
 def _said(what: str) -> Iterator[None]:
-    """Turn an error of the operating system into one that says what could not be done, and why."""
+    """Turn an OSError into a StoreError that names the failed action and the reason."""
     try:
         yield
     except OSError as error:
@@ -187,7 +187,7 @@ def _said(what: str) -> Iterator[None]:
 
 
 def _sync_names(folder: Path) -> None:
-    """Make the names in a folder outlive a power cut, where the system can: not on Windows."""
+    """Sync the names in a folder against a power cut; Windows cannot do this."""
     if hasattr(os, "O_DIRECTORY"):
         number = os.open(folder, os.O_DIRECTORY)
         try:

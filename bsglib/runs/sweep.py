@@ -1,4 +1,4 @@
-"""Many runs and measures, on the cores of this machine or on a cluster."""
+"""Sweeps: many runs and measures, on the cores of this machine or on a cluster."""
 
 import ast
 import asyncio
@@ -56,53 +56,53 @@ PRELOAD = "from bsglib import runtime\nruntime.share_memory()\n"  # before a wor
 
 @dataclass(frozen=True)
 class Entry:
-    """One run of a study's design: what to train, what to measure, and its part in the study."""
+    """One run of a study's design: its config, its measures, and its place in the study."""
 
     config: RunConfig
     measures: tuple[Measure, ...] = ()
     arm: str = ""
     part: int = 1
-    optional: bool = False  # left out, without an error, where its data are not at hand
-    epoch: int | None = None  # of the config's record_epochs: what the run was after it
-    prefix: RunConfig | None = None  # a run whose first epochs this one may go on from
-    labels: Mapping[str, str | bool] = field(default_factory=dict)  # columns that tell arms apart
+    optional: bool = False  # skipped without an error if its data are not available
+    epoch: int | None = None  # of the config's record_epochs: the state of the run after it
+    prefix: RunConfig | None = None  # a run whose first epochs this run may continue
+    labels: Mapping[str, str | bool] = field(default_factory=dict)  # columns that identify arms
 
     def __post_init__(self):
-        """Refuse an epoch that the run does not keep, or may not reach.
+        """Refuse an epoch that the run does not keep or may not reach.
 
         Raises:
-            ValueError: naming the epoch.
+            ValueError: if the run does not keep the epoch, or may stop before it.
         """
         c = self.config
         ends_early = c.patience is not None or c.target_loss is not None
         if self.epoch is not None and (self.epoch not in c.record_epochs or ends_early):
             raise ValueError(
-                f"epoch = {self.epoch}: needs a run without patience and target_loss that has it "
-                f"among its record_epochs {c.record_epochs}"
+                f"epoch = {self.epoch}: needs a run without patience and target_loss, with this "
+                f"epoch in its record_epochs {c.record_epochs}"
             )
 
     @cached_property
     def run(self) -> str:
-        """Return the identity of its config, whatever machine computes it."""
+        """Return the identity of its config, the same on every machine."""
         return digest(self.config.canonical())
 
     @cached_property
     def key(self) -> str:
-        """Return the identity of config, measures and epoch, whatever machine computes them."""
+        """Return the identity of config, measures and epoch, the same on every machine."""
         measures = (m.file + m.label for m in self.measures)
         after = () if self.epoch is None else (f"epoch {self.epoch}",)
         return digest(self.config.canonical(), *measures, *after)
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Return what its rows say of its place in the study."""
+        """Return the columns that place its rows in the study."""
         c = self.config
         place = {"entry": self.key, "arm": self.arm, "batch_size": c.batch_size, "seed": c.seed}
         return place | dict(self.labels)
 
     @property
     def alone(self) -> "Entry | None":
-        """Return the run that ends after this entry's epoch: it has the same numbers."""
+        """Return the run that ends after this entry's epoch, with the same numbers."""
         if self.epoch is None:
             return None
         config = self.config.model_copy(update={"epochs": self.epoch, "record_epochs": []})
@@ -111,12 +111,12 @@ class Entry:
 
     @property
     def computable(self) -> bool:
-        """Return whether its data are at hand, or have to be."""
+        """Return whether its data are available, or required."""
         return not self.optional or at_hand(self.config.dataset)
 
     @cached_property
     def samples(self) -> int:
-        """Return the training examples passed forward and backward, at most."""
+        """Return the maximum number of training examples passed forward and backward."""
         passes = 1 if self.config.rho is None else 2
         size = self.config.train_size or len(dataset_of(self.config).train)
         return self.config.epochs * size * passes
@@ -130,9 +130,9 @@ _alone = threading.Lock()
 
 
 def compute(entry: Entry, root: str) -> str:
-    """Train and measure one entry into the store at `root`, one at a time in a process.
+    """Train and measure one entry into the store at `root`, one at a time per process.
 
-    A Dask worker may have been started with several threads; torch's random state is shared.
+    A Dask worker may have several threads, which share torch's random state.
 
     Returns:
         the run's id.
@@ -145,12 +145,12 @@ def compute(entry: Entry, root: str) -> str:
 
 
 def computing(entry: Entry, store: Store, under_way: set[str]) -> Generator[None, None, str]:
-    """Do what `compute` does, and yield each time when others can go on.
+    """Compute as `compute` does, and yield whenever other runs can continue.
 
     Args:
-        entry: what to train and measure.
-        store: where.
-        under_way: configs that this process is computing, canonical.
+        entry: the run to train and measure.
+        store: the run store.
+        under_way: canonical configs that this process is computing.
 
     Returns:
         the run's id.
@@ -174,12 +174,12 @@ def computing(entry: Entry, store: Store, under_way: set[str]) -> Generator[None
 
 
 def run_of(entry: Entry, store: Store) -> Run | None:
-    """Return an entry's run from the store, None if it is not there, nor if its data are not."""
+    """Return an entry's run from the store; None if the run or its data are missing."""
     if store.is_empty():  # a folder of images takes a second to check
         return None
     try:
         return stored_run(entry.config, checksum(entry.config.dataset), store)
-    except DataError:  # told where it is to be computed
+    except DataError:  # reported when it is computed
         return None
 
 
@@ -192,22 +192,22 @@ def sweep(
     time_limit_s: float | None = None,
     progress: bool = False,
 ) -> list[Entry]:
-    """Compute entries into the store; return those left when the time limit struck.
+    """Compute entries into the store; return those left at the time limit.
 
     Args:
-        entries: what to compute, in this order.
-        store: where; on a cluster a folder that all workers see.
-        workers: processes with one thread each, None for one per core, 0 for this process.
-        scheduler: address of a Dask scheduler, instead of workers of our own.
+        entries: the runs to compute, in this order.
+        store: the run store; on a cluster, a folder that all workers share.
+        workers: number of processes with one thread each; None: one per core, 0: this process.
+        scheduler: address of a Dask scheduler, instead of local workers.
         time_limit_s: stop after so many seconds; interrupted runs resume at the next call.
-        progress: show a bar with the time left on stderr.
+        progress: show a bar with the remaining time on stderr.
 
     Returns:
         the entries that were not computed.
 
     Raises:
-        SweepError: after all others have finished, naming the entries that failed and why; or at
-            once, where no scheduler answers, or a script calls this outside of its main guard.
+        SweepError: after all other entries have finished, if entries failed; or at once, if no
+            scheduler answers, or a script calls this outside of its main guard.
     """
     if not entries:
         return []
@@ -232,7 +232,7 @@ def sweep(
 
 
 def by_run(entries: Sequence[Entry]) -> list[Entry]:
-    """Return one entry per run: where arms share one, its measures are those of all."""
+    """Return one entry per run; if arms share a run, it has the measures of all of them."""
     shared: dict[str, Entry] = {}
     for entry in entries:
         first = shared.setdefault(entry.config.canonical(), entry)
@@ -244,7 +244,7 @@ def by_run(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _validate(entries: Sequence[Entry]) -> None:
-    """Fail before anything is computed, not once per run, where data or network do not fit."""
+    """Fail before any computation, not once per run, if data or network do not fit."""
     kinds = {
         (c.dataset, c.image_size, c.network, str(c.network_options)): entry
         for entry in entries
@@ -307,7 +307,7 @@ def _on_dask(entries, store, workers, scheduler, deadline):
 
 
 def _require_main_guard() -> None:
-    """Fail at once where workers, which import the main script, would run this sweep once more."""
+    """Fail at once if workers, which import the main script, would start this sweep again."""
     main, frame = vars(sys.modules["__main__"]), sys._getframe()
     while frame and not (frame.f_globals is main and frame.f_code.co_name == "<module>"):
         frame = frame.f_back
@@ -319,7 +319,7 @@ def _require_main_guard() -> None:
         raise SweepError(
             f"{main['__file__']}, line {frame.f_lineno}: worker processes import this script and "
             'would start the sweep again; put the call under `if __name__ == "__main__":`, or '
-            "sweep with workers=0"
+            "set workers=0"
         )
 
 
@@ -358,7 +358,7 @@ def _interrupt_noted() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def _interrupt_blocked() -> Iterator[None]:
-    """Keep Ctrl-C from processes that the block starts, and from those of threads it starts."""
+    """Block Ctrl-C in processes that the block starts, also from its threads."""
     # A terminal sends it to all processes; this one ends its workers, without their tracebacks.
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -372,7 +372,7 @@ def _interrupt_blocked() -> Iterator[None]:
 
 
 def _computed(client, entries, store, deadline, interrupted):
-    """Yield entries as workers finish them, with None or what failed, until deadline or Ctrl-C."""
+    """Yield finished entries, with None or their error, until deadline or Ctrl-C."""
     from distributed import as_completed
 
     futures = {  # unique keys: the store, not Dask, knows what is already computed
@@ -392,14 +392,14 @@ def _computed(client, entries, store, deadline, interrupted):
         future = next(finished)
         if future.status not in ("finished", "error"):
             raise SweepError(
-                f"the Dask scheduler {client.scheduler.address} went away; what is finished is "
-                "stored, the same call goes on with the rest"
+                f"the Dask scheduler {client.scheduler.address} stopped; finished runs are "
+                "stored, and the same call continues with the rest"
             )
         yield futures[future], future.exception()
 
 
 def _death(client, error) -> SweepError:
-    """Return what is known about a run whose workers died, at last alone with it."""
+    """Return the error of a run whose workers died, the last one computing only this run."""
     worker, lines, end = error.last_worker, {}, time.monotonic() + LOG_WAIT_S
     with contextlib.suppress(Exception):  # the log is a help; its machine may be gone as well
         while not lines and time.monotonic() < end:  # a nanny is asked once its next worker is up
@@ -409,13 +409,13 @@ def _death(client, error) -> SweepError:
             lines = dict.fromkeys(line for line in told if re.search(rf"\b{worker.pid}\b", line))
             time.sleep(0 if lines else 0.5)
     return SweepError(
-        "every worker that computed it died, also alone with it (signal 9 without another word is "
-        f"mostly a machine out of memory): {'; '.join(lines) or f'no log of {worker.address}'}"
+        "every worker that computed it died, also without other runs (signal 9 with no other "
+        f"message mostly means out of memory): {'; '.join(lines) or f'no log of {worker.address}'}"
     )
 
 
 def _require_scheduler(address: str) -> None:
-    """Fail within seconds, not minutes, where no scheduler answers."""
+    """Fail within seconds, not minutes, if no scheduler answers."""
     from distributed import Security
     from distributed.comm import connect
 
@@ -428,6 +428,6 @@ def _require_scheduler(address: str) -> None:
             pool.submit(asyncio.run, answer()).result()
     except (OSError, ValueError) as error:
         raise SweepError(
-            f"scheduler {address!r}: no Dask scheduler answers there ({error}); needed is the "
-            "address that `dask scheduler` prints, such as tcp://127.0.0.1:8786"
+            f"scheduler {address!r}: no Dask scheduler answers ({error}); give the address "
+            "that `dask scheduler` prints, such as tcp://127.0.0.1:8786"
         ) from error

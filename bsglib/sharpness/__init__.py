@@ -1,4 +1,4 @@
-"""How fast the loss grows around a minimizer: Keskar's metric, curvature, and SAM's objective."""
+"""Sharpness around a minimizer: Keskar's metric, curvature, and SAM's objective."""
 
 from bsglib.sharpness.ascent import SAMSharpness, sam_sharpness
 from bsglib.sharpness.hessian import (

@@ -1,4 +1,4 @@
-"""SAM's sharpness: how far the loss rises one step along its gradient."""
+"""SAM's sharpness: the rise of the loss after one step along its gradient."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from bsglib.weights import flatten, install
 
 @dataclass(frozen=True)
 class SAMSharpness:
-    """The rise of the loss one step of SAM's perturbation away."""
+    """The rise of the loss under SAM's perturbation."""
 
     value: float  # max_loss - loss
     loss: float
@@ -31,10 +31,10 @@ def sam_sharpness(
     loss: str | SumLoss = "cross_entropy",
     chunk_size: int | None = None,
 ) -> SAMSharpness:
-    """Return how much the mean loss rises at the worst point that one gradient points to.
+    """Return the rise of the mean loss under one step of SAM's perturbation.
 
     Source: Foret et al. 2021, equation 2 with p = 2: f(x + rho g / ||g||) - f(x), g the gradient
-    of the whole of x, y. Adaptive (Kwon et al. 2021): f(x + rho x^2 g / ||x g||) - f(x), products
+    of all examples. Adaptive (Kwon et al. 2021): f(x + rho x^2 g / ||x g||) - f(x), products
     by element. Arguments are those of `keskar_sharpness`; a gradient of zero gives no rise.
 
     Raises:

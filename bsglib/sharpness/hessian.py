@@ -17,7 +17,7 @@ from bsglib.weights import flatten
 
 @dataclass(frozen=True)
 class LambdaMax:
-    """The largest eigenvalues of the Hessian, the first of them as `value`, and how exact."""
+    """The largest eigenvalues of the Hessian, the first one as `value`, and their residual."""
 
     value: float
     values: list[float]
@@ -42,11 +42,10 @@ def lambda_max(
 ) -> LambdaMax:
     """Return the k algebraically largest eigenvalues of the mean loss's Hessian.
 
-    By restarted Lanczos in float64 on Hessian-vector products in the model's dtype: ARPACK's on the
-    host (solver "scipy"), or `lanczos.largest` on the model's device ("torch"); None takes the
-    first on a CPU and the second on an accelerator. Other arguments are those of
-    `keskar_sharpness`; `tol` is the relative accuracy asked for, and k is below the number of
-    weights.
+    The method is restarted Lanczos in float64 with Hessian-vector products in the model's dtype:
+    ARPACK on the host (solver "scipy"), or `lanczos.largest` on the model's device ("torch"). None
+    selects "scipy" on a CPU and "torch" on an accelerator. Other arguments are those of
+    `keskar_sharpness`; `tol` is the relative accuracy, and k is below the number of weights.
 
     Raises:
         ValueError: as `keskar_sharpness`, or if k is not allowed.
@@ -85,7 +84,7 @@ def lambda_max(
 def _arpack(
     product: Callable[[Tensor], Tensor], start: Tensor, k: int, tol: float
 ) -> tuple[list[float], Tensor]:
-    """Return what `lanczos.largest` returns, by ARPACK."""
+    """Return the result of `lanczos.largest`, by ARPACK."""
 
     def of_array(v: np.ndarray) -> np.ndarray:
         return product(torch.from_numpy(v.ravel()).to(start)).cpu().numpy()
@@ -119,7 +118,7 @@ def hessian_trace(
 ) -> HessianTrace:
     """Return the trace of the mean loss's Hessian, by Hutchinson's estimator.
 
-    The mean of v'Hv over vectors v of random signs, which is exact for a diagonal Hessian.
+    The estimate is the mean of v'Hv over vectors v of random signs; it is exact for a diagonal H.
     Arguments are those of `keskar_sharpness`; `probes` is the number of vectors, at least 2.
 
     Raises:
@@ -165,7 +164,7 @@ def batch_sharpness(
     """Return the expected curvature along the gradient of a batch: E[g'Hg / g'g].
 
     Source: Andreyev and Beneventano 2024, arXiv 2412.20553: gradient g and Hessian H are those of
-    the mean loss of a batch; SGD of rate lr hovers where this is about 2 / lr. With a batch of all
+    the mean loss of a batch. SGD at rate lr stays where this is about 2 / lr. For a batch of all
     examples it is the curvature along the full gradient, at most `lambda_max`. Arguments are those
     of `keskar_sharpness`; batches are drawn without replacement within a batch.
 

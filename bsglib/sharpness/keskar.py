@@ -1,4 +1,4 @@
-"""Keskar et al.'s metric: how far the loss rises in a box around a minimizer."""
+"""Keskar et al.'s metric: the rise of the loss in a box around a minimizer."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +17,11 @@ from bsglib.weights import flatten, install
 
 @dataclass(frozen=True)
 class Sharpness:
-    """Keskar's metric with the trace of its solver."""
+    """Keskar's metric and a record of its solver."""
 
     value: float  # per cent
     loss: float  # f(x)
-    max_loss: float  # largest f(x + A z) seen
+    max_loss: float  # largest f(x + A z) found
     iterations: int
     evaluations: int  # of loss and gradient
     stop: str  # the solver's reason
@@ -52,26 +52,27 @@ def keskar_sharpness(
     Source: Keskar et al. 2017, Metric 2.1:
     phi = 100 (max over z in C of f(x + A z) - f(x)) / (1 + f(x)),
     C = {z : |z_i| <= epsilon (|(A+ x)_i| + 1)}, with x the weights, f the mean loss, A the
-    identity or a random matrix and A+ its pseudo-inverse. The maximum is sought by L-BFGS-B from
-    z = 0 and the best value seen counts, so phi is at least 0 and a lower bound of the maximum.
-    Ten iterations are not invariant to the objective's scale, hence `objective_scale`.
+    identity or a random matrix and A+ its pseudo-inverse. L-BFGS-B searches for the maximum from
+    z = 0, and the largest value found counts, so phi is at least 0 and a lower bound. The result of
+    ten iterations depends on the scale of the objective, hence `objective_scale`.
 
     Args:
         model: network in any mode and dtype; measured without dropout, left unchanged.
-        x, y: inputs [n, ...] and labels [n]; the whole of them is used.
+        x, y: inputs [n, ...] and labels [n]; all examples are used.
         epsilon: box half-width relative to |(A+ x)_i| + 1, dimensionless, > 0.
         subspace: number of columns of A; None for the full space, A = identity.
         distribution: of A's entries: "gaussian" (standard normal), "gaussian_unit" or
-            "uniform_unit" (columns scaled to length 1, uniform on [0, 1)). The paper states none.
-        adaptive: take the box |z_i| <= epsilon |x_i| instead, which rescaling the weights of
-            neighbouring layers does not change (Dinh et al. 2017 show that it changes the
-            paper's; the normalisation is that of Kwon et al. 2021).
-        seed: of A, and of the start where the gradient is exactly zero.
-        max_iter: iterations of L-BFGS-B; the paper has 10.
-        objective_scale: factor on the objective given to the solver; None makes its largest
-            derivative 1 at the start, 1.0 is the literal mean loss.
+            "uniform_unit" (columns scaled to length 1, uniform on [0, 1)). The paper states no
+            distribution.
+        adaptive: use the box |z_i| <= epsilon |x_i|, with the normalisation of Kwon et al. 2021.
+            It is invariant to rescaling the weights of neighbouring layers; the paper's box is not
+            (Dinh et al. 2017).
+        seed: of A, and of the starting point if the gradient is exactly zero.
+        max_iter: iterations of L-BFGS-B; the paper uses 10.
+        objective_scale: factor on the solver's objective; None scales its largest initial
+            derivative to 1, 1.0 is the literal mean loss.
         solver: "scipy", compiled, on the host; or "torch", the same steps on the model's device.
-            None takes the first on a CPU and the second on an accelerator.
+            None selects "scipy" on a CPU and "torch" on an accelerator.
         batch_norm: "stored" running statistics; "reestimate" them once over x at the
             unperturbed weights; "batch" statistics of each chunk.
         loss: a name in `evaluate.LOSSES`, or a function of (outputs, y) summed over examples.
@@ -80,7 +81,7 @@ def keskar_sharpness(
 
     Raises:
         ValueError: if epsilon, a name or a size is not allowed, the loss at the weights is not
-            finite, or two evaluations of it differ (the function measured has to be fixed).
+            finite, or two evaluations of it differ (the function has to be deterministic).
     """
     if not epsilon > 0:
         raise ValueError(f"epsilon = {epsilon}: must be positive")

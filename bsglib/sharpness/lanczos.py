@@ -1,4 +1,4 @@
-"""The largest eigenvalues of a symmetric matrix that is known by its products, on any device."""
+"""The largest eigenvalues of a symmetric matrix, from matrix-vector products, on any device."""
 
 from collections.abc import Callable
 
@@ -13,13 +13,13 @@ def largest(
 ) -> tuple[list[float], Tensor]:
     """Return the k algebraically largest eigenvalues, descending, and their vectors [k, p].
 
-    Lanczos with full orthogonalisation and thick restarts (Wu and Simon 2000). It ends when the
-    residual of each is below `tol` times its size, or after PRODUCTS products.
+    Lanczos with full orthogonalisation and thick restarts (Wu and Simon 2000). It stops when
+    each residual is below `tol` times the eigenvalue, or after PRODUCTS products.
 
     Args:
         product: the matrix times a vector, float64 [p].
-        start: vector to begin with, not zero, float64 [p].
-        k: how many, below p.
+        start: initial vector, not zero, float64 [p].
+        k: number of eigenvalues, below p.
         tol: relative accuracy.
     """
     most, kept = max(BASIS, 2 * k + 2), max(KEPT, k + 1)
@@ -38,7 +38,7 @@ def largest(
         errors = left * vectors[-1, :k].abs()
         if len(basis) >= k and bool((errors <= tol * values[:k].abs()).all()):
             break
-        if left <= 1e-12 * size:  # the vectors so far are among themselves: begin elsewhere
+        if left <= 1e-12 * size:  # an invariant subspace: continue with a random vector
             drawn = torch.randn(len(start), generator=generator, dtype=torch.float64)
             moved = _orthogonal(drawn.to(start), basis)[1]
             left = float(moved.norm())
@@ -52,7 +52,7 @@ def largest(
 
 
 def _orthogonal(vector: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a vector's coordinates in a basis, on the host, and the rest of it."""
+    """Return a vector's coordinates in a basis, on the host, and its remainder."""
     along = basis @ vector
     rest = vector - along @ basis
     return along.cpu(), rest - (basis @ rest) @ basis  # twice is enough

@@ -1,4 +1,4 @@
-"""L-BFGS-B on tensors: vectors stay on their device, the host sees scalars and small matrices."""
+"""L-BFGS-B on tensors: vectors stay on the device; the host has scalars and small matrices."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ Objective = Callable[[Tensor], tuple[float, Tensor]]
 
 CORRECTIONS, LINE_SEARCHES = 10, 20  # scipy's defaults
 DECREASE, CURVATURE, WIDTH = 1e-3, 0.9, 0.1  # of the line search
-BREAKPOINTS = 2**18  # of the Cauchy search, worked through at a time
+BREAKPOINTS = 2**18  # of the Cauchy search, processed at a time
 EPS = torch.finfo(torch.float64).eps
 
 
 def minimize(objective: Objective, start: Tensor, bounds: Tensor, max_iter: int) -> tuple[int, str]:
-    """Minimize in the box |z_i| <= bounds_i by the steps that scipy's L-BFGS-B takes.
+    """Minimize in the box |z_i| <= bounds_i by the steps of scipy's L-BFGS-B.
 
     Source: Byrd, Lu, Nocedal and Zhu 1995, with the subspace step of Morales and Nocedal 2011 and
     the line search of Moré and Thuente 1994; no tolerances. The breakpoints of the Cauchy search
-    are sorted and summed up on the device instead of taken from a heap one by one.
+    are sorted and summed on the device instead of taken from a heap one by one.
 
     Args:
-        objective: gives value and gradient [p] at a point [p].
-        start: point in the box, float64 [p].
+        objective: returns value and gradient [p] at a point [p].
+        start: initial point in the box, float64 [p].
         bounds: half-widths of the box, float64 [p].
-        max_iter: iterations at most.
+        max_iter: maximum number of iterations.
 
     Returns:
         the number of iterations made and the reason to stop, in scipy's words.

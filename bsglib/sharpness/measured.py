@@ -1,4 +1,4 @@
-"""What all measures of sharpness share: a fixed function of the weights, and its start."""
+"""Shared parts of the sharpness measures: a fixed function of the weights, its initial values."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from bsglib.weights import equal_parts, reestimate_batch_norm
 
 
 class PassOptions(TypedDict):
-    """What every pass takes: the arguments of `mean_loss` and `loss_and_gradient`."""
+    """Options of every pass: arguments of `mean_loss` and `loss_and_gradient`."""
 
     loss: str | SumLoss
     chunk_size: int | None
@@ -22,7 +22,7 @@ class PassOptions(TypedDict):
 def pass_options(
     x: Tensor, loss: str | SumLoss, batch_norm: str, chunk_size: int | None
 ) -> PassOptions:
-    """What every pass over x takes; chunks as the device likes them, unless statistics depend."""
+    """Return the options of every pass over x; batch statistics fix the default chunk size."""
     if chunk_size is None:
         chunk_size = 512 if batch_norm == "batch" else runtime.chunk_size(x.device)
     return {"loss": loss, "chunk_size": chunk_size}
@@ -30,7 +30,7 @@ def pass_options(
 
 @contextlib.contextmanager
 def measured(model: nn.Module, x: Tensor, batch_norm: str) -> Iterator[tuple[nn.Module, Tensor]]:
-    """Fix the function to be measured, with batch norm's statistics those at these weights."""
+    """Yield the fixed function, with batch norm's statistics at the unperturbed weights."""
     with fixed_function(model, x, batch_norm) as (network, x):
         if batch_norm == "reestimate":
             reestimate_batch_norm(network, equal_parts(x))
@@ -38,7 +38,7 @@ def measured(model: nn.Module, x: Tensor, batch_norm: str) -> Iterator[tuple[nn.
 
 
 def at_start(model: nn.Module, x: Tensor, y: Tensor, options: PassOptions) -> tuple[float, Tensor]:
-    """Loss and gradient at the weights, of a loss that comes out the same again."""
+    """Return loss and gradient at the weights, after a check that the loss is deterministic."""
     loss, gradient = loss_and_gradient(model, x, y, **options)
     require_fixed(loss, mean_loss(model, x, y, **options))
     if bad := int((~torch.isfinite(gradient)).sum()):

@@ -1,4 +1,4 @@
-"""Bounded minimization for the metric: scipy's L-BFGS-B on the host, ours on a device."""
+"""Bounded minimization for the metric: scipy's L-BFGS-B on the host, our own on a device."""
 
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +15,7 @@ from bsglib.sharpness import lbfgsb
 def on_host(
     objective: lbfgsb.Objective, start: Tensor, bounds: Tensor, max_iter: int
 ) -> tuple[int, str]:
-    """Minimize like `lbfgsb.minimize`, by scipy, which wants its vectors in host memory."""
+    """Minimize like `lbfgsb.minimize`, by scipy, which needs its vectors in host memory."""
 
     def of_arrays(z: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = objective(torch.from_numpy(z).to(start.device))
@@ -29,7 +29,7 @@ SOLVERS = {"scipy": on_host, "torch": lbfgsb.minimize}
 
 
 def solver_for(name: str | None, x: Tensor) -> str:
-    """Return the solver asked for, or the one that suits the device."""
+    """Return the named solver, or the default of the device."""
     name = name or ("scipy" if x.device.type == "cpu" else "torch")
     if name not in SOLVERS:
         raise ValueError(f"solver = {name!r}{nearest(name, SOLVERS)}")
@@ -44,9 +44,9 @@ def drive_lbfgsb(
 ) -> tuple[int, str]:
     """Minimize in the box |z_i| <= bounds_i.
 
-    Drives the compiled solver behind `scipy.optimize.minimize(method="L-BFGS-B")`, with its
-    defaults and no tolerances: `minimize` copies a million bounds through Python objects, one by
-    one. The two agree to the last bit, by a test.
+    Call the compiled solver of `scipy.optimize.minimize(method="L-BFGS-B")`, with its defaults and
+    no tolerances, because `minimize` copies a million bounds through Python objects, one by
+    one. A test checks that the two agree to the last bit.
 
     Returns:
         the number of iterations made and the solver's reason to stop.
@@ -80,7 +80,7 @@ def drive_lbfgsb(
 def public_lbfgsb(
     objective: Arrays, start: np.ndarray, bounds: np.ndarray, max_iter: int
 ) -> tuple[int, str]:
-    """Minimize like `drive_lbfgsb`, by scipy's public entry point: a slower start."""
+    """Minimize like `drive_lbfgsb`, by scipy's public function, which starts more slowly."""
     options = {"maxiter": max_iter, "maxfun": np.iinfo(np.int32).max, "ftol": 0, "gtol": 0}
     box = Bounds(-bounds, bounds)
     found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=box, options=options)
@@ -89,9 +89,9 @@ def public_lbfgsb(
 
 @cache
 def compiled_fits() -> bool:
-    """Return whether scipy's compiled solver is where `drive_lbfgsb` looks for it.
+    """Return whether scipy's compiled solver works with `drive_lbfgsb`.
 
-    It is private: another version of scipy may have moved or changed it.
+    It is private, so another version of scipy may move or change it.
     """
     point = np.zeros(1)
     try:

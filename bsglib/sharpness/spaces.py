@@ -1,4 +1,4 @@
-"""Where Keskar's metric looks for a higher loss: x + A z, A the identity or a random matrix."""
+"""The search spaces of Keskar's metric: x + A z, with A the identity or a random matrix."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,10 +34,10 @@ class Identity:
 
 
 class Scaled(Identity):
-    """A = diag(|x|) with the coordinates 0, so that z is relative to each weight's size."""
+    """A = diag(|x|) with coordinates 0, so that z is relative to each weight."""
 
     def coordinates(self) -> Tensor:
-        """Return zeros: the box does not depend on where it stands."""
+        """Return zeros: the box does not depend on the weights."""
         return torch.zeros_like(self.theta)
 
     def into(self, z: Tensor) -> Tensor:
@@ -50,9 +50,9 @@ class Scaled(Identity):
 
 
 class Matrix:
-    """Random [p, d] from a seed, block by block; what does not fit is drawn again at each use.
+    """Random [p, d] from a seed, block by block; blocks beyond the memory limit are drawn again.
 
-    On an accelerator all of it is kept, rounded to float32; products are in float64 everywhere.
+    An accelerator stores the whole matrix, rounded to float32; products are always in float64.
     """
 
     ROWS, KEPT_BYTES = 2**16, 2**31
@@ -74,7 +74,7 @@ class Matrix:
         self.gram = sum((block.T @ block for _, block in self.blocks()), zero)
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield rows and their part of the matrix, in float64."""
+        """Yield rows and their block of the matrix, in float64."""
         for start in range(0, self.size, self.ROWS):
             rows = slice(start, min(start + self.ROWS, self.size))
             block = self.kept.get(start)
@@ -97,7 +97,7 @@ drawn_once = lru_cache(maxsize=4)(Matrix)  # per size, dimension, kind and seed,
 
 
 class Subspace(Identity):
-    """A = random [p, d], its columns scaled to length 1 where the distribution says so.
+    """A = random [p, d], with columns of length 1 for the "unit" distributions.
 
     Raises:
         ValueError: if the distribution is unknown, or there are more columns than weights.

@@ -1,1 +1,1 @@
-"""The four sources: per study its parameters, its design and its claims."""
+"""The four studies, one per paper: parameters, design and claims."""

@@ -1,7 +1,7 @@
-"""What claims have in common: the runs they compare, what makes runs fit for it, values by seed.
+"""The parts that claims share: the runs they compare, the gates on these runs, values by seed.
 
-A claim's statistic is a `Comparison` of runs or a `Timed` of seconds per epoch. Both first say what
-is missing, then what makes the runs unfit, and only then reduce them to a value per seed.
+A claim's statistic is a `Comparison` of runs or a `Timed` of seconds per epoch. Both first report
+missing runs, then the first gate that fails. Only then do they reduce the runs to a value per seed.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,15 +27,15 @@ class Side:
 
     where: tuple[tuple[str, Any], ...]
     sizes: tuple[int, ...] | Sizes | None = None  # None: all
-    choose: Choice | None = None  # which of these runs are compared; None: all
+    choose: Choice | None = None  # the runs among these that are compared; None: all
 
     def of(self, results: Results) -> pd.DataFrame:
-        """Return the runs that are compared, as far as they are computed."""
+        """Return the computed runs that are compared."""
         runs = self.computed(results)
         return runs if self.choose is None or runs.empty else self.choose(runs)
 
     def computed(self, results: Results) -> pd.DataFrame:
-        """Return its runs, also those that are not chosen, as far as they are computed."""
+        """Return its computed runs, selected or not."""
         return self._among(results.runs, results)
 
     def designed(self, results: Results) -> pd.DataFrame:
@@ -43,11 +43,11 @@ class Side:
         return self._among(results.design, results)
 
     def left_out(self, results: Results) -> pd.DataFrame:
-        """Return its rows of the design that are left out because their data are not at hand."""
+        """Return its rows of the design that are excluded because their data are not available."""
         return self._among(results.left_out, results)
 
     def batch_sizes(self, results: Results) -> list[int]:
-        """Return its batch sizes, those of its design if it names none."""
+        """Return its batch sizes, by default those of its design."""
         if self.sizes is None:
             return sorted(self.designed(results)["batch_size"].unique())
         return list(self.sizes(results.parameters) if callable(self.sizes) else self.sizes)
@@ -61,7 +61,12 @@ class Side:
         return matching(rows, **dict(self.where), **sizes)
 
     def __str__(self) -> str:
-        return ", ".join(name if value is True else str(value) for name, value in self.where)
+        def words(name: str, value: Any) -> str:
+            if isinstance(value, bool):
+                return name if value else f"no {name}"
+            return " or ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+        return ", ".join(words(*label) for label in self.where)
 
 
 def side(
@@ -70,23 +75,23 @@ def side(
     """Return a side of a comparison.
 
     Args:
-        sizes: batch sizes, or what gives them for a study's parameters; None: all.
-        choose: returns the runs that are compared, such as those at the best rate; None: all.
+        sizes: batch sizes, or a function of a study's parameters; None: all.
+        choose: selects the compared runs, such as those at the best rate; None: all.
         **where: labels of the runs, each a value or a tuple of values.
     """
     every = Side(tuple(where.items()), choose=choose)
     return every if sizes is None else every.at(sizes)
 
 
-# ------------------------------------------------------------- what makes runs fit
+# ------------------------------------------------------------- gates on runs
 
-Check = Callable[[pd.DataFrame], str | None]  # of runs: why they cannot be judged
+Check = Callable[[pd.DataFrame], str | None]  # of runs: why they do not test the claim
 Gate = Callable[[Results, Sequence[Side]], str | None]
 Derive = Callable[[Results, pd.DataFrame], pd.DataFrame]  # adds columns to runs
 
 
 def absence(results: Results, *sides: Side) -> str | None:
-    """Return which runs are missing, None if all that were designed are there."""
+    """Return which runs are missing, None if all designed runs are computed."""
     if not sides:
         return None
     for one in sides:
@@ -94,7 +99,7 @@ def absence(results: Results, *sides: Side) -> str | None:
         sizes = one.batch_sizes(results)
         if planned.empty and len(left_out := one.left_out(results)):
             dataset = left_out["dataset"].iloc[0]
-            return f"{one}: {dataset} is not at hand, `bsg data {dataset}` fetches it"
+            return f"{one}: {dataset} is not available; `bsg data {dataset}` fetches it"
         if planned.empty and not sizes:
             return f"{one}: not in this profile"
         if missing := sorted(set(sizes) - set(planned["batch_size"] if len(planned) else ())):
@@ -105,14 +110,14 @@ def absence(results: Results, *sides: Side) -> str | None:
     )
     names = ", ".join(dict.fromkeys(planned["arm"]))
     n, all_of_them = len(there), len(planned)
-    return f"{n} of {all_of_them} runs of {names}" if n < all_of_them else None
+    return f"{n} of {all_of_them} runs computed: {names}" if n < all_of_them else None
 
 
 @dataclass(frozen=True)
 class Of:
-    """A gate that checks runs together: of all sides, or of so many first ones, at some sizes.
+    """A gate that checks runs of several sides together: all sides or the `first` ones, at `sizes`.
 
-    They have the columns that `derive` adds.
+    `derive` adds columns to the runs.
     """
 
     check: Check
@@ -121,7 +126,7 @@ class Of:
     derive: Derive = lambda results, runs: runs
 
     def __call__(self, results: Results, sides: Sequence[Side]) -> str | None:
-        """Return why the runs cannot be judged, None if they can."""
+        """Return why the runs do not test the claim, None if they do."""
         asked = [one if self.sizes is None else one.at(self.sizes) for one in sides[: self.first]]
         if not asked:
             return None
@@ -136,30 +141,30 @@ def diverged(runs: pd.DataFrame) -> str | None:
 
 
 def cut_off(runs: pd.DataFrame) -> str | None:
-    """Return which run still improved when it was ended, None if none did."""
+    """Return which run still improved at its last epoch, None if none did."""
     improving = runs[runs["stopped"] == "epochs"]
     if improving.empty:
         return None
-    return f"{run_name(improving.iloc[0])}: still improving when it ended"
+    return f"{run_name(improving.iloc[0])}: still improving at the last epoch"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Whether all runs got where they were to get, and none diverged.
+    """A check that all runs reached their target, and none diverged.
 
-    That is the training loss at which they were to stop, or else a training accuracy.
+    The target is the training loss at which they stop, or else a minimum training accuracy.
     """
 
     accuracy: float
 
     def __call__(self, runs: pd.DataFrame) -> str | None:
-        """Return what the worst run reached, None if all are trained."""
+        """Return the result of the worst run, None if all are trained."""
         if why := diverged(runs):
             return why
         missed = runs[runs["target_loss"].notna() & (runs["stopped"] != "target_loss")]
         if len(missed):
             worst = missed.loc[missed["running_loss"].idxmax()]
-            reached = f"training loss {worst['running_loss']:.2g}, not {worst['target_loss']:g}"
+            reached = f"training loss {worst['running_loss']:.2g}, target {worst['target_loss']:g}"
             return f"{run_name(worst)}: {reached}"
         runs = runs[runs["target_loss"].isna() & ~(runs["train_accuracy"] >= self.accuracy)]
         if runs.empty:
@@ -171,7 +176,7 @@ class Trained:
 
 
 def run_name(run: pd.Series) -> str:
-    """Return which run it is, for a reason."""
+    """Return the name of a run, for a reason."""
     return f"{run['arm']}, B = {run['batch_size']}, learning rate {run['base_lr']:g}"
 
 
@@ -180,19 +185,19 @@ def run_name(run: pd.Series) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim's statistic: values by seed, if all runs are there and fit for it.
+    """A claim's statistic: values by seed, if all runs are computed and pass the gates.
 
     Args:
-        by: from a table [seed, batch size] of the column per side to a value per seed; without a
-            column, from the results.
-        sides: the runs that it needs.
+        by: reduces a table [seed, batch size] of the column per side to a value per seed; without
+            a column, it takes the results.
+        sides: the required runs.
         column: of the runs, or one that `derive` adds.
-        across: the column of the runs that heads the tables instead of the batch size.
-        gates: say why the runs cannot be judged.
-        leave_out: a gate asked of each batch size alone: where it fails the size is left out, and
-            the note says so.
+        across: the column of the runs that replaces the batch size in the tables.
+        gates: return why the runs do not test the claim.
+        leave_out: a gate on each batch size alone; sizes that fail are excluded, and the note
+            names the others.
         derive: adds columns to runs.
-        note: of the results, what the values leave out.
+        note: of the results, on what the values exclude.
     """
 
     by: Callable[..., "Measured | pd.Series"]
@@ -205,7 +210,7 @@ class Comparison:
     note: Callable[[Results], str] = lambda results: ""
 
     def __call__(self, results: Results) -> Measured:
-        """Return the values, or why there are none."""
+        """Return the values, or the reason for their absence."""
         if why := absence(results, *self.sides):
             return Measured(not_testable=why)
         sides, note = self.sides, self.note(results)
@@ -214,7 +219,7 @@ class Comparison:
             if not sides:
                 return Measured(not_testable=why)
             if left_out:
-                note = f"at B = {', '.join(map(str, sides[0].sizes))} alone ({why})"
+                note = f"only B = {', '.join(map(str, sides[0].sizes))} ({why})"
         for gate in self.gates:
             if why := gate(results, sides):
                 return Measured(not_testable=why)
@@ -229,7 +234,7 @@ class Comparison:
         return all(len(s.designed(results)) or len(s.left_out(results)) for s in self.sides)
 
     def tables(self, results: Results, sides: Sequence[Side]) -> list[Table]:
-        """Return the column of each side [seed, batch size], of the seeds that all have."""
+        """Return the column of each side [seed, batch size], for the seeds that all sides share."""
         tables = []
         for one in sides:
             runs = self.derive(results, of_common_seeds(one.of(results), self.across))
@@ -238,7 +243,7 @@ class Comparison:
         return [table.loc[seeds] for table in tables]
 
     def _fit(self, results: Results) -> tuple[tuple[Side, ...], list[int], str]:
-        """The sides at the batch sizes that are fit, those left out, and why the first is."""
+        """The sides at the batch sizes that pass, the excluded ones, and the first reason."""
         reasons = {}
         for size in self.sides[0].batch_sizes(results):
             at = [one.at((size,)) for one in self.sides]
@@ -284,12 +289,12 @@ def points_last_minus_first(table: Table) -> pd.Series:
 
 @dataclass(frozen=True)
 class Timed:
-    """A claim's statistic of seconds per epoch: a value per repeat, if there are enough.
+    """A claim's statistic of seconds per epoch: a value per repeat, given enough repeats.
 
     Args:
-        by: from a table [repeat, batch size] per condition to a value per repeat.
-        conditions: columns and values of the timings that tell conditions apart.
-        sizes: batch sizes that it needs.
+        by: reduces a table [repeat, batch size] per condition to a value per repeat.
+        conditions: columns and values of the timings that distinguish conditions.
+        sizes: the required batch sizes.
     """
 
     by: Callable[..., pd.Series]
@@ -297,7 +302,7 @@ class Timed:
     sizes: tuple[int, ...] = ()
 
     def __call__(self, results: Results) -> Measured:
-        """Return the values, or why there are none."""
+        """Return the values, or the reason for their absence."""
         if why := untimed(results):
             return Measured(not_testable=why)
         tables = [seconds(results, **condition) for condition in self.conditions]
@@ -307,7 +312,7 @@ class Timed:
 
 
 def untimed(results: Results, **condition: Any) -> str | None:
-    """Return how few timings there are, None if they are enough."""
+    """Return the number of timings if it is too small, else None."""
     repeats = len(seconds(results, **condition))
     return f"{repeats} timings, {TIMING_REPEATS} needed" if repeats < TIMING_REPEATS else None
 

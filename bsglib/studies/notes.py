@@ -1,4 +1,4 @@
-"""What captions and tables of several studies say of their measurements."""
+"""Notes on measurements, for captions and tables of several studies."""
 
 import pandas as pd
 
@@ -6,7 +6,7 @@ from bsglib.studies.study import Results, StudyParameters
 
 
 def timing(results: Results) -> str:
-    """Return how the times were taken."""
+    """Return how the times were measured."""
     times = results.timings
     if times.empty:
         return "Not timed yet."
@@ -30,21 +30,21 @@ def sharpness(p: StudyParameters, runs: pd.DataFrame) -> str:
 
 
 def seeds(p: StudyParameters, where: str) -> str:
-    """Return how many seeds a study has, and how many more of some arms.
+    """Return the number of seeds of a study, and of additional seeds of some arms.
 
     Args:
         p: with `seeds` and `more_seeds`.
-        where: which arms those are.
+        where: the arms with additional seeds.
     """
     return f"{len(p.seeds)}" + (f", {len(p.more_seeds)} more {where}" if p.more_seeds else "")
 
 
 def arithmetic(dtype: str, otherwise: str = "as the paper") -> tuple[str, str, str, str]:
-    """Return the row on the precision of a table of what differs from a source.
+    """Return the row on precision of a scope table.
 
     Args:
         dtype: of the runs.
-        otherwise: why, where it is float32.
+        otherwise: the reason for float32.
     """
     reasons = {"float64": "the same digits on every machine", "bfloat16": "speed"}
     return "arithmetic", "not stated (float32)", dtype, reasons.get(dtype, otherwise)

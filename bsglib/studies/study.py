@@ -1,4 +1,4 @@
-"""The sources: per study its parameters, its design (which runs and measures) and its claims."""
+"""Studies, one per paper: parameters, design (runs and measures) and claims."""
 
 import os
 import sys
@@ -57,7 +57,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Study:
-    """One source: everything its notebook leans on."""
+    """One paper's study: everything that its notebook uses."""
 
     name: str
     title: str
@@ -131,18 +131,18 @@ class Study:
             progress: show a bar; None: only in an interactive Jupyter session.
 
         Returns:
-            the numbers, without the runs that are missing if `parameters.compute` is False, and
-            without optional ones whose data are not at hand.
+            the numbers, without missing runs if `parameters.compute` is False, and without optional
+            runs whose data are not available.
 
         Raises:
-            NoRuns: if there are none at all.
+            NoRuns: if no run is stored.
             ParameterError: if the profile is sealed, or an arm of `also` is one of the design.
         """
         runtime.single_thread()
         if is_sealed(parameters.profile):
             raise ParameterError(
-                f"profile {parameters.profile!r} is sealed: its numbers are judged when the rules "
-                "of all claims are locked; `bsg compute` and `bsg export` work without looking"
+                f"profile {parameters.profile!r} is sealed: its numbers stay unread until the rules "
+                "of all claims are final; `bsg compute` and `bsg export` work without reading them"
             )
         store = store_of(parameters)
         exported = exports.read(export_folder(parameters.profile, self.name))

@@ -1,4 +1,4 @@
-"""Tables that several studies make of their runs."""
+"""Tables of runs that several studies share."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,11 +12,11 @@ from bsglib.studies.study import Results
 
 
 def scope_table(rows: Iterable[tuple[str, Any, Any, str]]) -> pd.DataFrame:
-    """Return what differs from a source, a row per quantity.
+    """Return the differences from a paper, a row per quantity.
 
     Args:
-        rows: quantity, what the source has, what is here, and why that differs, which the table
-            says only where the two do.
+        rows: quantity, the paper's value, our value, and the reason for a difference, which the
+            table shows only where the two differ.
     """
     shown = []
     for quantity, *both, why in rows:
@@ -27,11 +27,11 @@ def scope_table(rows: Iterable[tuple[str, Any, Any, str]]) -> pd.DataFrame:
 
 
 def rows_table(rows: Mapping[Any, Mapping[str, Any]], *names: str) -> pd.DataFrame:
-    """Return a table of rows by what heads them, and say so where there are none yet.
+    """Return a table of rows by their headings, or a note if nothing is computed yet.
 
     Args:
-        rows: by its heading, a tuple of them where there are several names.
-        *names: of the headings.
+        rows: by heading, a tuple of headings for several names.
+        *names: the names of the headings.
     """
     if not rows:
         return pd.DataFrame({"": ["not computed yet"]}).set_index("")
@@ -53,23 +53,23 @@ def means(runs: pd.DataFrame, *columns: str, scale: float = 1.0) -> pd.DataFrame
 
 
 def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return the runs of all tables, those in several of them once."""
+    """Return the runs of all tables without duplicates."""
     return pd.concat(tables).drop_duplicates(["entry", "arm"])
 
 
 def dashed(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with a dash where there is no number."""
+    """Return a table with a dash for each missing number."""
     return table.astype(object).where(table.notna(), "-")
 
 
 def of_common_seeds(runs: pd.DataFrame, *cells: str) -> pd.DataFrame:
-    """Return the runs of the seeds that every cell with runs has.
+    """Return the runs of the seeds that all cells with runs share.
 
-    Where some cells have more seeds, means over all of them would compare seeds, not cells.
+    If some cells have more seeds, means over all seeds would compare seeds, not cells.
 
     Args:
         runs: with seed and the columns.
-        *cells: the columns that tell cells apart.
+        *cells: the columns that identify cells.
     """
     seeds = runs.groupby(list(cells))["seed"].agg(set)
     return runs[runs["seed"].isin(set.intersection(*seeds) if len(seeds) else ())]
@@ -87,13 +87,13 @@ def tuned(
 ) -> pd.DataFrame:
     """Return the runs at each batch size's best rate, by the mean of a column over seeds.
 
-    A rate at which a run diverged is never the best.
+    A rate with a diverged run is never the best.
 
     Args:
         runs: with batch_size, stopped, and the two columns.
-        by: the column by which rates are chosen, of the validation set.
+        by: the column of the validation set that selects the rate.
         rate: the column that holds the rate.
-        lowest: the lowest mean is the best, not the highest.
+        lowest: whether the lowest mean is the best.
     """
     worst = np.inf if lowest else -np.inf
     values = runs.assign(value=runs[by].where(runs["stopped"] != "diverged", worst))
@@ -103,15 +103,15 @@ def tuned(
 
 
 def tuned_by_others(runs: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Return each seed's runs at the rates of highest mean of a column over the other seeds.
+    """Return each seed's runs at the rates with the highest mean of a column over other seeds.
 
-    Two rates may be as good as each other and their minimizers of different sharpness: that the
-    choice could have been another one then shows in the interval over seeds. A rate at which a run
-    diverged is never the best; where it is so of all rates, all runs are returned.
+    Two rates may be equally good and their minimizers of different sharpness. The interval over
+    seeds then includes the effect of the selection. A rate with a diverged run is never the best;
+    if every rate has one, all runs are returned.
 
     Args:
         runs: with seed, batch_size, base_lr, stopped, and the column.
-        by: the column by which rates are chosen, of the validation set.
+        by: the column of the validation set that selects the rate.
     """
     cells = runs.groupby(["batch_size", "base_lr"])
     whole = cells.filter(lambda cell: (cell["stopped"] != "diverged").all())
@@ -130,10 +130,10 @@ def rank_with_batch_size(table: pd.DataFrame) -> pd.Series:
 
 
 def arms(results: Results) -> pd.DataFrame:
-    """Return the arms of a design: how each is trained, at which batch sizes, how often.
+    """Return the arms of a design with their hyperparameters, batch sizes, seeds and runs.
 
     Args:
-        results: of a study; runs that are not computed count, too.
+        results: of a study; designed runs count, computed or not.
 
     Returns:
         a row per arm: optimizer, rate rule, rates, rho, dropout, batch sizes, epochs, seeds, runs.
@@ -165,7 +165,7 @@ def _distinct(values: pd.Series) -> str:
 
 
 def worked_out(results: Results, claim_id: str) -> pd.DataFrame:
-    """Return how one verdict comes about: its values, then mean, interval, rule and word.
+    """Return the derivation of one verdict: its values, then mean, interval, rule and word.
 
     Args:
         results: of a study.
@@ -184,5 +184,5 @@ def worked_out(results: Results, claim_id: str) -> pd.DataFrame:
         mean = "geometric mean" if claim.rule.ratios else "mean"
         low, high = f"{judged.ours.low:.4g}", f"{judged.ours.high:.4g}"
         steps |= {mean: f"{judged.ours.mean:.4g}", "95 % interval": f"[{low}, {high}]"}
-    steps |= {"rule": claim.rule.text, "verdict": judged.verdict, "because": judged.reason}
+    steps |= {"rule": claim.rule.text, "verdict": judged.verdict, "reason": judged.reason}
     return pd.DataFrame({"value": steps}).rename_axis(claim.quantity)

@@ -1,4 +1,4 @@
-"""The statistic that tests each claim of Chang & Pathak; what they state is in claims.yaml."""
+"""The statistic that tests each claim of Chang & Pathak; claims.yaml has the statements."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ from bsglib.studies.tables import per_seed, rank_with_batch_size
 
 TRAINED = 0.95  # of the loss of guessing; above it a run counts as not trained
 OFF = 0.1  # of the training loss at which runs were to stop, by which they may miss it
-DEVICES = 4  # of the source
+DEVICES = 4  # of the paper
 AT_EDGE = 0.5  # share of best rates at an end of the grid above which no slope is judged
 STEP = 0.25  # of alpha, and
 RADIUS = 0.5  # of the filter-normalized plane, at which the growth of the loss is read
@@ -71,7 +71,7 @@ def failed(runs: pd.DataFrame) -> str | None:
     if chance.empty:
         return None
     run = chance.iloc[0]
-    return f"{run_name(run)}: validation loss {run['validation_loss']:.2f}, as good as chance"
+    return f"{run_name(run)}: validation loss {run['validation_loss']:.2f}, no better than chance"
 
 
 def off_target(runs: pd.DataFrame) -> str | None:
@@ -88,7 +88,7 @@ def off_target(runs: pd.DataFrame) -> str | None:
     if off.max() <= OFF:
         return None
     run = runs.assign(loss=loss).iloc[off.argmax()]
-    return f"{run_name(run)}: training loss {run['loss']:.2g}, not {run['target_loss']:g}"
+    return f"{run_name(run)}: training loss {run['loss']:.2g}, target {run['target_loss']:g}"
 
 
 def timed(results: Results, sides: Sequence[Side]) -> str | None:
@@ -148,7 +148,7 @@ def epoch_ratio(results: Results) -> Measured:
     own = results.history_of(protocol.FIXED).groupby(["seed", "batch_size"])["epoch_distance"]
     whole = interval(tuple(last_over_first(own.mean().unstack())), ratios=True)
     common = last_over_first(readings.epoch_distances(results).groupby("seed").mean())
-    return Measured(tuple(common), note=f"over each run's own epochs {whole.mean:.2g}")
+    return Measured(tuple(common), note=f"ratio over each run's own epochs: {whole.mean:.2g}")
 
 
 def ratio_grows(results: Results) -> pd.Series:
@@ -214,7 +214,7 @@ def closing(
     """Return a comparison of a gap at the fixed and at the scaled rate, if there is one to close.
 
     Args:
-        gap: between the largest and the smallest batch, by seed; positive as in the source.
+        gap: between the largest and the smallest batch, by seed; positive as in the paper.
         by: from the gap at the fixed and at the scaled rate to a value per seed.
         column: of the runs.
     """
@@ -222,7 +222,7 @@ def closing(
     def closed(at_fixed: Table, at_scaled: Table) -> Measured | pd.Series:
         before = gap(at_fixed)
         if interval(tuple(before)).low <= 0:
-            return Measured(not_testable="no gap at the fixed rate that could be closed")
+            return Measured(not_testable="no gap at the fixed rate to close")
         return by(before, gap(at_scaled))
 
     return compare(closed, FIXED, SCALED, column=column)
@@ -246,8 +246,8 @@ def parallel(
     def found(results: Results) -> Measured:
         n, cores = devices or readings.most_processes(results), int(results.timings["cores"].max())
         if readings.most_processes(results) < (least := devices or 2):
-            here = f"{cores} core{'s' * (cores > 1)} here"
-            return Measured(not_testable=f"{least} devices asked for, {here}")
+            here = f"{cores} core{'s' * (cores > 1)} available"
+            return Measured(not_testable=f"{least} devices needed, {here}")
         values = by(results, seconds(results, processes=1), seconds(results, processes=n))
         note = f"{n} processes" + "; n counts repeats" * (not sides)
         return Measured(tuple(values), note=note)
@@ -301,7 +301,7 @@ def slope_inside(results: Results) -> Measured | pd.Series:
 
 
 def off_small(results: Results) -> pd.Series:
-    """Return how many doublings the smallest batch's best rate lies above the source's."""
+    """Return how many doublings the smallest batch's best rate lies above the paper's."""
     p = results.parameters
     return np.log2(readings.best_lrs(results)[p.smallest] / p.lr)
 
@@ -323,9 +323,11 @@ def tuned_gap(results: Results) -> Measured:
     rates = runs.groupby("batch_size")["base_lr"].first()
     note = f"rates {rates[p.smallest]:g} and {rates[p.largest]:g}"
     if rates[p.largest] in (min(p.lrs), max(p.lrs)):
-        return Measured(not_testable=f"{note}: the largest batch's best is an end of the grid")
+        return Measured(
+            not_testable=f"{note}: the largest batch's best rate is at an end of the grid"
+        )
     if rates[p.smallest] in (min(p.lrs), max(p.lrs)):
-        note += ", the first an end of the grid"
+        note += ", the first at an end of the grid"
     return Measured(tuple(last_minus_first(per_seed(runs, "test_loss"))), note=note)
 
 

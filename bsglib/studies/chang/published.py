@@ -18,7 +18,7 @@ BEST_LR = {32: 0.01, 64: 0.08, 128: 0.08, 256: 0.08}  # figure 29
 
 
 class Pair(NamedTuple):
-    """Two numbers that the source compares."""
+    """Two numbers that the paper compares."""
 
     large: float  # of the largest batch, or of several devices
     small: float

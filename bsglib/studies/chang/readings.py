@@ -11,7 +11,7 @@ from bsglib.studies.tables import of_common_seeds, tuned
 
 
 def fixed(results: Results) -> pd.DataFrame:
-    """Return the runs at the source's rate, every batch size, of the seeds that all have."""
+    """Return the runs at the paper's rate, every batch size, of the seeds that all share."""
     return of_common_seeds(results.of(FIXED), "batch_size")
 
 
@@ -34,7 +34,7 @@ def grid(results: Results) -> pd.DataFrame:
 def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     """Return runs with "gap" and "lowest_running", nats, and "total_seconds", NaN if untimed.
 
-    The gap is validation minus training loss. The lowest training loss as it ran is what the source
+    The gap is validation minus training loss. The lowest running training loss is what the paper
     draws; at the lowest validation loss, which early stopping keeps, training goes on. The total is
     the epochs to the lowest validation loss times the median seconds of an epoch.
     """
@@ -65,7 +65,7 @@ def epoch_distances(results: Results) -> pd.DataFrame:
 
 
 def update_norms(results: Results) -> pd.DataFrame:
-    """Return quantiles of the norms of the updates of each run at the source's rate."""
+    """Return quantiles of the norms of the updates of each run at the paper's rate."""
     return results.points_of(FIXED, measure="update_norms")
 
 
@@ -76,7 +76,7 @@ def median_norms(results: Results) -> pd.DataFrame:
 
 
 def layers(results: Results) -> pd.DataFrame:
-    """Return the distances from the initial weights layer by layer, at the source's rate."""
+    """Return the distances from the initial weights layer by layer, at the paper's rate."""
     rows = results.points_of(FIXED, measure="distances")
     return rows[rows["layer"] != "whole"]
 

@@ -41,40 +41,50 @@ EQUAL = {
 TIMES = {  # title and label of each panel
     "seconds": ("per epoch", "seconds per epoch"),
     "kept_epoch": ("epochs", "epochs to the lowest loss"),
-    "total_seconds": ("in all", "seconds to the lowest loss"),
+    "total_seconds": ("in total", "seconds to the lowest loss"),
 }
 RUNS = {FIXED: readings.fixed, SCALED: readings.scaled}  # of each rate
 STATED = {FIXED: published.VALIDATION, SCALED: published.SCALED_VALIDATION}
 
 
 def scope(p: ChangParameters) -> pd.DataFrame:
-    """Return what differs from the source: quantity, paper, here, why."""
+    """Return the differences from the paper: quantity, paper, here, why."""
     size = "all training images" if p.train_size is None else f"{p.train_size:,} training images"
     of_all = " of 24,975" if p.dataset == "cats_vs_dogs" else ""
     side = "as they are" if p.image_size is None else f"{p.image_size} x {p.image_size} pixels"
     rates = ", ".join(f"{lr:g}" for lr in p.lrs)
-    chunks = f"in chunks of {CHUNK_SIZE}, whose gradients add up"
+    chunks = f"in chunks of {CHUNK_SIZE} with summed gradients"
     both = notes.seeds(p, "at the fixed and the scaled rate")
     rows = [
         (
             "data",
             "Cats vs Dogs, 80 % of 23,262 images",
             f"{p.dataset}, {size}{of_all}",
-            "time, a test set, and another choice of unreadable images",
+            "time, a test set, a different exclusion of unreadable images",
         ),
         ("images, by their code", "128 x 128 pixels", side, "time"),
-        ("validation set", "20 %", f"{p.validation_fraction:.0%} of what is not test", "time"),
-        ("batches on a CPU", "whole, as it seems", chunks, "they fit the cache"),
+        ("validation set", "20 %", f"{p.validation_fraction:.0%} of all but the test set", "time"),
+        ("batches on a CPU", "whole, apparently", chunks, "chunks fit the cache"),
         ("test set", "none", "held out", "validation data select weights and rates"),
         ("network, by their code", "chang {}", f"chang {p.network_options}", "time"),
         ("learning rate at the smallest B", "0.01", f"{p.lr:g}", "fewer updates"),
-        ("learning rates", ".01 to .08", rates, "one more than the best one there"),
-        ("stop after epochs without gain, by their code", "100", f"{p.patience}", "time"),
-        ("training loss", "the lowest", "of the weights kept, and the lowest", "early stopping"),
+        ("learning rates", ".01 to .08", rates, "one rate above the paper's best"),
+        ("stop after epochs without improvement, by their code", "100", f"{p.patience}", "time"),
+        (
+            "training loss",
+            "the lowest",
+            "at the selected weights, and the lowest",
+            "early stopping",
+        ),
         ("epochs, at most", "no limit", f"{p.epochs:,}", "time"),
-        ("order of the examples", "one for all epochs (code)", "new in every epoch", "usual"),
-        ("initial weights", "one set", "one per seed, for all batch sizes", "an interval"),
-        ("seeds", "one run of each, as it seems", both, "an interval needs three"),
+        ("order of the examples", "the same in all epochs (code)", "new in every epoch", "usual"),
+        (
+            "initial weights",
+            "one set",
+            "one set per seed, for all batch sizes",
+            "an interval needs seeds",
+        ),
+        ("seeds", "one run each, apparently", both, "an interval needs three"),
         ("sharpness", "largest loss in a box", "Keskar's ratio, per cent", "their figure 20"),
         ("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
         notes.arithmetic(p.dtype),
@@ -86,12 +96,12 @@ def scope(p: ChangParameters) -> pd.DataFrame:
 
 
 def data(p: ChangParameters) -> Dataset | None:
-    """Return the data set that the runs train on; None where it is not at hand."""
+    """Return the training data of the runs; None if they are not available."""
     return dataset_of(design(p)[0].config) if at_hand(p.dataset) else None
 
 
 def class_counts(dataset: Dataset | None) -> pd.DataFrame:
-    """Return how many examples of each class each split has."""
+    """Return the number of examples by class and split."""
     if dataset is None:
         return pd.DataFrame(columns=["class", *SPLITS])
     classes = pd.Index(dataset.classes, name="class")
@@ -104,7 +114,7 @@ def samples_note(dataset: Dataset | None, p: ChangParameters) -> str:
     """Return the caption of the sample images."""
     head, compare = f"Training images drawn at random from {p.dataset}", "Compare figure 3"
     if dataset is None:
-        missing = "They are not on this machine; `bsg data` says how to get them."
+        missing = "This machine does not have them; `bsg data` tells how to get them."
         return f"**{head}.** {missing} {compare} of the paper."
     sizes = ", ".join(f"{len(getattr(dataset, name)):,} {name}" for name in SPLITS)
     _, height, width = dataset.input_shape
@@ -127,9 +137,9 @@ def input_shape(results: Results) -> tuple[int, ...]:
 
 
 def runs_at(results: Results, rate: str) -> pd.DataFrame:
-    """Return the runs at a rate, FIXED or SCALED, with what `derived` adds.
+    """Return the runs at a rate, FIXED or SCALED, with the columns of `derived`.
 
-    Runs that diverged have no numbers: what they kept is of no minimizer.
+    Diverged runs have no numbers: their weights are not minimizers.
     """
     runs = RUNS[rate](results)
     measured = [*KEPT, "kept_epoch", "distance", *(c for c in runs if c.startswith(SHARPNESS))]
@@ -151,21 +161,21 @@ def compared(results: Results) -> dict[str, pd.DataFrame]:
 
 
 def stated(p: ChangParameters, rate: str, column: str) -> dict[str, float]:
-    """Return the source's losses at a rate, if it gives them and our data are its data."""
+    """Return the paper's losses at a rate, if it gives them and the data are the same."""
     if column != "validation_loss" or p.dataset != "cats_vs_dogs":
         return {}
     return {f"paper, {batch_size}": loss for batch_size, loss in STATED[rate].items()}
 
 
 def best_losses(results: Results, rate: str) -> pd.DataFrame:
-    """Return losses at the lowest validation loss by batch size, beside the source's."""
+    """Return losses at the lowest validation loss by batch size, beside the paper's."""
     runs = runs_at(results, rate).groupby("batch_size")
     columns = {
         "train_loss": "training",
         "validation_loss": "validation",
         "gap": "validation - training",
         "test_loss": "test",
-        "lowest_running": "lowest training, as it ran",
+        "lowest_running": "lowest running training",
     }
     table = runs[list(columns)].agg(_mean).rename(columns=columns)
     table["validation, paper"] = pd.Series(STATED[rate])
@@ -208,7 +218,7 @@ def sharpness(results: Results) -> pd.DataFrame:
 
 
 def times(results: Results, rate: str) -> pd.DataFrame:
-    """Return epochs, seconds per epoch and total time by batch size, beside the source's: medians.
+    """Return median epochs, seconds per epoch and total time by batch size, beside the paper's.
 
     Args:
         results: of the study.
@@ -219,27 +229,27 @@ def times(results: Results, rate: str) -> pd.DataFrame:
     table = pd.DataFrame({"epochs to the lowest loss": epochs.median()})
     if len(per_epoch := seconds(results, processes=1)):
         table["seconds per epoch"] = per_epoch.median()
-        table["seconds in all"] = per_seed(runs, "total_seconds").median()
+        table["seconds in total"] = per_seed(runs, "total_seconds").median()
     totals = published.SCALED_TOTAL_SECONDS
     if rate == FIXED:
         table["epochs, paper"] = pd.Series(published.EPOCHS)
         table["seconds per epoch, paper"] = pd.Series(published.SECONDS_PER_EPOCH)
         totals = published.TOTAL_SECONDS
-    table["seconds in all, paper"] = pd.Series(totals)
+    table["seconds in total, paper"] = pd.Series(totals)
     return dashed(table.assign(n=epochs.count())).rename_axis("batch size, medians")
 
 
 def parallel_note(results: Results) -> str:
-    """Return what the timed processes can and cannot show, for a caption."""
+    """Return the limits of the timed processes, for a caption."""
     rows = results.timings
     if rows.empty:
         return notes.timing(results)
     crowded = sorted({n for n in rows["processes"] if n > rows["cores"].max()})
-    own_cores = f"Up to {readings.most_processes(results)} processes have a core each."
+    own_cores = f"Up to {readings.most_processes(results)} processes have one core each."
     note = f"{notes.timing(results)} {own_cores}"
     if crowded:
         listed = ", ".join(map(str, crowded))
-        note += f" With {listed} they take turns on the cores: a lower bound of the speed-up."
+        note += f" With {listed}, processes share cores: a lower bound of the speed-up."
     return note
 
 
@@ -263,7 +273,7 @@ def epoch_ratio(results: Results) -> pd.DataFrame:
 
 
 def norm_table(results: Results) -> pd.DataFrame:
-    """Return the median norm of an update by batch size, beside the source's."""
+    """Return the median norm of an update by batch size, beside the paper's."""
     table = readings.median_norms(results).groupby("batch_size")["norm"].agg(["mean", "size"])
     table = table.rename(columns={"mean": "median norm", "size": "n"})
     return dashed(table.assign(paper=pd.Series(published.UPDATE_NORM))).rename_axis("batch size")
@@ -276,7 +286,7 @@ def agreement_note(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
     return (
         f"{first['draws']:.0f} batches of each size, drawn from {first['n']:,.0f} training "
-        f"examples; mean cosine between two examples' gradients {rows['cosine'].mean():.2g}."
+        f"examples; mean cosine between the gradients of two examples: {rows['cosine'].mean():.2g}."
     )
 
 
@@ -327,12 +337,12 @@ def planes(results: Results) -> dict[str, Surface | None]:
 
 
 def known(panels: dict[str, Surface | None]) -> dict[str, Surface]:
-    """Return the panels that are computed."""
+    """Return the computed panels."""
     return {name: surface for name, surface in panels.items() if surface is not None}
 
 
 def first_pair(panels: dict[str, Surface | None]) -> dict[str, Surface]:
-    """Return the first plane's panels at both ends, nothing unless both are computed."""
+    """Return the first plane's panels at both ends if both are computed, else nothing."""
     pair = known(dict(list(panels.items())[:2]))
     return pair if len(pair) == 2 else {}
 
@@ -370,7 +380,7 @@ def rates(results: Results) -> pd.DataFrame:
 
 
 def diverged_note(runs: pd.DataFrame) -> str:
-    """Return how many of some runs diverged and are not drawn, for a caption; nothing if none."""
+    """Return the number of diverged runs, which are not drawn, for a caption; "" for none."""
     gone = int((runs["stopped"] == "diverged").sum())
     return f"{gone} of {len(runs)} runs diverged and are not drawn." if gone else ""
 
@@ -381,7 +391,7 @@ def heat_map(results: Results) -> pd.DataFrame:
 
 
 def best_rates(results: Results) -> pd.DataFrame:
-    """Return the best rate by batch size, of those run: of each seed, of the mean, the source's."""
+    """Return the best rate run by batch size: of each seed, of the mean, and the paper's."""
     best, run = readings.best_lrs(results), readings.grid(results).groupby("batch_size")
     chosen = readings.at_best_rate(results).groupby("batch_size")
     table = {
@@ -389,16 +399,16 @@ def best_rates(results: Results) -> pd.DataFrame:
         "of each seed": best.agg(lambda column: ", ".join(f"{v:g}" for v in column)),
         "of the mean": chosen["base_lr"].first(),
         "paper": pd.Series(published.BEST_LR),
-        "test loss there": chosen["test_loss"].agg(_mean),
+        "test loss at the best rate": chosen["test_loss"].agg(_mean),
         "n": chosen.size(),
     }
     return pd.DataFrame(table).reindex(best.columns).rename_axis("batch size")
 
 
 def explorer_cells(results: Results) -> pd.DataFrame:
-    """Return mean, low, high and n over seeds of what the explorer shows: a row per quantity.
+    """Return mean, low, high and n over seeds of each quantity of the explorer.
 
-    A cell of which a seed diverged has no mean: that of the others would look like a good rate's.
+    A cell with a diverged seed has no mean: the mean of the others would suggest a good rate.
     """
     whole = results.points_of(measure="distances", layer="whole")
     distance = whole.set_index(["entry", "arm"])["distance"]

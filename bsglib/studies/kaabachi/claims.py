@@ -1,4 +1,4 @@
-"""The statistic that tests each claim of Kaabachi et al.; what they state is in claims.yaml."""
+"""The statistic that tests each claim of Kaabachi et al.; claims.yaml has the statements."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ from bsglib.studies.tables import per_seed, rank_with_batch_size, tuned
 
 MIN_UPDATES = 50  # from which a run says something about a rate
 MIN_WARMUP_UPDATES = 10  # from which a warm-up is one
-ENOUGH = 0.1  # of the source's updates: an event that was not seen counts as absent from there
+ENOUGH = 0.1  # of the paper's updates: from there an event not seen counts as absent
 SIMILAR = 2.0  # percentage points
 AS_FAST = 1.1  # times the other's time
 SMALL, LARGE, UNSCALED = (
@@ -87,7 +87,7 @@ def unlearned(runs: pd.DataFrame) -> str | None:
     """Return what the best arm reached, None if one has learned something."""
     best = runs.groupby("arm")["peak"].mean().max()
     needed = LEARNED / runs["classes"].iloc[0]
-    why = f"accuracy {PERCENT * best:.0f} % at best, {PERCENT * needed:.0f} % needed"
+    why = f"highest accuracy {PERCENT * best:.0f} %, {PERCENT * needed:.0f} % needed"
     return None if best >= needed else why
 
 
@@ -103,26 +103,30 @@ def too_short(runs: pd.DataFrame) -> str | None:
     for size, updates in made.items():
         there = published.LINEAR_EPOCHS * math.ceil(published.EXAMPLES / size)
         if updates < ENOUGH * there:
-            return f"B = {size}, in {updates:,.0f} of the source's {there:,} updates"
+            return f"B = {size} after {updates:,.0f} of the paper's {there:,} updates"
     return None
 
 
 def no_jump_yet(runs: pd.DataFrame) -> str | None:
     """Return how short runs were, if no seed has a jump."""
     rise, why = runs.groupby("seed")["rise"].mean().max(), too_short(runs)
-    return f"no jump seen at {why}" if why and rise <= JUMP else None
+    return f"no jump at {why}" if why and rise <= JUMP else None
 
 
 def few_lost_yet(runs: pd.DataFrame) -> str | None:
     """Return how short runs were, if at most half of them are lost."""
     lost, why = runs["lost"], too_short(runs)
-    return f"{lost.sum()} of {len(lost)} lost; {why}" if why and lost.mean() <= 0.5 else None
+    return f"{lost.sum()} of {len(lost)} runs failed; {why}" if why and lost.mean() <= 0.5 else None
 
 
 def nothing_to_steady(runs: pd.DataFrame) -> str | None:
     """Return how little the linear rule's loss rises, None if it has a jump."""
     rise = runs.loc[runs["arm"] == protocol.COLD, "rise"].mean()
-    return f"the linear rule alone rises by {rise:.2g} nats, no jump" if rise <= JUMP else None
+    return (
+        f"the loss with the linear rule alone rises by {rise:.2g} nats, less than a jump"
+        if rise <= JUMP
+        else None
+    )
 
 
 def too_few_examples(runs: pd.DataFrame) -> str | None:
@@ -133,14 +137,16 @@ def too_few_examples(runs: pd.DataFrame) -> str | None:
 
 
 def other_epochs(results: Results, sides: Sequence[Side]) -> str | None:
-    """Return for how many epochs small batches are trained, if not for the source's."""
+    """Return for how many epochs small batches are trained, if not for the paper's number."""
     epochs, needed = results.parameters.small_epochs, published.SMALL_EPOCHS
-    return None if epochs == needed else f"{epochs} epochs, {needed} needed to compare their number"
+    return None if epochs == needed else f"{epochs} epochs, {needed} needed for this comparison"
 
 
 def single_local_step(runs: pd.DataFrame) -> str | None:
     """Return that local SGD averages after every step, if it does."""
-    return "a single local step is the large batch" if (runs["local_steps"] == 1).all() else None
+    return (
+        "a single local step equals the large batch" if (runs["local_steps"] == 1).all() else None
+    )
 
 
 read = partial(Of, derive=derived)
@@ -189,8 +195,8 @@ def geometric_mean(table: Table) -> pd.Series:
 def share_lost(table: Table) -> Measured:
     """Return the share of lost runs with Wilson's interval, by seed if there are too few seeds."""
     if len(table) < MIN_SEEDS:  # an interval over runs would hide that
-        return Measured(tuple(table.mean(axis=1)), note="share of each seed's runs")
-    note = "n counts runs, several of one seed; Wilson's interval"
+        return Measured(tuple(table.mean(axis=1)), note="share of runs per seed")
+    note = "n counts runs, several per seed; Wilson's interval"
     return Measured(interval=share(int(table.to_numpy().sum()), table.size), note=note)
 
 
@@ -198,7 +204,10 @@ def share_lost(table: Table) -> Measured:
 # is known is a bound, which may support a claim or refute it, not both.
 
 Times = tuple[pd.Series, pd.Series]  # by seed: an epoch count or a cost, and whether it is open
-OPEN = {"target_epochs": "never got there", "own_epochs": "still rose at the end, or never learned"}
+OPEN = {
+    "target_epochs": "did not reach the accuracy",
+    "own_epochs": "still rose at the end or learned nothing",
+}
 
 
 def fastest(times: Table, is_open: Table) -> Times:
@@ -253,7 +262,7 @@ def sooner(
             return Measured(not_testable=f"{seeds} {OPEN[column]}")
         note, bounds = sizes_note(results, a, b), int((open_a | open_b).sum())
         if bounds:
-            note += f"; a bound in {bounds} of {len(found)} seeds: some runs {OPEN[column]}"
+            note += f"; only a bound in {bounds} of {len(found)} seeds: some runs {OPEN[column]}"
         return Measured(tuple(found), note=note)
 
     return compare(compared, a, b, gates=gates)
@@ -324,7 +333,7 @@ def tuned_note(results: Results) -> str:
     """Return the best rate of the largest batch."""
     runs, best = TUNED.computed(results), TUNED.of(results).iloc[0]
     at_end = best["lr"] in (runs["lr"].min(), runs["lr"].max())
-    return f"rate {best['rate']}" + ", an end of those tried" * at_end
+    return f"rate {best['rate']}" + ", at an end of the rates tried" * at_end
 
 
 def local_note(results: Results) -> str:
@@ -337,7 +346,7 @@ def local_note(results: Results) -> str:
 
 
 def numbers(size: int | None = None, **_: object) -> dict[str, float]:
-    """Return what claims quote: the source's numbers, of a batch size or of several; our limits."""
+    """Return the numbers in claims: the paper's, of one or several batch sizes, and our limits."""
     found = {"similar": SIMILAR, "jump": JUMP, "learned": LEARNED, "as_fast": AS_FAST}
     return found | published.quoted() | (published.epochs(size) if size else {})
 

@@ -19,7 +19,7 @@ from bsglib.studies.study import StudyParameters, Timing
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
-WARMUPS = ("exponential", "linear", "constant")  # the source shows the first alone
+WARMUPS = ("exponential", "linear", "constant")  # the paper shows the first only
 SMALL, LARGE = "small batches", "large batches"  # experiments 1 and 2, rate not scaled
 LINEAR = "linear rule"  # experiment 3
 WARM = {kind: f"linear rule, {kind} warm-up" for kind in WARMUPS}  # experiment 4
@@ -204,6 +204,6 @@ def run_config(
 
 
 def timing(p: KaabachiParameters) -> Timing:
-    """Return the epochs to time: every batch size once, as in the source's table I."""
+    """Return the epochs to time: every batch size once, as in the paper's table I."""
     configs = [config for _, config in unscaled(p, p.seeds[0])]
     return Timing(tuple(configs), p.timing_samples, p.timing_repeats)

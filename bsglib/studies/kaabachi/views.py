@@ -30,14 +30,14 @@ ARMS = {LARGE: "rate not scaled", LINEAR: LINEAR} | {a: f"{k} warm-up" for k, a 
 
 
 def scope(p: KaabachiParameters) -> pd.DataFrame:
-    """Return what differs from the source: quantity, paper, here, why."""
+    """Return the differences from the paper: quantity, paper, here, why."""
     whole, cifar10, like_public = (
         p.train_size is None,
-        "cifar10, 50,000 to train on",
+        "cifar10, 50,000 training images",
         "as public code",
     )
-    size = "all that is not set aside" if whole else f"{p.train_size:,} to train on"
-    as_long = "as long as the linear rule" if p.warmup_epochs == p.scaled_epochs else "time"
+    size = "all but the validation set" if whole else f"{p.train_size:,} training images"
+    as_long = "equal to the linear rule" if p.warmup_epochs == p.scaled_epochs else "time"
     last = max(p.small_epochs, *p.large_epochs, p.scaled_epochs, p.warmup_epochs)
     test = "per epoch" if p.evaluate == "every" else f"at log-spaced epochs up to {last}"
     small, large = map(list, (published.SMALL, published.LARGE))
@@ -46,7 +46,7 @@ def scope(p: KaabachiParameters) -> pd.DataFrame:
         ("preprocessing", "a normalization", "mean 0, deviation 1 per channel", "not stated"),
         ("network", "kaabachi, {'width': 1.0}", f"{p.network}, {p.network_options}", "time"),
         ("batch norm", "ambiguous", "after a block's first convolution", like_public),
-        ("dense layers, dropout", "not stated", "1024, 512; whole channels", like_public),
+        ("dense layers, dropout", "not stated", "1024, 512; by channel", like_public),
         ("small batches", small, p.small_batches, "time"),
         ("large batches", large, p.large_batches, "enough updates"),
         ("rate that is not scaled", 0.001, p.unscaled_lr, "fewer updates per epoch"),
@@ -55,12 +55,12 @@ def scope(p: KaabachiParameters) -> pd.DataFrame:
         ("epochs, large, not scaled", [100, 150, 200, 300, 400], p.large_epochs, "time"),
         ("epochs, linear rule", published.LINEAR_EPOCHS, p.scaled_epochs, "time"),
         ("epochs, warm-up", 70, p.warmup_epochs, as_long),
-        ("share of warm-up", 0.05, p.warmup_share, "as many epochs, 3.5, or enough updates"),
-        ("warm-up", "per epoch or update, not stated", f"per update, from {p.lr:g}", "the finer"),
+        ("share of warm-up", 0.05, p.warmup_share, "3.5 epochs, as the paper, or enough updates"),
+        ("warm-up", "per epoch or update, not stated", f"per update, from {p.lr:g}", "finer steps"),
         ("seeds", "not stated", len(p.seeds), "an interval needs three"),
         ("test accuracy", "per epoch", test, "time"),
         (
-            "batch norm there",
+            "batch norm at evaluation",
             "not stated",
             "re-estimated on training examples",
             "running averages lag",
@@ -71,7 +71,7 @@ def scope(p: KaabachiParameters) -> pd.DataFrame:
 
 
 def accuracy(results: Results) -> pd.DataFrame:
-    """Return the highest test accuracy along the runs, per cent, mean over seeds."""
+    """Return the highest test accuracy during the runs, in per cent, mean over seeds."""
     return _means(read_off(results, SMALL, *ARMS), "arm", "peak", "highest test accuracy")
 
 
@@ -81,13 +81,13 @@ def rules(results: Results) -> pd.DataFrame:
 
 
 def _means(runs: pd.DataFrame, row: str, column: str, what: str) -> pd.DataFrame:
-    """Return means in per cent; the index is named after what they are."""
+    """Return means in per cent; the index has their name."""
     table = _cells(runs, row, column, lambda values: f"{PERCENT * values.mean():.1f}")
     return table.rename_axis(f"{what} (%), n = {runs['seed'].nunique()}")
 
 
 def divergence(results: Results) -> pd.DataFrame:
-    """Return how many runs diverged or ended at chance, with Wilson's interval of the share."""
+    """Return the number of runs that diverged or ended at chance, with Wilson's interval."""
 
     def count(lost: pd.Series) -> str:
         found = share(int(lost.sum()), len(lost))
@@ -107,9 +107,9 @@ def _cells(
 def equal_footing(results: Results) -> pd.DataFrame:
     """Return test accuracy in per cent at equal epochs and at equal updates, mean over seeds.
 
-    Epochs are those of the small batches, updates those that the largest batch made. Between epochs
-    that were evaluated, accuracy is interpolated; "-" stands where a run had not been evaluated yet
-    after as many updates, or made fewer. A run that diverged before counts as chance.
+    Epochs are those of the small batches, updates those of the largest batch. Accuracy is
+    interpolated between evaluated epochs. "-" marks runs with fewer updates, or without an
+    evaluation up to then. A run that diverged before counts as chance.
     """
     p, order = results.parameters, [SMALL, LARGE, LINEAR]
     runs = read_off(results, *order).set_index("entry")
@@ -137,15 +137,15 @@ def equal_footing(results: Results) -> pd.DataFrame:
 def table_1(results: Results) -> pd.DataFrame:
     """Return the epochs of table I beside ours, as medians with the range over seeds.
 
-    To the run's own final accuracy, as in the source, and to the common target. A run that never
-    got there counts as longer than all others.
+    Epochs to the run's own final accuracy, as in the paper, and to the common target. A run that
+    did not reach it counts as longer than all others.
     """
     sizes = read_off(results, SMALL, LARGE).groupby("batch_size")
     percent = (PERCENT * sizes[["final", "target"]].mean()).map("{:.1f}".format)
     table = {
         "paper: epochs to final accuracy": _stated(lambda row: f"{row.epochs}"),
         "epochs to final accuracy": sizes["own_epochs"].agg(_median),
-        "still rising then": sizes["rising"].agg(lambda r: f"{r.sum()} of {len(r)}"),
+        "still rising at the end": sizes["rising"].agg(lambda r: f"{r.sum()} of {len(r)}"),
         "final accuracy (%)": percent["final"],
         "epochs to common target": _to_common(sizes),
         "target (%)": percent["target"].replace("nan", "-"),
@@ -155,7 +155,7 @@ def table_1(results: Results) -> pd.DataFrame:
 
 
 def table_1_seconds(results: Results) -> pd.DataFrame:
-    """Return the seconds of table I, on the source's device and on ours, as medians."""
+    """Return the seconds of table I, on the paper's device and on ours, as medians."""
     if results.timings.empty:
         return pd.DataFrame({"": ["not computed yet"]}).set_index("")
     median = seconds(results).median()
@@ -178,13 +178,13 @@ def _stated(text: Callable[[published.Row], str]) -> pd.Series:
 
 
 def _by_size(columns: dict[str, pd.Series], sizes: DataFrameGroupBy) -> pd.DataFrame:
-    """Return columns as a table with a row per batch size that has runs."""
+    """Return columns as a table with a row per computed batch size."""
     table = pd.DataFrame(columns).reindex(list(sizes.groups)).fillna("-")
     return table.rename(index=str).rename_axis("B")
 
 
 def _to_common(sizes: DataFrameGroupBy) -> pd.Series:
-    """Return times to the common target; "-" where the run that sets a seed's is missing."""
+    """Return times to the common target; "-" if the run that sets a seed's target is missing."""
     unset = sizes["target"].agg(lambda targets: targets.isna().any()).astype(bool)
     return sizes["target_epochs"].agg(_median).mask(unset, "-")
 
@@ -200,7 +200,7 @@ def _median(times: pd.Series) -> str:
 
 
 def by_rate(results: Results) -> pd.DataFrame:
-    """Return the runs that differ in their rate alone, with `lr` and `percent`."""
+    """Return the runs that differ only in their rate, with `lr` and `percent`."""
     runs = _in_percent(read_off(results, varied=RATE))
     return runs.assign(lr=runs["lr"].map("{:.4g}".format).astype(float))  # two rules may give one
 
@@ -214,14 +214,14 @@ def by_length(results: Results) -> pd.DataFrame:
 
 
 def warm_ups(results: Results, batch_size: int) -> pd.DataFrame:
-    """Return the runs of one large batch with the linear rule, by warm-up, all equally long."""
+    """Return the runs of one large batch with the linear rule, of equal length, by warm-up."""
     arms = [read_off(results, arm, batch_size=batch_size) for arm in (COLD, *WARM.values())]
     runs = pd.concat(arms)
     return _in_percent(runs.assign(condition=runs["warmup"]))
 
 
 def local(results: Results) -> pd.DataFrame:
-    """Return the runs of local SGD beside those of the batch of all its workers."""
+    """Return the runs of local SGD and of the joint batch of its workers."""
     p = results.parameters
     largest, workers = max(p.large_batches), f"{p.local_workers} workers"
     names = {COLD: f"B = {largest}", EXPONENTIAL: f"B = {largest}, warm-up"}

@@ -1,4 +1,4 @@
-"""The statistic that tests each claim of Keskar et al.; what they state is in claims.yaml."""
+"""The statistic that tests each claim of Keskar et al.; claims.yaml has the statements."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,7 +43,7 @@ from bsglib.studies.study import Results, matching
 from bsglib.studies.tables import rank_with_batch_size
 
 STEP = 0.25  # of alpha, from a minimizer to where its rise is read off the line
-VARIED = ("F2", "C1")  # the networks the source varies further
+VARIED = ("F2", "C1")  # the networks that the paper varies further
 RIVALS = {"epochs": EVOLUTION, "tuned": RATES, "updates": UPDATES, "loss": LOSS}  # by claims' ends
 
 
@@ -72,12 +72,12 @@ def other_subspaces(name: str, results: Results) -> str:
     small, large = (one.of(results).set_index("seed") for one in pair(name, MAIN))
     found = []
     for column, words in (
-        ("unit_columns", "with columns of length one"),
-        ("uniform_columns", "uniform ones"),
+        ("unit_columns", "columns of length one"),
+        ("uniform_columns", "uniform columns"),
     ):
         if column in small and small[column].notna().all() and large[column].notna().all():
             ours = interval(tuple(large[column] / small[column]), ratios=True)
-            found.append(f"{words} {ours.mean:.2g}")
+            found.append(f"ratio with {words}: {ours.mean:.2g}")
     return ", ".join(found)
 
 
@@ -85,8 +85,8 @@ def readable(results: Results, sides: Sequence[Side]) -> str | None:
     """Return why rises cannot be read off the lines, None if they can."""
     steps = STEP / 3 * (results.parameters.line_points - 1)  # from a point to the next
     if steps != round(steps):
-        return f"the line has no points {STEP:g} from its ends"
-    return "no lines yet" if results.points.empty else None
+        return f"the line has no points at a distance of {STEP:g} from its ends"
+    return "no lines computed" if results.points.empty else None
 
 
 def rises(name: str, results: Results) -> pd.Series:
@@ -132,7 +132,7 @@ def of_each(name: str) -> dict[str, Comparison]:
 
 
 def of_varied(name: str) -> dict[str, Comparison]:
-    """Return the statistics of a network that the source varies further."""
+    """Return the statistics of a network that the paper varies further."""
     claim, test = f"keskar-{name.lower()}", "test_accuracy"
     sizes, rates, switch, path = (
         side(network=name, condition=condition) for condition in (SIZES, RATES, SWITCH, EVOLUTION)
@@ -175,7 +175,7 @@ NOT_YET = {
 
 def not_run(needed: str, results: Results) -> Measured:
     """Return what a claim would need."""
-    return Measured(not_testable=f"not yet run: needs {needed}")
+    return Measured(not_testable=f"not run yet: requires {needed}")
 
 
 def numbers(name: str | None = None) -> dict[str, Any]:

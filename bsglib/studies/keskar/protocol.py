@@ -26,7 +26,7 @@ from bsglib.studies.study import StudyParameters
 Sizes = Annotated[list[Positive], AfterValidator(distinct)]
 
 SB, LB = "SB", "LB"  # batches; the others of a network have no name
-MAIN = "as in the source"  # conditions
+MAIN = "as in the paper"  # conditions
 SIZES, SWITCH, EVOLUTION = "batch sizes", "warm start", "evolution"
 RATES, UPDATES, LOSS = "learning rates", "equal updates", "equal loss"
 
@@ -42,11 +42,11 @@ CHOICES = {  # column: how the measure differs from the one in SHARPNESS or SUBS
 
 
 class Network(Parameters):
-    """One of the source's networks: its data, its two batch sizes, and what else is varied."""
+    """One of the paper's networks: its data, its two batch sizes, and other variations."""
 
     model: Literal["f1", "f2", "c1", "c2"]  # C3 and C4 are C1 and C2 on CIFAR-100
     width: float = Field(default=1.0, gt=0)
-    dropout: float | None = Field(default=None, ge=0, lt=1)  # None: as in the source
+    dropout: float | None = Field(default=None, ge=0, lt=1)  # None: as in the paper
     dataset: str
     train_size: int | None = Field(default=None, gt=0)
     small_batch: int = Field(gt=0)
@@ -282,7 +282,7 @@ def _sharpness(
 
 
 def _metric(p: KeskarParameters, epoch: int | None = None) -> tuple[Measure, ...]:
-    """Return the source's metric, and with its statistics of batch norm where all is stored."""
+    """Return the paper's metric, also with its batch-norm statistics if all is stored."""
     by_batch = [_sharpness(p, "batch_statistics", epoch=epoch, batch_norm="batch")] * p.thorough
     return _sharpness(p, epoch=epoch), *by_batch
 
@@ -314,7 +314,7 @@ def _every_measure(p: KeskarParameters, network: Network, seed: int) -> list[Mea
 
 def _for_later_rules(p: KeskarParameters, subspace: dict, half: dict) -> list[Measure]:
     """Return what a rule may need of runs whose weights are not kept."""
-    batch = {"batch_norm": "batch"}  # the source's statistics
+    batch = {"batch_norm": "batch"}  # the paper's statistics
     return [
         _sharpness(p, "batch_statistics", **batch),
         _sharpness(p, "batch_half_box", **batch, **half),

@@ -37,7 +37,7 @@ def equally_low(results: Results, sides: Sequence[Side]) -> str | None:
     losses = [one.of(results)["train_loss"].mean() for one in sides]
     if max(losses) > MATCHED * min(losses):
         both = " and ".join(f"{loss:.2g}" for loss in losses)
-        return f"training losses {both}: not within a factor {MATCHED:g}"
+        return f"training losses {both} differ by more than a factor of {MATCHED:g}"
     return None
 
 

@@ -43,22 +43,32 @@ RIVALS = {  # words of the conditions that compare the small and the large batch
 
 
 def scope(p: KeskarParameters) -> pd.DataFrame:
-    """Return what differs from the source: quantity, paper, here, why."""
+    """Return the differences from the paper: quantity, paper, here, why."""
     weights = "Glorot uniform, the same for SB and LB of a seed"
     bound = f"L-BFGS-B, {p.max_iter} iterations, objective scaled by its first gradient"
     subspace = f"{p.subspace} dimensions, standard normal"
-    kept = "running statistics, re-estimated over the training set"
+    kept = "running statistics, re-estimated on the training set"
     rows = [
         ("optimizer", "Adam, rate not stated", f"Adam, {p.lr:g} at every batch size", "default"),
         ("small batch", "256", "see the networks", "fewer data"),
-        ("large batch", "10 % of the data", "see the networks", "about as the paper"),
-        ("epochs", "until the loss stops improving", "at most those of the networks", "time"),
+        ("large batch", "10 % of the data", "see the networks", "close to the paper"),
+        ("epochs", "until the loss stops improving", "see the networks, at most", "time"),
         ("stop after epochs without a lower loss", "not stated", p.patience, "chosen here"),
         ("seeds", "5", "see the networks", "time"),
-        ("initial weights", "uniform, others for each seed", weights, "the authors' code"),
-        ("sharpness measured on", "the training set", f"{p.sharpness_examples:,} of it", "time"),
-        ("batch norm there", "batch statistics (Keras 1)", kept, "a fixed function of the weights"),
-        ("solver", "L-BFGS-B, 10 iterations", bound, "ten iterations depend on the scale"),
+        ("initial weights", "uniform, new for each seed", weights, "the authors' code"),
+        (
+            "sharpness measured on",
+            "the training set",
+            f"{p.sharpness_examples:,} examples of it",
+            "time",
+        ),
+        (
+            "batch norm at that measure",
+            "batch statistics (Keras 1)",
+            kept,
+            "a fixed function of the weights",
+        ),
+        ("solver", "L-BFGS-B, 10 iterations", bound, "the result depends on the scale"),
         ("random subspace", "100 dimensions, distribution not stated", subspace, "chosen here"),
         notes.arithmetic(p.dtype),
     ]
@@ -66,12 +76,12 @@ def scope(p: KeskarParameters) -> pd.DataFrame:
 
 
 def networks(p: KeskarParameters) -> pd.DataFrame:
-    """Return a row per network of the source: its data, size and batches here, or why it is not."""
+    """Return a row per network of the paper: its data, size and batches here."""
     rows = {name: {"data": "not in this profile"} for name in published.NETWORKS}
     for name, network in p.networks.items():
-        size = "all but the validation part"
+        size = "all but the validation set"
         rows[name] = {
-            "data": network.dataset + ": not at hand" * (not network.computable),
+            "data": network.dataset + ": not available" * (not network.computable),
             "training examples": f"{network.train_size:,}" if network.train_size else size,
             "width": f"{network.width:g}",
             "dropout": "as the paper" if network.dropout is None else f"{network.dropout:g}",
@@ -106,7 +116,7 @@ def sharpness(results: Results, *, subspace: bool) -> pd.DataFrame:
 
 
 def _beside(results: Results, stated: dict, columns: dict, scale: float) -> pd.DataFrame:
-    """A row per network and source: what the paper states, what was measured, with n."""
+    """A row per network for the paper's values, and one for ours with n."""
     rows = {}
     for name in published.NETWORKS:
         paper = zip(columns, map(str, stated[name]), strict=True)
@@ -132,7 +142,7 @@ def _mean_and_deviation(values: pd.Series) -> str:
 
 
 def other_measures(results: Results) -> pd.DataFrame:
-    """Return means over seeds of what else measures curvature, the losses there, and LB / SB."""
+    """Return means over seeds of other curvature measures and losses, and LB / SB."""
     words = {
         SHARPNESS: "phi (%)",
         ADAPTIVE: "phi, adaptive box (%)",
@@ -147,20 +157,20 @@ def other_measures(results: Results) -> pd.DataFrame:
 
 
 def choices(results: Results) -> pd.DataFrame:
-    """Return what the choices that the paper leaves open do to the metric, in per cent."""
+    """Return the metric in per cent under the choices that the paper leaves open."""
     p, rows = results.parameters, {}
     words = {
-        SHARPNESS: "full space, as in the table above",
+        SHARPNESS: "full space (table above)",
         LONG: f"{p.long_iter} iterations instead of {p.max_iter}",
         "literal_scale": "objective not scaled",
-        "batch_statistics": "batch norm on batch statistics",
-        SUBSPACE: "random subspace, as in the table above",
+        "batch_statistics": "batch norm with batch statistics",
+        SUBSPACE: "random subspace (table above)",
         "unit_columns": "columns of length one",
         "uniform_columns": "uniform columns of length one",
     }
     for name, network in p.networks.items():
         rows |= _measured(results, name, words) if network.choices else {}
-    return rows_table(rows, "network", "phi (%) measured with").replace("nan", "-")
+    return rows_table(rows, "network", "phi (%), measured with").replace("nan", "-")
 
 
 def _measured(results: Results, name: str, words: dict[str, str]) -> dict:
@@ -182,7 +192,7 @@ def _measured(results: Results, name: str, words: dict[str, str]) -> dict:
 
 
 def _ratio_text(small: pd.Series, large: pd.Series) -> str:
-    """Return LB / SB with its interval; "-" where a run has no finite value above zero."""
+    """Return LB / SB with its interval; "-" if a run has no finite value above zero."""
     values = (large / small).to_numpy(float)
     fit = np.isfinite(values).all() and (values > 0).all()
     return interval_text(interval(tuple(values), ratios=True)) if fit else "-"
@@ -191,7 +201,7 @@ def _ratio_text(small: pd.Series, large: pd.Series) -> str:
 def rivals(results: Results) -> pd.DataFrame:
     """Return a row per network, condition and seed: SB - LB in points, LB / SB of sharpness.
 
-    `unfit` says why a condition is no comparison, empty where it is one.
+    `unfit` is the reason why a condition is not a valid comparison, or empty.
     """
     kept = [f"{c}_{batch}" for c in ("train_loss", "updates", "base_lr") for batch in (SB, LB)]
     columns = ["network", "condition", "seed", "unfit", "gap", "sharpness_ratio", *kept]
@@ -214,18 +224,18 @@ def rivals(results: Results) -> pd.DataFrame:
 
 
 def _compared(name: str) -> dict[str, tuple[tuple[Side, Side], tuple[Gate, ...]]]:
-    """Sides and gates of each condition, and of LB trained as long as at equal updates."""
+    """Sides and gates of each condition, and of LB trained for the epochs of equal updates."""
     found = {words: (pair(name, c), gates(c)) for c, words in RIVALS.items()}
     (small, large), (_, longer) = pair(name, MAIN), pair(name, UPDATES)
-    whole = (Of(diverged),)  # the source compares whatever was reached
+    whole = (Of(diverged),)  # the paper compares the final states
     return found | {MAIN: ((small, large), whole), LONGER: ((small, longer), whole)}
 
 
 def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the gap under each condition with its interval, and the share that is left of it.
+    """Return the gap under each condition with its interval, and the remaining share of the gap.
 
-    A share is given where the source's own gap is certainly above zero and the condition is a
-    comparison.
+    A share is given if the interval of the paper's comparison lies above zero and the condition is
+    a valid comparison.
     """
     table = {}
     for (name, condition), mine in rows.groupby(["network", "condition"], sort=False):
@@ -242,7 +252,7 @@ def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
             "updates SB, LB": _pair(mine, "updates", ".0f"),
             "rate SB, LB": f"{listed(mine['base_lr_SB'])}; {listed(mine['base_lr_LB'])}",
             "n": str(len(mine)),
-            "no comparison, because": why,
+            "not a valid comparison": why,
         }
     return rows_table(table, "network", "compared")
 
@@ -252,10 +262,10 @@ def _pair(rows: pd.DataFrame, column: str, digits: str) -> str:
 
 
 def thresholds(results: Results) -> pd.DataFrame:
-    """Return from which batch size on the test accuracy is below that of the small batch.
+    """Return the batch size above which test accuracy is lower than at the small batch.
 
-    The smallest one from which on, through all larger ones, the interval over seeds of the
-    difference lies below zero; as a share of the data, and the paper's.
+    This is the smallest batch size at which, and at all larger ones, the interval over seeds of the
+    difference lies below zero; as a share of the data, beside the paper's.
     """
     rows = {}
     for name in varied(results):
@@ -276,7 +286,7 @@ def thresholds(results: Results) -> pd.DataFrame:
 
 
 def varied(results: Results) -> list[str]:
-    """Return the networks whose batch size, start or rate is varied here."""
+    """Return the networks whose batch size, warm start or rate is varied here."""
     return [name for name, network in results.parameters.networks.items() if network.batch_sizes]
 
 
@@ -287,10 +297,10 @@ def points(results: Results, path: str) -> pd.DataFrame:
 
 
 def shift(near: pd.DataFrame) -> pd.DataFrame:
-    """Return where on the line training and test loss are lowest near each end, means over seeds.
+    """Return the alpha of the lowest training and test loss near each end, means over seeds.
 
-    And by how much the test loss is above the training loss at the end itself, in nats. A lowest
-    value at the edge, half-way to the other end or as far outside, is no minimum and not counted.
+    Also return the difference of test and training loss at the end, in nats. A lowest value at the
+    edge, half the line away from the end, is not a minimum and does not count.
     """
     rows = {}
     for name, mine in near.groupby("network", sort=False):
@@ -308,13 +318,13 @@ def shift(near: pd.DataFrame) -> pd.DataFrame:
 
 
 def _minimum(places: pd.Series) -> str:
-    """Return where minima lie in the mean, and of how many seeds; missing ones have none."""
+    """Return the mean position of minima and their number of seeds; NaN: no minimum."""
     n = f"{places.count()} of {len(places)}"
     return f"{places.mean():.3f} ({n})" if places.count() else f"none ({n})"
 
 
 def warm_start(results: Results) -> pd.DataFrame:
-    """Return the runs after a switch, and small-batch runs that end where others switch."""
+    """Return the runs after a switch, and small-batch runs that end at the switch."""
     stopped, switched = results.of(condition=EVOLUTION, batch=SB), results.of(condition=SWITCH)
     both = [switched.assign(small_batch_epochs=switched["first_epochs"])]
     for name, network in results.parameters.networks.items():

@@ -1,4 +1,4 @@
-"""The statistic that tests each claim of Surlemont et al.; what they state is in claims.yaml."""
+"""The statistic that tests each claim of Surlemont et al.; claims.yaml has the statements."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -60,7 +60,7 @@ def largest(p: SurlemontParameters) -> tuple[int]:
 
 
 def error_ratio(runs: pd.DataFrame) -> pd.Series:
-    """Return train error over test error of each run, which the source's figure 3 shows."""
+    """Return train error over test error of each run, as in the paper's figure 3."""
     return (1 - runs["train_accuracy"]) / (1 - runs["test_accuracy"])
 
 
@@ -80,7 +80,7 @@ def equally_far(results: Results, sides: Sequence[Side]) -> str | None:
         return None
     arms = (runs["arm"].iloc[0] for runs in mine)
     shown = " and ".join(f"{r:.1f} % ({arm})" for r, arm in zip(reached, arms, strict=True))
-    return f"cut off at training accuracies of {shown}"
+    return f"stopped at the maximum of epochs with training accuracies of {shown}"
 
 
 EVERY = Of(Trained(TRAINED))
@@ -149,7 +149,9 @@ def larger_rho(results: Results) -> Measured:
     worst = swept[whole].groupby("rho")["train_accuracy"].min()
     usable = [r for r in worst.index if r > p.rho and worst[r] >= TRAINED]
     if not usable:
-        return Measured(not_testable=f"no larger rho trains to {PERCENT * TRAINED:.0f} %")
+        return Measured(
+            not_testable=f"no larger rho reaches {PERCENT * TRAINED:.0f} % training accuracy"
+        )
     rhos = swept.pivot(index="seed", columns="rho", values="keskar_sharpness")
     table = per_seed(SAM.at(largest).of(results), "keskar_sharpness").iloc[:, 0]
     values = tuple((table / rhos[max(usable)]).dropna())

@@ -11,16 +11,20 @@ from bsglib.studies.tables import of_common_seeds, scope_table
 
 
 def scope(p: SurlemontParameters) -> pd.DataFrame:
-    """Return what differs from the source: quantity, paper, here, why."""
-    size = "all that is not set aside" if p.train_size is None else f"{p.train_size:,}"
+    """Return the differences from the paper: quantity, paper, here, why."""
+    size = (
+        "all but the validation set"
+        if p.train_size is None
+        else f"{p.train_size:,} training images"
+    )
     largest = max(p.batch_sizes)
     updates = "-" if p.train_size is None else f"{math.ceil(p.train_size / largest)}"
     rows = [
         (
             "data",
-            "fashion_mnist, 60,000 images to train on",
-            f"{p.dataset}, {size} to train on",
-            "a part to choose by" if p.train_size is None else "time",
+            "fashion_mnist, 60,000 training images",
+            f"{p.dataset}, {size}",
+            "validation set" if p.train_size is None else "time",
         ),
         ("network", "surlemont, {'width': 1.0}", f"{p.network}, {p.network_options}", "time"),
         (
@@ -35,14 +39,14 @@ def scope(p: SurlemontParameters) -> pd.DataFrame:
         ("Adam learning rate at B = 32", 0.001, p.adam_lr, "fewer updates"),
         ("momentum", 0.9, p.momentum, "chosen here"),
         ("epochs, at most", 500, p.epochs, "time"),
-        ("stop after epochs without gain", 10, p.patience, "chosen here"),
-        ("SAM radius", "not stated", p.rho, "default of the code it cites"),
-        ("SAM's two gradients", "not stated", "each with dropout masks of its own", "as its code"),
-        ("dropout", "0.5; with SAM perhaps off", f"{p.dropout}; off as two arms", "to compare"),
+        ("stop after epochs without improvement", 10, p.patience, "chosen here"),
+        ("SAM radius", "not stated", p.rho, "default of the cited code"),
+        ("SAM's two gradients", "not stated", "new dropout masks for each", "as the cited code"),
+        ("dropout", "0.5; with SAM perhaps off", f"{p.dropout}; off in two arms", "comparison"),
         ("sharpness measured on", "not stated", f"{p.sharpness_examples:,} examples", "time"),
         ("largest eigenvalue", "not measured", f"{p.lambda_max_examples:,} examples", "ours"),
         ("box half-width", 0.01, p.epsilon, "chosen here"),
-        ("accuracy", "validation or test, mixed", "both, apart", "no choice on test data"),
+        ("accuracy", "validation or test, mixed", "both, separate", "no selection on test data"),
         ("seeds", "not stated", notes.seeds(p, "for SGD with dropout"), "an interval needs three"),
         notes.arithmetic(p.dtype, "Keras' default"),
     ]
@@ -66,9 +70,9 @@ def epoch_time_ratios(results: Results) -> pd.DataFrame:
 
 
 def rho_rows(results: Results) -> pd.DataFrame:
-    """Return the runs of SGD with scaled rate and SAM at the largest batch, over all radii.
+    """Return the runs of SGD with scaled rate and SAM at the largest batch, for all radii.
 
-    Of the seeds that all radii have.
+    Only the seeds that all radii share.
     """
     runs = results.of(SGD_SAM.label, RHO_SWEEP)
     runs = runs[runs["batch_size"] == max(results.parameters.batch_sizes)].sort_values("rho")
