@@ -85,8 +85,8 @@ class Study:
         runtime.single_thread()
         if is_sealed(parameters.profile):
             raise ParameterError(
-                f"profile {parameters.profile!r} is sealed: its numbers stay unread until the rules "
-                "of all claims are final; `bsg compute` and `bsg export` work without reading them"
+                f"profile {parameters.profile!r} is sealed: its numbers stay unread until the "
+                "rules of all claims are final; `bsg compute` and `bsg export` do not show them"
             )
         store = store_of(parameters)
         exported = exports.read(export_folder(parameters.profile, self.name))
