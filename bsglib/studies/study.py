@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from bsglib import runtime
-from bsglib.claims import Claim, Verdict, VerdictTable, verdict, verdict_table
+from bsglib.claims import Claim, Verdict, verdict
 from bsglib.names import digest, nearest
 from bsglib.project import ROOT, resolve
 from bsglib.runs.parallel import stored_parallel_times
@@ -21,6 +21,7 @@ from bsglib.runs.sweep import Entry, sweep
 from bsglib.runs.timing import stored_epoch_times
 from bsglib.studies import exports
 from bsglib.studies.exports import Numbers, Tables, joined
+from bsglib.studies.verdict_table import VerdictTable, verdict_table
 
 RESULTS, SEALED = ROOT / "reports" / "results", ROOT / "reports" / "sealed"
 SEALED_PROFILES = ("confirm", "gpu")
