@@ -132,9 +132,8 @@ def runs_at(results: Results, rate: str) -> pd.DataFrame:
     Runs that diverged have no numbers: what they kept is of no minimizer.
     """
     runs = RUNS[rate](results)
-    measured = [*KEPT, "kept_epoch", "distance", *(c for c in runs if c.startswith(SHARPNESS))]
-    numbers = runs[measured].select_dtypes("number")
-    runs = runs.assign(**numbers.where(runs["stopped"] != "diverged"))
+    kept = runs[[*KEPT, "kept_epoch", "distance"]]  # diverged runs are not measured
+    runs = runs.assign(**kept.where(runs["stopped"] != "diverged"))
     return readings.derived(results, runs)
 
 
@@ -249,11 +248,9 @@ def parallel_note(results: Results) -> str:
 def layer_rows(results: Results) -> pd.DataFrame:
     """Return distances by layer of the smallest and the largest batch: layer, seed, distance."""
     rows, model = readings.layers(results), network(results)
-    names: dict[str, str] = {}
-    for layer in rows["layer"].unique():
-        kind = "conv" if isinstance(model.get_submodule(layer), nn.Conv2d) else "dense"
-        count = sum(name.startswith(kind) for name in names.values())
-        names[layer] = f"{kind} {count + 1}"
+    layers = pd.Series({name: model.get_submodule(name) for name in rows["layer"].unique()})
+    kinds = layers.map(lambda layer: "conv" if isinstance(layer, nn.Conv2d) else "dense")
+    names = kinds + " " + (kinds.groupby(kinds).cumcount() + 1).astype(str)
     return ends(rows.assign(layer=rows["layer"].map(names)), results.parameters)
 
 
