@@ -298,7 +298,7 @@ show.figure(
     "times",
     "Seconds per epoch, epochs to the lowest validation loss, and their product",
     rows,
-    detail="Small marks in panel a: repeats. " + notes.timing(results),
+    detail="Small marks in panel a: repeats. " + notes.timing(parameters, results.timings),
     marks="medians",
     compare="figure 7 of the paper",
 )
@@ -764,7 +764,7 @@ show.figure(
     "scaled-times",
     "Epochs to the lowest validation loss, and the time they take",
     all_rows,
-    detail=notes.timing(results),
+    detail=notes.timing(parameters, results.timings),
     compare="figure 25 of the paper",
 )
 show.table(views.times(results, chang.SCALED), "scaled-times-table")

@@ -478,8 +478,8 @@ show.figure(
     "runtime",
     (
         "**Time per epoch against batch size, without and with SAM, and their ratio.** "
-        f"{notes.timing(results)} Small marks: repeats; large: their median. Compare the paragraph on "
-        "runtime in section V."
+        f"{notes.timing(parameters, results.timings)} Small marks: repeats; large: their median. "
+        "Compare the paragraph on runtime in section V."
     ),
     rows=times,
     alt="Seconds per epoch against batch size, without and with SAM, and their ratio",

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import Field
 
 from bsglib import runtime
 from bsglib.claims import Claim, Verdict, verdict
 from bsglib.names import digest, nearest
 from bsglib.project import ROOT, resolve
 from bsglib.runs.parallel import stored_parallel_times
-from bsglib.runs.params import ParameterError, Parameters, RunConfig
+from bsglib.runs.params import ParameterError, RunConfig
 from bsglib.runs.store import Store
 from bsglib.runs.sweep import Entry, sweep
 from bsglib.runs.timing import stored_epoch_times
 from bsglib.studies import exports
 from bsglib.studies.exports import Numbers, Tables, joined
+from bsglib.studies.parameters import StudyParameters
 from bsglib.studies.verdict_table import VerdictTable, verdict_table
 
 RESULTS, SEALED = ROOT / "reports" / "results", ROOT / "reports" / "sealed"
@@ -29,17 +29,6 @@ SEALED_PROFILES = ("confirm", "gpu")
 
 class NoRuns(ParameterError):
     """Nothing of a study is stored or exported, and nothing was to be computed."""
-
-
-class StudyParameters(Parameters):
-    """What every study's notebook and parameter files may set."""
-
-    profile: str
-    store: str | None  # folder of the run store; None: $BSG_STORE, else runs/ of the project
-    figures: str | None  # folder for SVG and CSV of every figure; None: keep none
-    compute: bool  # compute what is missing; False: report what is there
-    workers: int | None = Field(ge=0)  # processes; None: one per core, 0: this one
-    scheduler: str | None  # address of a Dask cluster
 
 
 @dataclass(frozen=True)

@@ -231,11 +231,12 @@ def times(results: Results, rate: str) -> pd.DataFrame:
 def parallel_note(results: Results) -> str:
     """Return what the timed processes can and cannot show, for a caption."""
     rows = results.timings
+    taken = notes.timing(results.parameters, rows)
     if rows.empty:
-        return notes.timing(results)
+        return taken
     crowded = sorted({n for n in rows["processes"] if n > rows["cores"].max()})
     own_cores = f"Up to {readings.most_processes(results)} processes have a core each."
-    note = f"{notes.timing(results)} {own_cores}"
+    note = f"{taken} {own_cores}"
     if crowded:
         listed = ", ".join(map(str, crowded))
         note += f" With {listed} they take turns on the cores: a lower bound of the speed-up."

@@ -75,8 +75,8 @@ def networks(p: KeskarParameters) -> pd.DataFrame:
             "training examples": f"{network.train_size:,}" if network.train_size else size,
             "width": f"{network.width:g}",
             "dropout": "as the paper" if network.dropout is None else f"{network.dropout:g}",
-            "SB": str(network.small_batch),
-            "LB": str(network.large_batch),
+            "SB": str(network.small_batch_size),
+            "LB": str(network.large_batch_size),
             "epochs, at most": str(network.epochs),
             "seeds": str(len(network.seeds)),
         }
@@ -277,7 +277,9 @@ def thresholds(results: Results) -> pd.DataFrame:
 
 def varied(results: Results) -> list[str]:
     """Return the networks whose batch size, start or rate is varied here."""
-    return [name for name, network in results.parameters.networks.items() if network.batch_sizes]
+    return [
+        name for name, network in results.parameters.networks.items() if network.other_batch_sizes
+    ]
 
 
 def points(results: Results, path: str) -> pd.DataFrame:
