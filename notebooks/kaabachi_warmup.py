@@ -153,7 +153,7 @@ worked_out(results, "kaabachi-scaling-semi-large")
 # > Kaabachi et al., figure 1 and section IV
 
 # %%
-unscaled = (kaabachi.SMALL, kaabachi.LARGE)
+unscaled = (protocol.SMALL, protocol.LARGE)
 rows = results.of(*unscaled)
 show.table(views.accuracy(results), "accuracy")
 
@@ -347,7 +347,7 @@ results.verdicts(figure="warm-ups")
 # > Kaabachi et al., figure 7 and section IV
 
 # %%
-scaled = (kaabachi.LINEAR, kaabachi.WARM["exponential"])
+scaled = (protocol.LINEAR, protocol.WARM["exponential"])
 rows = results.of(*scaled)
 
 # %% [markdown]
