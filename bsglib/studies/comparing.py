@@ -6,7 +6,7 @@ is missing, then what makes the runs unfit, and only then reduce them to a value
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -76,6 +76,29 @@ def side(
     """
     every = Side(tuple(where.items()), choose=choose)
     return every if sizes is None else every.at(sizes)
+
+
+class HasBatchSizes(Protocol):
+    """Parameters of a study that has the same batch sizes throughout."""
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Return all of them."""
+
+
+def ends(p: HasBatchSizes) -> tuple[int, int]:
+    """Return the smallest and the largest batch size."""
+    return min(p.batch_sizes), max(p.batch_sizes)
+
+
+def smallest(p: HasBatchSizes) -> tuple[int]:
+    """Return the smallest batch size alone."""
+    return ends(p)[:1]
+
+
+def largest(p: HasBatchSizes) -> tuple[int]:
+    """Return the largest batch size alone."""
+    return ends(p)[1:]
 
 
 # ------------------------------------------------------------- what makes runs fit

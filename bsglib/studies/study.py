@@ -78,8 +78,7 @@ class Study:
                 f"profile {parameters.profile!r} is sealed: its numbers are judged when the rules "
                 "of all claims are locked; `bsg compute` and `bsg export` work without looking"
             )
-        store = store_of(parameters)
-        exported = exports.read(export_folder(parameters.profile, self.name))
+        store, exported = store_of(parameters), self._exported(parameters)
         designed = self.design(parameters)
         known = self._known(designed, store, exported)
         entries, left_out = [], []
@@ -128,23 +127,26 @@ class Study:
             parameters: of this study.
             again: exported ones are missing, too, if they are not stored.
         """
-        store, folder = store_of(parameters), export_folder(parameters.profile, self.name)
         entries = [entry for entry in self.design(parameters) if entry.computable]
-        known = self._known(entries, store, Tables() if again else exports.read(folder))
+        exported = Tables() if again else self._exported(parameters)
+        known = self._known(entries, store_of(parameters), exported)
         return [entry for entry in entries if _incomplete(known[entry.key, entry.arm])]
 
     def known(self, parameters: StudyParameters) -> list[Tables]:
         """Return what the store holds of the design, and what is exported."""
         stored = exports.of_store(self.design(parameters), store_of(parameters))
-        return [stored, exports.read(export_folder(parameters.profile, self.name))]
+        return [stored, self._exported(parameters)]
 
     def tables(self, parameters: StudyParameters) -> Tables:
         """Return what the store holds of the design, and the times, to be exported."""
         store = store_of(parameters)
         tables = exports.of_store(self.design(parameters), store)
-        known = exports.read(export_folder(parameters.profile, self.name)).timings
-        found = self._timings(parameters.model_copy(update={"compute": False}), store, known)
+        known, as_is = self._exported(parameters).timings, {"compute": False}
+        found = self._timings(parameters.model_copy(update=as_is), store, known)
         return replace(tables, timings=found)
+
+    def _exported(self, parameters: StudyParameters) -> Tables:
+        return exports.read(export_folder(parameters.profile, self.name))
 
     def _timings(self, parameters, store, published: pd.DataFrame) -> pd.DataFrame:
         plan = self.timing(parameters)

@@ -75,10 +75,8 @@ def of_common_seeds(runs: pd.DataFrame, *cells: str) -> pd.DataFrame:
     return runs[runs["seed"].isin(set.intersection(*seeds) if len(seeds) else ())]
 
 
-def per_seed(runs: pd.DataFrame, column: str, **where: Any) -> pd.DataFrame:
-    """Return a column of the runs that match, a row per seed and a column per batch size."""
-    for name, value in where.items():
-        runs = runs[runs[name].isna() if value is None else runs[name] == value]
+def per_seed(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a column of the runs, a row per seed and a column per batch size."""
     return runs.pivot(index="seed", columns="batch_size", values=column)
 
 

@@ -23,12 +23,15 @@ from bsglib.studies.comparing import (
     cut_off,
     difference,
     diverged,
+    ends,
+    largest,
     last_minus_first,
     last_over_first,
     ratio,
     run_name,
     seconds,
     side,
+    smallest,
     untimed,
 )
 from bsglib.studies.study import Results, matching
@@ -46,16 +49,6 @@ GRID, LOSS = side(whole_grid=True), side(arm=protocol.LOSS)
 
 
 # ------------------------------------------------------------- runs fit for a claim
-
-
-def ends(p: ChangParameters) -> tuple[int, int]:
-    """Return the smallest and the largest batch size."""
-    return p.smallest, p.largest
-
-
-def largest(p: ChangParameters) -> tuple[int]:
-    """Return the largest batch size."""
-    return (p.largest,)
 
 
 def others(p: ChangParameters) -> list[int]:
@@ -98,7 +91,7 @@ def timed(results: Results, sides: Sequence[Side]) -> str | None:
 
 LEARNED, ENDED = Of(failed), Of(cut_off)
 SETTLED = (LEARNED, ENDED)  # runs have a lowest validation loss
-SMALLEST_SETTLED = (LEARNED, Of(cut_off, sizes=lambda p: ends(p)[:1]))
+SMALLEST_SETTLED = (LEARNED, Of(cut_off, sizes=smallest))
 ON_TARGET = (Of(off_target, sizes=ends),)
 ONE_PROCESS = ({"processes": 1},)  # condition of the times
 

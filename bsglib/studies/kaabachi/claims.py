@@ -21,6 +21,7 @@ from bsglib.studies.comparing import (
     Table,
     Timed,
     difference,
+    largest,
     points,
     ratio,
     run_name,
@@ -29,7 +30,6 @@ from bsglib.studies.comparing import (
     untimed,
 )
 from bsglib.studies.kaabachi import protocol, published
-from bsglib.studies.kaabachi.protocol import KaabachiParameters
 from bsglib.studies.kaabachi.readings import JUMP, LEARNED, derived, read_off, to_target
 from bsglib.studies.study import Results
 from bsglib.studies.tables import per_seed, rank_with_batch_size, tuned
@@ -45,11 +45,6 @@ SMALL, LARGE, UNSCALED = (
 LINEAR, COLD, SQRT = (side(arm=a) for a in (protocol.LINEAR, protocol.COLD, protocol.SQRT))
 WARM = {kind: side(arm=arm) for kind, arm in protocol.WARM.items()}
 EXPONENTIAL = WARM["exponential"]
-
-
-def largest(p: KaabachiParameters) -> tuple[int]:
-    """Return the profile's largest batch size."""
-    return (max(p.large_batch_sizes),)
 
 
 def of_profile(*sizes: int) -> Sizes:

@@ -24,7 +24,7 @@ from bsglib.studies.kaabachi.protocol import (
 )
 from bsglib.studies.kaabachi.readings import read_off
 from bsglib.studies.study import Results
-from bsglib.studies.tables import scope_table
+from bsglib.studies.tables import rows_table, scope_table
 
 ARMS = {LARGE: "rate not scaled", LINEAR: LINEAR} | {a: f"{k} warm-up" for k, a in WARM.items()}
 
@@ -157,7 +157,7 @@ def table_1(results: Results) -> pd.DataFrame:
 def table_1_seconds(results: Results) -> pd.DataFrame:
     """Return the seconds of table I, on the source's device and on ours, as medians."""
     if results.timings.empty:
-        return pd.DataFrame({"": ["not computed yet"]}).set_index("")
+        return rows_table({})
     median = seconds(results).median()
     runs = read_off(results, SMALL, LARGE)
     cost = runs["batch_size"].map(median)
