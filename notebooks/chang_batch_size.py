@@ -839,7 +839,7 @@ results.verdicts(figure="scaled-distance")
 # > Chang & Pathak, figure 28
 
 # %%
-cells = views.rates(results)
+cells = readings.rates(results)
 high = cells[cells["base_lr"] == parameters.scaled_lr(max(batch_sizes))]
 fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_against_batch_size(

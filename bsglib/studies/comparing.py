@@ -302,6 +302,21 @@ def points_last_minus_first(table: Table) -> pd.Series:
     return PERCENT * last_minus_first(table)
 
 
+def rises(line: pd.DataFrame, step: float) -> Table:
+    """Return how far a loss rises around each end of a line, [seed, end 0 or 1].
+
+    The mean of the losses a step to either side of an end, minus that at the end.
+
+    Args:
+        line: rows with seed, alpha and loss.
+        step: of alpha.
+    """
+    line = line.assign(alpha=line["alpha"].round(9))
+    table = line.pivot(index="seed", columns="alpha", values="loss")
+    around = {end: (table[end - step] + table[end + step]) / 2 for end in (0.0, 1.0)}
+    return pd.DataFrame({end: mean - table[end] for end, mean in around.items()})
+
+
 # ------------------------------------------------------------- times
 
 

@@ -150,13 +150,13 @@ def arms(results: Results) -> pd.DataFrame:
         "batch sizes": "batch_size",
         "epochs, at most": "epochs",
     }
-    table = {head: rows[column].agg(_distinct) for head, column in columns.items()}
+    table = {head: rows[column].agg(listed) for head, column in columns.items()}
     table |= {"seeds": rows["seed"].nunique(), "runs": rows.size()}
     return pd.DataFrame(table).rename_axis("arm")
 
 
-def _distinct(values: pd.Series) -> str:
-    """The distinct values of a column in order; "-" for none."""
+def listed(values: pd.Series) -> str:
+    """Return the distinct values of a column in order; "-" for none."""
     found = sorted(values.dropna().unique())
     return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in found) or "-"
 

@@ -360,13 +360,6 @@ def shares(way: pd.DataFrame) -> tuple[str, str]:
 # ------------------------------------------------------------- the grid of batch size and rate
 
 
-def rates(results: Results) -> pd.DataFrame:
-    """Return the runs of the grid; a diverged run has an infinite loss."""
-    runs = readings.grid(results)
-    loss = runs["validation_loss"].where(runs["stopped"] != "diverged", np.inf)
-    return runs.assign(validation_loss=loss)
-
-
 def diverged_note(runs: pd.DataFrame) -> str:
     """Return how many of some runs diverged and are not drawn, for a caption; nothing if none."""
     gone = int((runs["stopped"] == "diverged").sum())
@@ -375,7 +368,7 @@ def diverged_note(runs: pd.DataFrame) -> str:
 
 def heat_map(results: Results) -> pd.DataFrame:
     """Return the mean lowest validation loss over seeds [learning rate, batch size]."""
-    return rates(results).pivot_table("validation_loss", "base_lr", "batch_size", "mean")
+    return readings.rates(results).pivot_table("validation_loss", "base_lr", "batch_size", "mean")
 
 
 def best_rates(results: Results) -> pd.DataFrame:

@@ -26,9 +26,9 @@ from bsglib.studies.keskar.protocol import (
     UPDATES,
     KeskarParameters,
 )
-from bsglib.studies.keskar.readings import GRID, configurations, gates, granulated, listed, pair
+from bsglib.studies.keskar.readings import GRID, configurations, gates, granulated, pair
 from bsglib.studies.study import Results, matching
-from bsglib.studies.tables import rows_table, scope_table
+from bsglib.studies.tables import listed, per_seed, rows_table, scope_table
 
 PHI = r"sharpness $\phi$ (%)"
 PARTS = {"train": "training", "test": "test"}
@@ -262,7 +262,7 @@ def thresholds(results: Results) -> pd.DataFrame:
         if absence(results, sizes := side(network=name, condition=SIZES)):
             continue
         runs = sizes.of(results)
-        table = runs.pivot(index="seed", columns="batch_size", values="test_accuracy").dropna()
+        table = per_seed(runs, "test_accuracy").dropna()
         falls = {b: interval(table[b] - table[min(table)]).high < 0 for b in table}
         below = [b for b in falls if all(falls[larger] for larger in falls if larger >= b)]
         n, found, paper = runs["train_size"].iloc[0], "none", "-"
