@@ -1,12 +1,9 @@
 """Claims as data: the statement of a paper, and the declared rule that tests it."""
 
-import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
-
-import pandas as pd
 
 from bsglib.stats import Interval, interval
 
@@ -92,7 +89,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim and its verdict; shows itself as a table row in a notebook."""
+    """A claim and its verdict."""
 
     claim: Claim
     ours: Interval | None
@@ -117,9 +114,6 @@ class Verdict:
             "verdict": self.verdict,
             "reason": self.reason,
         }
-
-    def _repr_html_(self) -> str:
-        return verdict_table([self]).html
 
 
 def verdict(claim: Claim, measured: Measured) -> Verdict:
@@ -176,40 +170,3 @@ def interval_text(ours: Interval) -> str:
 def number_text(value: float) -> str:
     """Return a number of a table as text: three digits, or all digits before the point."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-@dataclass(frozen=True)
-class VerdictTable:
-    """Verdicts as a table: HTML in a notebook, rows for a CSV file."""
-
-    rows: pd.DataFrame
-    html: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return self.rows[["claim", "paper", "ours", "n", "verdict"]].to_string(index=False)
-
-
-def verdict_table(verdicts: Sequence[Verdict]) -> VerdictTable:
-    """Return verdicts as a table with claim, paper, ours with interval and n, rule, verdict."""
-    rows = pd.DataFrame([v.row() for v in verdicts])
-    head = ("claim", "quantity", "paper", "ours", "n", "rule", "verdict")
-    lines = ["<tr>" + "".join(f'<th scope="col">{name}</th>' for name in head) + "</tr>"]
-    for row in rows.to_dict("records"):
-        text = {key: html.escape(str(value)) for key, value in row.items()}
-        label = f'<span class="verdict {css_class(row["verdict"])}">{text["verdict"]}</span>'
-        reason = f"<br><small>{text['reason']}</small>"
-        where = f"<br><small>{text['locator']}</small>"
-        cells = [text["statement"] + where, text["quantity"], text["paper"], text["ours"]]
-        cells += [text["n"], text["rule"], label + reason]
-        cells = [f"<td>{cell}</td>" for cell in cells]
-        lines.append(f'<tr id="claim-{text["claim"]}">{"".join(cells)}</tr>')
-    table = '<table class="bsg verdicts">' + "\n".join(lines) + "</table>"
-    return VerdictTable(rows, table)
-
-
-def css_class(word: str) -> str:
-    """Return the class of a verdict in the reports: reproduced, direction-only, ..."""
-    return word.removesuffix(" at this scale").replace(" ", "-")

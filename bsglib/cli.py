@@ -26,7 +26,8 @@ from bsglib.runs.timing import duration
 from bsglib.runtime import cores, need_no_home
 from bsglib.studies import chang, exports, kaabachi, keskar, surlemont
 from bsglib.studies.estimates import Costs, megabytes
-from bsglib.studies.study import NoRuns, Study, StudyParameters, export_folder, is_sealed, store_of
+from bsglib.studies.parameters import StudyParameters
+from bsglib.studies.study import NoRuns, Study, export_folder, is_sealed, store_of
 
 STUDIES = {
     study.name: study for study in (keskar.study, chang.study, kaabachi.study, surlemont.study)

@@ -69,7 +69,7 @@ from bsglib.pages import provenance
 from bsglib.runs.params import check
 from bsglib.sharpness import keskar_sharpness
 from bsglib.studies import chang, notes, tables
-from bsglib.studies.chang import readings, views
+from bsglib.studies.chang import protocol, readings, views
 
 parameters = check(globals(), chang.ChangParameters)
 style.use_style()
@@ -216,7 +216,7 @@ show.figure(
 # > Chang & Pathak, figures 5 and 6
 
 # %%
-rows, history = views.cells(results, chang.FIXED)
+rows, history = views.cells(results, protocol.FIXED)
 fig = plots.loss_panels({"fixed rate": history}, columns=views.LOSSES)
 show.figure(
     fig,
@@ -235,7 +235,7 @@ fig, axes = style.panels(1, 3, height=2.6, sharey=True)
 for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
     runs = {"": rows}
     plots.plot_against_batch_size(runs, ax, column=column, label="loss (nats)", legend=False)
-    stated = views.stated(parameters, chang.FIXED, column)
+    stated = views.stated(parameters, protocol.FIXED, column)
     for text, loss in stated.items():
         style.mark_paper(ax, loss, text, below=loss < max(stated.values()))
     style.title(ax, part)
@@ -248,7 +248,7 @@ show.figure(
     detail="The table adds the lowest running training loss, which the paper plots.",
     compare="figure 6 of the paper",
 )
-show.table(views.best_losses(results, chang.FIXED), "best-losses-table")
+show.table(views.best_losses(results, protocol.FIXED), "best-losses-table")
 
 # %%
 results.verdicts(figure="best-losses")
@@ -298,11 +298,11 @@ show.figure(
     "times",
     "Seconds per epoch, epochs to the lowest validation loss, and their product",
     rows,
-    detail="Small marks in panel a: repeats. " + notes.timing(results),
+    detail="Small marks in panel a: repeats. " + notes.timing(parameters, results.timings),
     marks="medians",
     compare="figure 7 of the paper",
 )
-show.table(views.times(results, chang.FIXED), "times-table")
+show.table(views.times(results, protocol.FIXED), "times-table")
 
 # %%
 results.verdicts(figure="times")
@@ -597,7 +597,7 @@ results.verdicts(figure="sharpness")
 # the higher validation loss and the sharper minimizer?
 
 # %%
-equal = results.of(chang.LOSS)
+equal = results.of(protocol.LOSS)
 fig, axes = style.panels(1, 3, height=2.6)
 for ax, (column, label) in zip(axes[0], views.EQUAL.items(), strict=True):
     plots.plot_against_batch_size({"": equal}, ax, column=column, label=label, legend=False)
@@ -709,7 +709,7 @@ show.figure(
 # > Chang & Pathak, figures 23 and 24
 
 # %%
-rows, history = views.cells(results, chang.SCALED)
+rows, history = views.cells(results, protocol.SCALED)
 fig = plots.loss_panels({"scaled rate": history}, columns=views.LOSSES)
 show.figure(
     fig,
@@ -729,7 +729,7 @@ for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
     plots.plot_against_batch_size(
         both, ax, column=column, label="loss (nats)", legend=ax is axes[0, 0]
     )
-    stated = views.stated(parameters, chang.SCALED, column)
+    stated = views.stated(parameters, protocol.SCALED, column)
     for text, loss in stated.items():
         style.mark_paper(ax, loss, text, below=loss < max(stated.values()))
     style.title(ax, part)
@@ -741,7 +741,7 @@ show.figure(
     all_rows,
     compare="figure 24 of the paper",
 )
-show.table(views.best_losses(results, chang.SCALED), "scaled-losses-table")
+show.table(views.best_losses(results, protocol.SCALED), "scaled-losses-table")
 
 # %%
 results.verdicts(figure="scaled-losses")
@@ -769,10 +769,10 @@ show.figure(
     "scaled-times",
     "Epochs and seconds to the lowest validation loss against batch size",
     all_rows,
-    detail=notes.timing(results),
+    detail=notes.timing(parameters, results.timings),
     compare="figure 25 of the paper",
 )
-show.table(views.times(results, chang.SCALED), "scaled-times-table")
+show.table(views.times(results, protocol.SCALED), "scaled-times-table")
 
 # %%
 results.verdicts(figure="scaled-times")
@@ -844,7 +844,7 @@ results.verdicts(figure="scaled-distance")
 # > Chang & Pathak, figure 28
 
 # %%
-cells = views.rates(results)
+cells = readings.rates(results)
 high = cells[cells["base_lr"] == parameters.scaled_lr(max(batch_sizes))]
 fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_against_batch_size(

@@ -29,12 +29,12 @@ validation_fraction: float = 0.1  # of the training part, set aside to choose ra
 network: str = "kaabachi"  # or "package.module:function"
 network_options: dict = {"width": 0.0625}  # what the network takes
 dtype: str = "float64"  # or float32, bfloat16
-small_batches: list = [4, 32]  # examples per update; the last sets the common target
-large_batches: list = [128, 256]
+small_batch_sizes: list = [4, 32]  # examples per update; the last sets the common target
+large_batch_sizes: list = [128, 256]
 seeds: list = [10, 11, 12, 13, 14]  # each draws weights, order and masks anew
 lr: float = 0.001  # per example of the batch: the linear rule; warm-up starts there
 unscaled_lr: float = 0.05  # at every batch size where the rate is not scaled
-references: list = []  # batch sizes that have the rate lr, instead of one example
+reference_batch_sizes: list = []  # batch sizes that have the rate lr, instead of one example
 other_lrs: list = [0.1]  # to choose from for each large batch, besides those of the rules
 small_epochs: int = 5  # passes over the training set
 large_epochs: list = [13, 13]  # where the rate is not scaled, one for each large batch
@@ -92,7 +92,7 @@ show.table(views.scope(parameters), "scope")
 # evenly in the logarithm of the epoch, it is halfway up at the geometric mean of the epochs.
 
 # %% tags=["check"]
-largest = max(large_batches)
+largest = max(large_batch_sizes)
 schedule = Schedule(lr, largest, 1, "linear", "exponential", warmup_updates=100)
 curve = pd.DataFrame({"epoch": [2, 8], "test_accuracy": [0.2, 0.6]})
 checks = (schedule(50), lr * largest**0.5), (epochs_to(curve, 0.4), 4.0)
@@ -152,7 +152,7 @@ worked_out(results, "kaabachi-scaling-semi-large")
 # > Kaabachi et al., figure 1 and section IV
 
 # %%
-unscaled = (kaabachi.SMALL, kaabachi.LARGE)
+unscaled = (protocol.SMALL, protocol.LARGE)
 rows = results.of(*unscaled)
 show.table(views.accuracy(results), "accuracy")
 
@@ -243,8 +243,9 @@ show.figure(
     fig,
     "seconds",
     (
-        f"**Time per epoch against batch size.** {notes.timing(results)} Small marks: repeats; "
-        "large: their median. Paper: one Tesla T4, all of CIFAR-10. Compare table I of the paper."
+        f"**Time per epoch against batch size.** {notes.timing(parameters, results.timings)} "
+        "Small marks: repeats; large: their median. Paper: one Tesla T4, all of CIFAR-10. Compare "
+        "table I of the paper."
     ),
     rows=results.timings,
     alt="Seconds per epoch against batch size, here and on the paper's device",
@@ -268,7 +269,7 @@ results.verdicts(figure=("table-1", "epochs-to-accuracy", "seconds", "table-1-se
 # > Kaabachi et al., figures 2 to 6 and section IV
 
 # %%
-sizes = parameters.large_batches
+sizes = parameters.large_batch_sizes
 rows = results.of(*views.ARMS)
 history = results.history_of(*views.ARMS)
 history = history.assign(percent=PERCENT * history["test_accuracy"])
@@ -345,7 +346,7 @@ results.verdicts(figure="warm-ups")
 # > Kaabachi et al., figure 7 and section IV
 
 # %%
-scaled = (kaabachi.LINEAR, kaabachi.WARM["exponential"])
+scaled = (protocol.LINEAR, protocol.WARM["exponential"])
 rows = results.of(*scaled)
 
 # %% [markdown]

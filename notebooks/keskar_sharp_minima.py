@@ -30,8 +30,8 @@ networks: dict = {  # of F1, F2, C1, C2, C3, C4; the parameter files say what ca
         "width": 0.125,  # factor of the sizes of hidden layers
         "dataset": "digits",  # or mnist, cifar10, cifar100, spoken_digits, the path of an .npz
         "train_size": 640,  # training examples; None: all
-        "small_batch": 8,
-        "large_batch": 64,
+        "small_batch_size": 8,
+        "large_batch_size": 64,
         "epochs": 8,  # at most
         "seeds": [10, 11, 12, 13, 14],  # each draws weights, order and masks anew
         "choices": True,  # vary how the sharpness is measured
@@ -42,11 +42,11 @@ networks: dict = {  # of F1, F2, C1, C2, C3, C4; the parameter files say what ca
         "dropout": 0.1,  # less than the source's: little of the narrow layers is to spare
         "dataset": "digits",
         "train_size": 640,
-        "small_batch": 8,
-        "large_batch": 64,
+        "small_batch_size": 8,
+        "large_batch_size": 64,
         "epochs": 8,
         "seeds": [10, 11, 12, 13, 14],
-        "batch_sizes": [24],  # besides the two
+        "other_batch_sizes": [24],  # besides the two
         "switch_epochs": [1, 3],  # small-batch epochs of a warm start
         "evolution_epochs": [1, 3, 8],  # at which runs end, to see the sharpness change
         "lrs": [0.001, 0.003],  # to choose from for each batch size

@@ -68,7 +68,7 @@ from bsglib.sam import SAM
 from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
 from bsglib.studies import notes, surlemont
-from bsglib.studies.surlemont import claims, views
+from bsglib.studies.surlemont import claims, protocol, views
 from bsglib.studies.tables import arms, means, of_common_seeds, worked_out
 
 parameters = check(globals(), surlemont.SurlemontParameters)
@@ -169,11 +169,11 @@ worked_out(results, "surlemont-sam-sharpness-32")
 # > Surlemont et al., figure 1 and section V
 
 # %%
-rows = results.of(surlemont.SGD.label, surlemont.SGD_SAM.label)
+rows = results.of(protocol.SGD.label, protocol.SGD_SAM.label)
 means(rows, "train_loss", "test_loss", "validation_accuracy").round(4)
 
 # %%
-scaled = (surlemont.SGD, surlemont.SGD_SAM)
+scaled = (protocol.SGD, protocol.SGD_SAM)
 fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in scaled})
 show.figure(
     fig,
@@ -249,7 +249,7 @@ results.verdicts(figure="figure-2")
 
 # %%
 regimes = {
-    "fixed learning rate": (surlemont.SGD_FIXED, surlemont.SGD_FIXED_SAM),
+    "fixed learning rate": (protocol.SGD_FIXED, protocol.SGD_FIXED_SAM),
     "scaled learning rate": scaled,
 }
 rows = results.of(*(arm.label for pair in regimes.values() for arm in pair))
@@ -299,7 +299,7 @@ results.verdicts(figure="figure-3")
 # dropout, separate the two effects.
 
 # %%
-without = (surlemont.NO_DROPOUT, surlemont.NO_DROPOUT_SAM)
+without = (protocol.NO_DROPOUT, protocol.NO_DROPOUT_SAM)
 rows = of_common_seeds(results.of(*(arm.label for arm in (*scaled, *without))), "arm")
 means(rows, "keskar_sharpness", "train_loss", "validation_accuracy").map(
     lambda v: float(f"{v:.4g}")
@@ -343,7 +343,7 @@ results.verdicts(figure="dropout")
 # sentence has no verdict.
 
 # %%
-adam = (surlemont.ADAM_FIXED, surlemont.ADAM_FIXED_SAM, surlemont.ADAM, surlemont.ADAM_SAM)
+adam = (protocol.ADAM_FIXED, protocol.ADAM_FIXED_SAM, protocol.ADAM, protocol.ADAM_SAM)
 rows = results.of(*(arm.label for arm in adam))
 means(rows, "test_loss", "validation_accuracy", "keskar_sharpness").map(lambda v: float(f"{v:.4g}"))
 
@@ -479,8 +479,8 @@ show.figure(
     "runtime",
     (
         "**Time per epoch against batch size, without and with SAM, and their ratio.** "
-        f"{notes.timing(results)} Small marks: repeats; large: their median. Compare the paragraph on "
-        "runtime in section V."
+        f"{notes.timing(parameters, results.timings)} Small marks: repeats; large: their median. "
+        "Compare the paragraph on runtime in section V."
     ),
     rows=times,
     alt="Seconds per epoch against batch size, without and with SAM, and their ratio",

@@ -104,7 +104,7 @@ def tiny_row(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     profile, order = tmp_path / "dry_run.yaml", tmp_path / "queue.yaml"
     network = {"model": "f1", "width": 0.02, "dataset": "digits", "train_size": 60, "epochs": 1}
-    network |= {"small_batch": 10, "large_batch": 30, "seeds": [10, 11, 12]}
+    network |= {"small_batch_size": 10, "large_batch_size": 30, "seeds": [10, 11, 12]}
     values = {"profile": "dry_run", "networks": {"F1": network}, "dtype": "float32"}
     values |= {"sharpness_examples": 20, "curvature_examples": 20, "line_examples": 20}
     profile.write_text(yaml.safe_dump(values | {"line_points": 4, "subspace": 3}))

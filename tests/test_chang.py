@@ -17,6 +17,7 @@ from bsglib.runs.params import ParameterError, parse
 from bsglib.studies import chang
 from bsglib.studies.chang import claims, protocol, published, readings, views
 from bsglib.studies.chang.protocol import FIXED, LINES, LOSS, OTHER, PLANES, SCALED, SHARPNESS
+from bsglib.studies.comparing import rises
 from bsglib.studies.study import Results
 
 FILES = (ROOT / "params" / chang.study.name).glob("*.yaml")
@@ -425,14 +426,16 @@ def test_equal_updates_end_where_the_shortest_run_of_a_seed_ends(stated):
 
 
 def test_surface_and_line_around_a_paraboloid_have_its_growth(stated):
-    found, on_line = claims.growth(stated), claims.rises(stated)
+    found, line = claims.growth(stated), stated.points_of(FIXED, measure=LINE, set="train")
+    on_line = rises(line.assign(loss=np.log(line["loss"])), claims.STEP)
     axis = np.linspace(-1, 1, stated.parameters.explorer_points)
     a, b = np.meshgrid(axis, axis)
     squares = (a**2 + b**2)[np.hypot(a, b) <= claims.RADIUS + 1e-9]
-    for batch_size, steepness in ((32, 1), (256, 6)):
+    for batch_size, end, steepness in ((32, 0, 1), (256, 1, 6)):
         growth, rise = steepness * squares.mean(), steepness * claims.STEP**2
         assert found[batch_size].to_numpy() == pytest.approx(growth, rel=1e-3)
-        assert on_line[batch_size].to_numpy() == pytest.approx(rise, rel=1e-3)
+        assert on_line[end].to_numpy() == pytest.approx(rise, rel=1e-3)
+    assert claims.steeper(stated).to_numpy() == pytest.approx(5 * claims.STEP**2, rel=1e-3)
 
 
 def test_the_slope_of_the_best_rates_is_that_of_a_least_squares_line(stated):

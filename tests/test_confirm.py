@@ -126,10 +126,10 @@ def test_runs_on_a_gpu_are_those_of_the_queue_on_more_data_and_whole_networks(st
         (of_surlemont.AS_RUN, of_surlemont.AS_WRITTEN, {"rho", "sam_adaptive", "sam_dropout"}),
         (of_surlemont.PLAIN_OFF, of_surlemont.AS_WRITTEN, {"sam_dropout"}),
         (of_surlemont.ADAPTIVE_ON, of_surlemont.AS_WRITTEN, {"rho", "sam_adaptive"}),
-        (of_surlemont.AS_WRITTEN, surlemont.SGD.label, {"rho"}),
+        (of_surlemont.AS_WRITTEN, surlemont.protocol.SGD.label, {"rho"}),
         (of_surlemont.LARGE_RHO, of_surlemont.AS_WRITTEN, {"rho"}),
-        (surlemont.NO_DROPOUT.label, surlemont.SGD.label, {"network_options"}),
-        (of_surlemont.FEW_EPOCHS, surlemont.SGD.label, {"epochs"}),
+        (surlemont.protocol.NO_DROPOUT.label, surlemont.protocol.SGD.label, {"network_options"}),
+        (of_surlemont.FEW_EPOCHS, surlemont.protocol.SGD.label, {"epochs"}),
     ],
 )
 def test_arms_of_sam_differ_in_what_they_name(arm, reference, fields):
@@ -157,13 +157,15 @@ def test_runs_of_sgd_and_sam_stop_and_keep_as_the_code_does():
 def test_both_rates_of_sgd_are_one_run_at_the_reference_and_the_grid_has_six():
     runs = by_cell(surlemont.study)
     for b, same in ((32, True), (64, False), (1024, False)):
-        scaled, fixed = (runs[arm.label, b, 10] for arm in (surlemont.SGD, surlemont.SGD_FIXED))
+        scaled, fixed = (
+            runs[arm.label, b, 10] for arm in (surlemont.protocol.SGD, surlemont.protocol.SGD_FIXED)
+        )
         assert (scaled == fixed) == same
     entries = surlemont.study.design(parameters(surlemont.study))
     grid = [e.config for e in entries if e.arm == of_surlemont.RATES and e.config.seed == 10]
     rates = {b: {c.base_lr for c in grid if c.batch_size == b} for b in (32, 1024)}
     assert rates[32] == rates[1024] and len(rates[32]) == 6
-    assert runs[surlemont.SGD_FIXED.label, 1024, 10] in grid
+    assert runs[surlemont.protocol.SGD_FIXED.label, 1024, 10] in grid
 
 
 # Kaabachi
@@ -172,11 +174,15 @@ def test_both_rates_of_sgd_are_one_run_at_the_reference_and_the_grid_has_six():
 @pytest.mark.parametrize(
     ("arm", "reference", "fields"),
     [
-        (of_kaabachi.AS_RUN, kaabachi.WARM["exponential"], {"warmup"}),
-        (kaabachi.WARM["exponential"], kaabachi.COLD, {"warmup", "warmup_epochs"}),
-        (of_kaabachi.FLAT, kaabachi.COLD, {"base_lr"}),
-        (of_kaabachi.LOW, kaabachi.COLD, {"base_lr"}),
-        (kaabachi.LINEAR, kaabachi.COLD, {"epochs"}),
+        (of_kaabachi.AS_RUN, kaabachi.protocol.WARM["exponential"], {"warmup"}),
+        (
+            kaabachi.protocol.WARM["exponential"],
+            kaabachi.protocol.COLD,
+            {"warmup", "warmup_epochs"},
+        ),
+        (of_kaabachi.FLAT, kaabachi.protocol.COLD, {"base_lr"}),
+        (of_kaabachi.LOW, kaabachi.protocol.COLD, {"base_lr"}),
+        (kaabachi.protocol.LINEAR, kaabachi.protocol.COLD, {"epochs"}),
     ],
 )
 def test_arms_of_warm_up_differ_in_what_they_name(arm, reference, fields):
@@ -188,7 +194,7 @@ def test_the_flat_rate_is_where_the_warm_up_as_run_stays(batch_size):
     runs, updates = by_cell(kaabachi.study), 5120 // batch_size
     warm, flat, cold = (
         schedule_of(runs[arm, batch_size, 10], batch_size, updates)
-        for arm in (of_kaabachi.AS_RUN, of_kaabachi.FLAT, kaabachi.COLD)
+        for arm in (of_kaabachi.AS_RUN, of_kaabachi.FLAT, kaabachi.protocol.COLD)
     )
     assert warm(0) == pytest.approx(cold(0) / 2**3.5)
     last = [schedule(70 * updates - 1) for schedule in (warm, flat, cold)]
@@ -203,7 +209,7 @@ def test_a_warm_up_of_whole_epochs_as_run_ends_at_the_scaled_rate():
 def test_every_run_of_warm_up_is_evaluated_as_run_too():
     entries = kaabachi.study.design(parameters(kaabachi.study))
     assert all(e.config.evaluate_as_run for e in entries)
-    small = {e.config.batch_size: e.config for e in entries if e.arm == kaabachi.SMALL}
+    small = {e.config.batch_size: e.config for e in entries if e.arm == kaabachi.protocol.SMALL}
     assert {b: (c.base_lr, c.scaling) for b, c in small.items()} == {
         4: (0.001, "none"),
         32: (0.001, "none"),
@@ -222,7 +228,7 @@ def test_every_run_of_warm_up_is_evaluated_as_run_too():
     ],
 )
 def test_arms_at_the_fixed_rate_differ_in_what_they_name(arm, fields):
-    assert all(found == fields for found in changes(chang.study, arm, chang.FIXED))
+    assert all(found == fields for found in changes(chang.study, arm, chang.protocol.FIXED))
 
 
 def test_both_batch_sizes_have_six_rates_one_of_them_fixed():
@@ -230,4 +236,8 @@ def test_both_batch_sizes_have_six_rates_one_of_them_fixed():
     cells = {(e.config.batch_size, e.config.base_lr, e.config.seed) for e in entries}
     assert len(cells) == 2 * 6 * len(SEEDS)
     main = {(e.arm, e.config.batch_size) for e in entries if e.part == of_chang.MAIN}
-    assert main == {(chang.FIXED, 32), (chang.FIXED, 256), (chang.SCALED, 256)}
+    assert main == {
+        (chang.protocol.FIXED, 32),
+        (chang.protocol.FIXED, 256),
+        (chang.protocol.SCALED, 256),
+    }

@@ -262,8 +262,8 @@ def page(given, tmp_path_factory):
 
 def test_only_a_page_with_an_explorer_has_its_script_and_its_colours_are_the_themes(page, tmp_path):
     text = page.read_text("utf-8")
-    assert '"colour":"var(--b64, #44bf70)"' in text and '"colour":"#' not in text
-    assert f"--b64: {themes.lifted('#44bf70')};" in text
+    assert '"colour":"var(--b-44bf70, #44bf70)"' in text and '"colour":"#' not in text
+    assert f"--b-44bf70: {themes.lifted('#44bf70')};" in text
     assert "plotly.js" not in text and len(text) < 200_000
     for part in ("data", "curves", "surfaces"):
         assert f"{part} (CSV)</a>" in text

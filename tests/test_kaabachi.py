@@ -141,7 +141,7 @@ def timings(rule, p):
         {"batch_size": b, "repeat": r, "processor": "made up", "threads": 1,
          "seconds": 16.0 if rule is without_effect else stated[b] * (1 + 1e-4 * r)}
         for r in range(p.timing_repeats)
-        for b in (*p.small_batches, *p.large_batches)
+        for b in p.batch_sizes
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -549,7 +549,7 @@ ALL = (
 def every_view(results):
     """Call all that the notebook calls, and return what it shows."""
     tables = [getattr(views, name)(results) for name in ALL]
-    tables += [views.warm_ups(results, size) for size in results.parameters.large_batches]
+    tables += [views.warm_ups(results, size) for size in results.parameters.large_batch_sizes]
     return [table.to_html() for table in tables]
 
 
@@ -558,7 +558,9 @@ def every_view(results):
 def test_every_table_works_where_nothing_but_one_run_is_there(profile, timed):
     results = stated_in(profile)
     results = results if timed else changed(results, timings=pd.DataFrame())
-    assert notes.timing(results).startswith("made up, 1 thread" if timed else "Not timed yet.")
+    assert notes.timing(results.parameters, results.timings).startswith(
+        "made up, 1 thread" if timed else "Not timed yet."
+    )
     assert all(every_view(results))
     for arm in results.runs["arm"].unique():
         assert all(every_view(alone(results, results.of(arm).index[-1]))), arm
@@ -662,7 +664,7 @@ def test_the_rate_of_every_arm_starts_and_ends_where_it_has_to(profile):
             SMALL: p.unscaled_lr,
             LARGE: p.unscaled_lr,
             SQRT: p.lr * math.sqrt(c.batch_size),
-            **{reference(b): p.lr * c.batch_size / b for b in p.references},
+            **{reference(b): p.lr * c.batch_size / b for b in p.reference_batch_sizes},
             RATES: c.base_lr,
         }.get(entry.arm, p.lr * c.batch_size)
         warm = entry.arm in (*WARM.values(), LENGTHS)
@@ -679,7 +681,7 @@ def test_runs_that_are_compared_differ_in_what_is_compared_alone(profile):
         SQRT: {"scaling", "evaluate"},
         RATES: {"scaling", "evaluate", "base_lr"},
         LENGTHS: {"warmup", "warmup_epochs", "evaluate"},
-        **{reference(b): {"reference_batch_size", "evaluate"} for b in p.references},
+        **{reference(b): {"reference_batch_size", "evaluate"} for b in p.reference_batch_sizes},
     }
     runs = [(e.arm, e.config.batch_size, e.config.seed, e.config) for e in protocol.design(p)]
     cold = {(size, seed): config for arm, size, seed, config in runs if arm == COLD}
@@ -693,7 +695,7 @@ def test_runs_that_are_compared_differ_in_what_is_compared_alone(profile):
 def test_local_workers_take_the_largest_batch_together_and_come_last(profile):
     p = parameters(profile)
     local = [e.config for e in protocol.design(p) if e.arm == LOCAL]
-    assert {c.batch_size * c.local_workers for c in local} == {max(p.large_batches)}
+    assert {c.batch_size * c.local_workers for c in local} == {max(p.large_batch_sizes)}
     assert {c.local_steps for c in local} == set(p.local_steps)
     assert {c.epochs for c in local} == {p.warmup_epochs}
     parts = [e.part for e in protocol.design(p)]
@@ -702,7 +704,10 @@ def test_local_workers_take_the_largest_batch_together_and_come_last(profile):
 
 def test_the_paper_profile_is_the_papers_set_up():
     p = parameters()
-    assert (tuple(p.small_batches), tuple(p.large_batches)) == (published.SMALL, published.LARGE)
+    assert (tuple(p.small_batch_sizes), tuple(p.large_batch_sizes)) == (
+        published.SMALL,
+        published.LARGE,
+    )
     assert (p.lr, p.unscaled_lr) == (0.001, 0.001)
     assert (p.small_epochs, p.large_epochs) == (50, [100, 150, 200, 300, 400])
     assert (p.scaled_epochs, p.warmup_epochs, p.warmup_share) == (100, 70, 0.05)
@@ -716,14 +721,14 @@ def test_the_paper_profile_is_the_papers_set_up():
 
 def test_the_laptop_keeps_the_ratios_of_epochs_the_scaled_rates_and_enough_updates():
     paper, p = parameters(), parameters("laptop")
-    epochs = dict(zip(paper.large_batches, paper.large_epochs, strict=True))
-    ratios = {epochs[b] / e for b, e in zip(p.large_batches, p.large_epochs, strict=True)}
+    epochs = dict(zip(paper.large_batch_sizes, paper.large_epochs, strict=True))
+    ratios = {epochs[b] / e for b, e in zip(p.large_batch_sizes, p.large_epochs, strict=True)}
     ratios |= {paper.scaled_epochs / p.scaled_epochs, paper.small_epochs / p.small_epochs}
     assert ratios == {5}
     assert p.lr == paper.lr
     warm = [q.warmup_share * q.warmup_epochs for q in (paper, p)]
     assert warm == pytest.approx([3.5, 3.5]), "epochs of warm-up"
-    assert warm[1] * p.train_size / max(p.large_batches) >= claims.MIN_WARMUP_UPDATES
+    assert warm[1] * p.train_size / max(p.large_batch_sizes) >= claims.MIN_WARMUP_UPDATES
     for e in protocol.design(p):
         c = e.config
         updates = c.epochs * math.ceil(p.train_size / (c.batch_size * c.local_workers))
@@ -736,7 +741,10 @@ def test_the_laptop_keeps_the_ratios_of_epochs_the_scaled_rates_and_enough_updat
     ("changes", "message"),
     [
         ({"large_epochs": [100]}, "'large_epochs' = .100.*one number for each"),
-        ({"small_batches": [4, 128]}, "'small_batches' = .4, 128.*the first have to be smaller"),
+        (
+            {"small_batch_sizes": [4, 128]},
+            "'small_batch_sizes' = .4, 128.*the first have to be smaller",
+        ),
         ({"warmup_epochs": 101}, "'warmup_epochs' = 101.*at most 'scaled_epochs' = 100"),
         ({"local_workers": 3}, "'local_workers' = 3: the largest batch, 2048"),
     ],
@@ -758,7 +766,7 @@ def test_the_published_table_is_whole():
 
 @pytest.mark.slow
 def test_diverged_runs_are_stored_counted_and_not_trained_again(tmp_path):
-    sizes = {"train_size": 64, "small_batches": [8, 32], "large_batches": [33, 64]}
+    sizes = {"train_size": 64, "small_batch_sizes": [8, 32], "large_batch_sizes": [33, 64]}
     epochs = {"large_epochs": [3, 3], "scaled_epochs": 3, "warmup_epochs": 2, "small_epochs": 3}
     values = {"lr": 1e200, "local_workers": 2, "timing_repeats": 0, "workers": 0}
     values |= {"profile": "tiny", "store": str(tmp_path), "network_options": {"width": 0.03}}

@@ -48,8 +48,8 @@ def parameters(profile="laptop"):
 
 def as_stated(name, network, c, p):
     """What the source says about a run: accuracies, training loss, sharpness in per cent."""
-    along = math.log(c.batch_size / network.small_batch)
-    along /= math.log(network.large_batch / network.small_batch)  # 0 for SB, 1 for LB
+    along = math.log(c.batch_size / network.small_batch_size)
+    along /= math.log(network.large_batch_size / network.small_batch_size)  # 0 for SB, 1 for LB
     if c.first_epochs:  # a late switch ends where the small batch does
         along *= 1 - c.first_epochs / max(network.switch_epochs)
     rate = math.log10(c.base_lr / p.lr)  # a higher rate ends sharper and tests worse
@@ -202,7 +202,7 @@ def test_a_world_where_the_batch_size_changes_nothing_reproduces_no_effect_of_it
 
 def opposite(name, network, c, p):
     """The source's world with large and small batch exchanged."""
-    other = network.small_batch * network.large_batch / c.batch_size
+    other = network.small_batch_size * network.large_batch_size / c.batch_size
     return as_stated(name, network, c.model_copy(update={"batch_size": other}), p)
 
 
@@ -399,7 +399,7 @@ def test_small_and_large_batch_of_a_seed_share_all_else_and_lines_join_the_two(d
         for small, large in pairs:
             assert differing(small.config, large.config) == {"batch_size"}
             sizes = small.config.batch_size, large.config.batch_size
-            assert sizes == (network.small_batch, network.large_batch)
+            assert sizes == (network.small_batch_size, network.large_batch_size)
             lines = [m for m in large.measures if m.name == LINE]
             assert [m.options["path"] for m in lines] == ["linear", "curvilinear"]
             assert {m.start.canonical() for m in lines} == {small.config.canonical()}
@@ -429,7 +429,7 @@ def test_a_warm_start_has_small_batch_epochs_and_then_those_of_the_large_batch(d
             assert [c.first_epochs for c in switched] == network.switch_epochs
             for c in switched:
                 assert c.epochs == c.first_epochs + network.epochs
-                sizes = network.small_batch, network.large_batch
+                sizes = network.small_batch_size, network.large_batch_size
                 assert (c.first_batch_size, c.batch_size) == sizes
 
 
@@ -453,7 +453,7 @@ def test_the_sources_rate_is_among_the_rates_to_choose_from(designed):
     p, arms = designed
     for name, network in p.networks.items():
         assert not network.lrs or p.lr in network.lrs, name
-        for size in (network.small_batch, network.large_batch):
+        for size in (network.small_batch_size, network.large_batch_size):
             configs = [e.config for e in arms.get((name, RATES), [])]
             rates = {c.base_lr for c in configs if c.batch_size == size}
             assert rates == ({p.lr} | set(network.lrs) if network.lrs else set())
@@ -473,10 +473,11 @@ def test_parts_are_one_to_four_and_the_sources_comparison_comes_first(designed):
 def test_batches_of_the_laptop_are_about_a_two_hundredth_and_a_tenth_of_the_data():
     for name, network in parameters().networks.items():
         size = network.train_size or 57_000  # 60,000 of MNIST less a twentieth for validation
-        assert size / 260 <= network.small_batch <= size / 160, name
-        assert size / 11 <= network.large_batch <= size / 9, name
-        between = sorted([network.small_batch, *network.batch_sizes, network.large_batch])
-        assert between == [network.small_batch, *network.batch_sizes, network.large_batch], name
+        assert size / 260 <= network.small_batch_size <= size / 160, name
+        assert size / 11 <= network.large_batch_size <= size / 9, name
+        two = network.small_batch_size, network.large_batch_size
+        between = [two[0], *network.other_batch_sizes, two[1]]
+        assert between == sorted(between), name
 
 
 def test_only_networks_on_cifar100_may_be_left_out():
@@ -710,8 +711,8 @@ def test_every_table_and_claim_works_where_nothing_but_one_run_is_there(profile,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"small_batch": 2048}, "'small_batch' = 2048 and 'large_batch' = 2048"),
-        ({"batch_sizes": []}, "needs 'batch_sizes'"),
+        ({"small_batch_size": 2048}, "'small_batch_size' = 2048 and 'large_batch_size' = 2048"),
+        ({"other_batch_sizes": []}, "needs 'other_batch_sizes'"),
         ({"switch_epochs": [2]}, "2 is not in 'evolution_epochs'"),
     ],
 )

@@ -15,7 +15,8 @@ from bsglib.runs.store import StoreError
 from bsglib.runs.sweep import Entry
 from bsglib.studies import exports
 from bsglib.studies import study as studies
-from bsglib.studies.study import Study, StudyParameters, Timing
+from bsglib.studies.parameters import StudyParameters
+from bsglib.studies.study import Study, Timing
 from bsglib.studies.tables import of_common_seeds, tuned
 
 

@@ -130,7 +130,7 @@ def test_bsg_works_from_the_wheel_with_ones_own_parameter_file(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
         packed.extractall(tmp_path / "site")
-    for needed in ("py.typed", "templates/report/style.css", "studies/surlemont/claims.yaml"):
+    for needed in ("py.typed", "pages/templates/report/style.css", "studies/surlemont/claims.yaml"):
         assert f"bsglib/{needed}" in names
     own = tmp_path / "mine.yaml"
     quick = (ROOT / "params" / "surlemont_sam" / "quick.yaml").read_text()

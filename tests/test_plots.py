@@ -22,7 +22,8 @@ def runs(seeds=3):
         for b in BATCHES
         for s in range(seeds)
     ]
-    return pd.DataFrame(rows)
+    data = {"dataset": "digits", "train_size": 64, "dtype": "float64"}
+    return pd.DataFrame(rows).assign(**data, network="small", network_options="{}")
 
 
 def history(seeds=3):
@@ -88,10 +89,10 @@ def test_end_labels_never_overlap():
 
 def test_plain_is_discs_then_open_squares_and_sam_is_diamonds_as_long_as_there_are_markers():
     options = {"column": "value", "label": "v"}
-    arms = {"SGD": runs(1), "SGD, SAM": runs(1)}
+    arms = {"SGD": runs(1), "SAM": runs(1).assign(sam=True), "no SAM": runs(1).assign(sam=False)}
     ax = drawn(plots.plot_against_batch_size, arms, **options, log=True)
     assert ax.get_yscale() == "log"
-    assert {"o", "D"} <= {line.get_marker() for line in ax.lines}
+    assert [line.get_marker() for line in ax.get_legend().get_lines()] == ["o", "D", "s"]
     assert texts(ax.get_xticklabels()) == ["32", "128", "512"]
     assert ax.get_xlabel() == "batch size" and ax.get_ylabel() == "v"
     ax = drawn(plots.plot_against_batch_size, {"fixed": runs(1), "scaled": runs(1)}, **options)

@@ -16,6 +16,7 @@ from matplotlib.colors import to_hex, to_rgb
 from nbformat.v4 import new_code_cell, new_notebook
 from sample_reports import BATCHES, CLAIMS, INK, INK_2, STUDIES, figure_outputs
 
+from bsglib.figures.style import batch_colour
 from bsglib.pages import index, report, themes
 
 
@@ -131,10 +132,11 @@ def test_pages_are_small(page):
 
 def test_themed_colours(page):
     figures = page[page.index("<main") :]
-    for size, colour in BATCHES.items():
-        assert f"var(--b{size}, {colour})" in figures
-        assert f"--b{size}: {themes.lifted(colour)};" in page
-        assert f"var(--b{size}, {colour}) 50%, var(--ink))" in figures
+    for colour in BATCHES.values():
+        name = f"--b-{colour[1:]}"
+        assert f"var({name}, {colour})" in figures
+        assert f"{name}: {themes.lifted(colour)};" in page
+        assert f"var({name}, {colour}) 50%, var(--ink))" in figures
     for fixed in (INK, INK_2, "#d55e00", "#D55E00"):
         assert fixed not in figures
     assert "var(--vermillion)" in figures
@@ -147,18 +149,18 @@ def luminance(colour):
 
 def test_dark_colours_are_visible_and_keep_the_order(page):
     dark_page = re.search(r"dark\) {\s*:root {\s*--page: (#\w+)", page)[1]
-    sizes = {name: c for c, name in themes.BATCH_COLOURS.items() if not name.startswith("--b-")}
-    lifted = {name: luminance(themes.lifted(colour)) for name, colour in sizes.items()}
-    assert set(lifted) == {f"--b{2**k}" for k in range(2, 14)}
-    assert all((level + 0.05) / (luminance(dark_page) + 0.05) >= 3 for level in lifted.values())
-    levels = [lifted[f"--b{2**k}"] for k in range(5, 14)]  # 4 to 16 have hues of their own
+    colours = [batch_colour(2**k) for k in range(2, 14)]
+    assert set(colours) <= themes.BATCH_COLOURS
+    lifted = [luminance(themes.lifted(colour)) for colour in colours]
+    assert all((level + 0.05) / (luminance(dark_page) + 0.05) >= 3 for level in lifted)
+    levels = lifted[3:]  # 4 to 16 have hues of their own
     assert levels == sorted(levels, reverse=True)
     assert all(a > 1.15 * b for a, b in zip(levels, levels[1:], strict=False))
 
 
 def test_every_batch_colour_of_the_scale_can_be_lifted():
     scale = [to_hex(colour) for colour in colormaps["viridis"].colors]
-    assert set(scale) <= set(themes.BATCH_COLOURS)
+    assert set(scale) <= themes.BATCH_COLOURS
     levels = [luminance(themes.lifted(colour)) for colour in scale]
     assert all(b > a - 0.01 for a, b in zip(levels, levels[1:], strict=False))
 
@@ -218,7 +220,7 @@ def test_index_shows_cards_claims_and_filters(reports):
         text = " ".join(re.sub(r"<[^>]+>", "", page).split())
         assert "3 claims of the papers: 1 reproduced, 1 undecided, 1 not testable" in text
         assert "n = 3" in page and "5.2 [4.1, 6.3]" in page
-        assert "var(--b512, #2a788e)" in page and "--b512: #" in page
+        assert "var(--b-2a788e, #2a788e)" in page and "--b-2a788e: #" in page
 
 
 def test_largest_published_profile_comes_first(tmp_path):

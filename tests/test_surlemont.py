@@ -19,11 +19,11 @@ from bsglib.studies.surlemont.protocol import RHO_SWEEP
 IDS = [claim.id for claim in surlemont.CLAIMS]
 SIZES, SEEDS = (32, 64, 128, 256, 512, 1024), range(4)
 ARMS = [
-    surlemont.Arm(optimizer, scaling, sam)
+    surlemont.protocol.Arm(optimizer, scaling, sam)
     for optimizer in ("sgd", "adam")
     for scaling in ("linear", "none")
     for sam in (False, True)
-] + [surlemont.NO_DROPOUT, surlemont.NO_DROPOUT_SAM]
+] + [surlemont.protocol.NO_DROPOUT, surlemont.protocol.NO_DROPOUT_SAM]
 
 
 def world(**rules):
@@ -78,8 +78,8 @@ def word(results, name):
 def as_stated(arm, b):
     """Sharpness as section V of the source states it."""
     if not arm.sam and arm.optimizer == "sgd":
-        return 9.0 if arm != surlemont.NO_DROPOUT else 4.0
-    if arm == surlemont.NO_DROPOUT_SAM:
+        return 9.0 if arm != surlemont.protocol.NO_DROPOUT else 4.0
+    if arm == surlemont.protocol.NO_DROPOUT_SAM:
         return 1.0
     if arm.optimizer == "adam":
         return 12.0
@@ -97,7 +97,7 @@ def test_a_world_like_the_source_reproduces_its_claims():
             - 0.04 * (arm.scaling == "none" and b == 1024)
         ),
         train=lambda arm, b: 0.95 - 0.02 * arm.sam,
-        test=lambda arm, b: 0.9 - 0.04 * (arm == surlemont.SGD_FIXED and b == 1024),
+        test=lambda arm, b: 0.9 - 0.04 * (arm == surlemont.protocol.SGD_FIXED and b == 1024),
     )
     words = {name: word(results, name.removeprefix("surlemont-")) for name in IDS}
     contradicted = {  # the source says both, and its own figure 2 decides; or asked, not claimed
@@ -160,7 +160,7 @@ def diverged(results, name, size, seed=0):
 
 
 def test_a_batch_size_left_out_of_a_mean_is_named():
-    results = diverged(world(), surlemont.ADAM_SAM.label, 1024)
+    results = diverged(world(), surlemont.protocol.ADAM_SAM.label, 1024)
     found = surlemont.study.claim("surlemont-adam-sharpness-scaled")
     judged = verdict(found, found.statistic(results))
     assert judged.ours.n == len(SEEDS)

@@ -195,8 +195,8 @@ def plot_against_batch_size(
     Small marks are seeds, large ones their average, joined in grey.
 
     Args:
-        arms: name of each line and its runs, with batch_size and the column. Lines whose name
-            contains "SAM" are dashed with open diamonds; of the others the first has discs, the
+        arms: name of each line and its runs, with batch_size and the column. Where a column "sam"
+            is true the line is dashed with open diamonds; of the others the first has discs, the
             next have open squares, triangles, crosses.
         ax: where to draw.
         column: what to draw.
@@ -215,7 +215,7 @@ def plot_against_batch_size(
     arms = {name: runs for name, runs in arms.items() if len(runs) and runs[column].notna().any()}
     if not arms:
         return nothing_yet(ax)
-    plain = [name for name in arms if "SAM" not in name]
+    plain = [name for name, runs in arms.items() if not ("sam" in runs and runs["sam"].all())]
     if len(plain) > len(MARKERS):
         raise ValueError(f"arms = {plain}: allowed are {len(MARKERS)} without SAM")
     for name, runs in arms.items():

@@ -32,10 +32,10 @@ from pygments.lexers import get_lexer_by_name
 from traitlets import default
 
 from bsglib import claims
-from bsglib.claims import css_class
 from bsglib.figures.show import PLOTLY
 from bsglib.pages.themes import dark_colours, inline_svg, page_colour
 from bsglib.project import ROOT
+from bsglib.studies.verdict_table import css_class
 
 TEMPLATES = Path(__file__).parent / "templates"
 UNPACK = TEMPLATES / "report" / "unpack.js"

@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex, to_rgb
 
 from bsglib.figures.show import WHITE
-from bsglib.figures.style import GREY, INK, PAPER, batch_colour
+from bsglib.figures.style import BELOW, GREY, INK, PAPER
 
 INKS = {
     INK: "currentColor",
@@ -18,8 +18,7 @@ INKS = {
     PAPER.lower(): "var(--vermillion)",
 }
 LETTERS = r"color-mix(in oklab, \2 50%, var(--ink))"  # a line's label: its hue, dark enough to read
-BATCH_COLOURS = {to_hex(c): f"--b-{to_hex(c)[1:]}" for c in colormaps["viridis"].colors}
-BATCH_COLOURS |= {batch_colour(2**k): f"--b{2**k}" for k in range(2, 14)}
+BATCH_COLOURS = {*map(to_hex, colormaps["viridis"].colors), *BELOW.values()}
 
 
 def inline_svg(svg: str, prefix: str, alt: str) -> str:
@@ -55,7 +54,7 @@ def page_colour(match: re.Match) -> str:
     """Return a matched colour as the page's ink or variable, any other one as it is."""
     colour = match[0].lower()
     if colour in BATCH_COLOURS:
-        return f"var({BATCH_COLOURS[colour]}, {colour})"
+        return f"var(--b-{colour[1:]}, {colour})"
     return INKS.get(colour, match[0])
 
 

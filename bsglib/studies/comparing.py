@@ -6,7 +6,7 @@ missing runs, then the first gate that fails. Only then do they reduce the runs 
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -81,6 +81,29 @@ def side(
     """
     every = Side(tuple(where.items()), choose=choose)
     return every if sizes is None else every.at(sizes)
+
+
+class HasBatchSizes(Protocol):
+    """Parameters of a study that has the same batch sizes throughout."""
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Return all of them."""
+
+
+def ends(p: HasBatchSizes) -> tuple[int, int]:
+    """Return the smallest and the largest batch size."""
+    return min(p.batch_sizes), max(p.batch_sizes)
+
+
+def smallest(p: HasBatchSizes) -> tuple[int]:
+    """Return the smallest batch size alone."""
+    return ends(p)[:1]
+
+
+def largest(p: HasBatchSizes) -> tuple[int]:
+    """Return the largest batch size alone."""
+    return ends(p)[1:]
 
 
 # ------------------------------------------------------------- gates on runs
@@ -282,6 +305,21 @@ def last_minus_first(table: Table) -> pd.Series:
 def points_last_minus_first(table: Table) -> pd.Series:
     """Return the largest batch's value minus the smallest's in percentage points."""
     return PERCENT * last_minus_first(table)
+
+
+def rises(line: pd.DataFrame, step: float) -> Table:
+    """Return how far a loss rises around each end of a line, [seed, end 0 or 1].
+
+    The mean of the losses a step to either side of an end, minus that at the end.
+
+    Args:
+        line: rows with seed, alpha and loss.
+        step: of alpha.
+    """
+    line = line.assign(alpha=line["alpha"].round(9))
+    table = line.pivot(index="seed", columns="alpha", values="loss")
+    around = {end: (table[end - step] + table[end + step]) / 2 for end in (0.0, 1.0)}
+    return pd.DataFrame({end: mean - table[end] for end, mean in around.items()})
 
 
 # ------------------------------------------------------------- times

@@ -6,26 +6,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from bsglib.runs.measures import Measure
-from bsglib.runs.params import (
-    Ascending,
-    NotNegative,
-    Parameters,
-    PositiveFloat,
-    distinct,
-    split_seed,
-)
+from bsglib.runs.params import PositiveFloat, distinct, split_seed
+from bsglib.studies.parameters import SharpnessConfirm, SharpnessParameters
 
 ADAPTIVE = "adaptive"  # column of the metric in the adaptive box
 DRAWS = 32  # batches over which batch sharpness is averaged, fewer of large ones
 Grid = Annotated[list[PositiveFloat], Field(min_length=6, max_length=6), AfterValidator(distinct)]
-
-
-class Confirm(Parameters):
-    """What all studies' profiles `confirm` set."""
-
-    record_epochs: Ascending  # after which curvature is measured along training
-    recorded_seeds: Annotated[list[NotNegative], AfterValidator(distinct)]  # of those runs
-    curvature_examples: int = Field(gt=0)
 
 
 def of_every_run() -> tuple[Measure, ...]:
@@ -34,25 +20,18 @@ def of_every_run() -> tuple[Measure, ...]:
 
 
 def sharpness(
-    seed: int,
-    examples: int,
-    curvature_examples: int,
-    *,
-    epsilon: float,
-    adaptive_epsilon: float,
-    max_iter: int,
-    rho: float = 0.05,
+    p: SharpnessParameters, more: SharpnessConfirm, seed: int, *, rho: float = 0.05
 ) -> tuple[Measure, ...]:
     """Return every measure of sharpness that rules may ask for, of a network without batch norm."""
-    box = {"epsilon": epsilon, "max_iter": max_iter}
-    adaptive = {"epsilon": adaptive_epsilon, "max_iter": max_iter, "adaptive": True}
+    box = {"epsilon": p.epsilon, "max_iter": p.max_iter}
+    adaptive = box | {"epsilon": more.adaptive_epsilon, "adaptive": True}
     drawn = {"seed": split_seed(seed)}
     return (
-        Measure("keskar_sharpness", examples, box),
-        Measure("keskar_sharpness", examples, adaptive, label=ADAPTIVE),
-        Measure("lambda_max", curvature_examples, drawn),
-        Measure("hessian_trace", curvature_examples, drawn),
-        Measure("sam_sharpness", examples, {"rho": rho}),
+        Measure("keskar_sharpness", p.sharpness_examples, box),
+        Measure("keskar_sharpness", p.sharpness_examples, adaptive, label=ADAPTIVE),
+        Measure("lambda_max", more.curvature_examples, drawn),
+        Measure("hessian_trace", more.curvature_examples, drawn),
+        Measure("sam_sharpness", p.sharpness_examples, {"rho": rho}),
     )
 
 

@@ -81,10 +81,7 @@ class Tables:
             key = run, measure.digest
             if key in self._rows["points"]:
                 rows = self._rows["points"][key].drop(columns=["run", "measure"])
-                options = {
-                    k: str(v) if isinstance(v, list) else v for k, v in measure.options.items()
-                }
-                points.append(rows.assign(measure=measure.name, **options, **entry.columns))
+                points.append(rows.assign(**_labels(measure), **entry.columns))
             elif key in self._rows["outcomes"]:
                 rows = self._rows["outcomes"][key].drop(columns=["run", "measure"])
                 outcomes.append(rows.assign(**entry.columns))
@@ -113,8 +110,9 @@ def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _shown(measure: Measure) -> dict[str, Any]:
-    return {k: str(v) if isinstance(v, list) else v for k, v in measure.options.items()}
+def _labels(measure: Measure) -> dict[str, Any]:
+    options = {k: str(v) if isinstance(v, list) else v for k, v in measure.options.items()}
+    return {"measure": measure.name} | options
 
 
 def _columns(measure: Measure, measured: pd.Series) -> dict[str, Any]:

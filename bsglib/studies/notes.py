@@ -2,12 +2,11 @@
 
 import pandas as pd
 
-from bsglib.studies.study import Results, StudyParameters
+from bsglib.studies.parameters import SharpnessParameters, SweepParameters, TimingParameters
 
 
-def timing(results: Results) -> str:
-    """Return how the times were measured."""
-    times = results.timings
+def timing(p: TimingParameters, times: pd.DataFrame) -> str:
+    """Return how the times of a study were measured."""
     if times.empty:
         return "Not timed yet."
     first = times.iloc[0]
@@ -15,11 +14,11 @@ def timing(results: Results) -> str:
     return (
         f"{first['processor']}, {cores}{first['threads']} thread per process; "
         f"{times['repeat'].nunique()} interleaved repeats, scaled to an epoch from "
-        f"{results.parameters.timing_samples:,} training examples, evaluation excluded."
+        f"{p.timing_samples:,} training examples, evaluation excluded."
     )
 
 
-def sharpness(p: StudyParameters, runs: pd.DataFrame) -> str:
+def sharpness(p: SharpnessParameters, runs: pd.DataFrame) -> str:
     """Return how the sharpness of some runs was measured."""
     limited = (runs["keskar_sharpness.iterations"] >= p.max_iter).sum()
     return (
@@ -29,13 +28,8 @@ def sharpness(p: StudyParameters, runs: pd.DataFrame) -> str:
     )
 
 
-def seeds(p: StudyParameters, where: str) -> str:
-    """Return the number of seeds of a study, and of additional seeds of some arms.
-
-    Args:
-        p: with `seeds` and `more_seeds`.
-        where: the arms with additional seeds.
-    """
+def seeds(p: SweepParameters, where: str) -> str:
+    """Return the number of seeds of a study, and of additional seeds of some arms."""
     return f"{len(p.seeds)}" + (f", {len(p.more_seeds)} more {where}" if p.more_seeds else "")
 
 

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import Field
 
 from bsglib import runtime
-from bsglib.claims import Claim, Verdict, VerdictTable, verdict, verdict_table
+from bsglib.claims import Claim, Verdict, verdict
 from bsglib.names import digest, nearest
 from bsglib.project import ROOT, resolve
 from bsglib.runs.parallel import stored_parallel_times
-from bsglib.runs.params import ParameterError, Parameters, RunConfig, parse
+from bsglib.runs.params import ParameterError, RunConfig, parse
 from bsglib.runs.store import Store
 from bsglib.runs.sweep import Entry, sweep
 from bsglib.runs.timing import stored_epoch_times
 from bsglib.studies import exports
 from bsglib.studies.exports import Numbers, Tables, joined
+from bsglib.studies.parameters import StudyParameters
+from bsglib.studies.verdict_table import VerdictTable, verdict_table
 
 RESULTS, SEALED = ROOT / "reports" / "results", ROOT / "reports" / "sealed"
 SEALED_PROFILES = ("confirm", "gpu")
@@ -29,17 +30,6 @@ SEALED_PROFILES = ("confirm", "gpu")
 
 class NoRuns(ParameterError):
     """Nothing of a study is stored or exported, and nothing was to be computed."""
-
-
-class StudyParameters(Parameters):
-    """What every study's notebook and parameter files may set."""
-
-    profile: str
-    store: str | None  # folder of the run store; None: $BSG_STORE, else runs/ of the project
-    figures: str | None  # folder for SVG and CSV of every figure; None: keep none
-    compute: bool  # compute what is missing; False: report what is there
-    workers: int | None = Field(ge=0)  # processes; None: one per core, 0: this one
-    scheduler: str | None  # address of a Dask cluster
 
 
 @dataclass(frozen=True)
@@ -144,8 +134,7 @@ class Study:
                 f"profile {parameters.profile!r} is sealed: its numbers stay unread until "
                 "all rules are final; `bsg compute` and `bsg export` work without reading them"
             )
-        store = store_of(parameters)
-        exported = exports.read(export_folder(parameters.profile, self.name))
+        store, exported = store_of(parameters), self._exported(parameters)
         designed = self.design(parameters)
         if taken := {e.arm for e in also} & {e.arm for e in designed}:
             raise ParameterError(f"arm {min(taken)!r} is one of the design: choose another name")
@@ -208,23 +197,26 @@ class Study:
             parameters: of this study.
             again: exported ones are missing, too, if they are not stored.
         """
-        store, folder = store_of(parameters), export_folder(parameters.profile, self.name)
         entries = [entry for entry in self.design(parameters) if entry.computable]
-        known = self._known(entries, store, Tables() if again else exports.read(folder))
+        exported = Tables() if again else self._exported(parameters)
+        known = self._known(entries, store_of(parameters), exported)
         return [entry for entry in entries if _incomplete(known[entry.key, entry.arm])]
 
     def known(self, parameters: StudyParameters) -> list[Tables]:
         """Return what the store holds of the design, and what is exported."""
         stored = exports.of_store(self.design(parameters), store_of(parameters))
-        return [stored, exports.read(export_folder(parameters.profile, self.name))]
+        return [stored, self._exported(parameters)]
 
     def tables(self, parameters: StudyParameters) -> Tables:
         """Return what the store holds of the design, and the times, to be exported."""
         store = store_of(parameters)
         tables = exports.of_store(self.design(parameters), store)
-        known = exports.read(export_folder(parameters.profile, self.name)).timings
-        found = self._timings(parameters.model_copy(update={"compute": False}), store, known)
+        known, as_is = self._exported(parameters).timings, {"compute": False}
+        found = self._timings(parameters.model_copy(update=as_is), store, known)
         return replace(tables, timings=found)
+
+    def _exported(self, parameters: StudyParameters) -> Tables:
+        return exports.read(export_folder(parameters.profile, self.name))
 
     def _timings(self, parameters, store, published: pd.DataFrame) -> pd.DataFrame:
         plan = self.timing(parameters)

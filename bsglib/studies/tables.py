@@ -75,10 +75,8 @@ def of_common_seeds(runs: pd.DataFrame, *cells: str) -> pd.DataFrame:
     return runs[runs["seed"].isin(set.intersection(*seeds) if len(seeds) else ())]
 
 
-def per_seed(runs: pd.DataFrame, column: str, **where: Any) -> pd.DataFrame:
-    """Return a column of the runs that match, a row per seed and a column per batch size."""
-    for name, value in where.items():
-        runs = runs[runs[name].isna() if value is None else runs[name] == value]
+def per_seed(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a column of the runs, a row per seed and a column per batch size."""
     return runs.pivot(index="seed", columns="batch_size", values=column)
 
 
@@ -153,13 +151,13 @@ def arms(results: Results) -> pd.DataFrame:
         "batch sizes": "batch_size",
         "epochs, at most": "epochs",
     }
-    table = {head: rows[column].agg(_distinct) for head, column in columns.items()}
+    table = {head: rows[column].agg(listed) for head, column in columns.items()}
     table |= {"seeds": rows["seed"].nunique(), "runs": rows.size()}
     return pd.DataFrame(table).rename_axis("arm")
 
 
-def _distinct(values: pd.Series) -> str:
-    """The distinct values of a column in order; "-" for none."""
+def listed(values: pd.Series) -> str:
+    """Return the distinct values of a column in order; "-" for none."""
     found = sorted(values.dropna().unique())
     return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in found) or "-"
 

@@ -6,19 +6,10 @@ linearly scaled learning rate undo it? Four batch sizes, plain SGD, cats against
 
 from bsglib.studies.chang.claims import CLAIMS
 from bsglib.studies.chang.confirm import design
-from bsglib.studies.chang.protocol import FIXED, LOSS, OTHER, SCALED, ChangParameters, timing
+from bsglib.studies.chang.protocol import ChangParameters, timing
 from bsglib.studies.study import Study
 
-__all__ = [
-    "CLAIMS",
-    "FIXED",
-    "LOSS",
-    "OTHER",
-    "SCALED",
-    "ChangParameters",
-    "design",
-    "study",
-]
+__all__ = ["CLAIMS", "ChangParameters", "study"]
 
 study = Study(
     name="chang_batch_size",

@@ -23,12 +23,16 @@ from bsglib.studies.comparing import (
     cut_off,
     difference,
     diverged,
+    ends,
+    largest,
     last_minus_first,
     last_over_first,
     ratio,
+    rises,
     run_name,
     seconds,
     side,
+    smallest,
     untimed,
 )
 from bsglib.studies.study import Results, matching
@@ -46,16 +50,6 @@ GRID, LOSS = side(whole_grid=True), side(arm=protocol.LOSS)
 
 
 # ------------------------------------------------------------- runs fit for a claim
-
-
-def ends(p: ChangParameters) -> tuple[int, int]:
-    """Return the smallest and the largest batch size."""
-    return p.smallest, p.largest
-
-
-def largest(p: ChangParameters) -> tuple[int]:
-    """Return the largest batch size."""
-    return (p.largest,)
 
 
 def others(p: ChangParameters) -> list[int]:
@@ -98,7 +92,7 @@ def timed(results: Results, sides: Sequence[Side]) -> str | None:
 
 LEARNED, ENDED = Of(failed), Of(cut_off)
 SETTLED = (LEARNED, ENDED)  # runs have a lowest validation loss
-SMALLEST_SETTLED = (LEARNED, Of(cut_off, sizes=lambda p: ends(p)[:1]))
+SMALLEST_SETTLED = (LEARNED, Of(cut_off, sizes=smallest))
 ON_TARGET = (Of(off_target, sizes=ends),)
 ONE_PROCESS = ({"processes": 1},)  # condition of the times
 
@@ -171,16 +165,10 @@ def cancelling(results: Results) -> pd.Series:
 # ------------------------------------------------------------- sharpness
 
 
-def rises(results: Results) -> Table:
-    """Return by how much log(training loss) rises STEP away from each end of the line."""
+def steeper(results: Results) -> pd.Series:
+    """Return how much more log(training loss) rises around the largest batch's end of the line."""
     line = results.points_of(protocol.FIXED, measure=LINE, set="train")
-    line = line.assign(alpha=line["alpha"].round(9))
-    table = np.log(line.pivot(index="seed", columns="alpha", values="loss"))
-    at = {
-        batch_size: (table[end - STEP] + table[end + STEP]) / 2 - table[end]
-        for batch_size, end in zip(ends(results.parameters), (0.0, 1.0), strict=True)
-    }
-    return pd.DataFrame(at)
+    return last_minus_first(rises(line.assign(loss=np.log(line["loss"])), STEP))
 
 
 def growth(results: Results) -> Table:
@@ -352,9 +340,8 @@ def wins_too_high(results: Results) -> Measured:
     Less the share of rates above it, which is how often it would be if the rate did not matter. A
     diverged run is beaten by any that is not.
     """
-    p, runs = results.parameters, readings.grid(results)
-    loss = runs["validation_loss"].where(runs["stopped"] != "diverged", np.inf)
-    cells = runs.assign(loss=loss).set_index(["seed", "base_lr", "batch_size"])["loss"].unstack()
+    p, runs = results.parameters, readings.rates(results)
+    cells = runs.set_index(["seed", "base_lr", "batch_size"])["validation_loss"].unstack()
     wins = cells.drop(columns=p.smallest).lt(cells[p.smallest], axis=0).sum(axis=1)
     best = readings.best_lrs(results)[p.smallest]
     high = wins.index.get_level_values("base_lr") > wins.index.get_level_values("seed").map(best)
@@ -400,7 +387,7 @@ STATISTICS = {
     "chang-epoch-distance-grows": compare(ratio_grows, FIXED, gates=(LEARNED,)),
     "chang-update-norm": compare(update_ratio, FIXED, gates=(LEARNED,)),
     "chang-cancelling": compare(cancelling, FIXED, gates=SMALLEST_SETTLED),
-    "chang-sharper-line": compare(lambda results: last_minus_first(rises(results)), FIXED),
+    "chang-sharper-line": compare(steeper, FIXED),
     "chang-sharper": compare(last_over_first, FIXED, column=SHARPNESS),
     "chang-sharper-order": compare(rank_with_batch_size, FIXED, column=SHARPNESS),
     "chang-sharper-equal-loss": compare(last_over_first, LOSS, column=SHARPNESS, gates=ON_TARGET),

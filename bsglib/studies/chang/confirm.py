@@ -46,19 +46,12 @@ def _others(p: ChangParameters, seed: int) -> Iterator[Entry]:
 def _measured(p: ChangParameters, entry: Entry) -> Entry:
     """The entry with everything that a rule may need."""
     config = entry.config.model_copy(update={"record_path": True})  # for the length of the path
-    examples = p.confirm.curvature_examples
+    at = config.record_epochs, config.seed, config.batch_size, p.confirm.curvature_examples
     measures = [
         *entry.measures,
         *confirm.of_every_run(),
-        *confirm.sharpness(
-            config.seed,
-            p.sharpness_examples,
-            examples,
-            epsilon=p.epsilon,
-            adaptive_epsilon=p.confirm.adaptive_epsilon,
-            max_iter=p.max_iter,
-        ),
-        *confirm.along_training(config.record_epochs, config.seed, config.batch_size, examples),
+        *confirm.sharpness(p, p.confirm, config.seed),
+        *confirm.along_training(*at),
     ]
     distinct_ones = {measure.file: measure for measure in measures}
     return replace(entry, config=config, measures=tuple(distinct_ones.values()))

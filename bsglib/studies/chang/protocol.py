@@ -1,23 +1,19 @@
 """The protocol of Chang & Pathak: parameters, arms, which runs and measures, which times."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from bsglib.runs.measures import LINE, Measure
-from bsglib.runs.params import (
-    MoreSeeds,
-    NotNegative,
-    Option,
-    Positive,
-    PositiveFloat,
-    RunConfig,
-    distinct,
-    split_seed,
-)
+from bsglib.runs.params import Positive, PositiveFloat, RunConfig, distinct
 from bsglib.runs.sweep import Entry
-from bsglib.studies.confirm import Confirm
-from bsglib.studies.study import StudyParameters, Timing
+from bsglib.studies.parameters import (
+    SharpnessConfirm,
+    SharpnessParameters,
+    SweepParameters,
+    TimingParameters,
+)
+from bsglib.studies.study import Timing
 
 FIXED, SCALED, OTHER, LOSS = "fixed lr", "scaled lr", "other lrs", "equal loss"  # arms
 PARTS = {FIXED: 1, SCALED: 2, OTHER: 3, LOSS: 4}
@@ -29,44 +25,21 @@ PLANES = ((0, 1), (2, 3))  # seeds of the two directions of each plane shown
 LINES = (0, 1, 2, 3, 4)  # seeds of the directions of single lines
 
 
-class ChangConfirm(Confirm):
-    """What the runs that the verdicts come from have besides; comments stand in the file."""
-
-    adaptive_epsilon: float = Field(gt=0)
-    control_rho: float = Field(gt=0)
-    control_epochs: int = Field(gt=0)
-
-
-class ChangParameters(StudyParameters):
+class ChangParameters(SweepParameters, SharpnessParameters, TimingParameters):
     """What the notebook and the parameter files set; comments stand in the notebook."""
 
-    dataset: str
-    image_size: int | None = Field(gt=0)
-    train_size: int | None = Field(gt=0)
-    validation_fraction: float = Field(gt=0, lt=1)
-    network_options: dict[str, Option]
-    dtype: Literal["float64", "float32", "bfloat16"]
-    batch_sizes: Annotated[list[Positive], Field(min_length=2), AfterValidator(distinct)]
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0)  # of the smallest batch size, the reference
     lrs: Annotated[list[PositiveFloat], AfterValidator(distinct)]
-    seeds: Annotated[list[NotNegative], Field(min_length=1), AfterValidator(distinct)]
-    more_seeds: MoreSeeds
-    epochs: int = Field(gt=0)
     patience: int = Field(gt=0)
     equal_loss: float = Field(gt=0)
-    epsilon: float = Field(gt=0)
-    max_iter: int = Field(gt=0)
-    sharpness_examples: int = Field(gt=0)
     line_examples: int = Field(gt=0)
     line_points: int = Field(ge=13)
     surface_examples: int = Field(gt=0)
     surface_points: int = Field(ge=3)
     explorer_points: int = Field(ge=3)
     agreement_examples: int = Field(gt=0)
-    timing_samples: int = Field(gt=0)
-    timing_repeats: int = Field(ge=0)
     processes: Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)]
-    confirm: ChangConfirm | None = None  # everything that a rule may need is stored, too
+    confirm: SharpnessConfirm | None = None  # everything that a rule may need is stored, too
 
     @model_validator(mode="after")
     def _rates_are_on_the_grid(self) -> Self:
@@ -92,16 +65,6 @@ class ChangParameters(StudyParameters):
         if min(self.processes) != 1:
             raise ValueError(f"parameter 'processes' = {self.processes}: 1 is missing")
         return self
-
-    @property
-    def smallest(self) -> int:
-        """Return the smallest batch size, whose rate is the reference."""
-        return min(self.batch_sizes)
-
-    @property
-    def largest(self) -> int:
-        """Return the largest batch size."""
-        return max(self.batch_sizes)
 
     def scaled_lr(self, batch_size: int) -> float:
         """Return the learning rate that the linear rule gives a batch size."""
@@ -181,27 +144,18 @@ def run_config(
     """Return a run of the grid, or one that differs from it in `changes`."""
     along = p.confirm is not None and seed in p.confirm.recorded_seeds and lr == p.lr
     values = {
-        "dataset": p.dataset,
-        "image_size": p.image_size,
-        "train_size": p.train_size,
-        "validation_fraction": p.validation_fraction,
-        "split_seed": split_seed(seed),
         "network": "chang",
-        "network_options": p.network_options,
         "optimizer": "sgd",
         "base_lr": lr,
         "batch_size": batch_size,
-        "epochs": p.epochs,
         "patience": p.patience,
         "patience_on": "validation_loss",
         "keep": "best",
         "evaluate": "validation",
         "record_path": p.arm(batch_size, lr) in (FIXED, SCALED),
         "record_epochs": p.confirm.record_epochs if along else [],
-        "dtype": p.dtype,
-        "seed": seed,
     }
-    return RunConfig(**values | changes)
+    return RunConfig(**p.of_run(seed) | values | changes)
 
 
 def _sharpness(p: ChangParameters) -> Measure:

@@ -1,5 +1,6 @@
 """Tables read off the runs of Chang & Pathak's study that its claims and its figures share."""
 
+import numpy as np
 import pandas as pd
 
 from bsglib.studies.chang.protocol import AGREEMENT, FIXED
@@ -96,6 +97,13 @@ def most_processes(results: Results) -> int:
 
 
 # ------------------------------------------------------------- rates
+
+
+def rates(results: Results) -> pd.DataFrame:
+    """Return the runs of the grid; a diverged run has an infinite loss."""
+    runs = grid(results)
+    loss = runs["validation_loss"].where(runs["stopped"] != "diverged", np.inf)
+    return runs.assign(validation_loss=loss)
 
 
 def best_lrs(results: Results) -> pd.DataFrame:

@@ -142,9 +142,8 @@ def runs_at(results: Results, rate: str) -> pd.DataFrame:
     Diverged runs have no numbers: their weights are not minimizers.
     """
     runs = RUNS[rate](results)
-    measured = [*KEPT, "kept_epoch", "distance", *(c for c in runs if c.startswith(SHARPNESS))]
-    numbers = runs[measured].select_dtypes("number")
-    runs = runs.assign(**numbers.where(runs["stopped"] != "diverged"))
+    kept = runs[[*KEPT, "kept_epoch", "distance"]]  # diverged runs are not measured
+    runs = runs.assign(**kept.where(runs["stopped"] != "diverged"))
     return readings.derived(results, runs)
 
 
@@ -242,11 +241,12 @@ def times(results: Results, rate: str) -> pd.DataFrame:
 def parallel_note(results: Results) -> str:
     """Return the limits of the timed processes, for a caption."""
     rows = results.timings
+    taken = notes.timing(results.parameters, rows)
     if rows.empty:
-        return notes.timing(results)
+        return taken
     crowded = sorted({n for n in rows["processes"] if n > rows["cores"].max()})
     own_cores = f"Up to {readings.most_processes(results)} processes have one core each."
-    note = f"{notes.timing(results)} {own_cores}"
+    note = f"{taken} {own_cores}"
     if crowded:
         listed = ", ".join(map(str, crowded))
         note += f" With {listed}, processes share cores: a lower bound of the speed-up."
@@ -259,11 +259,9 @@ def parallel_note(results: Results) -> str:
 def layer_rows(results: Results) -> pd.DataFrame:
     """Return distances by layer of the smallest and the largest batch: layer, seed, distance."""
     rows, model = readings.layers(results), network(results)
-    names: dict[str, str] = {}
-    for layer in rows["layer"].unique():
-        kind = "conv" if isinstance(model.get_submodule(layer), nn.Conv2d) else "dense"
-        count = sum(name.startswith(kind) for name in names.values())
-        names[layer] = f"{kind} {count + 1}"
+    layers = pd.Series({name: model.get_submodule(name) for name in rows["layer"].unique()})
+    kinds = layers.map(lambda layer: "conv" if isinstance(layer, nn.Conv2d) else "dense")
+    names = kinds + " " + (kinds.groupby(kinds).cumcount() + 1).astype(str)
     return ends(rows.assign(layer=rows["layer"].map(names)), results.parameters)
 
 
@@ -372,13 +370,6 @@ def shares(way: pd.DataFrame) -> tuple[str, str]:
 # ------------------------------------------------------------- the grid of batch size and rate
 
 
-def rates(results: Results) -> pd.DataFrame:
-    """Return the runs of the grid; a diverged run has an infinite loss."""
-    runs = readings.grid(results)
-    loss = runs["validation_loss"].where(runs["stopped"] != "diverged", np.inf)
-    return runs.assign(validation_loss=loss)
-
-
 def diverged_note(runs: pd.DataFrame) -> str:
     """Return the number of diverged runs, which are not drawn, for a caption; "" for none."""
     gone = int((runs["stopped"] == "diverged").sum())
@@ -387,7 +378,7 @@ def diverged_note(runs: pd.DataFrame) -> str:
 
 def heat_map(results: Results) -> pd.DataFrame:
     """Return the mean lowest validation loss over seeds [learning rate, batch size]."""
-    return rates(results).pivot_table("validation_loss", "base_lr", "batch_size", "mean")
+    return readings.rates(results).pivot_table("validation_loss", "base_lr", "batch_size", "mean")
 
 
 def best_rates(results: Results) -> pd.DataFrame:

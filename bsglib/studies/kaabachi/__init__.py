@@ -6,18 +6,10 @@ from 4 to 2048, the rate fixed, scaled with the batch, or scaled and warmed up.
 
 from bsglib.studies.kaabachi.claims import CLAIMS
 from bsglib.studies.kaabachi.confirm import design
-from bsglib.studies.kaabachi.protocol import (
-    COLD,
-    LARGE,
-    LINEAR,
-    SMALL,
-    WARM,
-    KaabachiParameters,
-    timing,
-)
+from bsglib.studies.kaabachi.protocol import KaabachiParameters, timing
 from bsglib.studies.study import Study
 
-__all__ = ["CLAIMS", "COLD", "LARGE", "LINEAR", "SMALL", "WARM", "KaabachiParameters", "study"]
+__all__ = ["CLAIMS", "KaabachiParameters", "study"]
 
 study = Study(
     name="kaabachi_warmup",

@@ -21,6 +21,7 @@ from bsglib.studies.comparing import (
     Table,
     Timed,
     difference,
+    largest,
     points,
     ratio,
     run_name,
@@ -29,7 +30,6 @@ from bsglib.studies.comparing import (
     untimed,
 )
 from bsglib.studies.kaabachi import protocol, published
-from bsglib.studies.kaabachi.protocol import KaabachiParameters
 from bsglib.studies.kaabachi.readings import JUMP, LEARNED, derived, read_off, to_target
 from bsglib.studies.study import Results
 from bsglib.studies.tables import per_seed, rank_with_batch_size, tuned
@@ -47,14 +47,9 @@ WARM = {kind: side(arm=arm) for kind, arm in protocol.WARM.items()}
 EXPONENTIAL = WARM["exponential"]
 
 
-def largest(p: KaabachiParameters) -> tuple[int]:
-    """Return the profile's largest batch size."""
-    return (max(p.large_batches),)
-
-
 def of_profile(*sizes: int) -> Sizes:
     """Return which of some batch sizes a profile has."""
-    return lambda p: [b for b in sizes if b in (*p.small_batches, *p.large_batches)]
+    return lambda p: [b for b in sizes if b in p.batch_sizes]
 
 
 SEMI_LARGE, LARGEST = of_profile(*published.SEMI_LARGE), of_profile(*published.LARGEST)
@@ -306,7 +301,7 @@ def within_reach(results: Results, runs: pd.DataFrame) -> pd.Series:
 
 def similar(results: Results, runs: pd.DataFrame) -> pd.Series:
     """Return for each run what is as accurate as its seed's largest small batch ends."""
-    largest_small = max(results.parameters.small_batches)
+    largest_small = max(results.parameters.small_batch_sizes)
     ends = read_off(results, protocol.SMALL, batch_size=largest_small).set_index("seed")["final"]
     return runs["seed"].map(ends - SIMILAR / PERCENT)
 
@@ -358,7 +353,7 @@ local_gains = partial(
 rises = partial(compare, lambda first, *_: first.mean(axis=1), column="rise", gates=(JUMPS,))
 steadied = partial(rises, gates=(COLD_JUMPS, FIRST_LEARNS, JUMPS))
 AT_4, AT_32, LARGE_512 = SMALL.at((4,)), SMALL.at((32,)), LARGE.at((512,))
-OTHERS = UNSCALED.at(lambda p: [b for b in (*p.small_batches, *p.large_batches) if b != 4])
+OTHERS = UNSCALED.at(lambda p: [b for b in p.batch_sizes if b != 4])
 COLDEST, WARMEST = COLD.at(largest), EXPONENTIAL.at(largest)
 
 

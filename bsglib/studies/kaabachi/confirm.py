@@ -41,7 +41,7 @@ def _main(p: KaabachiParameters, seed: int) -> Planned:
     warm = protocol.warmup(p, "exponential", p.warmup_share)
     coded = warm | {"warmup": "doubling"}
     flat = {"base_lr": p.lr * flat_share(warm["warmup_epochs"])}
-    for b in p.large_batches:
+    for b in p.large_batch_sizes:
         for arm, changes in ((COLD, {}), (EXPONENTIAL, warm), (AS_RUN, coded), (FLAT, flat)):
             yield MAIN, arm, protocol.run_config(p, seed, b, p.warmup_epochs, **changes)
 
@@ -51,10 +51,10 @@ def _more(p: KaabachiParameters, seed: int) -> Planned:
     for arm, config in protocol.linear(p, seed):
         yield CONTROLS, arm, config
     low = {"base_lr": p.lr * p.confirm.control_share}
-    for b in p.large_batches[-2:]:
+    for b in p.large_batch_sizes[-2:]:
         yield CONTROLS, LOW, protocol.run_config(p, seed, b, p.warmup_epochs, **low)
     unscaled = {"base_lr": p.unscaled_lr, "scaling": "none"}
-    for b, changes in ((min(p.small_batches), unscaled), (min(p.large_batches), {})):
+    for b, changes in ((min(p.small_batch_sizes), unscaled), (min(p.large_batch_sizes), {})):
         few = protocol.run_config(p, seed, b, p.confirm.control_epochs, **changes)
         yield CONTROLS, FEW_EPOCHS, few
 

@@ -4,18 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bsglib.runs.params import (
-    NotNegative,
-    Option,
-    Positive,
-    PositiveFloat,
-    RunConfig,
-    distinct,
-    split_seed,
-)
+from bsglib.runs.params import Positive, PositiveFloat, RunConfig, distinct
 from bsglib.runs.sweep import Entry
-from bsglib.studies.confirm import Confirm
-from bsglib.studies.study import StudyParameters, Timing
+from bsglib.studies.parameters import BatchSizes, Confirm, DatasetParameters, TimingParameters
+from bsglib.studies.study import Timing
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -44,24 +36,17 @@ class KaabachiConfirm(Confirm):
     """What the runs that the verdicts come from have besides; comments stand in the file."""
 
     control_share: Share
-    control_epochs: int = Field(gt=0)
 
 
-class KaabachiParameters(StudyParameters):
+class KaabachiParameters(DatasetParameters, TimingParameters):
     """What the notebook and the parameter files set; comments stand in the notebook."""
 
-    dataset: str
-    train_size: int | None = Field(gt=0)
-    validation_fraction: float = Field(gt=0, lt=1)
     network: str
-    network_options: dict[str, Option]
-    dtype: Literal["float64", "float32", "bfloat16"]
-    small_batches: Annotated[list[Positive], Field(min_length=2), AfterValidator(distinct)]
-    large_batches: Annotated[list[Positive], Field(min_length=2), AfterValidator(distinct)]
-    seeds: Annotated[list[NotNegative], Field(min_length=1), AfterValidator(distinct)]
+    small_batch_sizes: BatchSizes
+    large_batch_sizes: BatchSizes
     lr: float = Field(gt=0)
     unscaled_lr: float = Field(gt=0)
-    references: Annotated[list[Positive], AfterValidator(distinct)]
+    reference_batch_sizes: Annotated[list[Positive], AfterValidator(distinct)]
     other_lrs: Annotated[list[PositiveFloat], AfterValidator(distinct)]
     small_epochs: int = Field(gt=0)
     large_epochs: list[Positive]
@@ -73,31 +58,34 @@ class KaabachiParameters(StudyParameters):
     local_steps: Annotated[list[Positive], AfterValidator(distinct)]
     evaluate: Literal["every", "log", "test"]
     target_share: Share
-    timing_samples: int = Field(gt=0)
-    timing_repeats: int = Field(ge=0)
     confirm: KaabachiConfirm | None = None  # the arms as written and as run instead
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Return the small batch sizes, then the large ones."""
+        return self.small_batch_sizes + self.large_batch_sizes
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if len(self.large_epochs) != len(self.large_batches):
+        if len(self.large_epochs) != len(self.large_batch_sizes):
             raise ValueError(
                 f"parameter 'large_epochs' = {self.large_epochs}: needed is one number for each of "
-                f"'large_batches' = {self.large_batches}"
+                f"'large_batch_sizes' = {self.large_batch_sizes}"
             )
-        if max(self.small_batches) >= min(self.large_batches):
+        if max(self.small_batch_sizes) >= min(self.large_batch_sizes):
             raise ValueError(
-                f"parameters 'small_batches' = {self.small_batches} and 'large_batches' = "
-                f"{self.large_batches}: the first have to be smaller"
+                f"parameters 'small_batch_sizes' = {self.small_batch_sizes} and "
+                f"'large_batch_sizes' = {self.large_batch_sizes}: the first have to be smaller"
             )
         if self.warmup_epochs > self.scaled_epochs:
             raise ValueError(
                 f"parameter 'warmup_epochs' = {self.warmup_epochs}: allowed are at most "
                 f"'scaled_epochs' = {self.scaled_epochs}, where runs with and without are compared"
             )
-        if max(self.large_batches) % self.local_workers:
+        if max(self.large_batch_sizes) % self.local_workers:
             raise ValueError(
                 f"parameter 'local_workers' = {self.local_workers}: the largest batch, "
-                f"{max(self.large_batches)}, is to be divided among them"
+                f"{max(self.large_batch_sizes)}, is to be divided among them"
             )
         return self
 
@@ -125,39 +113,39 @@ Planned = list[tuple[str, RunConfig]]  # arm, run
 
 def unscaled(p: KaabachiParameters, seed: int) -> Planned:
     """Return experiments 1 and 2: one rate for all, more epochs for larger batches."""
-    small = [(SMALL, b, p.small_epochs) for b in p.small_batches]
-    large = [(LARGE, *pair) for pair in zip(p.large_batches, p.large_epochs, strict=True)]
+    small = [(SMALL, b, p.small_epochs) for b in p.small_batch_sizes]
+    large = [(LARGE, *pair) for pair in zip(p.large_batch_sizes, p.large_epochs, strict=True)]
     rate = {"base_lr": p.unscaled_lr, "scaling": "none"}
     return [(arm, run_config(p, seed, b, epochs, **rate)) for arm, b, epochs in small + large]
 
 
 def linear(p: KaabachiParameters, seed: int) -> Planned:
     """Return experiment 3: the rate in proportion to the batch size."""
-    return [(LINEAR, run_config(p, seed, b, p.scaled_epochs)) for b in p.large_batches]
+    return [(LINEAR, run_config(p, seed, b, p.scaled_epochs)) for b in p.large_batch_sizes]
 
 
 def _warm(p: KaabachiParameters, seed: int) -> Planned:
     return [
         (WARM[kind], run_config(p, seed, b, p.warmup_epochs, **warmup(p, kind, p.warmup_share)))
         for kind in WARMUPS
-        for b in p.large_batches
+        for b in p.large_batch_sizes
     ]
 
 
 def _rules(p: KaabachiParameters, seed: int) -> Planned:
     """As long as those with warm-up: the linear rule without, other references, rules and rates."""
     changes = [(COLD, {"evaluate": p.evaluate}), (SQRT, {"scaling": "sqrt"})]
-    changes += [(reference(b), {"reference_batch_size": b}) for b in p.references]
+    changes += [(reference(b), {"reference_batch_size": b}) for b in p.reference_batch_sizes]
     changes += [(RATES, {"base_lr": lr, "scaling": "none"}) for lr in p.other_lrs]
     return [
         (arm, run_config(p, seed, b, p.warmup_epochs, **{"evaluate": "last"} | change))
         for arm, change in changes
-        for b in p.large_batches
+        for b in p.large_batch_sizes
     ]
 
 
 def _lengths(p: KaabachiParameters, seed: int) -> Planned:
-    largest = max(p.large_batches)
+    largest = max(p.large_batch_sizes)
     return [
         (LENGTHS, run_config(p, seed, largest, p.warmup_epochs, evaluate="last", **changes))
         for changes in (warmup(p, WARMUPS[0], share) for share in p.other_shares)
@@ -166,7 +154,7 @@ def _lengths(p: KaabachiParameters, seed: int) -> Planned:
 
 def _local(p: KaabachiParameters, seed: int) -> Planned:
     """Workers that together take the largest batch, each at the rate of its own."""
-    own = max(p.large_batches) // p.local_workers
+    own = max(p.large_batch_sizes) // p.local_workers
     several = {"local_workers": p.local_workers, "evaluate": "last"}
     return [
         (LOCAL, run_config(p, seed, own, p.warmup_epochs, local_steps=steps, **several))
@@ -184,23 +172,16 @@ def run_config(
 ) -> RunConfig:
     """Return a run at the linearly scaled rate, or one that differs from it in `changes`."""
     values = {
-        "dataset": p.dataset,
-        "train_size": p.train_size,
-        "validation_fraction": p.validation_fraction,
-        "split_seed": split_seed(seed),
         "standardise": True,
         "network": p.network,
-        "network_options": p.network_options,
         "base_lr": p.lr,
         "batch_size": batch_size,
         "reference_batch_size": 1,
         "scaling": "linear",
         "epochs": epochs,
         "evaluate": p.evaluate,
-        "dtype": p.dtype,
-        "seed": seed,
     }
-    return RunConfig(**values | changes)
+    return RunConfig(**p.of_run(seed) | values | changes)
 
 
 def timing(p: KaabachiParameters) -> Timing:

@@ -142,6 +142,6 @@ def _read(name: str, runs: pd.DataFrame, histories: dict[tuple[str, str], pd.Dat
 
 
 def _common_targets(results: Results) -> pd.Series:
-    small = results.of(SMALL, batch_size=max(results.parameters.small_batches))
+    small = results.of(SMALL, batch_size=max(results.parameters.small_batch_sizes))
     small = small[small["stopped"] != "diverged"].set_index("seed")["test_accuracy"]
     return results.runs["seed"].map(small * results.parameters.target_share)

@@ -24,7 +24,7 @@ from bsglib.studies.kaabachi.protocol import (
 )
 from bsglib.studies.kaabachi.readings import read_off
 from bsglib.studies.study import Results
-from bsglib.studies.tables import scope_table
+from bsglib.studies.tables import rows_table, scope_table
 
 ARMS = {LARGE: "rate not scaled", LINEAR: LINEAR} | {a: f"{k} warm-up" for k, a in WARM.items()}
 
@@ -47,8 +47,8 @@ def scope(p: KaabachiParameters) -> pd.DataFrame:
         ("network", "kaabachi, {'width': 1.0}", f"{p.network}, {p.network_options}", "time"),
         ("batch norm", "ambiguous", "after a block's first convolution", like_public),
         ("dense layers, dropout", "not stated", "1024, 512; by channel", like_public),
-        ("small batches", small, p.small_batches, "time"),
-        ("large batches", large, p.large_batches, "enough updates"),
+        ("small batches", small, p.small_batch_sizes, "time"),
+        ("large batches", large, p.large_batch_sizes, "enough updates"),
         ("rate that is not scaled", 0.001, p.unscaled_lr, "fewer updates per epoch"),
         ("scaled rate", "0.001 B", f"{p.lr:g} B", "time"),
         ("epochs, small batches", published.SMALL_EPOCHS, p.small_epochs, "time"),
@@ -114,7 +114,7 @@ def equal_footing(results: Results) -> pd.DataFrame:
     p, order = results.parameters, [SMALL, LARGE, LINEAR]
     runs = read_off(results, *order).set_index("entry")
     limits = {f"at {p.small_epochs} epochs (%)": ("epoch", p.small_epochs)}
-    if len(largest := results.of(LARGE, batch_size=max(p.large_batches))):
+    if len(largest := results.of(LARGE, batch_size=max(p.large_batch_sizes))):
         most = largest["updates"].max()
         limits[f"at {most:,.0f} updates (%)"] = ("updates", most)
     evaluated = results.history_of(*order).dropna(subset="test_accuracy").sort_values("epoch")
@@ -157,7 +157,7 @@ def table_1(results: Results) -> pd.DataFrame:
 def table_1_seconds(results: Results) -> pd.DataFrame:
     """Return the seconds of table I, on the paper's device and on ours, as medians."""
     if results.timings.empty:
-        return pd.DataFrame({"": ["not computed yet"]}).set_index("")
+        return rows_table({})
     median = seconds(results).median()
     runs = read_off(results, SMALL, LARGE)
     cost = runs["batch_size"].map(median)
@@ -208,7 +208,7 @@ def by_rate(results: Results) -> pd.DataFrame:
 def by_length(results: Results) -> pd.DataFrame:
     """Return the runs of the largest batch by length of warm-up, both in per cent."""
     p = results.parameters
-    runs = read_off(results, COLD, EXPONENTIAL, LENGTHS, batch_size=max(p.large_batches))
+    runs = read_off(results, COLD, EXPONENTIAL, LENGTHS, batch_size=max(p.large_batch_sizes))
     length = PERCENT * (runs["warmup_epochs"] / p.warmup_epochs)
     return _in_percent(runs.assign(length=length).sort_values(["length", "seed"]))
 
@@ -223,7 +223,7 @@ def warm_ups(results: Results, batch_size: int) -> pd.DataFrame:
 def local(results: Results) -> pd.DataFrame:
     """Return the runs of local SGD and of the joint batch of its workers."""
     p = results.parameters
-    largest, workers = max(p.large_batches), f"{p.local_workers} workers"
+    largest, workers = max(p.large_batch_sizes), f"{p.local_workers} workers"
     names = {COLD: f"B = {largest}", EXPONENTIAL: f"B = {largest}, warm-up"}
     arms = [read_off(results, arm, batch_size=largest) for arm in names]
     steps = read_off(results, LOCAL).sort_values("local_steps", kind="stable")

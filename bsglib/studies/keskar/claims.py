@@ -17,10 +17,12 @@ from bsglib.studies.comparing import (
     Of,
     Side,
     diverged,
+    last_minus_first,
     last_over_first,
     points,
     points_last_minus_first,
     ratio,
+    rises,
     side,
 )
 from bsglib.studies.keskar import published
@@ -38,9 +40,9 @@ from bsglib.studies.keskar.protocol import (
     SWITCH,
     UPDATES,
 )
-from bsglib.studies.keskar.readings import EVERY, correlation, gates, listed, pair
-from bsglib.studies.study import Results, matching
-from bsglib.studies.tables import rank_with_batch_size
+from bsglib.studies.keskar.readings import EVERY, correlation, gates, pair
+from bsglib.studies.study import Results
+from bsglib.studies.tables import listed, rank_with_batch_size
 
 STEP = 0.25  # of alpha, from a minimizer to where its rise is read off the line
 VARIED = ("F2", "C1")  # the networks that the paper varies further
@@ -89,23 +91,16 @@ def readable(results: Results, sides: Sequence[Side]) -> str | None:
     return "no lines computed" if results.points.empty else None
 
 
-def rises(name: str, results: Results) -> pd.Series:
-    """Return how much more the training loss rises around LB than around SB, in nats, by seed.
-
-    On the linear path: the mean of the losses STEP to either side of a minimizer, minus that at the
-    minimizer.
-    """
-    points = matching(results.points, network=name, path="linear", set="train")
-    table = points.pivot(index="seed", columns="alpha", values="loss")
-    table.columns = table.columns.to_numpy().round(6)
-    small, large = ((table[end - STEP] + table[end + STEP]) / 2 - table[end] for end in (0.0, 1.0))
-    return large - small
+def steeper(name: str, results: Results) -> pd.Series:
+    """Return how much more the training loss rises around LB than around SB, in nats, by seed."""
+    line = results.points_of(network=name, path="linear", set="train")
+    return last_minus_first(rises(line, STEP))
 
 
 def agreement(name: str, results: Results) -> pd.Series:
     """Return whether rise and sharpness name the same batch as sharper, +1 or -1 by seed."""
     small, large = (one.of(results).set_index("seed")[SHARPNESS] for one in pair(name, MAIN))
-    return np.sign(rises(name, results) * np.log(large / small))
+    return np.sign(steeper(name, results) * np.log(large / small))
 
 
 def follows(one: Side, results: Results) -> list[float]:
@@ -126,7 +121,7 @@ def of_each(name: str) -> dict[str, Comparison]:
         f"{claim}-sharper": sharper(name),
         f"{claim}-sharper-subspace": sharper(name, column=SUBSPACE, note=others),
         f"{claim}-sharper-adaptive": sharper(name, column=ADAPTIVE),
-        f"{claim}-line": Comparison(partial(rises, name), **on_line),
+        f"{claim}-line": Comparison(partial(steeper, name), **on_line),
         f"{claim}-agree": Comparison(partial(agreement, name), **on_line),
     }
 

@@ -21,7 +21,7 @@ from bsglib.runs.params import (
 from bsglib.runs.sweep import Entry
 from bsglib.studies.confirm import of_every_run
 from bsglib.studies.keskar.published import NETWORKS
-from bsglib.studies.study import StudyParameters
+from bsglib.studies.parameters import Seeds, SharpnessParameters, TrainingParameters
 
 Sizes = Annotated[list[Positive], AfterValidator(distinct)]
 
@@ -49,13 +49,13 @@ class Network(Parameters):
     dropout: float | None = Field(default=None, ge=0, lt=1)  # None: as in the paper
     dataset: str
     train_size: int | None = Field(default=None, gt=0)
-    small_batch: int = Field(gt=0)
-    large_batch: int = Field(gt=0)
+    small_batch_size: int = Field(gt=0)
+    large_batch_size: int = Field(gt=0)
     epochs: int = Field(gt=0)  # at most
-    seeds: Annotated[list[NotNegative], Field(min_length=1), AfterValidator(distinct)]
+    seeds: Seeds
     optional: bool = False  # leave it out where its data are not at hand
     choices: bool = False  # vary how the sharpness is measured
-    batch_sizes: Sizes = []  # besides the two
+    other_batch_sizes: Sizes = []  # besides the two
     switch_epochs: Sizes = []  # small-batch epochs of a warm start
     evolution_epochs: Sizes = []  # at which runs end, to see the sharpness change
     lrs: Annotated[list[PositiveFloat], AfterValidator(distinct)] = []  # to choose from per batch
@@ -73,13 +73,13 @@ class Network(Parameters):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.small_batch >= self.large_batch:
+        if self.small_batch_size >= self.large_batch_size:
             raise ValueError(
-                f"parameters 'small_batch' = {self.small_batch} and 'large_batch' = "
-                f"{self.large_batch}: the first has to be smaller"
+                f"parameters 'small_batch_size' = {self.small_batch_size} and 'large_batch_size' = "
+                f"{self.large_batch_size}: the first has to be smaller"
             )
-        if not self.batch_sizes and (self.switch_epochs or self.evolution_epochs or self.lrs):
-            raise ValueError("a network that is varied needs 'batch_sizes', too")
+        if not self.other_batch_sizes and (self.switch_epochs or self.evolution_epochs or self.lrs):
+            raise ValueError("a network that is varied needs 'other_batch_sizes', too")
         if missing := set(self.switch_epochs) - set(self.evolution_epochs):
             raise ValueError(
                 f"parameter 'switch_epochs': {min(missing)} is not in 'evolution_epochs', which "
@@ -88,20 +88,15 @@ class Network(Parameters):
         return self
 
 
-class KeskarParameters(StudyParameters):
+class KeskarParameters(TrainingParameters, SharpnessParameters):
     """What the notebook and the parameter files set; comments stand in the notebook."""
 
     networks: dict[Literal[NETWORKS], Network]
-    validation_fraction: float = Field(gt=0, lt=1)
-    dtype: Literal["float64", "float32", "bfloat16"]
     lr: float = Field(gt=0)
     patience: int | None = Field(gt=0)
-    epsilon: float = Field(gt=0)
     subspace: int = Field(gt=0)
     adaptive_epsilon: float = Field(gt=0)
-    max_iter: int = Field(gt=0)
     long_iter: int = Field(gt=0)
-    sharpness_examples: int = Field(gt=0)
     curvature_examples: int = Field(gt=0)
     line_examples: int = Field(gt=0)
     line_points: int = Field(ge=4)
@@ -174,9 +169,9 @@ def _main_config(
 
 
 def _sizes(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
-    if not network.batch_sizes:
+    if not network.other_batch_sizes:
         return []
-    sizes = sorted({*_two(network), *network.batch_sizes})
+    sizes = sorted({*_two(network), *network.other_batch_sizes})
     return [Entry(_main_config(p, network, seed, b), _varied(p), SIZES) for b in sizes]
 
 
@@ -227,7 +222,7 @@ def _rates(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
 def _updates(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
     if network.equal_updates_epochs is None:
         return []
-    size = network.large_batch / network.small_batch
+    size = network.large_batch_size / network.small_batch_size
     epochs = network.equal_updates_epochs, round(network.equal_updates_epochs * size)
     return [
         Entry(_config(p, network, seed, b, epochs=e, patience=None), (_sharpness(p),), UPDATES)
@@ -244,7 +239,7 @@ def _loss(p: KeskarParameters, network: Network, seed: int) -> list[Entry]:
 
 
 def _two(network: Network) -> tuple[int, int]:
-    return network.small_batch, network.large_batch
+    return network.small_batch_size, network.large_batch_size
 
 
 def _config(
@@ -332,6 +327,6 @@ def _curvature_along(p: KeskarParameters, network: Network, seed: int) -> list[M
         for epoch in network.curvature_epochs
         for name, options in (
             ("lambda_max", {}),
-            ("batch_sharpness", {"batch_size": network.small_batch} | of_seed(seed)),
+            ("batch_sharpness", {"batch_size": network.small_batch_size} | of_seed(seed)),
         )
     ]

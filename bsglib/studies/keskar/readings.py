@@ -49,11 +49,6 @@ def gates(condition: str) -> tuple[Gate, ...]:
     return (EVERY, equally_low) if condition == LOSS else (EVERY,)
 
 
-def listed(values: pd.Series) -> str:
-    """Return the distinct values in order."""
-    return ", ".join(f"{value:g}" for value in sorted(set(values)))
-
-
 def configurations(results: Results, name: str) -> pd.DataFrame:
     """Return the runs of a network's grid of batch sizes and rates, where every seed is trained."""
     runs = results.of(network=name, condition=(SIZES, RATES))

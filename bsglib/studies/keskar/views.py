@@ -26,9 +26,9 @@ from bsglib.studies.keskar.protocol import (
     UPDATES,
     KeskarParameters,
 )
-from bsglib.studies.keskar.readings import GRID, configurations, gates, granulated, listed, pair
+from bsglib.studies.keskar.readings import GRID, configurations, gates, granulated, pair
 from bsglib.studies.study import Results, matching
-from bsglib.studies.tables import rows_table, scope_table
+from bsglib.studies.tables import listed, per_seed, rows_table, scope_table
 
 PHI = r"sharpness $\phi$ (%)"
 PARTS = {"train": "training", "test": "test"}
@@ -85,8 +85,8 @@ def networks(p: KeskarParameters) -> pd.DataFrame:
             "training examples": f"{network.train_size:,}" if network.train_size else size,
             "width": f"{network.width:g}",
             "dropout": "as the paper" if network.dropout is None else f"{network.dropout:g}",
-            "SB": str(network.small_batch),
-            "LB": str(network.large_batch),
+            "SB": str(network.small_batch_size),
+            "LB": str(network.large_batch_size),
             "epochs, at most": str(network.epochs),
             "seeds": str(len(network.seeds)),
         }
@@ -272,7 +272,7 @@ def thresholds(results: Results) -> pd.DataFrame:
         if absence(results, sizes := side(network=name, condition=SIZES)):
             continue
         runs = sizes.of(results)
-        table = runs.pivot(index="seed", columns="batch_size", values="test_accuracy").dropna()
+        table = per_seed(runs, "test_accuracy").dropna()
         falls = {b: interval(table[b] - table[min(table)]).high < 0 for b in table}
         below = [b for b in falls if all(falls[larger] for larger in falls if larger >= b)]
         n, found, paper = runs["train_size"].iloc[0], "none", "-"
@@ -287,7 +287,9 @@ def thresholds(results: Results) -> pd.DataFrame:
 
 def varied(results: Results) -> list[str]:
     """Return the networks whose batch size, warm start or rate is varied here."""
-    return [name for name, network in results.parameters.networks.items() if network.batch_sizes]
+    return [
+        name for name, network in results.parameters.networks.items() if network.other_batch_sizes
+    ]
 
 
 def points(results: Results, path: str) -> pd.DataFrame:

@@ -7,42 +7,9 @@ SGD and Adam, learning rate fixed or scaled with the batch, without and with SAM
 from bsglib.studies.study import Study
 from bsglib.studies.surlemont.claims import CLAIMS
 from bsglib.studies.surlemont.confirm import design
-from bsglib.studies.surlemont.protocol import (
-    ADAM,
-    ADAM_FIXED,
-    ADAM_FIXED_SAM,
-    ADAM_SAM,
-    NO_DROPOUT,
-    NO_DROPOUT_SAM,
-    RHO_SWEEP,
-    SGD,
-    SGD_FIXED,
-    SGD_FIXED_SAM,
-    SGD_SAM,
-    Arm,
-    SurlemontParameters,
-    timing,
-)
+from bsglib.studies.surlemont.protocol import SurlemontParameters, timing
 
-__all__ = [
-    "ADAM",
-    "ADAM_FIXED",
-    "ADAM_FIXED_SAM",
-    "ADAM_SAM",
-    "NO_DROPOUT",
-    "NO_DROPOUT_SAM",
-    "RHO_SWEEP",
-    "SGD",
-    "SGD_FIXED",
-    "SGD_FIXED_SAM",
-    "SGD_SAM",
-    "Arm",
-    "SurlemontParameters",
-    "design",
-    "timing",
-    "study",
-    "CLAIMS",
-]
+__all__ = ["CLAIMS", "SurlemontParameters", "study"]
 
 study = Study(
     name="surlemont_sam",

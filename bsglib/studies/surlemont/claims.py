@@ -18,16 +18,20 @@ from bsglib.studies.comparing import (
     Table,
     Timed,
     Trained,
+    difference,
+    ends,
+    largest,
     last_minus_first,
     last_over_first,
     points,
     points_last_minus_first,
     ratio,
     side,
+    smallest,
 )
 from bsglib.studies.study import Results
 from bsglib.studies.surlemont import protocol
-from bsglib.studies.surlemont.protocol import RHO_SWEEP, SurlemontParameters
+from bsglib.studies.surlemont.protocol import RHO_SWEEP
 from bsglib.studies.tables import per_seed
 
 TRAINED = 0.75  # training accuracy from which a run counts as a minimizer worth comparing
@@ -42,21 +46,6 @@ ADAM_FIXED_SAM = side(**protocol.ADAM_FIXED_SAM.labels)
 NO_DROPOUT = side(**protocol.NO_DROPOUT.labels)
 NO_DROPOUT_SAM = side(**protocol.NO_DROPOUT_SAM.labels)
 OTHER_RHO = side(condition=RHO_SWEEP)
-
-
-def ends(p: SurlemontParameters) -> tuple[int, int]:
-    """Return the profile's smallest and largest batch size."""
-    return min(p.batch_sizes), max(p.batch_sizes)
-
-
-def smallest(p: SurlemontParameters) -> tuple[int]:
-    """Return the profile's smallest batch size."""
-    return (min(p.batch_sizes),)
-
-
-def largest(p: SurlemontParameters) -> tuple[int]:
-    """Return the profile's largest batch size."""
-    return (max(p.batch_sizes),)
 
 
 def error_ratio(runs: pd.DataFrame) -> pd.Series:
@@ -118,11 +107,6 @@ def compare(
 
 
 ACCURACY = {"column": "validation_accuracy", "trained": FIRST}
-
-
-def drop(a: Table, b: Table) -> pd.Series:
-    """Return a - b, mean over batch sizes."""
-    return (a - b).mean(axis=1)
 
 
 def last_over_lowest(table: Table) -> pd.Series:
@@ -191,8 +175,8 @@ STATISTICS = {
     "surlemont-scaled-equal-sharpness": compare(last_over_first, SGD, sizes=ends),
     "surlemont-scaled-sharper": compare(last_over_first, SGD, sizes=ends),
     "surlemont-sam-lr-relation": compare(last_over_first, SAM, sizes=ends),
-    "surlemont-sam-narrows-gap": compare(drop, SAM, SGD, column="gap_points", sizes=SMALL),
-    "surlemont-sam-error-ratio": compare(drop, SGD, SAM, column="ratio_off_one", sizes=SMALL),
+    "surlemont-sam-narrows-gap": compare(difference, SAM, SGD, column="gap_points", sizes=SMALL),
+    "surlemont-sam-error-ratio": compare(difference, SGD, SAM, column="ratio_off_one", sizes=SMALL),
     "surlemont-adam-accuracy-scaled": compare(gained, ADAM, ADAM_SAM, at_each=True, **ACCURACY),
     "surlemont-adam-accuracy-fixed": compare(
         gained, ADAM_FIXED, ADAM_FIXED_SAM, at_each=True, **ACCURACY

@@ -95,18 +95,10 @@ def _config(
 
 
 def _entry(p: SurlemontParameters, part: int, arm: str, config: RunConfig) -> Entry:
-    seed, examples = config.seed, p.confirm.curvature_examples
+    at = config.record_epochs, config.seed, config.batch_size, p.confirm.curvature_examples
     measures = (
         *confirm.of_every_run(),
-        *confirm.sharpness(
-            seed,
-            p.sharpness_examples,
-            examples,
-            epsilon=p.epsilon,
-            adaptive_epsilon=p.confirm.adaptive_epsilon,
-            max_iter=p.max_iter,
-            rho=p.rho,
-        ),
-        *confirm.along_training(config.record_epochs, seed, config.batch_size, examples),
+        *confirm.sharpness(p, p.confirm, config.seed, rho=p.rho),
+        *confirm.along_training(*at),
     )
     return Entry(config, measures, arm, part)

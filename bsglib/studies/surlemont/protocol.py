@@ -5,60 +5,39 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field
 
 from bsglib.runs.measures import Measure
-from bsglib.runs.params import (
-    MoreSeeds,
-    NotNegative,
-    Option,
-    Positive,
-    PositiveFloat,
-    RunConfig,
-    distinct,
-    split_seed,
-)
+from bsglib.runs.params import PositiveFloat, RunConfig, distinct
 from bsglib.runs.sweep import Entry
-from bsglib.studies.confirm import Confirm, Grid
-from bsglib.studies.study import StudyParameters, Timing
+from bsglib.studies.confirm import Grid
+from bsglib.studies.parameters import (
+    SharpnessConfirm,
+    SharpnessParameters,
+    SweepParameters,
+    TimingParameters,
+)
+from bsglib.studies.study import Timing
 
 
-class SurlemontConfirm(Confirm):
+class SurlemontConfirm(SharpnessConfirm):
     """What the runs that the verdicts come from have besides; comments stand in the file."""
 
     adaptive_rho: float = Field(gt=0)
-    adaptive_epsilon: float = Field(gt=0)
     rates: Grid
-    control_rho: float = Field(gt=0)
-    control_epochs: int = Field(gt=0)
 
 
-class SurlemontParameters(StudyParameters):
+class SurlemontParameters(SweepParameters, SharpnessParameters, TimingParameters):
     """What the notebook and the parameter files set; comments stand in the notebook."""
 
-    dataset: str
-    image_size: int | None = Field(gt=0)
-    train_size: int | None = Field(gt=0)
-    validation_fraction: float = Field(ge=0, lt=1)
     network: str
-    network_options: dict[str, Option]
     dropout: float | None = Field(ge=0, lt=1)
-    dtype: Literal["float64", "float32", "bfloat16"]
-    batch_sizes: Annotated[list[Positive], Field(min_length=2), AfterValidator(distinct)]
-    seeds: Annotated[list[NotNegative], Field(min_length=1), AfterValidator(distinct)]
-    more_seeds: MoreSeeds
     sgd_lr: float = Field(gt=0)
     adam_lr: float = Field(gt=0)
     reference_batch_size: int = Field(gt=0)
     momentum: float = Field(ge=0, lt=1)
-    epochs: int = Field(gt=0)
     patience: int | None = Field(gt=0)
     evaluate: Literal["every", "log"]
     rho: float = Field(gt=0)
     rho_sweep: Annotated[list[PositiveFloat], AfterValidator(distinct)]
-    epsilon: float = Field(gt=0)
-    max_iter: int = Field(gt=0)
-    sharpness_examples: int = Field(gt=0)
     lambda_max_examples: int = Field(gt=0)
-    timing_samples: int = Field(gt=0)
-    timing_repeats: int = Field(ge=0)
     confirm: SurlemontConfirm | None = None  # the arms as written and as run instead
 
 
@@ -133,30 +112,22 @@ def run_config(
 ) -> RunConfig:
     """Return an arm's run at a batch size, with another radius of SAM if one is given."""
     same = batch_size == p.reference_batch_size  # fixed and scaled rate agree: one run serves both
-    options = dict(p.network_options)
+    values = p.of_run(seed) | {
+        "network": p.network,
+        "optimizer": arm.optimizer,
+        "momentum": p.momentum if arm.optimizer == "sgd" else 0.0,
+        "base_lr": p.sgd_lr if arm.optimizer == "sgd" else p.adam_lr,
+        "batch_size": batch_size,
+        "reference_batch_size": p.reference_batch_size,
+        "scaling": "linear" if same else arm.scaling,
+        "rho": (p.rho if arm.sam else None) if rho is None else rho,
+        "patience": p.patience,
+        "evaluate": p.evaluate,
+    }
     if p.dropout is not None:
-        options["dropout"] = p.dropout if arm.dropout else 0.0
-    return RunConfig(
-        dataset=p.dataset,
-        image_size=p.image_size,
-        train_size=p.train_size,
-        validation_fraction=p.validation_fraction,
-        split_seed=split_seed(seed),
-        network=p.network,
-        network_options=options,
-        optimizer=arm.optimizer,
-        momentum=p.momentum if arm.optimizer == "sgd" else 0.0,
-        base_lr=p.sgd_lr if arm.optimizer == "sgd" else p.adam_lr,
-        batch_size=batch_size,
-        reference_batch_size=p.reference_batch_size,
-        scaling="linear" if same else arm.scaling,
-        rho=(p.rho if arm.sam else None) if rho is None else rho,
-        epochs=p.epochs,
-        patience=p.patience,
-        evaluate=p.evaluate,
-        dtype=p.dtype,
-        seed=seed,
-    )
+        dropout = {"dropout": p.dropout if arm.dropout else 0.0}
+        values["network_options"] = p.network_options | dropout
+    return RunConfig(**values)
 
 
 def timing(p: SurlemontParameters) -> Timing:

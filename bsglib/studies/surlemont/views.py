@@ -61,12 +61,12 @@ def epoch_times(results: Results) -> pd.DataFrame:
 
 
 def epoch_time_ratios(results: Results) -> pd.DataFrame:
-    """Return batch_size, repeat, and the time with SAM over the time without."""
+    """Return batch_size, repeat, sam, and the time with SAM over the time without."""
     times = epoch_times(results)
     if times.empty:
-        return pd.DataFrame(columns=["batch_size", "repeat", "ratio"], dtype=float)
+        return pd.DataFrame(columns=["batch_size", "repeat", "ratio", "sam"], dtype=float)
     table = times.pivot(index=["batch_size", "repeat"], columns="sam", values="seconds")
-    return (table[True] / table[False]).rename("ratio").reset_index()
+    return (table[True] / table[False]).rename("ratio").reset_index().assign(sam=True)
 
 
 def rho_rows(results: Results) -> pd.DataFrame:
