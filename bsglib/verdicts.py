@@ -296,8 +296,7 @@ def _share_text(name: str, share: float) -> str:
     near = Fraction(share).limit_denominator(16)
     if name == "width" and abs(near - share) < 1e-6:
         return f"width {near}"
-    percent = number_text(100 * share, 100 * ALL, 100 * TOO_FEW, digits=2)
-    percent = percent.rstrip("0").rstrip(".") if "." in percent else percent
+    percent = _short(number_text(100 * share, 100 * ALL, 100 * TOO_FEW, digits=2))
     return f"width {percent} %" if name == "width" else f"{percent} % of the {name}"
 
 
@@ -336,7 +335,7 @@ class Verdict:
 
     @property
     def size(self) -> str | None:
-        """The size of the effect, where its direction is the same and the source prints a number."""
+        """The size of an effect of the same direction, where the source prints a number."""
         if self.ours is None or self.direction.word != SAME:
             return None
         return size(self.ours, self.rule)
@@ -357,7 +356,7 @@ class Verdict:
         if self.ours is not None:
             head += f": {interval_text(self.ours, self.rule)}"
             if self.rule.stated is not None:
-                head += f" against {printed or number_text(self.rule.stated)}"
+                head += f" against {printed or _short(number_text(self.rule.stated))}"
         if self.scale is None:
             return head
         bracket = f" ({self.scale.detail})" if self.scale.detail else ""
@@ -390,10 +389,10 @@ def judge(
 def interval_text(ours: Interval, rule: Rule) -> str:
     """Return an interval as text: estimate [low, high].
 
-    The text shows on which side of a rule's borders the ends lie: those of the margin for a claim of
-    equality, else the null value.
+    The text shows on which side of a rule's borders the ends lie.
     """
-    borders = rule.band if rule.claimed == "equal" else (rule.centre,)
+    borders = [*rule.band] if rule.claimed == "equal" else [rule.centre]
+    borders += [] if rule.stated is None else rule.around(rule.stated)
     low, high = (number_text(end, *borders) for end in (ours.low, ours.high))
     return f"{number_text(ours.mean)} [{low}, {high}]"
 
@@ -419,6 +418,10 @@ def number_text(value: float, *borders: float, digits: int = 3) -> str:
         digits += 1
     exponent = math.floor(math.log10(abs(_rounded(value, digits))))
     return f"{value:,.{max(digits - 1 - exponent, 0)}f}"
+
+
+def _short(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _rounded(value: float, digits: int) -> float:
