@@ -7,19 +7,19 @@ a border crosses it. docs/verdicts.md explains the rules.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
 from bsglib.stats import Estimate, Interval
 
 SAME, OPPOSITE, NO_EFFECT, UNDECIDED = "same", "opposite", "no effect", "undecided"
-DEPENDS, UNCORRECTED = "depends on the measure", "undecided after correction"
+DEPENDS, UNDECIDED_AFTER = "depends on the measure", "undecided after correction"
 NOT_RUN, NOT_TESTABLE = "not run", "not testable"
-DIRECTIONS = (SAME, OPPOSITE, NO_EFFECT, DEPENDS, UNDECIDED, UNCORRECTED, NOT_TESTABLE, NOT_RUN)
+DIRECTIONS = (SAME, OPPOSITE, NO_EFFECT, DEPENDS, UNDECIDED, UNDECIDED_AFTER, NOT_TESTABLE, NOT_RUN)
 DECIDED = (SAME, OPPOSITE, NO_EFFECT, DEPENDS)
-PRECEDENCE = (OPPOSITE, NO_EFFECT, DEPENDS, NOT_TESTABLE, NOT_RUN, UNCORRECTED, UNDECIDED, SAME)
+PRECEDENCE = (OPPOSITE, NO_EFFECT, DEPENDS, NOT_TESTABLE, NOT_RUN, UNDECIDED_AFTER, UNDECIDED, SAME)
 AGREES, IMPRECISE, SMALLER, LARGER = "agrees", "imprecise", "smaller", "larger"
 SIZES = (AGREES, IMPRECISE, SMALLER, LARGER)
 FULL, REDUCED, TOY, OTHER_HARDWARE = "full", "reduced", "toy", "other hardware"
@@ -111,7 +111,8 @@ class Direction:
     """The direction of an effect in a word of `DIRECTIONS`.
 
     The detail is "negligible" beside "no effect", "higher" or "lower" beside the opposite of an
-    equality, and the reason where there is no direction.
+    equality, the measures that differ where it depends on the measure, and the reason where there
+    is no direction.
     """
 
     word: str
@@ -165,51 +166,6 @@ def p_value(estimate: Estimate, rule: Rule) -> float:
     if word.word == NO_EFFECT or rule.claimed == "equal":
         return estimate.p_within(low, high)
     return estimate.p_differs(rule.centre)
-
-
-def after_correction(found: Direction, adjusted_p: float) -> Direction:
-    """Return the direction of a primary claim, given its p value adjusted for their number."""
-    return Direction(UNCORRECTED) if found.word in DECIDED and adjusted_p >= ALPHA else found
-
-
-def over_measures(source: Direction, others: Sequence[Direction]) -> Direction:
-    """Return the direction over all registered measures, given that by the source's own.
-
-    Where the source's says "same" and another one says "opposite" or "no effect", it depends on the
-    measure; those that are undecided, or not there, do not count.
-    """
-    against = {OPPOSITE, NO_EFFECT} & {other.word for other in others}
-    return Direction(DEPENDS) if source.word == SAME and against else source
-
-
-def composite(parts: Sequence[Direction]) -> Direction:
-    """Return the direction of a claim of several parts, each of which has to be the same.
-
-    A part that is opposite refutes the claim whatever the others say, then one without effect, then
-    one that depends on the measure. Only then do parts count that are not there, or undecided.
-
-    Raises:
-        ValueError: if there are no parts.
-    """
-    if not parts:
-        raise ValueError("parts = []: needed is at least one")
-    return min(parts, key=lambda part: PRECEDENCE.index(part.word))
-
-
-def composite_p(parts: Sequence[tuple[Direction, float]]) -> float:
-    """Return the p value of a claim of several parts, from each one's direction and p value.
-
-    Where all are the same it is the largest: the test of each part is one of all. Where some decide
-    against the claim it is the smallest of these, times the number of parts, any of which could
-    have decided.
-
-    Args:
-        parts: at least one; the p value of one that is not there is 1.
-    """
-    word = composite([found for found, _ in parts]).word
-    if word == SAME:
-        return max(p for _, p in parts)
-    return min(1.0, len(parts) * min(p for found, p in parts if found.word == word))
 
 
 def size(ours: Interval, rule: Rule) -> str | None:
@@ -323,15 +279,19 @@ class Verdict:
 
     Args:
         rule: of the claim.
-        direction: that of `direction`, or one of several measures or parts, or after a correction.
+        direction: that of one estimate, of several measures or parts, or after a correction.
         ours: the 95 % interval; None where there is no direction.
+        p: the p value of the direction, for a correction over claims; 1 where there is none.
         scale: of the runs.
+        part: of a claim of several parts, the one that decides.
     """
 
     rule: Rule
     direction: Direction
     ours: Interval | None = None
+    p: float = 1.0
     scale: Scale | None = None
+    part: str = ""
 
     @property
     def size(self) -> str | None:
@@ -348,10 +308,11 @@ class Verdict:
         """
         word, detail = self.direction.word, self.direction.detail
         if word in (NOT_RUN, NOT_TESTABLE):
-            return f"{word}: {detail}" if detail else word
+            return ": ".join(filter(None, (word, self.part, detail)))
         effect = self.rule.claimed != "equal" and word in (SAME, OPPOSITE)
         head = f"{word} direction" if effect else word
-        head += f" ({detail})" if detail else ""
+        beside = "; ".join(filter(None, (detail, self.part)))
+        head += f" ({beside})" if beside else ""
         head += f", {self.size}" if self.size else ""
         if self.ours is not None:
             head += f": {interval_text(self.ours, self.rule)}"
@@ -370,6 +331,7 @@ def judge(
     *,
     needed: int = SEEDS,
     remedy: str = "",
+    part: str = "",
 ) -> Verdict:
     """Return the verdict that one estimate gives.
 
@@ -379,11 +341,63 @@ def judge(
         scale: of the runs.
         needed: seeds, repeats or configurations of the estimate.
         remedy: of too few, the command that runs the others and its time.
+        part: what it is called in a claim of several parts.
     """
     ours = estimate.interval(1 - ALPHA)
     if ours.n < needed:
-        return Verdict(rule, not_run(ours.n, needed, remedy))
-    return Verdict(rule, direction(estimate, rule), ours, scale)
+        return Verdict(rule, not_run(ours.n, needed, remedy), part=part)
+    found = direction(estimate, rule)
+    return Verdict(rule, found, ours, p_value(estimate, rule), scale, part)
+
+
+def over_measures(source: Verdict, others: Mapping[str, Direction]) -> Verdict:
+    """Return the verdict over all registered measures, given that by the source's own.
+
+    Where the source's says "same" and another one says "opposite" or "no effect", it depends on the
+    measure; those that are undecided, or not there, do not count.
+
+    Args:
+        source: by the source's measure, whose interval and p value stay.
+        others: the directions by the other measures' names.
+    """
+    against = [
+        f"{name}: {other.word}"
+        for name, other in others.items()
+        if other.word in (OPPOSITE, NO_EFFECT)
+    ]
+    if source.direction.word != SAME or not against:
+        return source
+    return replace(source, direction=Direction(DEPENDS, ", ".join(against)))
+
+
+def composite(parts: Sequence[Verdict]) -> Verdict:
+    """Return the verdict on a claim of several parts, each of which has to be the same.
+
+    A part that is opposite decides whatever the others say, then one without effect, then one that
+    depends on the measure. Only then do parts count that are not there, or undecided.
+
+    Returns:
+        the verdict of the part that decides. Where all are the same it is the least sure one, whose
+        p value is that of the whole. Where several decide against the claim it is the surest; its p
+        value is multiplied by the number of parts, any of which could have decided.
+
+    Raises:
+        ValueError: if there are no parts.
+    """
+    if not parts:
+        raise ValueError("parts = []: needed is at least one")
+    word = min((part.direction.word for part in parts), key=PRECEDENCE.index)
+    deciding = sorted((p for p in parts if p.direction.word == word), key=lambda p: p.p)
+    if word == SAME:
+        return deciding[-1]
+    return replace(deciding[0], p=min(1.0, len(parts) * deciding[0].p))
+
+
+def after_correction(verdict: Verdict, adjusted_p: float) -> Verdict:
+    """Return the verdict on a primary claim, given its p value adjusted for their number."""
+    if verdict.direction.word not in DECIDED or adjusted_p < ALPHA:
+        return verdict
+    return replace(verdict, direction=Direction(UNDECIDED_AFTER))
 
 
 def interval_text(ours: Interval, rule: Rule) -> str:

@@ -34,8 +34,8 @@ from bsglib.verdicts import (
     SIZES,
     SMALLER,
     TOY,
-    UNCORRECTED,
     UNDECIDED,
+    UNDECIDED_AFTER,
     Direction,
     Rule,
     Scale,
@@ -43,7 +43,6 @@ from bsglib.verdicts import (
     Verdict,
     after_correction,
     composite,
-    composite_p,
     direction,
     judge,
     not_run,
@@ -286,6 +285,10 @@ def test_only_the_same_direction_has_a_size():
 # Measures, parts, corrections
 
 
+def verdict(word, p=1.0, part=""):
+    return Verdict(ABOVE, Direction(word), Interval(2, 1, 3, 10), p, Scale(FULL), part)
+
+
 @pytest.mark.parametrize(
     ("source", "others", "word"),
     [
@@ -300,7 +303,17 @@ def test_only_the_same_direction_has_a_size():
     ],
 )
 def test_other_measures_replace_the_same_direction_alone(source, others, word):
-    assert over_measures(Direction(source), [Direction(o) for o in others]).word == word
+    by_measure = {f"measure {i}": Direction(o) for i, o in enumerate(others)}
+    found = over_measures(verdict(source, 0.01), by_measure)
+    assert found.direction.word == word
+    assert replace(found, direction=Direction(source)) == verdict(source, 0.01)
+
+
+def test_a_verdict_names_the_measures_that_differ():
+    others = {"lambda_max": Direction(OPPOSITE), "adaptive": Direction(UNDECIDED)}
+    found = over_measures(verdict(SAME), others | {"frozen": Direction(NO_EFFECT)})
+    assert found.direction.detail == "lambda_max: opposite, frozen: no effect"
+    assert found.line().startswith("depends on the measure (lambda_max: opposite, ")
 
 
 @pytest.mark.parametrize(
@@ -320,12 +333,12 @@ def test_other_measures_replace_the_same_direction_alone(source, others, word):
 )
 def test_all_parts_have_to_be_the_same_and_one_opposite_one_decides(parts, word):
     for order in permutations(parts):
-        assert composite([Direction(part) for part in order]).word == word
+        assert composite([verdict(part) for part in order]).direction.word == word
 
 
 def test_a_composite_claim_is_the_same_only_where_every_part_is():
     for parts in product(DIRECTIONS, repeat=2):
-        found = composite([Direction(part) for part in parts]).word
+        found = composite([verdict(part) for part in parts]).direction.word
         assert found in parts
         assert (found == SAME) == (set(parts) == {SAME})
         assert (found == OPPOSITE) == (OPPOSITE in parts)
@@ -337,18 +350,26 @@ def test_a_claim_of_no_parts_is_refused():
         composite([])
 
 
-def test_the_p_value_of_parts_is_that_of_the_weakest_or_of_the_one_that_decides():
-    same, opposite = Direction(SAME), Direction(OPPOSITE)
-    assert composite_p([(same, 0.01), (same, 0.03)]) == 0.03
-    assert composite_p([(same, 0.001), (opposite, 0.01), (opposite, 0.02)]) == pytest.approx(0.03)
-    assert composite_p([(same, 0.001), (Direction(UNDECIDED), 0.6)]) == 1
+def test_a_composite_claim_is_as_sure_as_its_least_sure_part():
+    parts = [verdict(SAME, 0.01, "B = 32"), verdict(SAME, 0.03, "B = 64")]
+    assert composite(parts) == parts[1]
+    assert composite(parts).line() == "same direction (B = 64): 2.00 [1.00, 3.00] · full"
+
+
+def test_the_part_that_decides_against_a_claim_was_one_of_several_that_could():
+    parts = [verdict(SAME, 0.001), verdict(OPPOSITE, 0.02, "a"), verdict(OPPOSITE, 0.01, "b")]
+    found = composite(parts)
+    assert (found.part, found.p) == ("b", pytest.approx(0.03))
+    assert composite([verdict(SAME, 0.001), verdict(UNDECIDED, 0.6)]).p == 1
+    missing = Verdict(ABOVE, not_run(3, 5), part="B = 32")
+    assert composite([verdict(SAME), missing]).line() == "not run: B = 32: 3 of 5 seeds"
 
 
 @pytest.mark.parametrize("word", DIRECTIONS)
 def test_only_what_is_decided_can_be_undone_by_a_correction(word):
-    found = Direction(word, "detail")
+    found = verdict(word)
     assert after_correction(found, 0.0499) == found
-    expected = Direction(UNCORRECTED) if word in DECIDED else found
+    expected = verdict(UNDECIDED_AFTER) if word in DECIDED else found
     assert after_correction(found, ALPHA) == after_correction(found, 1.0) == expected
 
 
@@ -383,12 +404,14 @@ def test_p_values_are_below_five_hundredths_exactly_where_directions_are_decided
 
 def test_a_correction_over_claims_undoes_the_weaker_ones():
     values = [[1.0, 1.1, 1.2, 0.9, 1.05], [1.0, 3.0, 0.5, 2.4, 1.0]]
-    estimates = [student(v) for v in values]
-    found = [direction(e, ABOVE) for e in estimates]
-    assert [f.word for f in found] == [SAME, SAME]
-    adjusted = holm([p_value(e, ABOVE) for e in estimates] + [1.0] * 3)  # three are not there
-    corrected = [after_correction(f, p).word for f, p in zip(found, adjusted[:2], strict=True)]
-    assert corrected == [SAME, UNCORRECTED]
+    found = [judge(student(v), ABOVE) for v in values]
+    found += [Verdict(ABOVE, not_run(0, 5))] * 3
+    assert [f.direction.word for f in found] == [SAME, SAME] + [NOT_RUN] * 3
+    adjusted = holm([f.p for f in found])
+    corrected = [after_correction(f, p) for f, p in zip(found, adjusted, strict=True)]
+    words = [c.direction.word for c in corrected]
+    assert words == [SAME, UNDECIDED_AFTER] + [NOT_RUN] * 3
+    assert corrected[1].ours == found[1].ours  # printed intervals stay as they are
 
 
 # Scale
@@ -448,12 +471,14 @@ PART = Scale(REDUCED, "17 % of the images, width 1/4")
     ("verdict", "line"),
     [
         (
-            Verdict(RATIO, Direction(SAME), Interval(1.57, 1.34, 1.83, 10), PART),
+            Verdict(RATIO, Direction(SAME), Interval(1.57, 1.34, 1.83, 10), 0.01, PART),
             "same direction, smaller: 1.57 [1.34, 1.83] against 9"
             " · reduced (17 % of the images, width 1/4)",
         ),
         (
-            Verdict(RATIO, Direction(OPPOSITE), Interval(0.494, 0.317, 0.771, 10), Scale(FULL)),
+            Verdict(
+                RATIO, Direction(OPPOSITE), Interval(0.494, 0.317, 0.771, 10), 0.01, Scale(FULL)
+            ),
             "opposite direction: 0.494 [0.317, 0.771] against 9 · full",
         ),
         (
@@ -461,7 +486,7 @@ PART = Scale(REDUCED, "17 % of the images, width 1/4")
             "undecided: 1.67 [0.00203, 1,370] against 9",
         ),
         (
-            Verdict(ABOVE, Direction(SAME), Interval(1.2, 0.4, 2, 10), Scale(OTHER_HARDWARE)),
+            Verdict(ABOVE, Direction(SAME), Interval(1.2, 0.4, 2, 10), 0.01, Scale(OTHER_HARDWARE)),
             "same direction: 1.20 [0.400, 2.00] · other hardware",
         ),
         (
@@ -473,19 +498,19 @@ PART = Scale(REDUCED, "17 % of the images, width 1/4")
             "opposite (lower): -2.00 [-2.50, -1.50]",
         ),
         (
-            Verdict(EQUAL, Direction(SAME), Interval(0, -0.5, 0.5, 10), Scale(TOY, "digits")),
+            Verdict(EQUAL, Direction(SAME), Interval(0, -0.5, 0.5, 10), 0.01, Scale(TOY, "digits")),
             "same: 0 [-0.500, 0.500] · toy (digits)",
         ),
         (
-            Verdict(RATIO, Direction(DEPENDS), Interval(9, 8, 10, 10), Scale(FULL)),
+            Verdict(RATIO, Direction(DEPENDS), Interval(9, 8, 10, 10), 0.01, Scale(FULL)),
             "depends on the measure: 9.00 [8.00, 10.0] against 9 · full",
         ),
         (
-            Verdict(ABOVE, Direction(UNCORRECTED), Interval(2, 1, 3, 10)),
+            Verdict(ABOVE, Direction(UNDECIDED_AFTER), Interval(2, 1, 3, 10)),
             "undecided after correction: 2.00 [1.00, 3.00]",
         ),
         (
-            Verdict(RATIO, not_run(3, 10, "`bsg compute a`, about 2 h"), None, Scale(FULL)),
+            Verdict(RATIO, not_run(3, 10, "`bsg compute a`, about 2 h"), scale=Scale(FULL)),
             "not run: 3 of 10 seeds; `bsg compute a`, about 2 h",
         ),
         (Verdict(RATIO, not_run(0, 5, of="repeats")), "not run: 0 of 5 repeats"),
