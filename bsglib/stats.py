@@ -9,10 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations, product
-from typing import Literal
 
 import numpy as np
-from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
+from scipy.special import bdtr, betaincinv, stdtr, stdtrit  # scipy.stats takes a second to import
 
 PERCENT = 100.0  # of a fraction
 
@@ -59,17 +58,8 @@ def _averaged(values: Sequence[float], ratios: bool) -> np.ndarray:
     return np.log(x) if ratios else x
 
 
-def share(
-    hits: int, n: int, *, level: float = 0.95, method: Literal["wilson", "exact"] = "wilson"
-) -> Interval:
-    """Return the share of hits among n independent trials with its interval.
-
-    Args:
-        hits: at most n.
-        n: trials.
-        level: confidence, in (0, 1).
-        method: Wilson's interval, which holds its level on average, or the exact one of Clopper and
-            Pearson, which never falls below it.
+def share(hits: int, n: int, *, level: float = 0.95) -> Interval:
+    """Return the share of hits among n independent trials with Wilson's interval.
 
     Raises:
         ValueError: if there is no trial, or hits are not between 0 and n.
@@ -78,7 +68,7 @@ def share(
         raise ValueError(f"hits = {hits}, n = {n}: needed are trials, and at most as many hits")
     from scipy.stats import binomtest  # here, because of its second
 
-    bounds = binomtest(hits, n).proportion_ci(level, method=method)
+    bounds = binomtest(hits, n).proportion_ci(level, method="wilson")
     return Interval(hits / n, float(bounds.low), float(bounds.high), n)
 
 
@@ -362,15 +352,28 @@ def with_test_set(values: Sequence[float], examples: Sequence[float]) -> Student
 class Share(Estimate):
     """The share of seeds in which something happened, with the interval of Clopper and Pearson.
 
-    Every seed is one trial: what happens in several arms of a seed is not independent.
+    Every seed is one trial: what happens in several arms of a seed is not independent. The interval
+    covers at least as often as it says; Wilson's, of `share`, does so on average.
+
+    Raises:
+        ValueError: if there is no seed, or hits are not between 0 and n.
     """
 
     hits: int
     n: int
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.hits <= self.n or self.n < 1:
+            raise ValueError(
+                f"hits = {self.hits}, n = {self.n}: needed are seeds, and as many hits"
+            )
+
     def interval(self, level: float = 0.95) -> Interval:
         """Return the share with its exact interval."""
-        return share(self.hits, self.n, level=level, method="exact")
+        hits, misses, tail = self.hits, self.n - self.hits, (1 - level) / 2
+        low = float(betaincinv(hits, misses + 1, tail)) if hits else 0.0
+        high = float(betaincinv(hits + 1, misses, 1 - tail)) if misses else 1.0
+        return Interval(hits / self.n, low, high, self.n)
 
 
 @dataclass(frozen=True)
@@ -399,14 +402,11 @@ class Signs(Estimate):
 
     def interval(self, level: float = 0.95) -> Interval:
         """Return the median with its interval."""
-        from scipy.stats import quantile_test
-
-        ends = quantile_test(self.values, q=0, p=0.5).confidence_interval(level)
-        low, high = (
-            possible if math.isnan(end) else float(end)
-            for end, possible in zip(ends, self.bounds, strict=True)
-        )
-        return Interval(float(np.median(self.values)), low, high, len(self.values))
+        n, (low, high) = len(self.values), self.bounds
+        tails = bdtr(np.arange(n), n, 0.5)  # of at most so many values on one side of the median
+        ordered = [low, *sorted(self.values), high]
+        place = int((tails <= (1 - level) / 2).sum())
+        return Interval(float(np.median(self.values)), ordered[place], ordered[n + 1 - place], n)
 
 
 @dataclass(frozen=True)
@@ -427,7 +427,7 @@ class Permuted(Estimate):
         """Return the correlation with its interval; [-1, 1] where no permutation is far enough."""
         values, first = np.unique(self.distances, return_index=True)
         p = 1 - first / len(self.distances)  # the share at least as far
-        allowed = p > 1 - level
+        allowed = p >= 1 - level - 1e-14  # p of alpha is not below it
         half = 2.0 if allowed.all() else float(values[allowed].max(initial=0.0))
         low, high = max(-1.0, self.correlation - half), min(1.0, self.correlation + half)
         return Interval(self.correlation, low, high, self.n)

@@ -425,12 +425,16 @@ def test_seeds_alone_would_be_too_sure():
 def test_a_share_is_judged_by_its_exact_interval(hits, n):
     found = Share(hits, n)
     for level in (0.9, 0.95):
-        alpha = (1 - level) / 2  # Clopper & Pearson: quantiles of beta distributions
-        low = scipy.stats.beta.ppf(alpha, hits, n - hits + 1) if hits else 0
-        high = scipy.stats.beta.ppf(1 - alpha, hits + 1, n - hits) if hits < n else 1
-        ends = found.interval(level)
-        assert (ends.mean, ends.low, ends.high) == pytest.approx((hits / n, low, high), abs=1e-9)
-        assert ends.n == n
+        ends, test = found.interval(level), scipy.stats.binomtest(hits, n)
+        expected = test.proportion_ci(level, method="exact")
+        assert (ends.low, ends.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+        assert (ends.mean, ends.n) == (hits / n, n)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 0), (-1, 3), (4, 3)])
+def test_a_share_of_no_seeds_is_refused(hits, n):
+    with pytest.raises(ValueError, match=f"hits = {hits}, n = {n}"):
+        Share(hits, n)
 
 
 @pytest.mark.parametrize("null", [0.3, 0.5])
@@ -444,7 +448,8 @@ def test_the_p_value_of_a_share_is_twice_the_smaller_tail(hits, null):
 
 @pytest.mark.parametrize("n", [5, 10])
 def test_the_exact_interval_never_covers_less_than_it_says_and_wilson_s_does(n):
-    exact, wilson = ([share(k, n, method=m) for k in range(n + 1)] for m in ("exact", "wilson"))
+    exact = [Share(k, n).interval() for k in range(n + 1)]
+    wilson = [share(k, n) for k in range(n + 1)]
 
     def coverage(found, p):
         chances = scipy.stats.binom.pmf(range(n + 1), n, p)
@@ -472,6 +477,15 @@ def test_the_interval_of_signs_reaches_from_a_value_to_another():
     assert Signs(values).interval() == Interval(pytest.approx(0.35), -0.2, 0.9, 8)
     # at 90 % the next ones: 2 (1 + 8) / 256 = .0703
     assert Signs(values).interval(0.9) == Interval(pytest.approx(0.35), 0.1, 0.6, 8)
+
+
+@pytest.mark.parametrize("n", [6, 7, 11, 24])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_the_interval_of_signs_is_scipy_s_of_the_median(n, level):
+    values = np.random.default_rng(n).uniform(-1, 1, n)
+    expected = scipy.stats.quantile_test(values, q=0, p=0.5).confidence_interval(level)
+    found = Signs(tuple(values)).interval(level)
+    assert (found.low, found.high) == tuple(expected)
 
 
 def test_fewer_than_six_signs_exclude_nothing_at_95_per_cent():
@@ -581,7 +595,7 @@ def test_the_interval_of_a_permuted_correlation_is_possible_and_agrees_with_the_
         assert -1 <= ends.low < ends.high <= 1
         assert ends.low <= ends.mean <= ends.high
         excluded.append(ends.low > 0 or ends.high < 0)
-        assert excluded[-1] == (found.p_differs(0) <= 1 - level)
+        assert excluded[-1] == (found.p_differs(0) < 1 - level - 1e-9)
     assert 0 < sum(excluded) < 200
 
 

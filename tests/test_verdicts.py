@@ -7,7 +7,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from bsglib.stats import Estimate, Interval, Permuted, Share, Signs, holm, student
+from bsglib.stats import Estimate, Interval, Permuted, Share, Signs, holm, permuted, student
 from bsglib.verdicts import (
     AGREES,
     ALPHA,
@@ -400,6 +400,26 @@ def test_p_values_are_below_five_hundredths_exactly_where_directions_are_decided
             assert (p_value(estimate, rule) < ALPHA) == (word in DECIDED)
             decided.append(word)
     assert {SAME, OPPOSITE, NO_EFFECT, UNDECIDED} == set(decided)
+
+
+@pytest.mark.parametrize("kind", ["signs", "share", "permuted"])
+def test_p_values_and_directions_agree_for_exact_tests_too(kind):
+    generator, found = np.random.default_rng(0), set()
+    rules = [Rule(c, 0.3, null=0.5 if kind == "share" else 0) for c in ("above", "below", "equal")]
+    for _ in range(60):
+        if kind == "signs":
+            values = np.tanh(generator.normal(generator.normal(0, 0.5), 0.2, 8))
+            estimate = Signs(tuple(values))
+        elif kind == "share":
+            estimate = Share(int(generator.integers(31)), 30)
+        else:
+            a = np.arange(5)
+            estimate = permuted(a, generator.normal(0, 2) * a + generator.normal(0, 1, 5))
+        for rule in rules:
+            word = direction(estimate, rule).word
+            assert (p_value(estimate, rule) < ALPHA - 1e-9) == (word in DECIDED)
+            found.add(word)
+    assert found >= {SAME, OPPOSITE, UNDECIDED}
 
 
 def test_a_correction_over_claims_undoes_the_weaker_ones():
