@@ -12,7 +12,7 @@ from bsglib.project import ROOT
 
 PIECES = (
     "claims evaluate gradients graphs landscape models names runtime sam schedules sharpness "
-    "stacked stats weights"
+    "stacked stats verdicts weights"
 ).split()
 LIGHT = {"numpy", "pandas", "scipy", "torch", "tqdm", "bsglib"}
 ASKED_FOR = {"threadpoolctl"}  # where it is installed
@@ -50,7 +50,7 @@ print("works")
 
 USE = """
 import torch
-from bsglib import claims, evaluate, gradients, models, schedules, stats, weights
+from bsglib import claims, evaluate, gradients, models, schedules, stats, verdicts, weights
 from bsglib.landscape import filter_normalized_direction, interpolate, loss_surface
 from bsglib.sam import SAM
 from bsglib.sharpness import hessian_trace, keskar_sharpness, lambda_max, sam_sharpness
