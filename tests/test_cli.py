@@ -270,4 +270,4 @@ def test_a_user_without_a_home_can_run_every_command(homeless, tmp_path):
 @pytest.mark.slow
 def test_a_user_without_a_home_is_asked_where_data_sets_go(homeless):
     status, printed = homeless("data digits")
-    assert status == 1 and printed == "bsg: no home folder to keep data sets in; set BSG_DATA\n"
+    assert status == 1 and printed == "bsg: no home folder for data sets; set BSG_DATA\n"
