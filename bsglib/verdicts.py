@@ -304,7 +304,7 @@ class Verdict:
         """Return the line that a reader sees.
 
         Args:
-            printed: the source's number as it stands there; "": the rule's.
+            printed: the number as the source prints it; "": the rule's.
         """
         word, detail = self.direction.word, self.direction.detail
         if word in (NOT_RUN, NOT_TESTABLE):

@@ -1,9 +1,9 @@
-"""Claims as they stand in a study's claims.yaml, joined with the statistics that test them.
+"""Reads the claims of a study from its claims.yaml and adds the statistics that test them.
 
-A claim in the file has the fields of `Claim`; its rule is the name of one of the functions in
-`bsglib.claims` with its arguments. A claim made of several networks or batch sizes stands there
-once, with `each: {NAME: [VALUES]}`: its texts are then templates, filled in with NAME and with the
-numbers that the study gives for it. Its `primary` may list the values whose claims are primary.
+A claim in the file has the fields of `Claim`. Its rule names one of the functions in
+`bsglib.claims`, with its arguments. `each: {NAME: [VALUES]}` makes one claim per value, for
+example per network: the texts are then templates, filled in with NAME and with the numbers that
+the study gives for it. `primary` may list the values whose claims are primary.
 """
 
 from collections.abc import Callable, Mapping
