@@ -78,7 +78,7 @@ PARTS = (  # computed in this order
 
 
 def design(p: SurlemontParameters) -> list[Entry]:
-    """Return the study's runs: eight arms, two without dropout, and the rho sweep."""
+    """Return the study's runs: ten arms, two of them without dropout, and the rho sweep."""
     entries = []
     for part, arms in enumerate(PARTS, start=1):
         for seed in (*p.seeds, *p.more_seeds):
