@@ -1,172 +1,267 @@
-"""Claims as data: the statement of a paper, and the declared rule that tests it."""
+"""Claims as data: what a source says, the registered rule that tests it, and its verdict."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from bsglib.stats import Interval, interval
+from bsglib import verdicts
+from bsglib.stats import Estimate, Share, Signs, student, with_test_set
+from bsglib.verdicts import NOT_RUN, NOT_TESTABLE, RANK_SEEDS, SEEDS, Direction, Rule, Shares
 
-REPRODUCED = "reproduced"
-DIRECTION_ONLY = "direction only"
-NOT_REPRODUCED = "not reproduced"
-UNDECIDED = "undecided"
-NOT_TESTABLE = "not testable at this scale"
-VERDICTS = (REPRODUCED, DIRECTION_ONLY, NOT_REPRODUCED, UNDECIDED, NOT_TESTABLE)
-MIN_SEEDS = 3
 TIMING_REPEATS = 5  # from which times are judged
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A range that reproduces a claim, and a wider range with the same direction."""
+class Margin:
+    """The smallest effect that would matter in one kind of quantity, and how it is estimated.
 
-    text: str
-    target: tuple[float, float]
-    direction: tuple[float, float]
-    ratios: bool = False  # the statistic is a ratio: its logarithm is averaged
+    Args:
+        name: of the kind of quantity.
+        size: in the quantity's unit; of ratios the factor, > 1.
+        because: the reason.
+        ratios: quantities are ratios.
+        estimate: "mean" of a value per seed; "signs" of them, for rank correlations; "share" of
+            the seeds whose value is above zero.
+    """
 
+    name: str
+    size: float
+    because: str
+    ratios: bool = False
+    estimate: Literal["mean", "signs", "share"] = "mean"
 
-def about(value: float, *, factor: float) -> Rule:
-    """Return the rule: a ratio within a factor of the stated ratio; direction: same side of 1."""
-    direction = (1.0, math.inf) if value > 1 else (0.0, 1.0) if value < 1 else (1.0, 1.0)
-    target = value / factor, value * factor
-    wider = min(direction[0], target[0]), max(direction[1], target[1])
-    return Rule(f"{value:g}, within a factor of {factor:g}", target, wider, ratios=True)
-
-
-def above(value: float, *, ratios: bool = False) -> Rule:
-    """Return the rule: larger than a value."""
-    bounds = math.nextafter(value, math.inf), math.inf
-    return Rule(f"above {value:g}", bounds, bounds, ratios)
-
-
-def below(value: float, *, ratios: bool = False) -> Rule:
-    """Return the rule: smaller than a value."""
-    bounds = -math.inf, math.nextafter(value, -math.inf)
-    return Rule(f"below {value:g}", bounds, bounds, ratios)
-
-
-def between(low: float, high: float, *, ratios: bool = False) -> Rule:
-    """Return the rule: inside a range."""
-    return Rule(f"between {low:g} and {high:g}", (low, high), (low, high), ratios)
+    @property
+    def text(self) -> str:
+        """Return the margin in words."""
+        return f"a factor of {self.size:g}" if self.ratios else f"{self.size:g}"
 
 
 @dataclass(frozen=True)
 class Measured:
     """The statistic of a claim, one value per seed, or the reason for its absence.
 
-    A statistic that is not a mean over seeds has its own `interval` instead of values.
+    Args:
+        values: one per seed, or repeat.
+        seeds: of the values, where they have any.
+        estimate: of a statistic that is not a mean over seeds.
+        examples: of a difference of test accuracies or losses that at each test example, mean over
+            seeds, in the same unit; empty where runs did not keep it.
+        not_testable: the precondition that failed, with its number.
+        not_run: what there is of the runs that it needs.
+        note: on what the values exclude.
+        others: by the other registered measures' names.
+        parts: of a claim of several parts, each of which has to hold, by their names.
+        shares: what each compared run has of the source's training.
+        timing: the values are times, or contain them.
     """
 
     values: tuple[float, ...] = ()
-    interval: Interval | None = None
+    seeds: tuple[int, ...] = ()
+    estimate: Estimate | None = None
+    examples: tuple[float, ...] = field(default=(), repr=False)
     not_testable: str | None = None
-    note: str = ""  # on what the values exclude
-    seeds: tuple[int, ...] = ()  # of the values, where they have any
+    not_run: str | None = None
+    note: str = ""
+    others: Mapping[str, "Measured"] = field(default_factory=dict)
+    parts: Mapping[str, "Measured"] = field(default_factory=dict)
+    shares: tuple[Shares, ...] = field(default=(), repr=False)
+    timing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of a paper, in our words.
+    """One statement of a source, in our words.
 
-    `statistic` turns a study's runs into `Measured`; `value` is the paper's number as printed,
-    "-" if it gives none. `kind` tells whether the paper states it, the paper asks it, or it is
-    ours; `primary` claims represent their study.
+    Args:
+        id: unique.
+        figure: the report's figure or table that shows it.
+        locator: where the source states it.
+        statement: in our words.
+        quantity: the statistic, with its unit.
+        value: the source's number as printed, "-" if it gives none.
+        kind: whether the source states it, the source asks it, or it is ours.
+        primary: one of the about twelve over all studies whose p values are corrected.
+        rule: registered before the runs.
+        margin: of the rule.
+        statistic: turns a study's results into `Measured`.
     """
 
     id: str
-    figure: str  # the report's figure or table that shows it
-    locator: str  # where the paper states it
+    figure: str
+    locator: str
     statement: str
-    quantity: str  # the statistic, with its unit
+    quantity: str
     value: str = "-"
     kind: Literal["stated", "asked", "ours"] = "stated"
     primary: bool = False
     rule: Rule
+    margin: Margin
     statistic: Callable[..., Measured] = field(compare=False)
+
+    @property
+    def rule_text(self) -> str:
+        """Return the rule in words."""
+        claimed = {"equal": "equal to"}.get(self.rule.claimed, self.rule.claimed)
+        stated = "" if self.rule.stated is None else f", stated {self.rule.stated:.4g}"
+        return f"{claimed} {self.rule.centre:g}{stated}; margin {self.margin.text}"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Terms:
+    """Under which terms a profile's claims are judged.
+
+    Args:
+        seeds: that a claim needs.
+        primary: that a primary claim needs.
+        remedy: the command that computes missing runs.
+        examples: what a training example of the source is called, in the plural.
+    """
+
+    seeds: int = SEEDS
+    primary: int = SEEDS
+    remedy: str = ""
+    examples: str = "images"
+
+
+@dataclass(frozen=True)
+class Judged:
     """A claim and its verdict."""
 
     claim: Claim
-    ours: Interval | None
-    verdict: str
-    reason: str
+    verdict: verdicts.Verdict
+    note: str = ""
+    adjusted_p: float | None = None  # by Holm, over the primary claims of all studies
+    q: float | None = None  # false-discovery rate, over the study's other claims
+
+    @property
+    def word(self) -> str:
+        """Return the direction in a word."""
+        return self.verdict.direction.word
 
     def row(self) -> dict[str, str | int | bool]:
         """Return the columns of the tables of claims."""
-        asks = self.claim.kind != "stated"
+        claim, found = self.claim, self.verdict
+        asks, ours, printed = claim.kind != "stated", found.ours, claim.value
+        absent = found.direction.word in (NOT_RUN, NOT_TESTABLE)
+        why = ": ".join(filter(None, (found.part, found.direction.detail)))
+        numbers = {"p": found.p if ours else None, "adjusted p": self.adjusted_p, "q": self.q}
         return {
-            "claim": self.claim.id,
-            "statement": self.claim.statement,
-            "figure": self.claim.figure,
-            "locator": self.claim.locator,
-            "quantity": self.claim.quantity,
-            "kind": self.claim.kind,
-            "primary": self.claim.primary,
-            "paper": self.claim.kind if self.claim.value == "-" and asks else self.claim.value,
-            "ours": "-" if self.ours is None else interval_text(self.ours),
-            "n": 0 if self.ours is None else self.ours.n,
-            "rule": self.claim.rule.text,
-            "verdict": self.verdict,
-            "reason": self.reason,
+            "claim": claim.id,
+            "statement": claim.statement,
+            "figure": claim.figure,
+            "locator": claim.locator,
+            "quantity": claim.quantity,
+            "kind": claim.kind,
+            "primary": claim.primary,
+            "paper": claim.kind if printed == "-" and asks else printed,
+            "ours": "-" if ours is None else verdicts.interval_text(ours, found.rule),
+            "n": 0 if ours is None else ours.n,
+            "rule": claim.rule_text,
+            "because": claim.margin.because,
+            "verdict": found.direction.word,
+            "size": found.size or "",
+            "scale": "" if found.scale is None else found.scale.word,
+            "shares": "" if found.scale is None else found.scale.detail,
+            "words": found.words,
+            "line": found.line("" if printed == "-" else printed),
+            "reason": "; ".join(filter(None, (why if absent else "", self.note))),
+        } | {
+            name: "" if p is None else verdicts.number_text(p, 0.05) for name, p in numbers.items()
         }
 
 
-def verdict(claim: Claim, measured: Measured) -> Verdict:
-    """Return a claim's verdict: where the interval over seeds lies relative to its rule.
+def verdict(claim: Claim, measured: Measured, terms: Terms | None = None) -> Judged:
+    """Return a claim's verdict, without a correction for the number of claims.
 
-    Inside the target: reproduced. Inside the direction and outside the target: direction only.
-    Outside the direction: not reproduced. Straddling a threshold: undecided. Too few seeds, or
-    runs that do not meet the claim's conditions: not testable at this scale.
+    Args:
+        claim: with its rule.
+        measured: its statistic.
+        terms: of the profile; None: the usual numbers of seeds.
     """
-    if measured.not_testable or not (measured.values or measured.interval):
-        return Verdict(claim, None, NOT_TESTABLE, measured.not_testable or "no runs")
-    bad = [v for v in measured.values if not math.isfinite(v)]
-    if bad:
-        return Verdict(claim, None, NOT_TESTABLE, f"{len(bad)} values are not finite")
+    terms = terms or Terms()
+    found = _verdict(claim, measured, terms)
+    return Judged(claim, found, measured.note)
+
+
+def _verdict(claim: Claim, measured: Measured, terms: Terms, part: str = "") -> verdicts.Verdict:
+    if measured.parts:
+        return verdicts.composite(
+            [_verdict(claim, one, terms, name) for name, one in measured.parts.items()]
+        )
+    rule, absent = claim.rule, _absent(claim, measured, terms)
+    if absent is not None:
+        return verdicts.Verdict(rule, absent, part=part)
+    scale = None
+    if measured.shares or measured.timing:
+        shares = measured.shares or (Shares(),)
+        scale = verdicts.scale(*shares, examples=terms.examples, timing=measured.timing)
+    needed = 1 if measured.estimate or measured.timing else _needed(claim, terms)
+    estimate = estimate_of(claim.margin, measured)
+    found = verdicts.judge(estimate, rule, scale, needed=needed, remedy=terms.remedy, part=part)
+    others = {
+        name: verdicts.direction(estimate_of(claim.margin, one), rule)
+        for name, one in measured.others.items()
+        if _absent(claim, one, terms) is None
+    }
+    return verdicts.over_measures(found, others)
+
+
+def _needed(claim: Claim, terms: Terms) -> int:
+    seeds = terms.primary if claim.primary else terms.seeds
+    return seeds if claim.margin.estimate == "mean" else max(seeds, RANK_SEEDS)
+
+
+def _absent(claim: Claim, measured: Measured, terms: Terms) -> Direction | None:
+    """Why there is no direction, None if there is one."""
+    if measured.not_run:
+        return Direction(NOT_RUN, "; ".join(filter(None, (measured.not_run, terms.remedy))))
+    if measured.not_testable:
+        return verdicts.not_testable(measured.not_testable)
+    if not (measured.values or measured.estimate):
+        return verdicts.not_run(0, _needed(claim, terms), terms.remedy)
+    if bad := sum(not math.isfinite(value) for value in measured.values):
+        return verdicts.not_testable(f"{bad} values are not finite")
     if claim.rule.ratios and min(measured.values, default=1) <= 0:
-        return Verdict(claim, None, NOT_TESTABLE, "a ratio is not above zero")
-    ours = measured.interval or interval(measured.values, ratios=claim.rule.ratios)
-    if ours.n < MIN_SEEDS:
-        seeds = f"{ours.n} seed{'s' * (ours.n > 1)}, {MIN_SEEDS} needed"
-        return Verdict(claim, ours, NOT_TESTABLE, seeds)
-    target, direction = claim.rule.target, claim.rule.direction
-    if _inside(ours, target):
-        word, reason = REPRODUCED, "the interval lies inside the rule"
-    elif _inside(ours, direction) and _outside(ours, target):
-        larger = (ours.low > target[1]) == math.isinf(direction[1])
-        size = "larger" if larger else "smaller"
-        word, reason = DIRECTION_ONLY, f"same direction, {size}"
-    elif _outside(ours, direction):
-        word, reason = NOT_REPRODUCED, "the interval lies outside the rule"
-    else:
-        word, reason = UNDECIDED, "the interval straddles the threshold"
-    return Verdict(claim, ours, word, "; ".join(part for part in (reason, measured.note) if part))
+        return verdicts.not_testable("a ratio is not above zero")
+    return None
 
 
-def _inside(ours: Interval, bounds: tuple[float, float]) -> bool:
-    return bounds[0] <= ours.low and ours.high <= bounds[1]
+def estimate_of(margin: Margin, measured: Measured) -> Estimate:
+    """Return the estimate that judges a statistic: its own, or that of its kind of quantity."""
+    if measured.estimate is not None:
+        return measured.estimate
+    values = measured.values
+    if margin.estimate == "share":
+        return Share(sum(value > 0 for value in values), len(values))
+    if margin.estimate == "signs":
+        return Signs(tuple(values))
+    if measured.examples:
+        return with_test_set(values, measured.examples)
+    return student(values, ratios=margin.ratios)
 
 
-def _outside(ours: Interval, bounds: tuple[float, float]) -> bool:
-    return ours.high < bounds[0] or ours.low > bounds[1]
+def corrected(judged: Sequence[Judged], adjusted: Mapping[str, float]) -> list[Judged]:
+    """Return verdicts with what is printed of a correction for the number of claims.
 
+    Args:
+        judged: the verdicts of a study.
+        adjusted: p values of the primary claims by id, adjusted by Holm over all studies; of none
+            where the profile does not correct.
 
-def interval_text(ours: Interval) -> str:
-    """Return an interval as text: mean [low, high], or the value alone for n = 1.
-
-    A value that differs from zero only by rounding is shown as zero.
+    Returns:
+        the same verdicts: the primary ones after the correction, the others with their q.
     """
-    mean, low, high = (0.0 if abs(x) < 1e-9 else x for x in (ours.mean, ours.low, ours.high))
-    if ours.n == 1:
-        return f"{mean:.3g}"
-    return f"{mean:.3g} [{low:.3g}, {high:.3g}]"
+    from bsglib.stats import false_discovery
 
-
-def number_text(value: float) -> str:
-    """Return a number of a table as text: three digits, or all digits before the point."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    tested = [one for one in judged if one.verdict.ours and one.claim.id not in adjusted]
+    q = false_discovery([one.verdict.p for one in tested]) if tested else ()
+    rates = {one.claim.id: float(value) for one, value in zip(tested, q, strict=True)}
+    found = []
+    for one in judged:
+        if (p := adjusted.get(one.claim.id)) is not None:
+            after = verdicts.after_correction(one.verdict, p)
+            found.append(replace(one, verdict=after, adjusted_p=p))
+        else:
+            found.append(replace(one, q=rates.get(one.claim.id)))
+    return found

@@ -17,21 +17,19 @@ import typer
 from bsglib.data import NAMES, DataError, data_folder, is_folder, load
 from bsglib.models import ModelError
 from bsglib.names import nearest
-from bsglib.project import ROOT, resolve
+from bsglib.project import ROOT
 from bsglib.runs import queue
-from bsglib.runs.params import ParameterError, RunConfig, parse, read
+from bsglib.runs.params import ParameterError, RunConfig, parse
 from bsglib.runs.store import Store, StoreError
 from bsglib.runs.sweep import Entry, SweepError, by_run, sweep
 from bsglib.runs.timing import duration
 from bsglib.runtime import cores, need_no_home
-from bsglib.studies import chang, exports, kaabachi, keskar, surlemont
+from bsglib.studies import exports, profiles
+from bsglib.studies.catalogue import STUDIES
 from bsglib.studies.estimates import Costs, megabytes
 from bsglib.studies.parameters import StudyParameters
 from bsglib.studies.study import NoRuns, Study, export_folder, is_sealed, store_of
 
-STUDIES = {
-    study.name: study for study in (keskar.study, chang.study, kaabachi.study, surlemont.study)
-}
 REPORTS, README = ROOT / "reports", ROOT / "README.md"
 
 commands = typer.Typer(
@@ -79,7 +77,7 @@ def build_report(
         raise ParameterError(f"`bsg report` needs notebooks/ of a clone; {ROOT} has none")
     built, complete = [], True
     for study in (chosen := _studies(studies)):
-        parameters = _parameters(study, profile, store=store, workers=workers)
+        parameters = profiles.load(study, profile, store=store, workers=workers)
         name = parameters.profile
         train = name == "quick" if compute is None else compute
         typer.echo(f"{study.name}, {name}: {'computing' if train else 'loading'} runs")
@@ -263,7 +261,7 @@ def _chosen(
         chosen = [s for s in chosen if (s.folder / f"{profile}.yaml").is_file()]
         if not chosen:
             raise ParameterError(f"unknown profile {profile!r} in every study")
-    return [(study, _parameters(study, profile, **given)) for study in chosen]
+    return [(study, profiles.load(study, profile, **given)) for study in chosen]
 
 
 def _seconds(text: str) -> float:
@@ -284,7 +282,7 @@ def status(studies: Names = None, store: StoreFolder = None) -> None:
     hours = {p: 0.0 for p in queue.profiles() if not queue.Queue.of(p).for_gpu}
     for study in _studies(studies):
         for file in sorted(study.folder.glob("*.yaml")):
-            parameters = _parameters(study, file.stem, store=store)
+            parameters = profiles.load(study, file.stem, store=store)
             whole = _work(study, parameters, None)
             for part in sorted({entry.part for entry in whole.entries}):
                 of_part = ([e for e in s if e.part == part] for s in (whole.entries, whole.todo))
@@ -358,10 +356,10 @@ def clean(
     named: set[str] = set()
     for study in STUDIES.values():
         for file in sorted(study.folder.glob("*.y*ml")):
-            for entry in study.design(_parameters(study, str(file))):
+            for entry in study.design(profiles.load(study, str(file))):
                 starts = [measure.start for measure in entry.measures if measure.start]
                 named |= {config.canonical() for config in (entry.config, *starts)}
-    runs = store_of(_parameters(study, "quick", store=store))
+    runs = store_of(profiles.load(study, "quick", store=store))
     extra = [run for run in runs.finished() if _config(runs, run).canonical() not in named]
     typer.echo(f"{runs.root}: {len(extra)} runs are in no parameter file below params/")
     if dry_run:
@@ -404,39 +402,6 @@ def _study(name: str) -> Study:
             "other study has and `module=__name__`"
         )
     return study
-
-
-def _parameters(study: Study, profile: str, **given) -> StudyParameters:
-    """Quick's values, overridden by the profile's, then by the command line's."""
-    folder = study.folder
-    file = folder / f"{profile}.yaml"
-    if profile.endswith((".yaml", ".yml")):
-        file = Path.cwd() / profile
-    elif not file.is_file():
-        if not folder.is_dir():
-            raise ParameterError(
-                f"profile {profile!r}: named profiles are files of a clone; give the path of a "
-                "parameter file"
-            )
-        known = sorted(path.stem for path in folder.glob("*.yaml"))
-        raise ParameterError(f"unknown profile {profile!r}{nearest(profile, known)}")
-    quick = folder / "quick.yaml"  # outside a clone there is none: the file has to be complete
-    values = read(quick) if quick.is_file() else {}
-    values |= {"profile": file.stem} | read(file)
-    taken = sorted(path.stem for path in folder.glob("*.yaml"))
-    if values["profile"] != file.stem or (file.parent != folder and file.stem in taken):
-        raise ParameterError(
-            f"parameter file {file}: its profile {values['profile']!r} must equal the file's name, "
-            f"{file.stem!r}, and differ from {', '.join(taken)}"
-        )
-    try:
-        parse(values, study.parameters)
-    except ParameterError as error:
-        raise ParameterError(f"parameter file {file}: {error}") from None
-    values |= {name: value for name, value in given.items() if value is not None}
-    if "store" in given and given["store"] is not None:
-        values["store"] = str(resolve(Path.cwd() / given["store"]))
-    return parse(values, study.parameters)
 
 
 @contextlib.contextmanager

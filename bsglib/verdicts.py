@@ -300,20 +300,27 @@ class Verdict:
             return None
         return size(self.ours, self.rule)
 
+    @property
+    def words(self) -> str:
+        """Return direction and size in words."""
+        word, detail = self.direction.word, self.direction.detail
+        if word in (NOT_RUN, NOT_TESTABLE):
+            return word
+        effect = self.rule.claimed != "equal" and word in (SAME, OPPOSITE)
+        beside = "; ".join(filter(None, (detail, self.part)))
+        head = f"{word} direction" if effect else word
+        head += f" ({beside})" if beside else ""
+        return head + (f", {self.size}" if self.size else "")
+
     def line(self, printed: str = "") -> str:
         """Return the line that a reader sees.
 
         Args:
             printed: the number as the source prints it; "": the rule's.
         """
-        word, detail = self.direction.word, self.direction.detail
-        if word in (NOT_RUN, NOT_TESTABLE):
-            return ": ".join(filter(None, (word, self.part, detail)))
-        effect = self.rule.claimed != "equal" and word in (SAME, OPPOSITE)
-        head = f"{word} direction" if effect else word
-        beside = "; ".join(filter(None, (detail, self.part)))
-        head += f" ({beside})" if beside else ""
-        head += f", {self.size}" if self.size else ""
+        if self.direction.word in (NOT_RUN, NOT_TESTABLE):
+            return ": ".join(filter(None, (self.words, self.part, self.direction.detail)))
+        head = self.words
         if self.ours is not None:
             head += f": {interval_text(self.ours, self.rule)}"
             if self.rule.stated is not None:

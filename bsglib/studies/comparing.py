@@ -1,7 +1,8 @@
 """The parts that claims share: the runs they compare, the gates on these runs, values by seed.
 
-A claim's statistic is a `Comparison` of runs or a `Timed` of seconds per epoch. Both first report
-missing runs, then the first gate that fails. Only then do they reduce the runs to a value per seed.
+A claim's statistic is a `Comparison` of runs, a `Timed` of seconds per epoch, or `Parts` of these.
+All first report missing runs, then the first gate that fails. Only then do they reduce the runs to
+a value per seed, of those seeds that have all the runs.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,9 +13,11 @@ import numpy as np
 import pandas as pd
 
 from bsglib.claims import TIMING_REPEATS, Measured
-from bsglib.stats import PERCENT
+from bsglib.runs.outcomes import Outcomes
+from bsglib.stats import PERCENT, student
 from bsglib.studies.study import Results, matching
 from bsglib.studies.tables import of_common_seeds
+from bsglib.verdicts import SAME, Rule, judge
 
 Table = pd.DataFrame  # [seed, batch size] of one column
 Sizes = Callable[[Any], Collection[int]]  # of a study's parameters
@@ -114,9 +117,7 @@ Derive = Callable[[Results, pd.DataFrame], pd.DataFrame]  # adds columns to runs
 
 
 def absence(results: Results, *sides: Side) -> str | None:
-    """Return which runs are missing, None if all designed runs are computed."""
-    if not sides:
-        return None
+    """Return what is missing of some sides, None if one seed at least has all of their runs."""
     for one in sides:
         planned = one.designed(results)
         sizes = one.batch_sizes(results)
@@ -127,13 +128,28 @@ def absence(results: Results, *sides: Side) -> str | None:
             return f"{one}: not in this profile"
         if missing := sorted(set(sizes) - set(planned["batch_size"] if len(planned) else ())):
             return f"{one}, B = {missing[0]}: not in this profile"
-    planned, there = (
-        pd.concat(tables).drop_duplicates(["entry", "arm"])
-        for tables in zip(*((s.designed(results), s.computed(results)) for s in sides), strict=True)
-    )
+    if not sides or complete_seeds(results, *sides):
+        return None
+    planned, there = _planned(results, sides)
     names = ", ".join(dict.fromkeys(planned["arm"]))
-    n, all_of_them = len(there), len(planned)
-    return f"{n} of {all_of_them} runs computed: {names}" if n < all_of_them else None
+    return f"{len(there)} of {len(planned)} runs computed: {names}"
+
+
+def complete_seeds(results: Results, *sides: Side) -> list[int]:
+    """Return the seeds that have all runs of some sides that the design gives them."""
+    planned, there = _planned(results, sides)
+    has = set(zip(there["entry"], there["arm"], strict=True)) if len(there) else set()
+    is_there = [key in has for key in zip(planned["entry"], planned["arm"], strict=True)]
+    whole = pd.Series(is_there, planned.index).groupby(planned["seed"]).all()
+    return sorted(whole.index[whole])
+
+
+def _planned(results: Results, sides: Sequence[Side]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The designed and the computed runs of some sides."""
+    pairs = zip(*((s.designed(results), s.computed(results)) for s in sides), strict=True)
+    planned, there = (pd.concat(tables) for tables in pairs)
+    keys = ["entry", "arm"]
+    return planned.drop_duplicates(keys), there.drop_duplicates(keys) if len(there) else there
 
 
 @dataclass(frozen=True)
@@ -208,34 +224,39 @@ def run_name(run: pd.Series) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim's statistic: values by seed, if all runs are computed and pass the gates.
+    """A claim's statistic: values by seed, of the seeds that have all runs, if these pass the gates.
 
     Args:
         by: reduces a table [seed, batch size] of the column per side to a value per seed; without
             a column, it takes the results.
         sides: the required runs.
-        column: of the runs, or one that `derive` adds.
+        column: of the runs, or one that `derive` adds; of several the first that all runs have.
+        others: columns of the other registered measures by their names.
         across: the column of the runs that replaces the batch size in the tables.
         gates: return why the runs do not test the claim.
         leave_out: a gate on each batch size alone; sizes that fail are excluded, and the note
             names the others.
         derive: adds columns to runs.
         note: of the results, on what the values exclude.
+        timing: the values contain times.
     """
 
     by: Callable[..., "Measured | pd.Series"]
     sides: tuple[Side, ...]
-    column: str | None = None
+    column: str | tuple[str, ...] | None = None
+    others: tuple[tuple[str, str], ...] = ()
     across: str = "batch_size"
     gates: tuple[Gate, ...] = ()
     leave_out: Gate | None = None
     derive: Derive = lambda results, runs: runs
     note: Callable[[Results], str] = lambda results: ""
+    timing: bool = False
 
     def __call__(self, results: Results) -> Measured:
         """Return the values, or the reason for their absence."""
         if why := absence(results, *self.sides):
-            return Measured(not_testable=why)
+            return Measured(not_run=why)
+        results = results.of_seeds(complete_seeds(results, *self.sides)) if self.sides else results
         sides, note = self.sides, self.note(results)
         if self.leave_out is not None:
             sides, left_out, why = self._fit(results)
@@ -246,24 +267,65 @@ class Comparison:
         for gate in self.gates:
             if why := gate(results, sides):
                 return Measured(not_testable=why)
-        found = self.by(*self.tables(results, sides)) if self.column else self.by(results)
-        if isinstance(found, Measured):
-            return found
-        seeds = tuple(found.index) if isinstance(found, pd.Series) else ()
-        return Measured(tuple(found), note=note, seeds=seeds)
+        column = self._column(results, sides)
+        found = self.by(*self.tables(results, sides, column)) if column else self.by(results)
+        if not isinstance(found, Measured):
+            seeds = tuple(found.index) if isinstance(found, pd.Series) else ()
+            examples = self._examples(results, sides, column, seeds)
+            found = Measured(tuple(found), seeds, note=note, examples=examples)
+        others = {name: self._by_other(results, sides, other) for name, other in self.others}
+        others = {name: other for name, other in others.items() if other is not None}
+        shares = tuple(results.study.shares(results, _joined(results, sides)))
+        return replace(found, others=others, shares=shares, timing=self.timing)
 
     def in_profile(self, results: Results) -> bool:
         """Return whether the profile has runs of every side, computed or not."""
         return all(len(s.designed(results)) or len(s.left_out(results)) for s in self.sides)
 
-    def tables(self, results: Results, sides: Sequence[Side]) -> list[Table]:
-        """Return the column of each side [seed, batch size], for the seeds that all sides share."""
+    def tables(self, results: Results, sides: Sequence[Side], column: str) -> list[Table]:
+        """Return a column of each side [seed, batch size], for the seeds that all sides share."""
         tables = []
         for one in sides:
             runs = self.derive(results, of_common_seeds(one.of(results), self.across))
-            tables.append(runs.pivot(index="seed", columns=self.across, values=self.column))
+            tables.append(runs.pivot(index="seed", columns=self.across, values=column))
         seeds = sorted(set.intersection(*(set(table.index) for table in tables)))
         return [table.loc[seeds] for table in tables]
+
+    def _column(self, results: Results, sides: Sequence[Side]) -> str | None:
+        """The first of the columns that all runs have, else the last."""
+        if not isinstance(self.column, tuple):
+            return self.column
+        runs = self.derive(results, _joined(results, sides))
+        return next((c for c in self.column if _has(runs, c)), self.column[-1])
+
+    def _by_other(self, results: Results, sides: Sequence[Side], column: str) -> Measured | None:
+        """The values by another measure, None where a run does not have it."""
+        if not _has(self.derive(results, _joined(results, sides)), column):
+            return None
+        found = self.by(*self.tables(results, sides, column))
+        return found if isinstance(found, Measured) else Measured(tuple(found))
+
+    def _examples(self, results, sides, column: str | None, seeds: Sequence[int]) -> tuple:
+        """The difference at each test example, mean over seeds; none if a run did not keep them.
+
+        `by` is linear: of the means it is the mean of what it is at each example.
+        """
+        kind = TESTED.get(column)
+        if kind is None or self.by not in LINEAR or results.outcomes.empty:
+            return ()
+        kept = results.outcomes.drop_duplicates(["entry", "arm"]).set_index(["entry", "arm"])
+        tables = []
+        for one in sides:
+            runs = of_common_seeds(one.of(results), self.across)
+            runs = runs[runs["seed"].isin(seeds)]
+            keys = list(zip(runs["entry"], runs["arm"], strict=True))
+            if not all(key in kept.index for key in keys):
+                return ()
+            packed = [kept.loc[key, ["n", "correct", "loss"]] for key in keys]
+            each = [getattr(Outcomes.unpacked(*of_run), kind).astype(float) for of_run in packed]
+            by_run = pd.DataFrame(np.stack(each), index=runs[self.across])
+            tables.append(by_run.groupby(level=0).mean().T)
+        return tuple(self.by(*tables))
 
     def _fit(self, results: Results) -> tuple[tuple[Side, ...], list[int], str]:
         """The sides at the batch sizes that pass, the excluded ones, and the first reason."""
@@ -275,6 +337,60 @@ class Comparison:
         kept = tuple(b for b in self.sides[0].batch_sizes(results) if b not in reasons)
         sides = tuple(one.at(kept) for one in self.sides) if kept else ()
         return sides, list(reasons), next(iter(reasons.values()), "")
+
+
+def _joined(results: Results, sides: Sequence[Side]) -> pd.DataFrame:
+    """The compared runs of some sides, each once."""
+    if not sides:
+        return results.runs.iloc[:0]
+    return pd.concat(one.of(results) for one in sides).drop_duplicates(["entry", "arm"])
+
+
+def _has(runs: pd.DataFrame, column: str) -> bool:
+    """Whether all runs have a number in a column."""
+    return column in runs and len(runs) > 0 and bool(runs[column].notna().all())
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A claim of several parts, each of which has to hold: a statistic by name."""
+
+    of: tuple[tuple[str, "Comparison | Timed"], ...]
+
+    def __call__(self, results: Results) -> Measured:
+        """Return the parts' values."""
+        return Measured(parts={name: one(results) for name, one in self.of})
+
+    def in_profile(self, results: Results) -> bool:
+        """Return whether the profile has runs of every part, computed or not."""
+        return all(one.in_profile(results) for _, one in self.of if isinstance(one, Comparison))
+
+
+@dataclass(frozen=True)
+class Control:
+    """A gate: an effect that has to appear where the profile has runs that show it.
+
+    Args:
+        says: what has to appear.
+        comparison: of the control's runs.
+        rule: of the effect.
+    """
+
+    says: str
+    comparison: Comparison
+    rule: Rule
+
+    def __call__(self, results: Results, sides: Sequence[Side]) -> str | None:
+        """Return why claims of its kind are not judged, None if they are."""
+        if not self.comparison.in_profile(results):
+            return None
+        found = self.comparison(results)
+        if why := found.not_run or found.not_testable:
+            return f"positive control, {self.says}: {why}"
+        shown = judge(student(found.values, ratios=self.rule.ratios), self.rule, needed=2)
+        if shown.direction.word == SAME:
+            return None
+        return f"positive control, {self.says}: {shown.line()}"
 
 
 def ratio(a: Table, b: Table) -> pd.Series:
@@ -322,6 +438,10 @@ def rises(line: pd.DataFrame, step: float) -> Table:
     return pd.DataFrame({end: mean - table[end] for end, mean in around.items()})
 
 
+TESTED = {"test_accuracy": "correct", "test_loss": "loss"}  # columns: fields of `Outcomes`
+LINEAR = (difference, points, last_minus_first, points_last_minus_first)
+
+
 # ------------------------------------------------------------- times
 
 
@@ -342,11 +462,11 @@ class Timed:
     def __call__(self, results: Results) -> Measured:
         """Return the values, or the reason for their absence."""
         if why := untimed(results):
-            return Measured(not_testable=why)
+            return Measured(not_run=why)
         tables = [seconds(results, **condition) for condition in self.conditions]
         if missing := [b for b in self.sizes if b not in tables[0]]:
-            return Measured(not_testable=f"times, B = {missing[0]}: not in this profile")
-        return Measured(tuple(self.by(*tables)), note="n counts repeats")
+            return Measured(not_run=f"times, B = {missing[0]}: not in this profile")
+        return Measured(tuple(self.by(*tables)), note="n counts repeats", timing=True)
 
 
 def untimed(results: Results, **condition: Any) -> str | None:

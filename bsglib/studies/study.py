@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bsglib import runtime
-from bsglib.claims import Claim, Verdict, verdict
+from bsglib.claims import Claim, Judged, Terms, corrected, verdict
 from bsglib.names import digest, nearest
 from bsglib.project import ROOT, resolve
 from bsglib.runs.parallel import stored_parallel_times
@@ -19,13 +19,18 @@ from bsglib.runs.params import ParameterError, RunConfig, parse
 from bsglib.runs.store import Store
 from bsglib.runs.sweep import Entry, sweep
 from bsglib.runs.timing import stored_epoch_times
+from bsglib.stats import holm
 from bsglib.studies import exports
 from bsglib.studies.exports import Numbers, Tables, joined
 from bsglib.studies.parameters import StudyParameters
 from bsglib.studies.verdict_table import VerdictTable, verdict_table
+from bsglib.verdicts import PRIMARY_SEEDS, SEEDS, Shares
 
 RESULTS, SEALED = ROOT / "reports" / "results", ROOT / "reports" / "sealed"
 SEALED_PROFILES = ("confirm", "gpu")
+CORRECTED = "confirm"  # the profile in which primary claims are tested, once
+FRESH = 10  # the first seed that nobody looked at before the rules were registered
+EXPLORATORY_SEEDS = 3  # that a claim needs where seeds below are among them
 
 
 class NoRuns(ParameterError):
@@ -58,6 +63,9 @@ class Study:
     timing: Callable[[Any], Timing | None]
     claims: tuple[Claim, ...]
     module: str | None = None  # __name__ of one outside the package, whose variable is `study`
+    # What each of some runs has of the source's training, for the scale of verdicts.
+    shares: Callable[["Results", pd.DataFrame], Iterable[Shares]] = lambda results, runs: ()
+    examples: str = "images"  # what a training example is called
 
     @property
     def address(self) -> str:
@@ -318,10 +326,49 @@ class Results:
         asked = getattr(self.study.claim(claim_id).statistic, "in_profile", None)
         return asked is None or asked(self.judged)
 
+    @property
+    def exploratory(self) -> bool:
+        """Return whether seeds are among the runs that were looked at before rules were final."""
+        return bool((self.design["seed"] < FRESH).any())
+
+    @property
+    def terms(self) -> Terms:
+        """Return under which terms the claims are judged."""
+        profile = self.parameters.profile
+        needed = EXPLORATORY_SEEDS if self.exploratory else SEEDS
+        return Terms(
+            seeds=needed,
+            primary=PRIMARY_SEEDS if profile == CORRECTED else needed,
+            remedy=f"`bsg compute {self.study.address} --profile {profile}`",
+            examples=self.study.examples,
+        )
+
+    def judge(self, claim: Claim) -> Judged:
+        """Return the verdict on a claim, without a correction for the number of claims."""
+        return verdict(claim, claim.statistic(self.judged), self.terms)
+
     @cached_property
-    def _verdicts(self) -> dict[str, Verdict]:
-        judged = self.judged
-        return {claim.id: verdict(claim, claim.statistic(judged)) for claim in self.study.claims}
+    def _verdicts(self) -> dict[str, Judged]:
+        found = [self.judge(claim) for claim in self.study.claims]
+        adjusted = self._adjusted(found) if self.parameters.profile == CORRECTED else {}
+        return {one.claim.id: one for one in corrected(found, adjusted)}
+
+    def _adjusted(self, judged: Sequence[Judged]) -> dict[str, float]:
+        """The p values of the primary claims, adjusted by Holm over those of all studies."""
+        own = {one.claim.id: one.verdict.p for one in judged if one.claim.primary}
+        file = primary_file(self.parameters.profile)
+        known = pd.read_csv(file, index_col="claim")["p"].to_dict() if file.is_file() else {}
+        adjusted = holm([*own.values(), *(p for claim, p in known.items() if claim not in own)])
+        return dict(zip(own, map(float, adjusted), strict=False))
+
+    def of_seeds(self, seeds: Sequence[int]) -> "Results":
+        """Return the numbers of some seeds."""
+        tables = {
+            name: table[table["seed"].isin(seeds)]
+            for name in ("runs", "history", "points", "outcomes", "design")
+            if len(table := getattr(self, name))
+        }
+        return replace(self, **tables)
 
     def of(self, *arms: str, **where: Any) -> pd.DataFrame:
         """Return the runs with some labels, as far as they are computed.
@@ -395,6 +442,11 @@ def designed_table(entries: list[Entry]) -> pd.DataFrame:
 def export_folder(profile: str, study: str) -> Path:
     """Return where a study's exported numbers lie; sealed ones are read by no report."""
     return (SEALED if is_sealed(profile) else RESULTS) / profile / study
+
+
+def primary_file(profile: str) -> Path:
+    """Return the file with the p values of the primary claims of all studies."""
+    return RESULTS / profile / "primary.csv"
 
 
 def is_sealed(profile: str) -> bool:

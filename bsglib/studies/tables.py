@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import verdict
-from bsglib.stats import kendall
+from bsglib.claims import estimate_of
+from bsglib.stats import PERCENT, kendall
 from bsglib.studies.study import Results
 
 
@@ -163,7 +163,7 @@ def listed(values: pd.Series) -> str:
 
 
 def worked_out(results: Results, claim_id: str) -> pd.DataFrame:
-    """Return the derivation of one verdict: its values, then mean, interval, rule and word.
+    """Return the derivation of one verdict: its values, then mean, intervals, rule and words.
 
     Args:
         results: of a study.
@@ -173,14 +173,18 @@ def worked_out(results: Results, claim_id: str) -> pd.DataFrame:
         a column, "value", by step.
     """
     claim = results.study.claim(claim_id)
-    measured = claim.statistic(results.judged)
-    judged = verdict(claim, measured)
+    measured, judged = claim.statistic(results.judged), results.judge(claim)
     names = [f"seed {seed}" for seed in measured.seeds]
     names = names or [f"value {i}" for i, _ in enumerate(measured.values, start=1)]
     steps = {n: f"{value:.4g}" for n, value in zip(names, measured.values, strict=True)}
-    if judged.ours is not None:
-        mean = "geometric mean" if claim.rule.ratios else "mean"
-        low, high = f"{judged.ours.low:.4g}", f"{judged.ours.high:.4g}"
-        steps |= {mean: f"{judged.ours.mean:.4g}", "95 % interval": f"[{low}, {high}]"}
-    steps |= {"rule": claim.rule.text, "verdict": judged.verdict, "reason": judged.reason}
-    return pd.DataFrame({"value": steps}).rename_axis(claim.quantity)
+    if (ours := judged.verdict.ours) is not None:
+        steps["geometric mean" if claim.rule.ratios else "mean"] = f"{ours.mean:.4g}"
+        estimate = estimate_of(claim.margin, measured)
+        for level in (0.95, 0.9):
+            found = estimate.interval(level)
+            steps[f"{PERCENT * level:.0f} % interval"] = f"[{found.low:.4g}, {found.high:.4g}]"
+    low, high = claim.rule.band
+    steps |= {"claimed": claim.rule_text, "no effect": f"inside [{low:.4g}, {high:.4g}]"}
+    return pd.DataFrame({"value": steps | {"verdict": judged.row()["line"]}}).rename_axis(
+        claim.quantity
+    )
