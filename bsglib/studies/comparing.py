@@ -273,7 +273,8 @@ class Comparison:
             if not sides:
                 return Measured(not_testable=why)
             if left_out:
-                note = f"only B = {', '.join(map(str, sides[0].sizes))} ({why})"
+                only = f"only B = {', '.join(map(str, sides[0].sizes))} ({why})"
+                note = "; ".join(filter(None, (only, note)))
         for gate in self.gates:
             if why := gate(results, sides):
                 return Measured(not_testable=why)
