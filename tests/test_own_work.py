@@ -16,11 +16,12 @@ from PIL import Image
 from torch import nn
 
 from bsglib import cli
-from bsglib.claims import Claim, Measured, above
+from bsglib.claims import Claim, Margin, Measured
 from bsglib.project import ROOT
 from bsglib.runs.params import ParameterError
 from bsglib.studies import surlemont
 from bsglib.studies.tables import arms, worked_out
+from bsglib.verdicts import Rule
 
 
 def blocks(page: str, language: str, heading: str = "") -> list[str]:
@@ -148,7 +149,9 @@ def counting(results) -> Measured:
 
 
 ROWS = {"figure": "none", "locator": "ours", "statement": "There are rows.", "quantity": "rows"}
-COUNT = Claim(id="rows", **ROWS, rule=above(0), statistic=counting)
+COUNT = Claim(
+    id="rows", **ROWS, rule=Rule("above", 1), margin=Margin("rows", 1, "one row"), statistic=counting
+)
 
 
 @pytest.mark.slow
