@@ -30,7 +30,6 @@ from bsglib.studies.estimates import Costs, megabytes
 from bsglib.studies.parameters import StudyParameters
 from bsglib.studies.study import (
     CORRECTED,
-    RESULTS,
     NoRuns,
     Study,
     export_folder,
@@ -360,17 +359,16 @@ def export(
     reports/results/MANIFEST.json gets their checksums. Profiles whose rules are not final go to
     reports/sealed/, which no report reads.
     """
-    chosen = _chosen(studies, every or not studies, profile, {"store": store})
-    for study, parameters in chosen:
+    for study, parameters in _chosen(studies, every or not studies, profile, {"store": store}):
         folder = export_folder(parameters.profile, study.name)
         exports.write(study.tables(parameters), folder)
         work = _work(study, parameters, None)
         n, left = len(work.entries), len(work.todo)
         typer.echo(f"{_shown(folder)}: {n - left} of {n} runs")
-    if not is_sealed(profile):
-        if profile == CORRECTED:
-            primary.write(profile)
-        exports.write_manifest(RESULTS)
+    if not is_sealed(parameters.profile):
+        if parameters.profile == CORRECTED:
+            primary.write(CORRECTED)
+        exports.write_manifest(folder.parent.parent)
 
 
 @commands.command()
