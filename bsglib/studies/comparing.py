@@ -115,6 +115,7 @@ Check = Callable[[pd.DataFrame], str | None]  # of runs: why they do not test th
 Gate = Callable[[Results, Sequence[Side]], str | None]
 Derive = Callable[[Results, pd.DataFrame], pd.DataFrame]  # adds columns to runs
 ENOUGH = 0.9  # training accuracy of what counts as a minimum although no rule stopped the run
+TWICE = 2  # times chance: a training accuracy that shows that something was learned
 OWN_STOPS = ("patience", "target_loss")  # by a rule of the source's
 
 
@@ -189,6 +190,18 @@ def diverged(runs: pd.DataFrame) -> str | None:
     """Return which run diverged, None if none did."""
     gone = runs[runs["stopped"] == "diverged"]
     return f"{run_name(gone.iloc[0])}: diverged" if len(gone) else None
+
+
+def learned(runs: pd.DataFrame) -> str | None:
+    """Return which run diverged or is near chance on its training set, None if none is."""
+    if why := diverged(runs):
+        return why
+    chance = runs[~(runs["train_accuracy"] >= TWICE / runs["classes"])]
+    if chance.empty:
+        return None
+    run = chance.iloc[0]
+    reached = f"training accuracy {PERCENT * run['train_accuracy']:.0f} %"
+    return f"{run_name(run)}: {reached}, as by chance"
 
 
 def cut_off(runs: pd.DataFrame) -> str | None:
