@@ -214,6 +214,12 @@ def test_differences_of_test_accuracy_come_with_those_at_each_example(results):
     assert lost(results).examples == (100, 0, 0, 100)
     assert lost(replace(results, outcomes=results.outcomes.iloc[1:])).examples == ()
     assert replace(lost, by=ratio)(results).examples == ()
+    gap = replace(lost, column="gap", derive=with_gap)(results)
+    assert gap.values == pytest.approx((0, 0, 0)) and gap.examples == (100, 0, 0, 100)
+
+
+def with_gap(results, runs):
+    return runs.assign(gap=runs["train_accuracy"] - runs["test_accuracy"])
 
 
 def test_parts_are_judged_one_by_one(results):
