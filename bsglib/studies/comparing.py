@@ -458,8 +458,8 @@ def rises(line: pd.DataFrame, step: float) -> Table:
     return pd.DataFrame({end: mean - table[end] for end, mean in around.items()})
 
 
-# Columns: fields of `Outcomes`. A gap is training minus test accuracy: it varies over test examples as
-# the test accuracy does, whose sign does not matter for a variance.
+# Columns: fields of `Outcomes`. A gap is training minus test accuracy: it varies over test examples
+# as the test accuracy does, whose sign does not matter for a variance.
 TESTED = {"test_accuracy": "correct", "test_loss": "loss", "gap": "correct"}
 LINEAR = (difference, points, last_minus_first, points_last_minus_first)
 
