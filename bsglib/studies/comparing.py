@@ -311,6 +311,13 @@ class Comparison:
         others = dict(found.others) | others
         return replace(found, others=others, shares=shares, timing=self.timing)
 
+    def compared(self, results: Results) -> tuple[Side, ...]:
+        """Return the sides at the values of `across` that are not left out."""
+        if self.leave_out is None:
+            return self.sides
+        kept = self._fit(results)[0]
+        return tuple(one.having(self.across, kept) for one in self.sides)
+
     def in_profile(self, results: Results) -> bool:
         """Return whether the profile has runs of every side, computed or not."""
         return all(len(s.designed(results)) or len(s.left_out(results)) for s in self.sides)

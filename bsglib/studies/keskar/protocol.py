@@ -33,7 +33,8 @@ RATES, UPDATES, LOSS = "learning rates", "equal updates", "equal loss"
 SHARPNESS = "keskar_sharpness"  # columns of the runs
 HALF, SUBSPACE, SUBSPACE_HALF = "half_box", "subspace", "subspace_half_box"
 ADAPTIVE, LONG = "adaptive", "long"
-BATCH_STATISTICS, BATCH_SUBSPACE = "batch_statistics", "batch_subspace"  # of batch norm
+BATCH_STATISTICS, BATCH_HALF = "batch_statistics", "batch_half_box"  # of batch norm
+BATCH_SUBSPACE, BATCH_SUBSPACE_HALF = "batch_subspace", "batch_subspace_half_box"
 CHOICES = {  # column: how the measure differs from the one in SHARPNESS or SUBSPACE
     "literal_scale": {"objective_scale": 1.0},
     BATCH_STATISTICS: {"batch_norm": "batch"},
@@ -313,9 +314,9 @@ def _for_later_rules(p: KeskarParameters, subspace: dict, half: dict) -> list[Me
     batch = {"batch_norm": "batch"}  # the paper's statistics
     return [
         _sharpness(p, BATCH_STATISTICS, **batch),
-        _sharpness(p, "batch_half_box", **batch, **half),
+        _sharpness(p, BATCH_HALF, **batch, **half),
         _sharpness(p, BATCH_SUBSPACE, **batch, **subspace),
-        _sharpness(p, "batch_subspace_half_box", **batch, **subspace, **half),
+        _sharpness(p, BATCH_SUBSPACE_HALF, **batch, **subspace, **half),
         Measure("sam_sharpness", p.sharpness_examples),
         *of_every_run(),
     ]

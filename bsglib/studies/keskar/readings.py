@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -109,21 +110,22 @@ def controls(name: str, kind: str) -> tuple[Gate, ...]:
 # ------------------------------------------------------------- comparisons
 
 
-def lost(name: str, condition: str = MAIN, column: str = "test_accuracy", **options) -> Comparison:
+def lost(name: str, condition: str = MAIN, **options: Any) -> Comparison:
     """Return the comparison of an accuracy: SB - LB in percentage points."""
-    sides = pair(name, condition)
-    own = {"note": partial(beside, name, condition)} | _conditions(condition, LEARNED)
+    own = {"sides": pair(name, condition), "column": "test_accuracy"}
+    own |= {"note": partial(beside, name, condition)} | _conditions(condition, LEARNED)
     own["gates"] += controls(name, "accuracy")
-    return Comparison(points, sides, column, **(own | options))
+    return Comparison(points, **(own | options))
 
 
-def sharper(name: str, condition: str = MAIN, **options) -> Comparison:
+def sharper(name: str, condition: str = MAIN, **options: Any) -> Comparison:
     """Return the comparison of a sharpness: LB / SB, by all registered measures."""
-    own = {"column": SOURCES, "others": OTHERS} | _conditions(condition, EVERY)
+    own = {"sides": pair(name, condition)[::-1], "column": SOURCES, "others": OTHERS}
+    own |= _conditions(condition, EVERY)
     own["gates"] += controls(name, "sharpness")
     if condition != MAIN:
         own["note"] = partial(reached, name, condition)
-    return Comparison(ratio, pair(name, condition)[::-1], **(own | options))
+    return Comparison(ratio, **(own | options))
 
 
 def _conditions(condition: str, gate: Gate) -> dict:
@@ -148,7 +150,9 @@ def reached(name: str, condition: str, results: Results, by=ratio) -> str:
     if condition == RATES:
         return with_tuned_rates(name, results, by)
     sides = [one.of(results) for one in pair(name, condition)]
-    return "training loss " + ", ".join(f"{runs['train_loss'].mean():.2g}" for runs in sides)
+    return f"training loss {SB}, {LB} " + ", ".join(
+        f"{runs['train_loss'].mean():.2g}" for runs in sides
+    )
 
 
 def tuned(name: str) -> tuple[Side, Side]:
