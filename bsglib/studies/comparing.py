@@ -355,11 +355,9 @@ class Comparison:
         for one in sides:
             runs = of_common_seeds(one.of(results), self.across)
             runs = runs[runs["seed"].isin(seeds)]
-            keys = list(zip(runs["entry"], runs["arm"], strict=True))
-            if not all(key in kept.index for key in keys):
+            each = [_at_each_example(kept, run, kind) for run in runs.itertuples()]
+            if any(found is None for found in each):
                 return ()
-            packed = [kept.loc[key, ["n", "correct", "loss"]] for key in keys]
-            each = [getattr(Outcomes.unpacked(*of_run), kind).astype(float) for of_run in packed]
             by_run = pd.DataFrame(np.stack(each), index=runs[self.across])
             tables.append(by_run.groupby(level=0).mean().T)
         return tuple(self.by(*tables))
@@ -378,6 +376,17 @@ class Comparison:
                 reasons[value] = why
         kept = [value for value in values if value not in reasons]
         return kept, list(reasons), next(iter(reasons.values()), "no value is shared")
+
+
+def _at_each_example(kept: Table, run: Any, kind: str) -> np.ndarray | None:
+    """What a run makes of every test example, None if it did not keep it."""
+    key = run.entry, run.arm
+    if key in kept.index:
+        found = Outcomes.unpacked(*kept.loc[key, ["n", "correct", "loss"]])
+        return getattr(found, kind).astype(float)
+    if kind == "correct" and run.stopped == "diverged":  # keeps nothing, and is right by chance
+        return np.full(kept["n"].iloc[0], 1 / run.classes)
+    return None
 
 
 def _joined(results: Results, sides: Sequence[Side]) -> pd.DataFrame:
@@ -453,6 +462,11 @@ def points(a: Table, b: Table) -> pd.Series:
     return PERCENT * (a.mean(axis=1) - b.mean(axis=1))
 
 
+def percent(table: Table) -> pd.Series:
+    """Return the mean over batch sizes in per cent."""
+    return PERCENT * table.mean(axis=1)
+
+
 def last_over_first(table: Table) -> pd.Series:
     """Return the value at the largest batch size over that at the smallest."""
     return table[max(table.columns)] / table[min(table.columns)]
@@ -483,10 +497,15 @@ def rises(line: pd.DataFrame, step: float) -> Table:
     return pd.DataFrame({end: mean - table[end] for end, mean in around.items()})
 
 
-# Columns: fields of `Outcomes`. A gap is training minus test accuracy: it varies over test examples
-# as the test accuracy does, whose sign does not matter for a variance.
-TESTED = {"test_accuracy": "correct", "test_loss": "loss", "gap": "correct"}
-LINEAR = (difference, points, last_minus_first, points_last_minus_first)
+TESTED = {  # columns: fields of `Outcomes`, which are those of the last epoch
+    "test_accuracy": "correct",
+    "final": "correct",  # the same, or chance
+    "peak": "correct",  # the highest along a run: about as many examples decide
+    # training minus test accuracy, whose sign does not matter for a variance
+    "accuracy_gap": "correct",
+    "test_loss": "loss",
+}
+LINEAR = (difference, points, percent, last_minus_first, points_last_minus_first)
 
 
 # ------------------------------------------------------------- times
