@@ -213,6 +213,12 @@ def test_parts_are_judged_one_by_one(results):
     assert found.parts["one"].values and "improving" in found.parts["two"].not_testable
     assert both.in_profile(results)
 
+    def in_parts(results):
+        return Measured(parts={"one": Measured((1.0,))})
+
+    found = replace(COMPARED, by=in_parts, column=None)(results)
+    assert found.parts["one"].shares == found.shares != ()
+
 
 def test_a_positive_control_that_fails_leaves_claims_of_its_kind_open(results):
     works = Control("SAM halves it", COMPARED, Rule("above", 1.25, ratios=True))

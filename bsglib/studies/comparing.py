@@ -286,7 +286,11 @@ class Comparison:
         others = {name: self._by_other(results, sides, other) for name, other in self.others}
         others = {name: other for name, other in others.items() if other is not None}
         shares = tuple(results.study.shares(results, _joined(results, sides)))
-        return replace(found, others=others, shares=shares, timing=self.timing)
+        parts = {
+            name: replace(part, shares=shares, timing=self.timing)
+            for name, part in found.parts.items()
+        }
+        return replace(found, others=others, parts=parts, shares=shares, timing=self.timing)
 
     def in_profile(self, results: Results) -> bool:
         """Return whether the profile has runs of every side, computed or not."""
