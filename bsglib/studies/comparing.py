@@ -115,6 +115,7 @@ Check = Callable[[pd.DataFrame], str | None]  # of runs: why they do not test th
 Gate = Callable[[Results, Sequence[Side]], str | None]
 Derive = Callable[[Results, pd.DataFrame], pd.DataFrame]  # adds columns to runs
 ENOUGH = 0.9  # training accuracy of what counts as a minimum although no rule stopped the run
+TWICE = 2  # times chance: a training accuracy that shows that something was learned
 OWN_STOPS = ("patience", "target_loss")  # by a rule of the source's
 
 
@@ -189,6 +190,18 @@ def diverged(runs: pd.DataFrame) -> str | None:
     """Return which run diverged, None if none did."""
     gone = runs[runs["stopped"] == "diverged"]
     return f"{run_name(gone.iloc[0])}: diverged" if len(gone) else None
+
+
+def learned(runs: pd.DataFrame) -> str | None:
+    """Return which run diverged or is near chance on its training set, None if none is."""
+    if why := diverged(runs):
+        return why
+    chance = runs[~(runs["train_accuracy"] >= TWICE / runs["classes"])]
+    if chance.empty:
+        return None
+    run = chance.iloc[0]
+    reached = f"training accuracy {PERCENT * run['train_accuracy']:.0f} %"
+    return f"{run_name(run)}: {reached}, as by chance"
 
 
 def cut_off(runs: pd.DataFrame) -> str | None:
@@ -449,7 +462,9 @@ def rises(line: pd.DataFrame, step: float) -> Table:
     return pd.DataFrame({end: mean - table[end] for end, mean in around.items()})
 
 
-TESTED = {"test_accuracy": "correct", "test_loss": "loss"}  # columns: fields of `Outcomes`
+# Columns: fields of `Outcomes`. A gap is training minus test accuracy: it varies over test examples as
+# the test accuracy does, whose sign does not matter for a variance.
+TESTED = {"test_accuracy": "correct", "test_loss": "loss", "gap": "correct"}
 LINEAR = (difference, points, last_minus_first, points_last_minus_first)
 
 
