@@ -447,10 +447,10 @@ STATISTICS = {
     "chang-best-validation-order": losses(order, FIXED, column="validation_loss"),
     "chang-best-training": losses(last_minus_first, PAIR, column="lowest_running"),
     "chang-premise-training": losses(last_minus_first, PAIR, column="train_loss"),
-    "chang-premise-gap": losses(last_minus_first, PAIR, column="gap", note=GAP),
+    "chang-premise-gap": losses(last_minus_first, PAIR, column="loss_gap", note=GAP),
     "chang-gap-equal-updates": compare(equal_updates, PAIR, gates=(LEARNED, WORSE)),
     "chang-gap-equal-loss": compare(
-        last_minus_first, LOSS_PAIR, column="gap", gates=(Of(unequal), WORSE)
+        last_minus_first, LOSS_PAIR, column="loss_gap", gates=(Of(unequal), WORSE)
     ),
     "chang-time-per-epoch": Timed(last_over_first, ({"processes": 1},)),
     "chang-epochs": epochs(last_over_first, PAIR),

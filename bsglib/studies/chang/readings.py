@@ -59,9 +59,10 @@ def shares(results: Results, runs: pd.DataFrame) -> Iterator[Shares]:
 def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     """Return runs with losses in nats, and with "total_seconds", NaN if untimed.
 
-    The "gap" is validation minus training loss. The "bounded_loss" is the lowest validation loss,
-    at most that of guessing, which a diverged run has. The "lowest_running" training loss is what
-    the paper draws; at the lowest validation loss, which early stopping keeps, training goes on.
+    The "loss_gap" is validation minus training loss. The "bounded_loss" is the lowest validation
+    loss, at most that of guessing, which a diverged run has. The "lowest_running" training loss is
+    what the paper draws; at the lowest validation loss, which early stopping keeps, training goes
+    on.
     "total_seconds" are the epochs to the lowest validation loss times the median of an epoch.
     """
     guessing = np.log(runs["classes"])
@@ -70,7 +71,7 @@ def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     keys = pd.MultiIndex.from_frame(runs[["entry", "arm"]])
     per_epoch = runs["batch_size"].map(seconds(results, processes=1).median().astype(float))
     return runs.assign(
-        gap=runs["validation_loss"] - runs["train_loss"],
+        loss_gap=runs["validation_loss"] - runs["train_loss"],
         bounded_loss=np.minimum(finite, guessing),
         lowest_running=lowest.reindex(keys).to_numpy(),
         total_seconds=runs["kept_epoch"] * per_epoch,
@@ -136,7 +137,7 @@ def rates(results: Results) -> pd.DataFrame:
 
 def best_lrs(results: Results) -> pd.DataFrame:
     """Return the rate of the lowest validation loss [seed, batch size]; diverged runs have none."""
-    runs = grid(results)
+    runs = grid(results).sort_values("base_lr")
     runs = runs[runs["stopped"] != "diverged"]
     best = runs.loc[runs.groupby(["seed", "batch_size"])["validation_loss"].idxmin()]
     return best.pivot(index="seed", columns="batch_size", values="base_lr")

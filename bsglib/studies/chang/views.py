@@ -172,7 +172,7 @@ def best_losses(results: Results, rate: str) -> pd.DataFrame:
     columns = {
         "train_loss": "training",
         "validation_loss": "validation",
-        "gap": "validation - training",
+        "loss_gap": "validation - training",
         "test_loss": "test",
         "lowest_running": "lowest running training",
     }
