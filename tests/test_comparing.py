@@ -223,7 +223,7 @@ def test_differences_of_test_accuracy_come_with_those_at_each_example(results):
 
 
 def with_gap(results, runs):
-    return runs.assign(gap=runs["train_accuracy"] - runs["test_accuracy"])
+    return runs.assign(accuracy_gap=runs["train_accuracy"] - runs["test_accuracy"])
 
 
 def test_parts_are_judged_one_by_one(results):
@@ -231,6 +231,12 @@ def test_parts_are_judged_one_by_one(results):
     found = both(replace(results, runs=results.runs.assign(stopped="epochs")))
     assert found.parts["one"].values and "improving" in found.parts["two"].not_testable
     assert both.in_profile(results)
+
+    def in_parts(results):
+        return Measured(parts={"one": Measured((1.0,))})
+
+    found = replace(COMPARED, by=in_parts, column=None)(results)
+    assert found.parts["one"].shares == found.shares != ()
 
 
 def test_a_positive_control_that_fails_leaves_claims_of_its_kind_open(results):

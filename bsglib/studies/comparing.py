@@ -309,7 +309,11 @@ class Comparison:
         others = {name: other for name, other in others.items() if other is not None}
         shares = tuple(results.study.shares(results, _joined(results, sides)))
         others = dict(found.others) | others
-        return replace(found, others=others, shares=shares, timing=self.timing)
+        parts = {
+            name: replace(part, shares=shares, timing=self.timing)
+            for name, part in found.parts.items()
+        }
+        return replace(found, others=others, parts=parts, shares=shares, timing=self.timing)
 
     def compared(self, results: Results) -> tuple[Side, ...]:
         """Return the sides at the values of `across` that are not left out."""
