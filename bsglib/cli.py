@@ -24,11 +24,18 @@ from bsglib.runs.store import Store, StoreError
 from bsglib.runs.sweep import Entry, SweepError, by_run, sweep
 from bsglib.runs.timing import duration
 from bsglib.runtime import cores, need_no_home
-from bsglib.studies import exports, profiles
+from bsglib.studies import exports, primary, profiles, registration
 from bsglib.studies.catalogue import STUDIES
 from bsglib.studies.estimates import Costs, megabytes
 from bsglib.studies.parameters import StudyParameters
-from bsglib.studies.study import NoRuns, Study, export_folder, is_sealed, store_of
+from bsglib.studies.study import (
+    CORRECTED,
+    NoRuns,
+    Study,
+    export_folder,
+    is_sealed,
+    store_of,
+)
 
 REPORTS, README = ROOT / "reports", ROOT / "README.md"
 
@@ -268,6 +275,19 @@ def _seconds(text: str) -> float:
 
 
 @commands.command()
+def register() -> None:
+    """Write anew what is registered of every claim; a change needs a row in docs/amendments.md."""
+    before = registration.read()
+    lock = registration.updated(before, STUDIES)
+    registration.write(lock)
+    for name, claims in lock.items():
+        for claim, content in claims.items():
+            if before.get(name, {}).get(claim, {}).get("digests") != content["digests"]:
+                typer.echo(f"{name}, {claim}: {content['digests'][-1]}")
+    typer.echo(_shown(registration.LOCK))
+
+
+@commands.command()
 def status(studies: Names = None, store: StoreFolder = None) -> None:
     """Show the number of stored or published runs by study, profile and part.
 
@@ -331,7 +351,8 @@ def export(
 ) -> None:
     """Export the numbers behind a study to reports/results/, from which its report rebuilds.
 
-    Profiles whose rules are not final go to reports/sealed/, which no report reads.
+    reports/results/MANIFEST.json gets their checksums. Profiles whose rules are not final go to
+    reports/sealed/, which no report reads.
     """
     for study, parameters in _chosen(studies, every or not studies, profile, {"store": store}):
         folder = export_folder(parameters.profile, study.name)
@@ -339,6 +360,10 @@ def export(
         work = _work(study, parameters, None)
         n, left = len(work.entries), len(work.todo)
         typer.echo(f"{_shown(folder)}: {n - left} of {n} runs")
+    if not is_sealed(parameters.profile):
+        if parameters.profile == CORRECTED:
+            primary.write(CORRECTED)
+        exports.write_manifest(folder.parent.parent)
 
 
 @commands.command()

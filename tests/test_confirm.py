@@ -4,9 +4,8 @@ from collections import defaultdict
 
 import pytest
 
-from bsglib import cli
 from bsglib.runs.build import schedule_of
-from bsglib.studies import chang, confirm, kaabachi, surlemont
+from bsglib.studies import chang, confirm, kaabachi, profiles, surlemont
 from bsglib.studies.chang import confirm as of_chang
 from bsglib.studies.kaabachi import confirm as of_kaabachi
 from bsglib.studies.surlemont import confirm as of_surlemont
@@ -26,7 +25,7 @@ AS_RUN = {  # what the sources' code does, and what is recorded for the verdicts
 
 
 def parameters(study, profile="confirm"):
-    return cli._parameters(study, profile)
+    return profiles.load(study, profile)
 
 
 def by_cell(study, profile="confirm"):

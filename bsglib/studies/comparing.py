@@ -114,6 +114,9 @@ def largest(p: HasBatchSizes) -> tuple[int]:
 Check = Callable[[pd.DataFrame], str | None]  # of runs: why they do not test the claim
 Gate = Callable[[Results, Sequence[Side]], str | None]
 Derive = Callable[[Results, pd.DataFrame], pd.DataFrame]  # adds columns to runs
+ENOUGH = 0.9  # training accuracy of what counts as a minimum although no rule stopped the run
+TWICE = 2  # times chance: a training accuracy that shows that something was learned
+OWN_STOPS = ("patience", "target_loss")  # by a rule of the source's
 
 
 def absence(results: Results, *sides: Side) -> str | None:
@@ -152,6 +155,16 @@ def _planned(results: Results, sides: Sequence[Side]) -> tuple[pd.DataFrame, pd.
     return planned.drop_duplicates(keys), there.drop_duplicates(keys) if len(there) else there
 
 
+def as_they_are(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return runs without another column."""
+    return runs
+
+
+def no_note(results: Results) -> str:
+    """Return no note."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Of:
     """A gate that checks runs of several sides together: all sides or the `first` ones, at `sizes`.
@@ -162,7 +175,7 @@ class Of:
     check: Check
     first: int | None = None
     sizes: tuple[int, ...] | Sizes | None = None
-    derive: Derive = lambda results, runs: runs
+    derive: Derive = as_they_are
 
     def __call__(self, results: Results, sides: Sequence[Side]) -> str | None:
         """Return why the runs do not test the claim, None if they do."""
@@ -179,6 +192,18 @@ def diverged(runs: pd.DataFrame) -> str | None:
     return f"{run_name(gone.iloc[0])}: diverged" if len(gone) else None
 
 
+def learned(runs: pd.DataFrame) -> str | None:
+    """Return which run diverged or is near chance on its training set, None if none is."""
+    if why := diverged(runs):
+        return why
+    chance = runs[~(runs["train_accuracy"] >= TWICE / runs["classes"])]
+    if chance.empty:
+        return None
+    run = chance.iloc[0]
+    reached = f"training accuracy {PERCENT * run['train_accuracy']:.0f} %"
+    return f"{run_name(run)}: {reached}, as by chance"
+
+
 def cut_off(runs: pd.DataFrame) -> str | None:
     """Return which run still improved at its last epoch, None if none did."""
     improving = runs[runs["stopped"] == "epochs"]
@@ -189,29 +214,26 @@ def cut_off(runs: pd.DataFrame) -> str | None:
 
 @dataclass(frozen=True)
 class Trained:
-    """A check that all runs reached their target, and none diverged.
+    """A check that no run diverged, and that all reached a minimum.
 
-    The target is the training loss at which they stop, or else a minimum training accuracy.
+    A minimum is where the source's own rule stopped a run, by its patience or at its target loss,
+    or where the training accuracy is high enough.
     """
 
-    accuracy: float
+    accuracy: float = ENOUGH
 
     def __call__(self, runs: pd.DataFrame) -> str | None:
         """Return the result of the worst run, None if all are trained."""
         if why := diverged(runs):
             return why
-        missed = runs[runs["target_loss"].notna() & (runs["stopped"] != "target_loss")]
-        if len(missed):
-            worst = missed.loc[missed["running_loss"].idxmax()]
-            reached = f"training loss {worst['running_loss']:.2g}, target {worst['target_loss']:g}"
-            return f"{run_name(worst)}: {reached}"
-        runs = runs[runs["target_loss"].isna() & ~(runs["train_accuracy"] >= self.accuracy)]
+        ended = runs["stopped"].isin(OWN_STOPS)
+        runs = runs[~ended & ~(runs["train_accuracy"] >= self.accuracy)]
         if runs.empty:
             return None
         worst = runs.loc[runs["train_accuracy"].fillna(0).idxmin()]
         reached, needed = PERCENT * worst["train_accuracy"], PERCENT * self.accuracy
         reached = f"training accuracy {reached:.0f} %, {needed:.0f} % needed"
-        return f"{run_name(worst)}, {worst['updates']:.0f} updates: {reached}"
+        return f"{run_name(worst)}, cut off after {worst['updates']:.0f} updates: {reached}"
 
 
 def run_name(run: pd.Series) -> str:
@@ -224,7 +246,7 @@ def run_name(run: pd.Series) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim's statistic: values by seed, of the seeds that have all runs, if these pass the gates.
+    """A claim's statistic: values by seed, of seeds that have all runs, if these pass the gates.
 
     Args:
         by: reduces a table [seed, batch size] of the column per side to a value per seed; without
@@ -248,8 +270,8 @@ class Comparison:
     across: str = "batch_size"
     gates: tuple[Gate, ...] = ()
     leave_out: Gate | None = None
-    derive: Derive = lambda results, runs: runs
-    note: Callable[[Results], str] = lambda results: ""
+    derive: Derive = as_they_are
+    note: Callable[[Results], str] = no_note
     timing: bool = False
 
     def __call__(self, results: Results) -> Measured:
@@ -263,7 +285,8 @@ class Comparison:
             if not sides:
                 return Measured(not_testable=why)
             if left_out:
-                note = f"only B = {', '.join(map(str, sides[0].sizes))} ({why})"
+                only = f"only B = {', '.join(map(str, sides[0].sizes))} ({why})"
+                note = "; ".join(filter(None, (only, note)))
         for gate in self.gates:
             if why := gate(results, sides):
                 return Measured(not_testable=why)
@@ -306,10 +329,7 @@ class Comparison:
         return found if isinstance(found, Measured) else Measured(tuple(found))
 
     def _examples(self, results, sides, column: str | None, seeds: Sequence[int]) -> tuple:
-        """The difference at each test example, mean over seeds; none if a run did not keep them.
-
-        `by` is linear: of the means it is the mean of what it is at each example.
-        """
+        """The difference at each test example, mean over seeds; none if a run did not keep them."""
         kind = TESTED.get(column)
         if kind is None or self.by not in LINEAR or results.outcomes.empty:
             return ()
@@ -438,7 +458,9 @@ def rises(line: pd.DataFrame, step: float) -> Table:
     return pd.DataFrame({end: mean - table[end] for end, mean in around.items()})
 
 
-TESTED = {"test_accuracy": "correct", "test_loss": "loss"}  # columns: fields of `Outcomes`
+# Columns: fields of `Outcomes`. A gap is training minus test accuracy: it varies over test examples as
+# the test accuracy does, whose sign does not matter for a variance.
+TESTED = {"test_accuracy": "correct", "test_loss": "loss", "gap": "correct"}
 LINEAR = (difference, points, last_minus_first, points_last_minus_first)
 
 
