@@ -109,9 +109,12 @@ def _of_all(
 
 
 def _claims(by_profile: dict[str, list[dict]]) -> list[dict]:
-    """Claims in their order, each with those verdicts, `found`, that rest on runs.
+    """Claims in their order, each with the verdicts that rest on runs, of the largest profile first.
 
-    The largest profile comes first. Where nothing was run, the last one says so.
+    They are in `found`. Where no profile has the runs, the last one says so.
+
+    Returns:
+        the rows of the last profile, with `found`.
     """
     claims: dict[str, dict] = {}
     for rows in reversed(by_profile.values()):
