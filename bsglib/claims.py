@@ -181,7 +181,9 @@ def verdict(claim: Claim, measured: Measured, terms: Terms | None = None) -> Jud
     """
     terms = terms or Terms()
     found = _verdict(claim, measured, terms)
-    return Judged(claim, found, measured.note)
+    deciding = measured.parts.get(found.part, measured)
+    notes = dict.fromkeys(filter(None, (measured.note, deciding.note)))
+    return Judged(claim, found, "; ".join(notes))
 
 
 def _verdict(claim: Claim, measured: Measured, terms: Terms, part: str = "") -> verdicts.Verdict:

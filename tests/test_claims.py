@@ -112,6 +112,8 @@ def test_every_part_of_a_claim_has_to_hold():
     found = verdict(claim(), Measured(parts=parts))
     assert found.word == OPPOSITE and found.verdict.part == "B = 64"
     assert word(claim(), Measured(parts={"B = 32": HIGH})) == SAME
+    noted = {name: replace(one, note=f"at {name}") for name, one in parts.items()}
+    assert verdict(claim(), Measured(parts=noted, note="of all")).note == "of all; at B = 64"
     missing = verdict(claim(), Measured(parts={"B = 32": HIGH, "B = 64": Measured()}))
     assert missing.word == NOT_RUN and "B = 64" in missing.row()["line"]
 
