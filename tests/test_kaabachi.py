@@ -251,7 +251,7 @@ def test_the_arms_of_confirm_judge_every_claim_that_they_can():
     assert not_same == UNSETTLED | {"kaabachi-best-82"}
     primary = [row(results, claim.id[9:]) for claim in kaabachi.CLAIMS if claim.primary]
     assert [(one["n"], one["scale"]) for one in primary] == [(10, "reduced")] * 3
-    assert primary[1]["shares"] == "10 % of the images, width 1/4"
+    assert primary[1]["shares"] == "10.2 % of the images, width 1/4"
     assert row(results, "warmup-512")["n"] == 5
 
 
@@ -279,11 +279,12 @@ def test_the_test_set_counts_where_a_highest_accuracy_is_compared(stated):
         for run in stated.runs.itertuples()
         if run.stopped != "diverged"
     ]
-    found = row(changed(stated, outcomes=pd.DataFrame(kept)), "scaling-128")
-    assert "last epoch" in found["reason"] and "test loss" in found["reason"]
-    assert found["verdict"] == SAME and "[0.6" in found["ours"], "5 of 100 images differ"
-    with_diverged = judged(changed(stated, outcomes=pd.DataFrame(kept)), "scaling-512")
-    assert with_diverged.verdict.ours.low < 0 < judged(stated, "scaling-512").verdict.ours.low
+    tested = changed(stated, outcomes=pd.DataFrame(kept))
+    reason = row(tested, "scaling-128")["reason"]
+    assert "last epoch" in reason and "test loss" in reason
+    for name in ("scaling-128", "scaling-512"):  # whose runs with the linear rule diverged
+        plain, wider = (judged(r, name).verdict.ours for r in (stated, tested))
+        assert plain.high - plain.low < 0.1 and wider.high - wider.low > 4
 
 
 @pytest.mark.parametrize(
@@ -358,9 +359,8 @@ def test_what_a_profile_does_not_have_is_named():
     assert why_not(results, "best-82") == "4,096 training examples, about 50,000 needed"
     assert why_not(results, "epochs-small").startswith("10 epochs, 50 needed")
     assert "B = 128, 512;" in row(results, "scaling-semi-large")["reason"]
-    assert (
-        row(results, "best-at-4")["reason"] == "parts: B = 16, B = 32, B = 128, B = 512, B = 1024"
-    )
+    parts = "parts: B = 16, B = 32, B = 128, B = 512, B = 1024"
+    assert parts in row(results, "best-at-4")["reason"]
     absent = "local steps: 1: not in this profile"
     assert absent in why_not(stated_in("quick"), "local-steps", NOT_RUN)
 
