@@ -198,7 +198,8 @@ def _verdict(claim: Claim, measured: Measured, terms: Terms, part: str = "") -> 
     if measured.shares or measured.timing:
         shares = measured.shares or (Shares(),)
         scale = verdicts.scale(*shares, examples=terms.examples, timing=measured.timing)
-    needed = 1 if measured.estimate or measured.timing else _needed(claim, terms)
+    repeats = measured.timing and not measured.seeds  # which `Timed` counts
+    needed = 1 if measured.estimate or repeats else _needed(claim, terms)
     estimate = estimate_of(claim.margin, measured)
     found = verdicts.judge(estimate, rule, scale, needed=needed, remedy=terms.remedy, part=part)
     others = {
@@ -211,7 +212,7 @@ def _verdict(claim: Claim, measured: Measured, terms: Terms, part: str = "") -> 
 
 def _needed(claim: Claim, terms: Terms) -> int:
     seeds = terms.primary if claim.primary else terms.seeds
-    return seeds if claim.margin.estimate == "mean" else max(seeds, RANK_SEEDS)
+    return max(seeds, RANK_SEEDS) if claim.margin.estimate == "signs" else seeds
 
 
 def _absent(claim: Claim, measured: Measured, terms: Terms) -> Direction | None:

@@ -58,7 +58,9 @@ def error_ratio(runs: pd.DataFrame) -> pd.Series:
 def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     """Return runs with the generalization gap, and how far the error ratio is off one."""
     off_one = np.log(error_ratio(runs).clip(1e-6, 1e6)).abs()  # errors of zero occur on small data
-    return runs.assign(gap=runs["train_accuracy"] - runs["test_accuracy"], ratio_off_one=off_one)
+    return runs.assign(
+        accuracy_gap=runs["train_accuracy"] - runs["test_accuracy"], ratio_off_one=off_one
+    )
 
 
 # ------------------------------------------------------------- gates and controls
@@ -133,7 +135,7 @@ def accuracy(
 def gap(
     by: Callable[..., pd.Series],
     *sides: Side,
-    column: str = "gap",
+    column: str = "accuracy_gap",
     sizes: Sequence[int] | Sizes | None = None,
 ) -> Comparison:
     """Return a comparison of generalization gaps, which are those of minimizers."""
