@@ -157,10 +157,11 @@ stops.value_counts().unstack(fill_value=0).rename_axis(columns="runs by stopping
 # %% [markdown]
 # ### One verdict worked out
 #
-# Each value is the ratio of one seed. The rule, declared before the runs, judges their mean and its intervals.
+# Each value is the difference of one seed. The rule, declared before the runs, judges their mean and its
+# intervals, which contain the error of a finite test set where the runs stored their answers to it.
 
 # %%
-worked_out(results, "surlemont-sam-sharpness-32")
+worked_out(results, "surlemont-scaling-compensates")
 
 # %% [markdown]
 # ## Figure 1: loss with scaled learning rate
