@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bsglib import runtime
@@ -425,10 +426,15 @@ def matching(rows: pd.DataFrame, *arms: str, **where: Any) -> pd.DataFrame:
         *arms: names of arms; none: all.
         **where: columns and the value, or the list of values, that they are to have.
     """
-    for column, wanted in (({"arm": list(arms)} if arms else {}) | where).items():
-        if len(rows):
-            rows = rows[rows[column].isin(wanted if isinstance(wanted, list | tuple) else [wanted])]
-    return rows
+    wanted = ({"arm": list(arms)} if arms else {}) | where
+    if rows.empty or not wanted:
+        return rows
+    fit = np.ones(len(rows), bool)
+    for column, values in wanted.items():
+        fit &= (
+            rows[column].isin(values if isinstance(values, list | tuple) else [values]).to_numpy()
+        )
+    return rows[fit]
 
 
 def designed_table(entries: list[Entry]) -> pd.DataFrame:
