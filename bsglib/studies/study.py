@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -370,12 +370,8 @@ class Results:
 
     def of_seeds(self, seeds: Sequence[int]) -> "Results":
         """Return the numbers of some seeds."""
-        tables = {
-            name: table[table["seed"].isin(seeds)]
-            for name in ("runs", "history", "points", "outcomes", "design")
-            if len(table := getattr(self, name))
-        }
-        return replace(self, **tables)
+        chosen = frozenset(seeds)
+        return self if chosen >= set(self.design["seed"]) else _of_seeds(self, chosen)
 
     def of(self, *arms: str, **where: Any) -> pd.DataFrame:
         """Return the runs with some labels, as far as they are computed.
@@ -422,6 +418,17 @@ class Results:
 
     def __repr__(self) -> str:
         return f"{self._line()}\n{self.summary().to_string(float_format='{:.3g}'.format)}"
+
+
+@lru_cache(maxsize=4)
+def _of_seeds(results: Results, seeds: frozenset[int]) -> Results:
+    """The numbers of some seeds, once for the many claims that ask."""
+    tables = {
+        name: table[table["seed"].isin(seeds)]
+        for name in ("runs", "history", "points", "outcomes", "design")
+        if len(table := getattr(results, name))
+    }
+    return replace(results, **tables)
 
 
 def matching(rows: pd.DataFrame, *arms: str, **where: Any) -> pd.DataFrame:
