@@ -212,14 +212,18 @@ def test_differences_of_test_accuracy_come_with_those_at_each_example(results):
     results = replace(results, runs=runs, design=runs, outcomes=pd.DataFrame(kept))
     lost = Comparison(points, (PLAIN, SAM), "test_accuracy")
     assert lost(results).examples == (100, 0, 0, 100)
-    assert lost(replace(results, outcomes=results.outcomes.iloc[1:])).examples == ()
+    few = replace(results, outcomes=results.outcomes.iloc[1:])
+    assert lost(few).examples == ()
+    gone = runs.assign(classes=2, stopped=["diverged", *runs["stopped"][1:]])
+    by_chance = lost(replace(few, runs=gone)).examples  # one of three seeds of the first side
+    assert by_chance == pytest.approx((250 / 3, -50 / 3, 50 / 3, 250 / 3))
     assert replace(lost, by=ratio)(results).examples == ()
-    gap = replace(lost, column="gap", derive=with_gap)(results)
+    gap = replace(lost, column="accuracy_gap", derive=with_gap)(results)
     assert gap.values == pytest.approx((0, 0, 0)) and gap.examples == (100, 0, 0, 100)
 
 
 def with_gap(results, runs):
-    return runs.assign(gap=runs["train_accuracy"] - runs["test_accuracy"])
+    return runs.assign(accuracy_gap=runs["train_accuracy"] - runs["test_accuracy"])
 
 
 def test_parts_are_judged_one_by_one(results):
