@@ -12,13 +12,14 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import TIMING_REPEATS, Measured
+from bsglib.claims import NOT_HERE, TIMING_REPEATS, Measured
 from bsglib.runs.outcomes import Outcomes
 from bsglib.stats import PERCENT, student
 from bsglib.studies.study import Results, matching
 from bsglib.studies.tables import of_common_seeds
-from bsglib.verdicts import SAME, Rule, judge
+from bsglib.verdicts import OPPOSITE, SAME, Rule, judge
 
+WORDS = {"batch_size": "B", "base_lr": "learning rate"}  # of columns across which values stand
 Table = pd.DataFrame  # [seed, batch size] of one column
 Sizes = Callable[[Any], Collection[int]]  # of a study's parameters
 Choice = Callable[[pd.DataFrame], pd.DataFrame]  # of runs, some of them
@@ -58,6 +59,12 @@ class Side:
     def at(self, sizes: Sequence[int] | Sizes) -> "Side":
         """Return the side at other batch sizes."""
         return replace(self, sizes=sizes if callable(sizes) else tuple(sizes))
+
+    def having(self, column: str, values: Sequence[Any]) -> "Side":
+        """Return the side at some values of a column."""
+        if column == "batch_size":
+            return self.at(values)
+        return replace(self, where=(*self.where, (column, tuple(values))))
 
     def _among(self, rows: pd.DataFrame, results: Results) -> pd.DataFrame:
         sizes = {} if self.sizes is None else {"batch_size": self.batch_sizes(results)}
@@ -128,9 +135,9 @@ def absence(results: Results, *sides: Side) -> str | None:
             dataset = left_out["dataset"].iloc[0]
             return f"{one}: {dataset} is not available; `bsg data {dataset}` fetches it"
         if planned.empty and not sizes:
-            return f"{one}: not in this profile"
+            return f"{one}: {NOT_HERE}"
         if missing := sorted(set(sizes) - set(planned["batch_size"] if len(planned) else ())):
-            return f"{one}, B = {missing[0]}: not in this profile"
+            return f"{one}, B = {missing[0]}: {NOT_HERE}"
     if not sides or complete_seeds(results, *sides):
         return None
     planned, there = _planned(results, sides)
@@ -256,8 +263,8 @@ class Comparison:
         others: columns of the other registered measures by their names.
         across: the column of the runs that replaces the batch size in the tables.
         gates: return why the runs do not test the claim.
-        leave_out: a gate on each batch size alone; sizes that fail are excluded, and the note
-            names the others.
+        leave_out: a gate on each value of `across` alone; those that fail are excluded, and the
+            note names the others.
         derive: adds columns to runs.
         note: of the results, on what the values exclude.
         timing: the values contain times.
@@ -281,11 +288,13 @@ class Comparison:
         results = results.of_seeds(complete_seeds(results, *self.sides)) if self.sides else results
         sides, note = self.sides, self.note(results)
         if self.leave_out is not None:
-            sides, left_out, why = self._fit(results)
-            if not sides:
+            kept, left_out, why = self._fit(results)
+            if not kept:
                 return Measured(not_testable=why)
+            sides = tuple(one.having(self.across, kept) for one in sides)
             if left_out:
-                only = f"only B = {', '.join(map(str, sides[0].sizes))} ({why})"
+                only = f"only {WORDS.get(self.across, self.across)} = "
+                only += f"{', '.join(f'{value:g}' for value in kept)} ({why})"
                 note = "; ".join(filter(None, (only, note)))
         for gate in self.gates:
             if why := gate(results, sides):
@@ -299,7 +308,19 @@ class Comparison:
         others = {name: self._by_other(results, sides, other) for name, other in self.others}
         others = {name: other for name, other in others.items() if other is not None}
         shares = tuple(results.study.shares(results, _joined(results, sides)))
-        return replace(found, others=others, shares=shares, timing=self.timing)
+        others = dict(found.others) | others
+        parts = {
+            name: replace(part, shares=shares, timing=self.timing)
+            for name, part in found.parts.items()
+        }
+        return replace(found, others=others, parts=parts, shares=shares, timing=self.timing)
+
+    def compared(self, results: Results) -> tuple[Side, ...]:
+        """Return the sides at the values of `across` that are not left out."""
+        if self.leave_out is None:
+            return self.sides
+        kept = self._fit(results)[0]
+        return tuple(one.having(self.across, kept) for one in self.sides)
 
     def in_profile(self, results: Results) -> bool:
         """Return whether the profile has runs of every side, computed or not."""
@@ -338,25 +359,38 @@ class Comparison:
         for one in sides:
             runs = of_common_seeds(one.of(results), self.across)
             runs = runs[runs["seed"].isin(seeds)]
-            keys = list(zip(runs["entry"], runs["arm"], strict=True))
-            if not all(key in kept.index for key in keys):
+            each = [_at_each_example(kept, run, kind) for run in runs.itertuples()]
+            if any(found is None for found in each):
                 return ()
-            packed = [kept.loc[key, ["n", "correct", "loss"]] for key in keys]
-            each = [getattr(Outcomes.unpacked(*of_run), kind).astype(float) for of_run in packed]
             by_run = pd.DataFrame(np.stack(each), index=runs[self.across])
             tables.append(by_run.groupby(level=0).mean().T)
         return tuple(self.by(*tables))
 
-    def _fit(self, results: Results) -> tuple[tuple[Side, ...], list[int], str]:
-        """The sides at the batch sizes that pass, the excluded ones, and the first reason."""
+    def _fit(self, results: Results) -> tuple[list[Any], list[Any], str]:
+        """The values of `across` that pass, the excluded ones, and the first reason."""
+        if self.across == "batch_size":
+            values = self.sides[0].batch_sizes(results)
+        else:
+            shared = (set(one.designed(results)[self.across]) for one in self.sides)
+            values = sorted(set.intersection(*shared))
         reasons = {}
-        for size in self.sides[0].batch_sizes(results):
-            at = [one.at((size,)) for one in self.sides]
+        for value in values:
+            at = [one.having(self.across, [value]) for one in self.sides]
             if why := self.leave_out(results, at):
-                reasons[size] = why
-        kept = tuple(b for b in self.sides[0].batch_sizes(results) if b not in reasons)
-        sides = tuple(one.at(kept) for one in self.sides) if kept else ()
-        return sides, list(reasons), next(iter(reasons.values()), "")
+                reasons[value] = why
+        kept = [value for value in values if value not in reasons]
+        return kept, list(reasons), next(iter(reasons.values()), "no value is shared")
+
+
+def _at_each_example(kept: Table, run: Any, kind: str) -> np.ndarray | None:
+    """What a run makes of every test example, None if it did not keep it."""
+    key = run.entry, run.arm
+    if key in kept.index:
+        found = Outcomes.unpacked(*kept.loc[key, ["n", "correct", "loss"]])
+        return getattr(found, kind).astype(float)
+    if kind == "correct" and run.stopped == "diverged":  # keeps nothing, and is right by chance
+        return np.full(kept["n"].iloc[0], 1 / run.classes)
+    return None
 
 
 def _joined(results: Results, sides: Sequence[Side]) -> pd.DataFrame:
@@ -393,7 +427,7 @@ class Control:
     Args:
         says: what has to appear.
         comparison: of the control's runs.
-        rule: of the effect.
+        rule: of the effect; one of equality has to be refuted, by an effect of either sign.
     """
 
     says: str
@@ -407,8 +441,12 @@ class Control:
         found = self.comparison(results)
         if why := found.not_run or found.not_testable:
             return f"positive control, {self.says}: {why}"
-        shown = judge(student(found.values, ratios=self.rule.ratios), self.rule, needed=2)
-        if shown.direction.word == SAME:
+        values, ratios = np.array(found.values), self.rule.ratios
+        if not np.isfinite(values).all() or (ratios and (values <= 0).any()):
+            return f"positive control, {self.says}: values of {', '.join(map(str, values))}"
+        shown = judge(student(values, ratios=ratios), self.rule, needed=2)
+        wanted = OPPOSITE if self.rule.claimed == "equal" else SAME
+        if shown.direction.word == wanted:
             return None
         return f"positive control, {self.says}: {shown.line()}"
 
@@ -426,6 +464,11 @@ def difference(a: Table, b: Table) -> pd.Series:
 def points(a: Table, b: Table) -> pd.Series:
     """Return a - b in percentage points, each a mean over its batch sizes."""
     return PERCENT * (a.mean(axis=1) - b.mean(axis=1))
+
+
+def percent(table: Table) -> pd.Series:
+    """Return the mean over batch sizes in per cent."""
+    return PERCENT * table.mean(axis=1)
 
 
 def last_over_first(table: Table) -> pd.Series:
@@ -458,10 +501,15 @@ def rises(line: pd.DataFrame, step: float) -> Table:
     return pd.DataFrame({end: mean - table[end] for end, mean in around.items()})
 
 
-# Columns: fields of `Outcomes`. A gap is training minus test accuracy: it varies over test examples as
-# the test accuracy does, whose sign does not matter for a variance.
-TESTED = {"test_accuracy": "correct", "test_loss": "loss", "gap": "correct"}
-LINEAR = (difference, points, last_minus_first, points_last_minus_first)
+TESTED = {  # columns: fields of `Outcomes`, which are those of the last epoch
+    "test_accuracy": "correct",
+    "final": "correct",  # the same, or chance
+    "peak": "correct",  # the highest along a run: about as many examples decide
+    # training minus test accuracy, whose sign does not matter for a variance
+    "accuracy_gap": "correct",
+    "test_loss": "loss",
+}
+LINEAR = (difference, points, percent, last_minus_first, points_last_minus_first)
 
 
 # ------------------------------------------------------------- times
@@ -487,7 +535,7 @@ class Timed:
             return Measured(not_run=why)
         tables = [seconds(results, **condition) for condition in self.conditions]
         if missing := [b for b in self.sizes if b not in tables[0]]:
-            return Measured(not_run=f"times, B = {missing[0]}: not in this profile")
+            return Measured(not_run=f"times, B = {missing[0]}: {NOT_HERE}")
         return Measured(tuple(self.by(*tables)), note="n counts repeats", timing=True)
 
 
