@@ -149,6 +149,12 @@ def test_the_factorial_of_sam_is_whole_at_every_batch_size():
                          (2.0, True, True), (2.0, True, False)]  # fmt: skip
 
 
+def test_more_seeds_have_the_arms_that_primary_claims_compare():
+    primary = {(arm, b) for arm, b, seed in by_cell(surlemont.study) if seed in MORE}
+    sgd, sam = surlemont.protocol.SGD.label, of_surlemont.AS_WRITTEN
+    assert primary == {(sgd, 32), (sgd, 64), (sgd, 1024), (sam, 32), (sam, 64)}
+
+
 def test_runs_of_sgd_and_sam_stop_and_keep_as_the_code_does():
     for e in surlemont.study.design(parameters(surlemont.study)):
         c = e.config

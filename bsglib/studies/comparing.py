@@ -285,6 +285,9 @@ class Comparison:
         """Return the values, or the reason for their absence."""
         if why := absence(results, *self.sides):
             return Measured(not_run=why)
+        for control in (gate for gate in self.gates if isinstance(gate, Control)):
+            if why := control.missing(results):
+                return Measured(not_run=why)
         results = results.of_seeds(complete_seeds(results, *self.sides)) if self.sides else results
         sides, note = self.sides, self.note(results)
         if self.leave_out is not None:
@@ -433,6 +436,13 @@ class Control:
     says: str
     comparison: Comparison
     rule: Rule
+
+    def missing(self, results: Results) -> str | None:
+        """Return what there is of its runs, None if enough of what the profile has."""
+        if not self.comparison.in_profile(results):
+            return None
+        why = absence(results, *self.comparison.sides)
+        return f"positive control, {self.says}: {why}" if why else None
 
     def __call__(self, results: Results, sides: Sequence[Side]) -> str | None:
         """Return why claims of its kind are not judged, None if they are."""

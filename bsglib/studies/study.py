@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bsglib import runtime
@@ -438,10 +439,12 @@ def matching(rows: pd.DataFrame, *arms: str, **where: Any) -> pd.DataFrame:
         *arms: names of arms; none: all.
         **where: columns and the value, or the list of values, that they are to have.
     """
+    kept = np.ones(len(rows), bool)  # one copy of the rows, however many columns
     for column, wanted in (({"arm": list(arms)} if arms else {}) | where).items():
-        if len(rows):
-            rows = rows[rows[column].isin(wanted if isinstance(wanted, list | tuple) else [wanted])]
-    return rows
+        if kept.any():
+            several = isinstance(wanted, list | tuple)
+            kept &= rows[column].isin(wanted if several else [wanted]).to_numpy()
+    return rows[kept]
 
 
 def designed_table(entries: list[Entry]) -> pd.DataFrame:
