@@ -82,7 +82,7 @@ def build_report(
 
     if not (ROOT / "notebooks").is_dir():
         raise ParameterError(f"`bsg report` needs notebooks/ of a clone; {ROOT} has none")
-    built, complete = [], True
+    built = []
     for study in (chosen := _studies(studies)):
         parameters = profiles.load(study, profile, store=store, workers=workers)
         name = parameters.profile
@@ -94,14 +94,12 @@ def build_report(
             if studies:
                 raise
             typer.echo(f"{study.name}: skipped, {error}")
-            complete = False
             continue
         command = f"bsg report {study.address} --profile {profile}"
         page, verdicts = _build_page(study, parameters, command)
-        typer.echo(f"{_shown(page)}: {verdicts}")
+        typer.echo(f"{_shown(page)}{verdicts}")
         if not run.complete:
-            typer.echo(f"{study.name}: runs or times are missing; their claims are not testable")
-            complete = False
+            typer.echo(f"{study.name}: runs or times are missing; their claims are not run")
         built.append(study)
     if not built:
         raise NoRuns(f"no study has runs of profile {name!r}: nothing to report")
@@ -115,11 +113,8 @@ def build_report(
         for s in (STUDIES | {study.name: study for study in chosen}).values()
     ]
     page = index.write_index(REPORTS, name, cards)
-    smallest = name == index.PUBLISHED_PROFILES[-1]  # there is no better one to hide
-    if name in index.PUBLISHED_PROFILES and (complete or smallest):
+    if name in index.PUBLISHED_PROFILES:
         _publish(name, cards[: len(STUDIES)], built)  # a user's studies stay out of the README
-    elif name in index.PUBLISHED_PROFILES:
-        typer.echo("the README and the index of all profiles are unchanged")
     typer.echo(_shown(page))
 
 
@@ -141,8 +136,8 @@ def _build_page(study: Study, parameters: StudyParameters, command: str) -> tupl
         assets=REPORTS / "assets",
         command=command,
     )
-    counts = report.verdict_counts(report.verdicts(figures / "verdicts.csv"))
-    return page, ", ".join(f"{row['n']} {row['verdict']}" for row in counts)
+    found = report.tallies(report.verdicts(figures / "verdicts.csv"))
+    return page, "".join(f"\n  {tally['name']}: {report.tally_text(tally)}" for tally in found)
 
 
 def _publish(profile: str, cards: list[dict], built: list[Study]) -> None:
@@ -155,7 +150,7 @@ def _publish(profile: str, cards: list[dict], built: list[Study]) -> None:
         README, "verdicts", index.primary_claims_table(REPORTS, cards, README.parent)
     )
     first = next(iter(STUDIES.values()))
-    if first in built:
+    if first in built and profile == index.BASE:  # others may lack runs of the figure
         notebook = REPORTS / profile / f"{first.name}.ipynb"
         shown = index.headline(REPORTS, first.name, first.headline, notebook)
         index.update_marked(README, "headline", shown)

@@ -212,14 +212,18 @@ def test_differences_of_test_accuracy_come_with_those_at_each_example(results):
     results = replace(results, runs=runs, design=runs, outcomes=pd.DataFrame(kept))
     lost = Comparison(points, (PLAIN, SAM), "test_accuracy")
     assert lost(results).examples == (100, 0, 0, 100)
-    assert lost(replace(results, outcomes=results.outcomes.iloc[1:])).examples == ()
+    few = replace(results, outcomes=results.outcomes.iloc[1:])
+    assert lost(few).examples == ()
+    gone = runs.assign(classes=2, stopped=["diverged", *runs["stopped"][1:]])
+    by_chance = lost(replace(few, runs=gone)).examples  # one of three seeds of the first side
+    assert by_chance == pytest.approx((250 / 3, -50 / 3, 50 / 3, 250 / 3))
     assert replace(lost, by=ratio)(results).examples == ()
-    gap = replace(lost, column="gap", derive=with_gap)(results)
+    gap = replace(lost, column="accuracy_gap", derive=with_gap)(results)
     assert gap.values == pytest.approx((0, 0, 0)) and gap.examples == (100, 0, 0, 100)
 
 
 def with_gap(results, runs):
-    return runs.assign(gap=runs["train_accuracy"] - runs["test_accuracy"])
+    return runs.assign(accuracy_gap=runs["train_accuracy"] - runs["test_accuracy"])
 
 
 def test_parts_are_judged_one_by_one(results):
@@ -227,6 +231,12 @@ def test_parts_are_judged_one_by_one(results):
     found = both(replace(results, runs=results.runs.assign(stopped="epochs")))
     assert found.parts["one"].values and "improving" in found.parts["two"].not_testable
     assert both.in_profile(results)
+
+    def in_parts(results):
+        return Measured(parts={"one": Measured((1.0,))})
+
+    found = replace(COMPARED, by=in_parts, column=None)(results)
+    assert found.parts["one"].shares == found.shares != ()
 
 
 def test_a_positive_control_that_fails_leaves_claims_of_its_kind_open(results):
@@ -240,6 +250,9 @@ def test_a_positive_control_that_fails_leaves_claims_of_its_kind_open(results):
     assert why.startswith("positive control, SAM halves it: opposite")
     elsewhere = replace(results, design=results.design[~at(results, sam=True)])
     assert replace(claimed, gates=(fails,))(elsewhere).values, "there is none in the profile"
+    missing = replace(results, runs=results.runs[~at(results, sam=True)])
+    why = "positive control, SAM halves it: 9 of 18 runs computed"
+    assert replace(claimed, gates=(works,))(missing).not_run.startswith(why)
 
 
 CLAIMS = """

@@ -1,6 +1,7 @@
 """Tests of bsglib.studies.confirm and of the designs of the profile `confirm`."""
 
 from collections import defaultdict
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,10 +9,12 @@ from bsglib.runs.build import schedule_of
 from bsglib.studies import chang, confirm, kaabachi, profiles, surlemont
 from bsglib.studies.chang import confirm as of_chang
 from bsglib.studies.kaabachi import confirm as of_kaabachi
+from bsglib.studies.study import designed_table
 from bsglib.studies.surlemont import confirm as of_surlemont
 
 STUDIES = {s.name: s for s in (surlemont.study, kaabachi.study, chang.study)}
 SEEDS = {10, 11, 12, 13, 14}
+MORE = {15, 16, 17, 18, 19}  # of runs that primary claims compare
 each_study = pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 each_profile = pytest.mark.parametrize("profile", ["confirm", "gpu"])
 AS_RUN = {  # what the sources' code does, and what is recorded for the verdicts
@@ -45,7 +48,7 @@ def different(one, other):
 def changes(study, arm, reference):
     """The fields in which an arm differs from another, over all of its batch sizes and seeds."""
     runs = by_cell(study)
-    cells = [cell for cell in runs if cell[0] == arm]
+    cells = [cell for cell in runs if cell[0] == arm and cell[2] in SEEDS]
     assert {seed for _, _, seed in cells} == SEEDS
     return [different(runs[cell], runs[reference, *cell[1:]]) for cell in cells]
 
@@ -57,7 +60,7 @@ def test_every_arm_has_the_seeds_of_the_verdicts_each_with_its_split(study, prof
     for e in study.design(parameters(study, profile)):
         seeds[e.arm, e.config.batch_size].add(e.config.seed)
         assert e.config.split_seed == e.config.seed
-    assert set(map(frozenset, seeds.values())) == {frozenset(SEEDS)}
+    assert all(found in (SEEDS, SEEDS | MORE) for found in seeds.values())
 
 
 @each_study
@@ -146,6 +149,12 @@ def test_the_factorial_of_sam_is_whole_at_every_batch_size():
                          (2.0, True, True), (2.0, True, False)]  # fmt: skip
 
 
+def test_more_seeds_have_the_arms_that_primary_claims_compare():
+    primary = {(arm, b) for arm, b, seed in by_cell(surlemont.study) if seed in MORE}
+    sgd, sam = surlemont.protocol.SGD.label, of_surlemont.AS_WRITTEN
+    assert primary == {(sgd, 32), (sgd, 64), (sgd, 1024), (sam, 32), (sam, 64)}
+
+
 def test_runs_of_sgd_and_sam_stop_and_keep_as_the_code_does():
     for e in surlemont.study.design(parameters(surlemont.study)):
         c = e.config
@@ -200,6 +209,14 @@ def test_the_flat_rate_is_where_the_warm_up_as_run_stays(batch_size):
     assert last[0] == pytest.approx(last[1]) == pytest.approx(last[2] / 2**1.5)
 
 
+def test_more_seeds_have_what_the_primary_claims_on_warm_up_compare():
+    entries, p = kaabachi.study.design(parameters(kaabachi.study)), parameters(kaabachi.study)
+    results = SimpleNamespace(parameters=p, design=designed_table(entries))
+    sides = [one for c in kaabachi.CLAIMS if c.primary for one in c.statistic.sides]
+    compared = {(str(one), b) for one in sides for b in one.batch_sizes(results)}
+    assert {(e.arm, e.config.batch_size) for e in entries if e.config.seed in MORE} == compared
+
+
 def test_a_warm_up_of_whole_epochs_as_run_ends_at_the_scaled_rate():
     assert of_kaabachi.flat_share(5.0) == 1
     assert of_kaabachi.flat_share(3.5) == 2**-1.5
@@ -233,10 +250,8 @@ def test_arms_at_the_fixed_rate_differ_in_what_they_name(arm, fields):
 def test_both_batch_sizes_have_six_rates_one_of_them_fixed():
     entries = chang.study.design(parameters(chang.study))
     cells = {(e.config.batch_size, e.config.base_lr, e.config.seed) for e in entries}
-    assert len(cells) == 2 * 6 * len(SEEDS)
-    main = {(e.arm, e.config.batch_size) for e in entries if e.part == of_chang.MAIN}
-    assert main == {
-        (chang.protocol.FIXED, 32),
-        (chang.protocol.FIXED, 256),
-        (chang.protocol.SCALED, 256),
-    }
+    primary = {(e.arm, e.config.batch_size) for e in entries if e.config.seed in MORE}
+    assert len(cells) == 2 * 6 * len(SEEDS) + len(primary) * len(MORE)
+    assert primary == {(e.arm, e.config.batch_size) for e in entries if e.part == of_chang.MAIN}
+    fixed, scaled = chang.protocol.FIXED, chang.protocol.SCALED
+    assert primary == {(fixed, 32), (fixed, 256), (scaled, 256)}

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import TIMING_REPEATS, Measured
+from bsglib.claims import NOT_HERE, TIMING_REPEATS, Measured
 from bsglib.runs.outcomes import Outcomes
 from bsglib.stats import PERCENT, student
 from bsglib.studies.study import Results, matching
@@ -135,9 +135,9 @@ def absence(results: Results, *sides: Side) -> str | None:
             dataset = left_out["dataset"].iloc[0]
             return f"{one}: {dataset} is not available; `bsg data {dataset}` fetches it"
         if planned.empty and not sizes:
-            return f"{one}: not in this profile"
+            return f"{one}: {NOT_HERE}"
         if missing := sorted(set(sizes) - set(planned["batch_size"] if len(planned) else ())):
-            return f"{one}, B = {missing[0]}: not in this profile"
+            return f"{one}, B = {missing[0]}: {NOT_HERE}"
     if not sides or complete_seeds(results, *sides):
         return None
     planned, there = _planned(results, sides)
@@ -285,6 +285,9 @@ class Comparison:
         """Return the values, or the reason for their absence."""
         if why := absence(results, *self.sides):
             return Measured(not_run=why)
+        for control in (gate for gate in self.gates if isinstance(gate, Control)):
+            if why := control.missing(results):
+                return Measured(not_run=why)
         results = results.of_seeds(complete_seeds(results, *self.sides)) if self.sides else results
         sides, note = self.sides, self.note(results)
         if self.leave_out is not None:
@@ -309,7 +312,11 @@ class Comparison:
         others = {name: other for name, other in others.items() if other is not None}
         shares = tuple(results.study.shares(results, _joined(results, sides)))
         others = dict(found.others) | others
-        return replace(found, others=others, shares=shares, timing=self.timing)
+        parts = {
+            name: replace(part, shares=shares, timing=self.timing)
+            for name, part in found.parts.items()
+        }
+        return replace(found, others=others, parts=parts, shares=shares, timing=self.timing)
 
     def compared(self, results: Results) -> tuple[Side, ...]:
         """Return the sides at the values of `across` that are not left out."""
@@ -355,11 +362,9 @@ class Comparison:
         for one in sides:
             runs = of_common_seeds(one.of(results), self.across)
             runs = runs[runs["seed"].isin(seeds)]
-            keys = list(zip(runs["entry"], runs["arm"], strict=True))
-            if not all(key in kept.index for key in keys):
+            each = [_at_each_example(kept, run, kind) for run in runs.itertuples()]
+            if any(found is None for found in each):
                 return ()
-            packed = [kept.loc[key, ["n", "correct", "loss"]] for key in keys]
-            each = [getattr(Outcomes.unpacked(*of_run), kind).astype(float) for of_run in packed]
             by_run = pd.DataFrame(np.stack(each), index=runs[self.across])
             tables.append(by_run.groupby(level=0).mean().T)
         return tuple(self.by(*tables))
@@ -378,6 +383,17 @@ class Comparison:
                 reasons[value] = why
         kept = [value for value in values if value not in reasons]
         return kept, list(reasons), next(iter(reasons.values()), "no value is shared")
+
+
+def _at_each_example(kept: Table, run: Any, kind: str) -> np.ndarray | None:
+    """What a run makes of every test example, None if it did not keep it."""
+    key = run.entry, run.arm
+    if key in kept.index:
+        found = Outcomes.unpacked(*kept.loc[key, ["n", "correct", "loss"]])
+        return getattr(found, kind).astype(float)
+    if kind == "correct" and run.stopped == "diverged":  # keeps nothing, and is right by chance
+        return np.full(kept["n"].iloc[0], 1 / run.classes)
+    return None
 
 
 def _joined(results: Results, sides: Sequence[Side]) -> pd.DataFrame:
@@ -421,6 +437,13 @@ class Control:
     comparison: Comparison
     rule: Rule
 
+    def missing(self, results: Results) -> str | None:
+        """Return what there is of its runs, None if enough of what the profile has."""
+        if not self.comparison.in_profile(results):
+            return None
+        why = absence(results, *self.comparison.sides)
+        return f"positive control, {self.says}: {why}" if why else None
+
     def __call__(self, results: Results, sides: Sequence[Side]) -> str | None:
         """Return why claims of its kind are not judged, None if they are."""
         if not self.comparison.in_profile(results):
@@ -453,6 +476,11 @@ def points(a: Table, b: Table) -> pd.Series:
     return PERCENT * (a.mean(axis=1) - b.mean(axis=1))
 
 
+def percent(table: Table) -> pd.Series:
+    """Return the mean over batch sizes in per cent."""
+    return PERCENT * table.mean(axis=1)
+
+
 def last_over_first(table: Table) -> pd.Series:
     """Return the value at the largest batch size over that at the smallest."""
     return table[max(table.columns)] / table[min(table.columns)]
@@ -483,10 +511,15 @@ def rises(line: pd.DataFrame, step: float) -> Table:
     return pd.DataFrame({end: mean - table[end] for end, mean in around.items()})
 
 
-# Columns: fields of `Outcomes`. A gap is training minus test accuracy: it varies over test examples
-# as the test accuracy does, whose sign does not matter for a variance.
-TESTED = {"test_accuracy": "correct", "test_loss": "loss", "gap": "correct"}
-LINEAR = (difference, points, last_minus_first, points_last_minus_first)
+TESTED = {  # columns: fields of `Outcomes`, which are those of the last epoch
+    "test_accuracy": "correct",
+    "final": "correct",  # the same, or chance
+    "peak": "correct",  # the highest along a run: about as many examples decide
+    # training minus test accuracy, whose sign does not matter for a variance
+    "accuracy_gap": "correct",
+    "test_loss": "loss",
+}
+LINEAR = (difference, points, percent, last_minus_first, points_last_minus_first)
 
 
 # ------------------------------------------------------------- times
@@ -512,7 +545,7 @@ class Timed:
             return Measured(not_run=why)
         tables = [seconds(results, **condition) for condition in self.conditions]
         if missing := [b for b in self.sizes if b not in tables[0]]:
-            return Measured(not_run=f"times, B = {missing[0]}: not in this profile")
+            return Measured(not_run=f"times, B = {missing[0]}: {NOT_HERE}")
         return Measured(tuple(self.by(*tables)), note="n counts repeats", timing=True)
 
 

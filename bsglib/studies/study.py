@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -321,7 +321,7 @@ class Results:
             chosen = [c for c in chosen if figures[c] in wanted]
             chosen = [c for c in chosen if self._has_runs_of(c)] or chosen
         table = verdict_table([self._verdicts[c] for c in chosen])
-        return replace(table, rows=table.rows.assign(study=self.study.name))
+        return replace(table, rows=table.rows.assign(study=self.study.name, evidence=self.evidence))
 
     def _has_runs_of(self, claim_id: str) -> bool:
         asked = getattr(self.study.claim(claim_id).statistic, "in_profile", None)
@@ -333,14 +333,20 @@ class Results:
         return bool((self.design["seed"] < FRESH).any())
 
     @property
+    def evidence(self) -> str:
+        """Return "exploratory" or "confirmatory", as the table of verdicts says."""
+        return "exploratory" if self.exploratory else "confirmatory"
+
+    @property
     def terms(self) -> Terms:
         """Return under which terms the claims are judged."""
         profile = self.parameters.profile
         needed = EXPLORATORY_SEEDS if self.exploratory else SEEDS
+        command = f"`bsg compute {self.study.address} --profile {profile}`"
         return Terms(
             seeds=needed,
             primary=PRIMARY_SEEDS if profile == CORRECTED else needed,
-            remedy=f"`bsg compute {self.study.address} --profile {profile}`",
+            remedy="" if len(self.runs) == self.designed else command,
             examples=self.study.examples,
         )
 
@@ -364,12 +370,8 @@ class Results:
 
     def of_seeds(self, seeds: Sequence[int]) -> "Results":
         """Return the numbers of some seeds."""
-        tables = {
-            name: table[table["seed"].isin(seeds)]
-            for name in ("runs", "history", "points", "outcomes", "design")
-            if len(table := getattr(self, name))
-        }
-        return replace(self, **tables)
+        chosen = frozenset(seeds)
+        return self if chosen >= set(self.design["seed"]) else _of_seeds(self, chosen)
 
     def of(self, *arms: str, **where: Any) -> pd.DataFrame:
         """Return the runs with some labels, as far as they are computed.
@@ -418,6 +420,17 @@ class Results:
         return f"{self._line()}\n{self.summary().to_string(float_format='{:.3g}'.format)}"
 
 
+@lru_cache(maxsize=4)
+def _of_seeds(results: Results, seeds: frozenset[int]) -> Results:
+    """The numbers of some seeds, once for the many claims that ask."""
+    tables = {
+        name: table[table["seed"].isin(seeds)]
+        for name in ("runs", "history", "points", "outcomes", "design")
+        if len(table := getattr(results, name))
+    }
+    return replace(results, **tables)
+
+
 def matching(rows: pd.DataFrame, *arms: str, **where: Any) -> pd.DataFrame:
     """Return the rows whose columns have some values.
 
@@ -426,15 +439,12 @@ def matching(rows: pd.DataFrame, *arms: str, **where: Any) -> pd.DataFrame:
         *arms: names of arms; none: all.
         **where: columns and the value, or the list of values, that they are to have.
     """
-    wanted = ({"arm": list(arms)} if arms else {}) | where
-    if rows.empty or not wanted:
-        return rows
-    fit = np.ones(len(rows), bool)
-    for column, values in wanted.items():
-        fit &= (
-            rows[column].isin(values if isinstance(values, list | tuple) else [values]).to_numpy()
-        )
-    return rows[fit]
+    kept = np.ones(len(rows), bool)  # one copy of the rows, however many columns
+    for column, wanted in (({"arm": list(arms)} if arms else {}) | where).items():
+        if kept.any():
+            several = isinstance(wanted, list | tuple)
+            kept &= rows[column].isin(wanted if several else [wanted]).to_numpy()
+    return rows[kept]
 
 
 def designed_table(entries: list[Entry]) -> pd.DataFrame:
