@@ -66,6 +66,8 @@ def test_the_direction_is_that_of_the_mean_over_seeds():
         (Measured((5.0, 5.1)), NOT_RUN, "2 of 5 seeds; `bsg`"),
         (Measured(not_run="3 of 9 runs"), NOT_RUN, "3 of 9 runs; `bsg`"),
         (Measured(not_testable="training accuracy 20 %"), NOT_TESTABLE, "training accuracy 20 %"),
+        (Measured(not_testable="untrained", seeds=(10, 11)), NOT_RUN, "2 of 5 seeds; `bsg`"),
+        (Measured(not_testable="untrained", seeds=range(10, 15)), NOT_TESTABLE, "untrained"),
         (Measured((5.0, math.nan, math.inf)), NOT_TESTABLE, "2 values are not finite"),
     ],
 )

@@ -288,12 +288,13 @@ class Comparison:
         for control in (gate for gate in self.gates if isinstance(gate, Control)):
             if why := control.missing(results):
                 return Measured(not_run=why)
-        results = results.of_seeds(complete_seeds(results, *self.sides)) if self.sides else results
+        whole = tuple(complete_seeds(results, *self.sides)) if self.sides else ()
+        results = results.of_seeds(whole) if self.sides else results
         sides, note = self.sides, self.note(results)
         if self.leave_out is not None:
             kept, left_out, why = self._fit(results)
             if not kept:
-                return Measured(not_testable=why)
+                return Measured(not_testable=why, seeds=whole)
             sides = tuple(one.having(self.across, kept) for one in sides)
             if left_out:
                 only = f"only {WORDS.get(self.across, self.across)} = "
@@ -301,7 +302,7 @@ class Comparison:
                 note = "; ".join(filter(None, (only, note)))
         for gate in self.gates:
             if why := gate(results, sides):
-                return Measured(not_testable=why)
+                return Measured(not_testable=why, seeds=whole)
         column = self._column(results, sides)
         found = self.by(*self.tables(results, sides, column)) if column else self.by(results)
         if not isinstance(found, Measured):
