@@ -23,13 +23,12 @@ import websocket
 from PIL import Image
 
 from bsglib.figures import surface3d
-from bsglib.pages import index, themes
+from bsglib.pages import index
 from bsglib.project import ROOT
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-browser = pytest.mark.skipif(not BROWSER, reason=f"none of {', '.join(NAMES)} is here")
-pytestmark = [browser, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 FLAGS = """--headless --no-sandbox --disable-gpu --enable-unsafe-swiftshader --disable-quic
     --no-first-run --disable-background-networking --disable-component-update --disable-sync
     --hide-scrollbars --remote-debugging-port=0 --remote-allow-origins=*""".split()
@@ -158,6 +157,8 @@ class Tab:
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory):
+    if not BROWSER:
+        pytest.skip(f"none of {', '.join(NAMES)} is here")
     folder = tmp_path_factory.mktemp("browser")
     command = [BROWSER, *FLAGS, f"--user-data-dir={folder}"]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
@@ -200,9 +201,9 @@ def page(request, reports):
 
 @pytest.fixture(scope="module")
 def loaded(tab, page):
-    """Return the tab with the page in it, and what was reported while it came."""
+    """Return the tab with the page in it, without a network, and what was reported meanwhile."""
     tab.look()
-    tab.open(page)
+    tab.open(page, offline=True)
     return tab, list(tab.events)
 
 
@@ -239,17 +240,11 @@ def complaints(events):
     return found
 
 
-def test_the_page_is_quiet_and_fetches_nothing(loaded, page):
-    _, events = loaded
+def test_the_page_is_quiet_and_needs_no_network(loaded, page):
+    tab, events = loaded
     requests = [e["request"]["url"] for name, e in events if name == "Network.requestWillBeSent"]
     assert page.as_uri() in requests
     assert complaints(events) == []
-
-
-def test_the_page_needs_no_network(tab, page):
-    tab.look()
-    tab.open(page, offline=True)
-    assert complaints(tab.events) == []
     assert tab.run("document.querySelectorAll('main *').length") > 10
 
 
@@ -257,10 +252,14 @@ def test_the_checks_see_what_is_wrong(tab, tmp_path):
     bad = tmp_path / "bad.html"
     bad.write_text(
         "<img src='http://127.0.0.1:9/x.png'><script>console.warn('careful'); throw 1</script>"
+        "<p style='color: #ccc; background: #fff'>faint</p>"
     )
     tab.open(bad)
     text = str(complaints(tab.events))
     assert all(each in text for each in ("127.0.0.1:9", "careful", "Uncaught"))
+    tab.run(AXE)
+    found = {rule for rule, _ in tab.run(VIOLATIONS)}
+    assert found >= {"color-contrast", "image-alt", "html-has-lang"}
 
 
 # ---------------------------------------------------------------- seen, in light and in dark
@@ -301,25 +300,16 @@ COLOURS = """
     return [255, 255, 255];
   };
 """
-# Every piece of text outside figures, with its contrast.
-TEXTS = f"""(() => {{ {COLOURS}
-  const found = [];
-  for (const e of document.querySelectorAll("body *")) {{
-    const text = [...e.childNodes].filter(n => n.nodeType == 3).map(n => n.data).join("").trim();
-    if (!text || e.closest("svg, script, style, .plotly-figure") || !e.checkVisibility()) continue;
-    const alpha = opacity(e), colour = pixel(getComputedStyle(e).color);
-    if (alpha) found.push([contrast(colour, background(e), alpha * colour[3]), text.slice(0, 60)]);
-  }}
-  return found; }})()"""
 # Every mark in every drawing: what it is, contrast, opacity, luminance, share of the drawing.
 MARKS = f"""(() => {{ {COLOURS}
   const found = [];
-  for (const svg of document.querySelectorAll(".canvas svg, .thumbnail svg")) {{
+  for (const svg of document.querySelectorAll(".canvas svg, .thumbnail svg, .panel > svg")) {{
     const page = background(svg), size = svg.getBoundingClientRect(), painted = [];
     const covers = (shape, x, y) => shape.isPointInFill &&  // a point of the screen
       shape.isPointInFill(new DOMPoint(x, y).matrixTransform(shape.getScreenCTM().inverse()));
     for (const e of svg.querySelectorAll("text, use, path, rect, circle, line, polygon")) {{
-      if (e.closest("defs, clipPath") || (e.tagName == "text" && !e.textContent.trim())) continue;
+      const left = "defs, clipPath, svg svg svg, .map, .scale, .cell:not(.chosen)";
+      if (e.closest(left) || (e.tagName == "text" && !e.textContent.trim())) continue;
       const style = getComputedStyle(e), box = e.getBoundingClientRect(), all = opacity(e);
       const spots = places => places.map(([i, j]) =>
         [box.x + i * box.width, box.y + j * box.height]);
@@ -351,46 +341,7 @@ BOXES = """[...document.querySelectorAll(".canvas, .thumbnail, .plotly-figure")]
   return [interactive, [box.x + scrollX, box.y + scrollY, box.width, box.height]]; })"""
 
 
-@THEMES
-def test_text_stands_out_from_the_page(shown, theme):
-    shown.look(theme)
-    texts = shown.run(TEXTS)
-    assert len(texts) > 20
-    assert [each for each in texts if each[0] < 4.5] == []
-
-
-@THEMES
-def test_ink_and_page_are_far_apart(shown, theme):
-    shown.look(theme)
-    page, ink, contrast = shown.run(
-        f"""(() => {{ {COLOURS}
-        const page = background(document.body), ink = pixel(getComputedStyle(document.body).color);
-        return [luminance(page), luminance(ink), contrast(ink, page, 1)]; }})()"""
-    )
-    assert (page > ink) == (theme == "light")
-    assert contrast > 10
-
-
 # The strokes in the colour of a batch size: what the drawing says, and what is seen.
-STROKES = f"""(() => {{ {COLOURS}
-  const said = /stroke: *var\\(--b[-\\w]+, *(#\\w{{6}})\\)/, found = new Map();
-  for (const e of document.querySelectorAll("svg [style*='--b']")) {{
-    const colour = e.getAttribute("style").match(said)?.[1];
-    if (colour) found.set(colour, pixel(getComputedStyle(e).stroke).slice(0, 3));
-  }}
-  return [...found]; }})()"""
-
-
-@THEMES
-def test_batch_sizes_have_their_colour_lifted_in_the_dark(shown, theme):
-    shown.look(theme)
-    strokes = shown.run(STROKES)
-    assert len(strokes) > 2
-    for colour, seen in strokes:
-        wanted = colour if theme == "light" else themes.lifted(colour)
-        assert seen == list(bytes.fromhex(wanted[1:])), colour
-
-
 @THEMES
 def test_drawings_stand_out_from_the_page(shown, theme):
     shown.look(theme)
@@ -411,9 +362,9 @@ def test_drawings_stand_out_from_the_page(shown, theme):
 def test_figures_are_painted_on_the_page_itself(shown, theme):
     shown.look(theme)
     shown.settle()
-    page = tuple(
-        map(int, re.findall(r"\d+", shown.run("getComputedStyle(document.body).backgroundColor")))
-    )
+    colour = shown.run("getComputedStyle(document.body).backgroundColor")
+    page = tuple(map(int, re.findall(r"\d+", colour)))
+    assert (min(page) > 230) if theme == "light" else (max(page) < 50)
     boxes = shown.run(BOXES)
     assert boxes and all(min(box[2:]) > 100 for _, box in boxes)
     first = [box for interactive, box in boxes if not interactive][:1]  # what is the same in all
@@ -487,14 +438,14 @@ def test_print_shows_all_that_is_read(shown):
 # ---------------------------------------------------------------- structure, links, keyboard
 
 
-def test_the_page_says_what_it_is(shown, page):
+def test_headings_are_in_order_and_anchors_unique(shown, page):
     found = shown.run(
-        """({lang: document.documentElement.lang, title: document.title, mode: document.compatMode,
+        """({mode: document.compatMode,
         levels: [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].map(e => +e.tagName[1]),
         ids: [...document.querySelectorAll("[id]")]  // but plotly's, which repeat in two scenes
              .filter(e => !e.closest(".plotly-figure")).map(e => e.id)})"""
     )
-    assert found["lang"] == "en" and found["title"].strip() and found["mode"] == "CSS1Compat"
+    assert found["mode"] == "CSS1Compat"
     levels = found["levels"]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(below <= above + 1 for above, below in itertools.pairwise(levels)), levels
@@ -502,22 +453,11 @@ def test_the_page_says_what_it_is(shown, page):
     assert page.stat().st_size < 2_000_000
 
 
-def test_whatever_is_operated_or_seen_has_a_name(shown):
-    root, seen, nameless = shown.send("DOM.getDocument", depth=0)["root"]["nodeId"], set(), []
-    for role in ("image", "link", "button", "radio", "region", "navigation", "DisclosureTriangle"):
-        found = shown.send("Accessibility.queryAXTree", nodeId=root, role=role)["nodes"]
-        for node in (each for each in found if not each["ignored"]):
-            seen.add(role)
-            if not node.get("name", {}).get("value", "").strip():
-                number = node["backendDOMNodeId"]
-                element = shown.send("DOM.describeNode", backendNodeId=number)["node"]
-                nameless.append((role, element["nodeName"], element.get("attributes")))
-    assert nameless == []
-    assert seen >= {"image", "link", "region"}
-    unlabelled = """[...document.querySelectorAll(
-        ".canvas > *, .thumbnail > *, .plotly-figure, img")].filter(e =>
-        !(e.ariaLabel || e.alt || "").trim()).map(e => e.outerHTML.slice(0, 80))"""
-    assert shown.run(unlabelled) == []
+def test_figures_and_regions_have_a_name(shown):  # axe asks for those of links and buttons
+    named = ".canvas > *, .thumbnail > *, .plotly-figure, .explorer, [role=region], nav"
+    found = shown.run(f"""[...document.querySelectorAll({json.dumps(named)})].map(e =>
+        [(e.ariaLabel || "").trim(), e.outerHTML.slice(0, 80)])""")
+    assert found and [told for name, told in found if not name] == []
 
 
 # What axe-core, the rules of Deque Systems, finds wrong for those who use a page otherwise.
@@ -535,16 +475,6 @@ def test_axe_finds_nothing_serious(shown, theme):
     found = shown.run(VIOLATIONS)
     shown.run("document.querySelectorAll('details').forEach(e => e.open = false)")
     assert found == []
-
-
-def test_axe_sees_what_is_wrong(tab, tmp_path):
-    bad = tmp_path / "bad.html"
-    bad.write_text("<p style='color: #ccc; background: #fff'>faint</p><img src='data:,'>")
-    tab.open(bad)
-    tab.run(AXE)
-    assert {"color-contrast", "image-alt", "html-has-lang"} <= {
-        rule for rule, _ in tab.run(VIOLATIONS)
-    }
 
 
 def test_every_link_leads_somewhere(shown, page):
