@@ -71,26 +71,21 @@ def test_a_loss_of_ones_own_is_used():
     assert found.loss == 2.0
 
 
-def test_dropout_is_off_and_the_mode_of_each_layer_is_left_also_after_an_error():
+def test_dropout_is_off_and_the_network_is_left_as_it_was_also_after_an_error():
     model, x, y = case()
-    expected = evaluate(model, x, y)
-    noisy = nn.Sequential(*model, nn.Dropout(0.5)).train()
+    normed = nn.Sequential(*model, nn.BatchNorm1d(3)).double()
+    expected = evaluate(normed, x, y)
+    noisy = nn.Sequential(*normed, nn.Dropout(0.5)).train()
     noisy[1].eval()
-    modes = [m.training for m in noisy.modules()]
+    before = state_of(noisy)
     assert evaluate(noisy, x, y) == expected
-    assert [m.training for m in noisy.modules()] == modes
+    assert evaluate(noisy, x, y, chunk_size=2).loss == pytest.approx(expected.loss, rel=1e-13)
+    assert_same_state(noisy, before)
     with pytest.raises(RuntimeError):
         evaluate(noisy, x[:, :3], y)
-    assert [m.training for m in noisy.modules()] == modes
-
-
-def test_batch_norm_uses_and_keeps_its_running_statistics():
-    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)).double()
-    _, x, y = case()
-    before = state_of(model)
-    whole, parts = (evaluate(model, x, y, chunk_size=c) for c in (23, 2))
-    assert whole.loss == pytest.approx(parts.loss, rel=1e-13)
-    assert_same_state(model, before)
+    assert_same_state(noisy, before)
+    with pytest.raises(ValueError, match="chunk_size = 0.*at least 1"):
+        evaluate(noisy, x, y, chunk_size=0)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 10, 23, 512])
@@ -160,16 +155,6 @@ def test_the_mean_loss_takes_networks_that_do_not_classify():
 
     found = mean_loss(model, x, y, loss=squares, chunk_size=4)
     assert found == pytest.approx((model(x) - y).square().mean().item(), rel=1e-13)
-
-
-@pytest.mark.parametrize("batch_norm", ["stored", "batch", "reestimate"])
-def test_a_fixed_function_has_no_dropout_and_batch_norm_as_asked(batch_norm):
-    model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5)).train()
-    with fixed_function(model, torch.randn(5, 3), batch_norm) as (network, x):
-        assert [m.training for m in network] == [batch_norm == "batch", False]
-        network(x)
-    assert all(m.training for m in model.modules())
-    assert torch.equal(model[0].running_mean, torch.zeros(3))
 
 
 def test_a_fixed_function_takes_images_channels_last_where_the_network_does():
