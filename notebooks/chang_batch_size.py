@@ -978,7 +978,7 @@ show.table(missed.set_index("statement"), "against", keep=False)
 #   and sharpness are, at a training accuracy of nine tenths.
 # - The lowest of many validation losses is biased low. The bias grows with the noise of the curve and with
 #   the number of evaluations, which differs between batch sizes. The test loss is not biased.
-# - Seeds below 10 share one split. Their intervals cover initial weights and data order, not the choice of
+# - Seeds below ten share one split. Their intervals cover initial weights and data order, not the choice of
 #   held-out images.
 # - With the laptop profile's first seeds most claims were undecided. So seeds were added at the fixed and the
 #   scaled rate; their number was fixed before they ran. Intervals do not account for this second look.

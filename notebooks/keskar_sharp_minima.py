@@ -658,13 +658,13 @@ show.table(missed.set_index("statement"), "against", keep=False)
 # - The paper stops SB and LB when the loss no longer falls. Here most runs reach the maximum number of epochs
 #   first. Patience counts epochs, and a large batch makes few updates per epoch. So gaps in accuracy depend
 #   on where training ends, as the row with longer runs of the large batch shows.
-# - Seeds below 10 share one random subspace. Intervals of rank correlations hold only for the batch sizes
+# - Seeds below ten share one random subspace. Intervals of rank correlations hold only for the batch sizes
 #   and rates that were run.
 # - Sharpness is measured on part of the training set, without dropout, at the final weights. Lines
 #   re-estimate batch norm on the examples of the line, so the losses at their ends differ a little from those
 #   of the runs.
 # - "Equal training loss" means the running loss, with dropout. The losses in evaluation mode have to agree
-#   within 10 %, and the table shows them.
+#   within a tenth, and the table shows them.
 # - A rank correlation over a few batch sizes has few possible values; fewer than six seeds decide none.
 # - The positive controls (sharpness at the small batch's extreme rates, its accuracy and loss along
 #   training) exist only for the networks whose rate and length of training are varied.

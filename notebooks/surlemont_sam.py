@@ -578,8 +578,8 @@ missed[["statement", "line"]].set_index("statement") if len(missed) else "none"
 #   the same training loss; with fixed rates they do not.
 # - Keskar's metric after a few iterations, as published, is a lower bound. It depends on the scale of weights
 #   and loss.
-# - The authors repeated some runs under several names. The number that the paper prints for B = 32 is nine; the
-#   repeats range from 2.4 to 10.5, and the rule counts them as the source's own spread. Shares of the authors'
+# - The authors repeated some runs under several names. The paper prints one factor for the smallest batch; the
+#   repeats scatter widely around it, and the rule counts their range as the source's own spread. Shares of the authors'
 #   updates count the epochs at which their runs stopped.
 # - The paper's accuracies are of validation images, which also end the training. Here claims on accuracy use
 #   the test images, on which nothing was selected.
