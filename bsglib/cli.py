@@ -24,7 +24,7 @@ from bsglib.runs.store import Store, StoreError
 from bsglib.runs.sweep import Entry, SweepError, by_run, sweep
 from bsglib.runs.timing import duration
 from bsglib.runtime import cores, need_no_home
-from bsglib.studies import exports, profiles
+from bsglib.studies import exports, profiles, registration
 from bsglib.studies.catalogue import STUDIES
 from bsglib.studies.estimates import Costs, megabytes
 from bsglib.studies.parameters import StudyParameters
@@ -270,6 +270,19 @@ def _seconds(text: str) -> float:
     if not found:
         raise ParameterError(f"--time-limit {text}: allowed are durations such as 90s, 150m and 2h")
     return float(found[1]) * {"s": 1, "m": 60, "": 60, "h": 3600}[found[2]]
+
+
+@commands.command()
+def register() -> None:
+    """Write anew what is registered of every claim; a change needs a row in docs/amendments.md."""
+    before = registration.read()
+    lock = registration.updated(before, STUDIES)
+    registration.write(lock)
+    for name, claims in lock.items():
+        for claim, content in claims.items():
+            if before.get(name, {}).get(claim, {}).get("digests") != content["digests"]:
+                typer.echo(f"{name}, {claim}: {content['digests'][-1]}")
+    typer.echo(_shown(registration.LOCK))
 
 
 @commands.command()

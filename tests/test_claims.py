@@ -1,228 +1,153 @@
-"""Tests of bsglib.claims, and of the claims themselves."""
+"""Tests of bsglib.claims: from a statistic to a verdict; and of the claims of all studies."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
-from scipy.stats import t
 
 from bsglib import cli
-from bsglib.claims import (
-    DIRECTION_ONLY,
-    NOT_REPRODUCED,
-    NOT_TESTABLE,
-    REPRODUCED,
-    UNDECIDED,
-    VERDICTS,
-    Claim,
-    Measured,
-    about,
-    above,
-    below,
-    between,
-    interval_text,
-    verdict,
-)
-from bsglib.stats import Interval, interval
+from bsglib.claims import Claim, Margin, Measured, Terms, corrected, verdict
+from bsglib.stats import Permuted, holm, with_test_set
+from bsglib.studies import stated
 from bsglib.studies.verdict_table import css_class, verdict_table
+from bsglib.verdicts import (
+    DEPENDS,
+    DIRECTIONS,
+    NO_EFFECT,
+    NOT_RUN,
+    NOT_TESTABLE,
+    OPPOSITE,
+    SAME,
+    UNDECIDED_AFTER,
+    Rule,
+    Shares,
+)
+
+POINTS = Margin("points", 1, "chosen for the test")
+RATIO = Margin("ratio", 1.25, "chosen for the test", ratios=True)
+RANK = Margin("rank", 0.2, "chosen for the test", estimate="signs")
+SHARE = Margin("share", 0.1, "chosen for the test", estimate="share")
+HIGH = Measured((5.0, 5.1, 5.2, 4.9, 5.05))
 
 
-def claim(rule, name="a-claim"):
+def claim(margin=POINTS, name="a-claim", primary=False, **rule):
+    rule = Rule(**{"claimed": "above", "margin": margin.size, "ratios": margin.ratios} | rule)
     return Claim(
         id=name,
         figure="figure-1",
         locator="section 1",
         statement="It grows.",
-        quantity="ratio",
-        value="2",
+        quantity="a quantity",
+        primary=primary,
         rule=rule,
+        margin=margin,
         statistic=lambda: None,
     )
 
 
-def values(low, high, *, ratios=False):
-    """Three values whose 95 per cent interval is [low, high]."""
-    low, high = (math.log(low), math.log(high)) if ratios else (low, high)
-    middle, half = (low + high) / 2, (high - low) / 2
-    spread = half * math.sqrt(3) / t.ppf(0.975, 2)  # standard deviation of (-s, 0, s) is s
-    points = [middle - spread, middle, middle + spread]
-    return Measured(tuple(map(math.exp, points)) if ratios else tuple(points))
+def word(*args, **kwargs):
+    return verdict(*args, **kwargs).word
 
 
-def judge(rule, low, high):
-    return verdict(claim(rule), values(low, high, ratios=rule.ratios)).verdict
-
-
-def test_there_are_five_words():
-    assert VERDICTS == (
-        "reproduced",
-        "direction only",
-        "not reproduced",
-        "undecided",
-        "not testable at this scale",
-    )
-
-
-def test_the_helper_makes_the_interval_it_says():
-    for ratios in (False, True):
-        found = interval(values(0.5, 3, ratios=ratios).values, ratios=ratios)
-        assert (found.low, found.high) == pytest.approx((0.5, 3), rel=1e-12)
+def test_the_direction_is_that_of_the_mean_over_seeds():
+    assert word(claim(), HIGH) == SAME
+    assert word(claim(claimed="below"), HIGH) == OPPOSITE
+    assert word(claim(claimed="equal"), HIGH) == OPPOSITE
+    assert word(claim(), Measured((0.1, -0.1, 0.2, -0.2, 0.0))) == NO_EFFECT
+    assert word(claim(RATIO), Measured((2.0, 2.1, 1.9, 2.2, 2.0))) == SAME
+    assert word(claim(RATIO, claimed="below"), Measured((0.0, *HIGH.values))) == NOT_TESTABLE
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "word"),
+    "measured, expected, detail",
     [
-        (1.35, 2.95, REPRODUCED),  # within a factor of 1.5 of 2
-        (1.32, 2.95, UNDECIDED),
-        (1.35, 3.05, UNDECIDED),
-        (1.05, 1.2, DIRECTION_ONLY),
-        (30, 50, DIRECTION_ONLY),
-        (0.95, 1.2, UNDECIDED),
-        (0.95, 40, UNDECIDED),
-        (0.5, 0.95, NOT_REPRODUCED),
+        (Measured(), NOT_RUN, "0 of 5 seeds; `bsg`"),
+        (Measured((5.0, 5.1)), NOT_RUN, "2 of 5 seeds; `bsg`"),
+        (Measured(not_run="3 of 9 runs"), NOT_RUN, "3 of 9 runs; `bsg`"),
+        (Measured(not_testable="training accuracy 20 %"), NOT_TESTABLE, "training accuracy 20 %"),
+        (Measured((5.0, math.nan, math.inf)), NOT_TESTABLE, "2 values are not finite"),
     ],
 )
-def test_a_ratio_above_one_is_judged_by_its_size_and_its_side(low, high, word):
-    assert judge(about(2, factor=1.5), low, high) == word
+def test_a_reason_why_there_is_no_direction_is_told(measured, expected, detail):
+    found = verdict(claim(), measured, Terms(remedy="`bsg`"))
+    assert (found.word, found.verdict.direction.detail) == (expected, detail)
+    assert found.row()["reason"] == detail and found.row()["n"] == 0
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "word"),
-    [
-        (0.35, 0.7, REPRODUCED),
-        (0.2, 0.3, DIRECTION_ONLY),
-        (0.8, 1.1, UNDECIDED),
-        (1.05, 2, NOT_REPRODUCED),
-    ],
-)
-def test_a_ratio_below_one_is_judged_by_its_size_and_its_side(low, high, word):
-    assert judge(about(0.5, factor=1.5), low, high) == word
+def test_a_primary_claim_needs_as_many_seeds_as_its_terms_say():
+    terms = Terms(seeds=3, primary=10)
+    assert word(claim(), Measured(HIGH.values[:3]), terms) == SAME
+    assert word(claim(primary=True), HIGH, terms) == NOT_RUN
+    assert word(claim(primary=True), Measured(2 * HIGH.values), terms) == SAME
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "word"),
-    [
-        (0.7, 1.4, REPRODUCED),
-        (0.5, 0.9, UNDECIDED),
-        (0.1, 0.6, NOT_REPRODUCED),
-        (2, 3, NOT_REPRODUCED),
-    ],
-)
-def test_a_ratio_of_one_has_no_direction(low, high, word):
-    assert judge(about(1, factor=1.5), low, high) == word
+def test_what_is_no_mean_has_an_estimate_of_its_own():
+    assert word(claim(RANK), Measured((1.0,) * 5)) == NOT_RUN, "five signs decide nothing"
+    assert word(claim(RANK), Measured((1.0,) * 6)) == SAME
+    assert word(claim(SHARE, null=0.5), Measured((1.0,) * 6)) == SAME
+    assert word(claim(SHARE, null=0.5), Measured((0.0,) * 6)) == OPPOSITE
+    far = Permuted(0.8, np.linspace(0, 0.5, 100), 6)
+    assert word(claim(RANK), Measured(estimate=far)) == SAME
 
 
-@pytest.mark.parametrize("ratios", [False, True])
-@pytest.mark.parametrize(
-    ("low", "high", "word"),
-    [(2.1, 3, REPRODUCED), (1.9, 3, UNDECIDED), (1, 2.1, UNDECIDED), (1, 1.9, NOT_REPRODUCED)],
-)
-def test_above_and_its_mirror_below(low, high, word, ratios):
-    assert judge(above(2, ratios=ratios), low, high) == word
-    mirrored = {REPRODUCED: NOT_REPRODUCED, NOT_REPRODUCED: REPRODUCED}.get(word, word)
-    assert judge(below(2, ratios=ratios), low, high) == mirrored
+def test_the_variance_of_the_test_set_widens_an_interval():
+    examples = tuple(np.tile([100.0, -90.0], 50))
+    plain, with_examples = HIGH, replace(HIGH, examples=examples)
+    found = [verdict(claim(), measured).verdict.ours for measured in (plain, with_examples)]
+    assert found[1] == with_test_set(HIGH.values, examples).interval()
+    assert found[1].high - found[1].low > 2 * (found[0].high - found[0].low)
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "word"),
-    [
-        (-0.9, 0.9, REPRODUCED),
-        (-1.1, 0.9, UNDECIDED),
-        (0.9, 1.1, UNDECIDED),
-        (-2, 2, UNDECIDED),
-        (1.1, 2, NOT_REPRODUCED),
-        (-2, -1.1, NOT_REPRODUCED),
-    ],
-)
-def test_between(low, high, word):
-    assert judge(between(-1, 1), low, high) == word
+def test_another_measure_that_does_not_agree_makes_it_depend_on_the_measure():
+    low = Measured((-5.0, -5.1, -5.2))
+    few = verdict(claim(), replace(HIGH, others={"other": low}), Terms(seeds=3))
+    assert few.word == DEPENDS and "other: opposite" in few.verdict.words
+    assert word(claim(), replace(HIGH, others={"other": Measured(not_run="none")})) == SAME
 
 
-def test_the_ends_of_a_range_belong_to_it():
-    assert verdict(claim(between(-1, 1)), Measured((1.0,) * 3)).verdict == REPRODUCED
-    assert verdict(claim(between(-1, 1)), Measured((-1.0,) * 3)).verdict == REPRODUCED
+def test_every_part_of_a_claim_has_to_hold():
+    parts = {"B = 32": HIGH, "B = 64": Measured((-5.0, -5.1, -5.2, -4.9, -5.0))}
+    found = verdict(claim(), Measured(parts=parts))
+    assert found.word == OPPOSITE and found.verdict.part == "B = 64"
+    assert word(claim(), Measured(parts={"B = 32": HIGH})) == SAME
+    missing = verdict(claim(), Measured(parts={"B = 32": HIGH, "B = 64": Measured()}))
+    assert missing.word == NOT_RUN and "B = 64" in missing.row()["line"]
 
 
-@pytest.mark.parametrize("rule", [above(0), below(0)])
-def test_a_value_is_not_above_or_below_itself(rule):
-    assert verdict(claim(rule), Measured((0.0,) * 3)).verdict != REPRODUCED
+def test_the_scale_is_that_of_the_smallest_share():
+    found = verdict(claim(), replace(HIGH, shares=(Shares(), Shares(examples=0.17))))
+    assert found.row()["line"].endswith("· reduced (17 % of the images)")
+    assert verdict(claim(), HIGH).row()["scale"] == ""
+    assert verdict(claim(), replace(HIGH, timing=True)).row()["scale"] == "other hardware"
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_fewer_than_three_seeds_are_not_testable_but_shown(n):
-    found = verdict(claim(above(1)), Measured((5.0,) * n))
-    assert found.verdict == NOT_TESTABLE
-    assert found.ours.n == n
-    assert f"{n} seed" in found.reason
-    assert "3 needed" in found.reason
-    assert verdict(claim(above(1)), Measured((5.0,) * 3)).verdict == REPRODUCED
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_diverged_runs_are_not_testable(bad):
-    found = verdict(claim(above(1)), Measured((5.0, 5.0, 5.0, bad)))
-    assert (found.verdict, found.ours) == (NOT_TESTABLE, None)
-    assert "1 values are not finite" in found.reason
-
-
-@pytest.mark.parametrize(
-    ("rule", "low", "high", "word"),
-    [
-        (about(2, factor=1.5), 1.4, 2.9, REPRODUCED),
-        (about(2, factor=1.5), 1.1, 1.2, DIRECTION_ONLY),
-        (about(2, factor=1.5), 0.5, 0.9, NOT_REPRODUCED),
-        (about(2, factor=1.5), 0.9, 1.2, UNDECIDED),
-        (above(0), 0.1, 0.9, REPRODUCED),
-        (above(0), -0.9, 0.0, NOT_REPRODUCED),
-        (above(0), 0.0, 0.9, UNDECIDED),
-        (below(0), -0.9, -0.1, REPRODUCED),
-    ],
-)
-def test_a_statistic_with_an_interval_of_its_own_is_judged_by_it(rule, low, high, word):
-    own = Interval((low + high) / 2, low, high, 3)
-    found = verdict(claim(rule), Measured(interval=own, note="bootstrap"))
-    assert found.verdict == word
-    assert found.ours is own
-    assert found.reason.endswith("; bootstrap")
-    few = verdict(claim(rule), Measured(interval=Interval(own.mean, low, high, 2)))
-    assert (few.verdict, few.reason) == (NOT_TESTABLE, "2 seeds, 3 needed")
-    assert few.ours.n == 2, "shown all the same"
-    why = verdict(claim(rule), Measured(interval=own, not_testable="diverged"))
-    assert (why.verdict, why.ours) == (NOT_TESTABLE, None)
-
-
-def test_a_reason_why_there_is_no_statistic_is_told():
-    found = verdict(claim(above(1)), Measured(not_testable="training accuracy 20 %"))
-    assert (found.verdict, found.reason) == (NOT_TESTABLE, "training accuracy 20 %")
-    assert verdict(claim(above(1)), Measured()).verdict == NOT_TESTABLE
-
-
-def test_a_ratio_of_zero_is_judged():
-    found = verdict(claim(below(1, ratios=True)), Measured((0.0, 0.5, 0.5)))
-    assert found.verdict in VERDICTS
-
-
-def test_intervals_are_shown_with_their_ends_and_single_values_alone():
-    assert interval_text(interval([2.0])) == "2"
-    text = interval_text(interval([1.0, 2.0, 3.0]))
-    assert text.startswith("2 [-0.484, 4.48]")
+def test_primary_claims_are_corrected_and_the_others_have_a_false_discovery_rate():
+    weak = Measured((5.0, 4.0, 9.0, 1.0, 0.1))
+    judged = [verdict(claim(name=n, primary=n == "first"), weak) for n in ("first", "second")]
+    adjusted = dict(zip(["first"], holm([judged[0].verdict.p, 0.5, 0.5, 0.9]), strict=False))
+    first, second = corrected(judged, adjusted)
+    assert judged[0].word == SAME and first.word == UNDECIDED_AFTER and second.word == SAME
+    assert first.verdict.ours == judged[0].verdict.ours, "intervals stay"
+    assert first.adjusted_p == pytest.approx(4 * judged[0].verdict.p) and first.q is None
+    assert second.q == pytest.approx(judged[1].verdict.p) and second.adjusted_p is None
 
 
 def test_a_table_holds_a_row_per_verdict_and_escapes_what_it_shows():
-    rule, first = above(1), verdict(claim(above(1), "b<&>"), Measured((5.0,) * 3))
-    second = verdict(claim(rule), Measured(not_testable='<script>"'))
+    first = verdict(claim(name="b<&>"), HIGH)
+    second = verdict(claim(), Measured(not_testable='<script>"'))
     table = verdict_table([first, second])
-    assert table.rows["verdict"].tolist() == [REPRODUCED, NOT_TESTABLE]
-    assert table.rows["n"].tolist() == [3, 0]
+    assert table.rows["verdict"].tolist() == [SAME, NOT_TESTABLE]
+    assert table.rows["n"].tolist() == [5, 0]
     assert table.html.count("<tr") == 3
     assert "<script>" not in table.html
     assert 'id="claim-a-claim"' in table.html
-    assert "not-testable" in table.html
-    assert "reproduced" in repr(table)
+    assert "same direction" in table.html and "same direction" in repr(table)
 
 
 def test_every_word_has_a_class_of_its_own():
-    classes = [css_class(word) for word in VERDICTS]
-    assert len(set(classes)) == 5
+    classes = [css_class(word) for word in DIRECTIONS]
+    assert len(set(classes)) == len(DIRECTIONS)
     assert not any(" " in name for name in classes)
 
 
@@ -236,10 +161,14 @@ def test_every_claim_says_where_it_stands_and_what_shows_it(claim):
     texts = (claim.figure, claim.locator, claim.statement, claim.quantity, claim.value)
     assert all(text.strip() for text in texts)
     assert claim.statement.endswith(".")
-    assert claim.rule.target[0] < claim.rule.target[1]
-    assert claim.rule.direction[0] <= claim.rule.target[0]
-    assert claim.rule.target[1] <= claim.rule.direction[1]
     assert claim.kind == "stated" or claim.value != claim.kind
+    assert (claim.rule.margin, claim.rule.ratios) == (claim.margin.size, claim.margin.ratios)
+
+
+def test_every_margin_has_a_reason_and_a_claim():
+    used = {claim.margin.name for claim in CLAIMS.values()}
+    assert set(stated.margins()) == used
+    assert all(len(margin.because.split()) > 5 for margin in stated.margins().values())
 
 
 def test_claim_ids_are_unique_and_found_by_name():

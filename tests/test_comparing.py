@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 
 from bsglib.claims import Measured
+from bsglib.runs.outcomes import Outcomes
 from bsglib.studies import stated
 from bsglib.studies.comparing import (
     Comparison,
+    Control,
     Of,
+    Parts,
     Timed,
     Trained,
     cut_off,
@@ -22,6 +25,8 @@ from bsglib.studies.comparing import (
     ratio,
     side,
 )
+from bsglib.studies.study import Results
+from bsglib.verdicts import Rule, Shares
 
 SIZES, SEEDS = (32, 64, 128), (0, 1, 2)
 PLAIN, SAM = side(sam=False), side(sam=True)
@@ -48,9 +53,17 @@ def results():
         for sam in (False, True)
         for b in SIZES
     ]
-    p = SimpleNamespace(batch_sizes=list(SIZES))
-    tables = {"timings": pd.DataFrame(times), "left_out": pd.DataFrame()}
-    return SimpleNamespace(runs=runs, design=runs, parameters=p, **tables)
+    none = pd.DataFrame()
+    return Results(
+        study=SimpleNamespace(shares=lambda results, runs: [Shares()] * len(runs)),
+        parameters=SimpleNamespace(batch_sizes=list(SIZES)),
+        runs=runs,
+        history=none,
+        points=none,
+        timings=pd.DataFrame(times),
+        design=runs,
+        computed=0,
+    )
 
 
 def at(results, **where):
@@ -77,27 +90,33 @@ def test_sides_are_compared_seed_by_seed(results):
 def test_only_seeds_that_all_batch_sizes_of_all_sides_have_count(results):
     more = results.runs[at(results, sam=False, seed=0)].assign(seed=9, value=1e6)
     more["entry"] += " with another seed"
-    results.runs = results.design = pd.concat([results.runs, more])
-    assert COMPARED(results).values == pytest.approx((2, 2, 2))
+    runs = pd.concat([results.runs, more])
+    assert COMPARED(replace(results, runs=runs, design=runs)).values == pytest.approx((2, 2, 2))
 
 
-def test_missing_runs_are_counted_and_named(results):
+def test_seeds_with_all_runs_are_judged_without_the_others(results):
     everything = results.runs
-    results.runs = everything[~at(results, sam=True, batch_size=64, seed=2)]
-    assert COMPARED(results).not_testable == "17 of 18 runs computed: sam False, sam True"
-    results.runs = everything.iloc[:0]
-    assert COMPARED(results).not_testable == "0 of 18 runs computed: sam False, sam True"
-    results.design = everything[~at(SimpleNamespace(runs=everything), sam=True)]
-    assert COMPARED(results).not_testable == "sam: not in this profile"
+    runs = everything[~at(results, sam=True, batch_size=64, seed=2)]
+    found = COMPARED(replace(results, runs=runs))
+    assert (found.values, found.seeds) == (pytest.approx((2, 2)), (0, 1))
+    none = replace(results, runs=runs[runs["batch_size"] != 32])
+    assert COMPARED(none).not_run == "11 of 18 runs computed: sam False, sam True"
+    none = replace(results, runs=everything.iloc[:0])
+    assert COMPARED(none).not_run == "0 of 18 runs computed: sam False, sam True"
+
+
+def test_runs_that_the_profile_does_not_have_are_named(results):
+    other = replace(results, design=results.design[~at(results, sam=True)])
+    assert COMPARED(other).not_run == "sam: not in this profile"
     wider = Comparison(ratio, (PLAIN.at((32, 512)), PLAIN.at((32, 512))), "value")
-    assert wider(results).not_testable == "no sam, B = 512: not in this profile"
+    assert wider(results).not_run == "no sam, B = 512: not in this profile"
 
 
 def test_runs_left_out_without_their_data_name_the_command(results):
     sam = results.design["sam"]
-    results.left_out, results.design = results.design[sam], results.design[~sam]
+    other = replace(results, left_out=results.design[sam], design=results.design[~sam])
     why = "sam: mnist is not available; `bsg data mnist` fetches it"
-    assert COMPARED(results).not_testable == why
+    assert COMPARED(other).not_run == why
 
 
 @pytest.mark.parametrize(
@@ -119,8 +138,11 @@ def test_runs_that_are_not_fit_say_why(results, changes, check, why):
     gated = replace(COMPARED, gates=(Of(check),))
     assert gated(results).values
     run = at(results, sam=True, batch_size=64, seed=1)
-    results.runs = results.runs.assign(
-        **{name: results.runs[name].mask(run, value) for name, value in changes.items()}
+    results = replace(
+        results,
+        runs=results.runs.assign(
+            **{name: results.runs[name].mask(run, value) for name, value in changes.items()}
+        ),
     )
     assert why in gated(results).not_testable
     for fewer in (Of(check, first=1), Of(check, first=0), Of(check, sizes=(32, 128))):
@@ -129,22 +151,22 @@ def test_runs_that_are_not_fit_say_why(results, changes, check, why):
 
 def test_batch_sizes_that_are_not_fit_are_left_out_and_named(results):
     weak = at(results, sam=True, batch_size=64, seed=1)
-    results.runs = results.runs.assign(
-        train_accuracy=results.runs["train_accuracy"].mask(weak, 0.5)
+    results = replace(
+        results,
+        runs=results.runs.assign(train_accuracy=results.runs["train_accuracy"].mask(weak, 0.5)),
     )
     each = replace(COMPARED, leave_out=Of(Trained(0.9)))
     found = each(results)
     assert found.values == pytest.approx((2, 2, 2))
     assert found.note.startswith("only B = 32, 128 (sam True, B = 64")
-    results.runs = results.runs.assign(train_accuracy=0.5)
+    results = replace(results, runs=results.runs.assign(train_accuracy=0.5))
     assert "training accuracy 50 %" in each(results).not_testable
 
 
 def test_a_statistic_of_its_own_reads_the_results_after_the_gates(results):
     own = Comparison(lambda r: Measured((len(r.runs),)), (PLAIN, SAM), gates=(Of(diverged),))
     assert own(results).values == (18,)
-    results.runs = results.runs.assign(stopped="diverged")
-    assert own(results).not_testable
+    assert own(replace(results, runs=results.runs.assign(stopped="diverged"))).not_testable
 
 
 def test_times_need_enough_repeats(results):
@@ -152,11 +174,57 @@ def test_times_need_enough_repeats(results):
     assert both(results).values == pytest.approx((2,) * 5)
     plain = Timed(last_over_first, ({"sam": False},))
     assert plain(results).values == pytest.approx((0.25,) * 5)
-    assert "B = 4: not in this profile" in replace(both, sizes=(4,))(results).not_testable
-    results.timings = results.timings[results.timings["repeat"] < 4]
-    assert both(results).not_testable == "4 timings, 5 needed"
-    results.timings = pd.DataFrame()
-    assert both(results).not_testable == "0 timings, 5 needed"
+    assert plain(results).timing and not plain(results).shares
+    assert "B = 4: not in this profile" in replace(both, sizes=(4,))(results).not_run
+    few = replace(results, timings=results.timings[results.timings["repeat"] < 4])
+    assert both(few).not_run == "4 timings, 5 needed"
+    assert both(replace(results, timings=pd.DataFrame())).not_run == "0 timings, 5 needed"
+
+
+def test_other_measures_and_shares_come_with_the_values(results):
+    runs = results.runs.assign(other=1 / results.runs["value"], part=np.nan)
+    several = replace(
+        COMPARED, column=("part", "value"), others=(("o", "other"), ("p", "part"), ("q", "none"))
+    )
+    found = several(replace(results, runs=runs))
+    assert found.values == pytest.approx((2, 2, 2)), "by the first column that all runs have"
+    assert set(found.others) == {"o"} and found.others["o"].values == pytest.approx((0.5,) * 3)
+    assert len(found.shares) == len(runs)
+
+
+def test_differences_of_test_accuracy_come_with_those_at_each_example(results):
+    runs = results.runs[results.runs["batch_size"] == 32].assign(test_accuracy=0.5)
+    right = {False: [True, True, False, True], True: [False, True, False, False]}
+    kept = [
+        {"entry": run.entry, "arm": run.arm, "seed": run.seed}
+        | Outcomes(np.array(right[run.sam]), np.full(4, 0.1)).packed()
+        for run in runs.itertuples()
+    ]
+    results = replace(results, runs=runs, design=runs, outcomes=pd.DataFrame(kept))
+    lost = Comparison(points, (PLAIN, SAM), "test_accuracy")
+    assert lost(results).examples == (100, 0, 0, 100)
+    assert lost(replace(results, outcomes=results.outcomes.iloc[1:])).examples == ()
+    assert replace(lost, by=ratio)(results).examples == ()
+
+
+def test_parts_are_judged_one_by_one(results):
+    both = Parts((("one", COMPARED), ("two", replace(COMPARED, gates=(Of(cut_off),)))))
+    found = both(replace(results, runs=results.runs.assign(stopped="epochs")))
+    assert found.parts["one"].values and "improving" in found.parts["two"].not_testable
+    assert both.in_profile(results)
+
+
+def test_a_positive_control_that_fails_leaves_claims_of_its_kind_open(results):
+    works = Control("SAM halves it", COMPARED, Rule("above", 1.25, ratios=True))
+    fails = replace(works, rule=Rule("below", 1.25, ratios=True))
+    claimed = replace(COMPARED, sides=(PLAIN,), by=last_over_first)
+    scattered = results.runs["value"] * (1 + 0.1 * results.runs["seed"] * results.runs["sam"])
+    results = replace(results, runs=results.runs.assign(value=scattered))
+    assert replace(claimed, gates=(works,))(results).values
+    why = replace(claimed, gates=(fails,))(results).not_testable
+    assert why.startswith("positive control, SAM halves it: opposite")
+    elsewhere = replace(results, design=results.design[~at(results, sam=True)])
+    assert replace(claimed, gates=(fails,))(elsewhere).values, "there is none in the profile"
 
 
 CLAIMS = """
@@ -168,7 +236,7 @@ CLAIMS = """
   quantity: ratio
   primary: [64]
   value: "{grown}"
-  rule: {about: "{grown}", factor: 1.5}
+  rule: {above: 1, margin: {32: sharpness, 64: time}, stated: "{grown}", spread: [2, 9]}
 - id: alone
   figure: figure-2
   locator: ours
@@ -176,19 +244,36 @@ CLAIMS = """
   quantity: difference
   kind: ours
   primary: true
-  rule: {between: [-1, 1], ratios: true}
+  rule: {equal: 0, margin: accuracy}
 """
+STATISTICS = dict.fromkeys(("at-32", "at-64", "alone"), COMPARED)
 
 
 def test_claims_are_read_with_their_templates_filled_in(tmp_path):
     file = tmp_path / "claims.yaml"
     file.write_text(CLAIMS)
-    statistics = dict.fromkeys(("at-32", "at-64", "alone"), COMPARED)
-    first, second, alone = stated.read(file, statistics, lambda size=0: {"grown": size / 8})
+    first, second, alone = stated.read(file, STATISTICS, lambda size=0: {"grown": size / 8})
     assert first.statement == "It grows by 4.0 at B = 32." and second.value == "8.0"
     assert (first.primary, second.primary) == (False, True)
-    assert second.rule.target == pytest.approx((8 / 1.5, 12)) and second.rule.ratios
-    assert alone.kind == "ours" and alone.primary and alone.rule.target == (-1, 1)
-    for wrong in ({"at-32": COMPARED, "at-64": COMPARED}, statistics | {"more": COMPARED}):
+    assert second.rule == Rule("above", 1.1, ratios=True, null=1, stated=8, spread=(2, 9))
+    assert (first.margin.name, second.margin.name) == ("sharpness", "time")
+    assert alone.kind == "ours" and alone.primary and alone.rule == Rule("equal", 1, null=0)
+    for wrong in ({"at-32": COMPARED, "at-64": COMPARED}, STATISTICS | {"more": COMPARED}):
         with pytest.raises(ValueError, match="claims and statistics differ in (alone|more)"):
             stated.read(file, wrong, lambda size=0: {"grown": size / 8})
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("margin: accuracy", "margin: precision"),
+        ("equal: 0, ", ""),
+        ("equal: 0", "equal: 0, below: 0"),
+        ("equal: 0", "above: 0, stated: -1"),
+    ],
+)
+def test_a_rule_that_is_none_is_refused_with_its_claim(tmp_path, old, new):
+    file = tmp_path / "claims.yaml"
+    file.write_text(CLAIMS.replace(old, new))
+    with pytest.raises(ValueError, match="claims.yaml: claim alone: "):
+        stated.read(file, STATISTICS, lambda size=0: {"grown": size / 8})

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torchvision
 
-from bsglib.claims import Claim, Measured, above
+from bsglib.claims import Claim, Margin, Measured
 from bsglib.data import DataError
 from bsglib.runs.measures import Measure
 from bsglib.runs.outcomes import Outcomes
@@ -18,6 +18,7 @@ from bsglib.studies import study as studies
 from bsglib.studies.parameters import StudyParameters
 from bsglib.studies.study import Study, Timing
 from bsglib.studies.tables import of_common_seeds, tuned
+from bsglib.verdicts import Rule
 
 
 class Nothing(StudyParameters):
@@ -72,7 +73,8 @@ def test_points_of_a_measure_are_rows_with_the_labels_of_their_run(study, tmp_pa
 
 
 def test_verdicts_are_found_by_claim_and_by_figure(study, tmp_path):
-    common = {"locator": "1", "statement": "It is.", "quantity": "q", "rule": above(0)}
+    common = {"locator": "1", "statement": "It is.", "quantity": "q", "rule": Rule("above", 1)}
+    common["margin"] = Margin("points", 1, "chosen for the test")
     common["statistic"] = lambda results: Measured((1.0, 1.1, 1.2))
     claims = [Claim(id=f"c{i}", figure=f"figure-{i // 2}", **common) for i in range(3)]
     results = dataclasses.replace(study, claims=tuple(claims)).run(parameters(tmp_path))

@@ -5,9 +5,10 @@ import dataclasses
 import pandas as pd
 import pytest
 
+from bsglib.studies import notes
 from bsglib.studies.comparing import Comparison, Of, diverged, ratio, side
 from bsglib.studies.study import Results
-from bsglib.studies.tables import rows_table, tuned_by_others
+from bsglib.studies.tables import regression, rows_table, tuned_by_others
 
 
 def run(seed, batch, lr=0.1, value=1.0, **other):
@@ -100,3 +101,34 @@ def test_a_table_of_rows_is_headed_by_its_keys_and_says_where_it_is_empty():
     assert table["n"].tolist() == ["5", "3"]
     assert rows_table({"F1": {"n": "5"}}, "network").loc["F1", "n"] == "5"
     assert rows_table({}, "network").index.tolist() == ["not computed yet"]
+
+
+def test_exponents_of_the_regression_are_those_that_the_runs_follow():
+    some = [(8, 0.1, 1.0), (8, 0.2, 0.5), (16, 0.1, 0.3), (16, 0.4, 0.2), (64, 0.2, 0.1)]
+    runs = pd.DataFrame(
+        {"seed": s, "batch_size": b, "lr": lr, "train_loss": loss, "stopped": "epochs"}
+        | {"keskar_sharpness": 3 * b**0.5 * lr**2 / loss}
+        for s in (0, 1)
+        for b, lr, loss in some
+    )
+    head = ("log B", "log rate", "log training loss")
+    exact = ["0.500 [0.500, 0.500]", "2.00 [2.00, 2.00]", "-1.00 [-1.00, -1.00]"]
+    assert regression(runs).loc["all runs"].tolist() == [*exact, "2 seeds"]
+    few = runs.drop(index=[0, 9])  # a seed alone has as many runs as coefficients
+    assert regression(few).loc["all runs"].tolist()[1:] == [*exact[1:], "8 runs"]
+    one_rate = regression(runs[runs["lr"] == 0.1]).loc["all runs"]
+    assert one_rate[list(head)].tolist() == ["-"] * 3, "loss and batch size vary together"
+    gone = runs.assign(stopped="diverged")
+    assert regression(gone).loc["all runs", "n"] == "0 runs"
+
+
+def test_what_stands_beside_an_accuracy_is_the_first_side_minus_the_second():
+    measured = {"SB": (0.2, 1.0), "LB": (0.4, 0.98)}
+    rows = [
+        run(seed, batch, test_loss=loss + seed / 100, train_accuracy=accuracy)
+        for seed in range(3)
+        for batch, (loss, accuracy) in measured.items()
+    ]
+    words = "test loss 0.200 [0.200, 0.200] nats, training accuracy -2.00 [-2.00, -2.00] points"
+    assert notes.beside(results(rows), (LARGE, SMALL)) == f"first - second: {words}"
+    assert notes.beside(results(rows), (side(),)) == f"last - first: {words}"

@@ -152,6 +152,16 @@ def _planned(results: Results, sides: Sequence[Side]) -> tuple[pd.DataFrame, pd.
     return planned.drop_duplicates(keys), there.drop_duplicates(keys) if len(there) else there
 
 
+def as_they_are(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return runs without another column."""
+    return runs
+
+
+def no_note(results: Results) -> str:
+    """Return no note."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Of:
     """A gate that checks runs of several sides together: all sides or the `first` ones, at `sizes`.
@@ -162,7 +172,7 @@ class Of:
     check: Check
     first: int | None = None
     sizes: tuple[int, ...] | Sizes | None = None
-    derive: Derive = lambda results, runs: runs
+    derive: Derive = as_they_are
 
     def __call__(self, results: Results, sides: Sequence[Side]) -> str | None:
         """Return why the runs do not test the claim, None if they do."""
@@ -224,7 +234,7 @@ def run_name(run: pd.Series) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim's statistic: values by seed, of the seeds that have all runs, if these pass the gates.
+    """A claim's statistic: values by seed, of seeds that have all runs, if these pass the gates.
 
     Args:
         by: reduces a table [seed, batch size] of the column per side to a value per seed; without
@@ -248,8 +258,8 @@ class Comparison:
     across: str = "batch_size"
     gates: tuple[Gate, ...] = ()
     leave_out: Gate | None = None
-    derive: Derive = lambda results, runs: runs
-    note: Callable[[Results], str] = lambda results: ""
+    derive: Derive = as_they_are
+    note: Callable[[Results], str] = no_note
     timing: bool = False
 
     def __call__(self, results: Results) -> Measured:
@@ -263,7 +273,8 @@ class Comparison:
             if not sides:
                 return Measured(not_testable=why)
             if left_out:
-                note = f"only B = {', '.join(map(str, sides[0].sizes))} ({why})"
+                only = f"only B = {', '.join(map(str, sides[0].sizes))} ({why})"
+                note = "; ".join(filter(None, (only, note)))
         for gate in self.gates:
             if why := gate(results, sides):
                 return Measured(not_testable=why)
@@ -306,10 +317,7 @@ class Comparison:
         return found if isinstance(found, Measured) else Measured(tuple(found))
 
     def _examples(self, results, sides, column: str | None, seeds: Sequence[int]) -> tuple:
-        """The difference at each test example, mean over seeds; none if a run did not keep them.
-
-        `by` is linear: of the means it is the mean of what it is at each example.
-        """
+        """The difference at each test example, mean over seeds; none if a run did not keep them."""
         kind = TESTED.get(column)
         if kind is None or self.by not in LINEAR or results.outcomes.empty:
             return ()

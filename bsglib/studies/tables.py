@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from bsglib.claims import estimate_of
-from bsglib.stats import PERCENT, kendall
+from bsglib.stats import PERCENT, Student, kendall, power_law, student
 from bsglib.studies.study import Results
+from bsglib.verdicts import number_text
 
 
 def scope_table(rows: Iterable[tuple[str, Any, Any, str]]) -> pd.DataFrame:
@@ -188,3 +189,65 @@ def worked_out(results: Results, claim_id: str) -> pd.DataFrame:
     return pd.DataFrame({"value": steps | {"verdict": judged.row()["line"]}}).rename_axis(
         claim.quantity
     )
+
+
+REGRESSORS = {"log B": "batch_size", "log rate": "lr", "log training loss": "train_loss"}
+
+
+def regression(
+    runs: pd.DataFrame, sharpness: str = "keskar_sharpness", *, by: str | None = None
+) -> pd.DataFrame:
+    """Return the regression of log sharpness on log batch size, log rate and log training loss.
+
+    Each seed's runs are fitted alone and the exponents averaged over seeds, where every seed has
+    runs enough. Elsewhere all runs are fitted together, as if they were independent. Runs that
+    diverged have no sharpness; what does not vary has no exponent.
+
+    Args:
+        runs: with seed and the columns; a run that stands in several arms counts once.
+        sharpness: the column of the measure.
+        by: a column whose values are fitted apart, such as the network.
+
+    Returns:
+        a row per value of `by`: the exponents with 95 % intervals, what n counts, and n.
+    """
+    columns = [sharpness, *REGRESSORS.values()]
+    kept = runs.reindex(columns=[*runs.columns.union(columns)])
+    numbers = kept[columns].astype(float)
+    fit = (numbers > 0).all(axis=1) & np.isfinite(numbers).all(axis=1)
+    kept = kept[fit & (kept["stopped"] != "diverged")].drop_duplicates(["seed", *columns])
+    rows = {}
+    for name, mine in kept.groupby(by) if by else [("all runs", kept)]:
+        exponents, of = _exponents(mine, sharpness)
+        rows[name] = {word: _exponent_text(exponents.get(word)) for word in REGRESSORS}
+        rows[name] |= {"n": f"{mine['seed'].nunique() if of == 'seeds' else len(mine)} {of}"}
+    return rows_table(rows, by or "exponent of")
+
+
+def _exponents(runs: pd.DataFrame, sharpness: str) -> tuple[dict[str, Student], str]:
+    """Exponents over seeds, else over runs; none where the runs do not tell them apart."""
+
+    def fitted(some: pd.DataFrame) -> dict[str, Student]:
+        x = {word: some[column] for word, column in varying.items()}
+        return power_law(some[sharpness], x) if x else {}
+
+    varying = {word: c for word, c in REGRESSORS.items() if runs[c].nunique() > 1}
+    try:
+        seeds = [fitted(mine) for _, mine in runs.groupby("seed")]
+        if len(seeds) > 1:
+            own = {word: [one[word].centre for one in seeds] for word in varying}
+            return {word: student(values) for word, values in own.items()}, "seeds"
+    except ValueError:
+        pass  # a seed has too few runs
+    try:
+        return fitted(runs), "runs"
+    except ValueError:
+        return {}, "runs"
+
+
+def _exponent_text(exponent: Student | None) -> str:
+    if exponent is None:
+        return "-"
+    ours = exponent.interval()
+    low, high = number_text(ours.low, 0.0), number_text(ours.high, 0.0)
+    return f"{number_text(ours.mean)} [{low}, {high}]"
