@@ -9,7 +9,7 @@ from collections import defaultdict
 from benchmarks import side_by_side as bench
 from bsglib import cli
 from bsglib.runs.sweep import Entry, by_run
-from bsglib.studies import exports
+from bsglib.studies import exports, profiles
 from bsglib.studies.estimates import Costs
 
 
@@ -30,7 +30,7 @@ def taken(known: list[exports.Tables], entry: Entry) -> float | None:
 def main() -> None:
     given, rows = bench.arguments(__doc__), []
     for study in cli.STUDIES.values():
-        parameters = cli._parameters(study, "confirm")
+        parameters = profiles.load(study, "confirm")
         known, costs, arms = study.known(parameters), Costs(), defaultdict(list)
         for entry in by_run(study.design(parameters)):
             if entry.epoch is None and (seconds := taken(known, entry)):

@@ -43,7 +43,7 @@ from bsglib.runs.queue import Queue, Row
 from bsglib.runs.steps import MANY
 from bsglib.runs.store import Store
 from bsglib.runs.sweep import Entry, SweepError, by_run, run_of, sweep
-from bsglib.studies import exports
+from bsglib.studies import exports, profiles
 from bsglib.studies import study as studies
 from bsglib.studies.chang.published import SECONDS_PER_EPOCH
 from bsglib.studies.kaabachi.published import TABLE
@@ -139,7 +139,7 @@ def planned(
     there are fewer seeds than shares.
     """
     study = cli.STUDIES[row.study]
-    parameters = cli._parameters(study, profile, store=str(store), workers=0)
+    parameters = profiles.load(study, profile, store=str(store), workers=0)
     entries = [e for e in study.design(parameters) if row.holds(row.study, e)]
     if not entries:
         raise SystemExit(f"{row.study}, {profile}: no runs in part {row.part}, seeds {row.seeds}")
@@ -222,7 +222,7 @@ def times(given: argparse.Namespace, out: Path) -> dict:
     Repeats are interleaved, each in another order; nothing else runs on the device.
     """
     study = cli.STUDIES[row_of(given).study]
-    parameters = cli._parameters(study, given.profile, store=str(out / "store"), workers=0)
+    parameters = profiles.load(study, given.profile, store=str(out / "store"), workers=0)
     kinds = [(c, kind) for c in study.timing(parameters).configs for kind in (True, False)]
     with graphs.Turn():
         timed = [Epochs(config, given.samples, as_graphs=kind) for config, kind in kinds]

@@ -25,6 +25,7 @@ from bsglib.data.published import PUBLISHED
 from bsglib.data.speech import RECORDINGS
 from bsglib.runs.params import ParameterError
 from bsglib.runs.queue import Queue
+from bsglib.studies import profiles
 
 PIECE = 28_000_000  # bytes
 # Neighbouring bytes are alike in images stored plane by plane: CIFAR-10 is 7 % smaller so.
@@ -130,7 +131,7 @@ def needed(profile: str, number: int) -> list[str]:
     """Return the data sets of a row of a profile's queue."""
     row = Queue.of(Path(profile).stem).row(number)
     study = cli.STUDIES[row.study]
-    entries = study.design(cli._parameters(study, profile))
+    entries = study.design(profiles.load(study, profile))
     return sorted({e.config.dataset for e in entries if row.holds(row.study, e)})
 
 

@@ -181,7 +181,9 @@ def verdict(claim: Claim, measured: Measured, terms: Terms | None = None) -> Jud
     """
     terms = terms or Terms()
     found = _verdict(claim, measured, terms)
-    return Judged(claim, found, measured.note)
+    deciding = measured.parts.get(found.part, measured)
+    notes = dict.fromkeys(filter(None, (measured.note, deciding.note)))
+    return Judged(claim, found, "; ".join(notes))
 
 
 def _verdict(claim: Claim, measured: Measured, terms: Terms, part: str = "") -> verdicts.Verdict:
@@ -196,7 +198,8 @@ def _verdict(claim: Claim, measured: Measured, terms: Terms, part: str = "") -> 
     if measured.shares or measured.timing:
         shares = measured.shares or (Shares(),)
         scale = verdicts.scale(*shares, examples=terms.examples, timing=measured.timing)
-    needed = 1 if measured.estimate or measured.timing else _needed(claim, terms)
+    repeats = measured.timing and not measured.seeds  # which `Timed` counts
+    needed = 1 if measured.estimate or repeats else _needed(claim, terms)
     estimate = estimate_of(claim.margin, measured)
     found = verdicts.judge(estimate, rule, scale, needed=needed, remedy=terms.remedy, part=part)
     others = {
@@ -209,7 +212,7 @@ def _verdict(claim: Claim, measured: Measured, terms: Terms, part: str = "") -> 
 
 def _needed(claim: Claim, terms: Terms) -> int:
     seeds = terms.primary if claim.primary else terms.seeds
-    return seeds if claim.margin.estimate == "mean" else max(seeds, RANK_SEEDS)
+    return max(seeds, RANK_SEEDS) if claim.margin.estimate == "signs" else seeds
 
 
 def _absent(claim: Claim, measured: Measured, terms: Terms) -> Direction | None:

@@ -24,11 +24,18 @@ from bsglib.runs.store import Store, StoreError
 from bsglib.runs.sweep import Entry, SweepError, by_run, sweep
 from bsglib.runs.timing import duration
 from bsglib.runtime import cores, need_no_home
-from bsglib.studies import exports, profiles, registration
+from bsglib.studies import exports, primary, profiles, registration
 from bsglib.studies.catalogue import STUDIES
 from bsglib.studies.estimates import Costs, megabytes
 from bsglib.studies.parameters import StudyParameters
-from bsglib.studies.study import NoRuns, Study, export_folder, is_sealed, store_of
+from bsglib.studies.study import (
+    CORRECTED,
+    NoRuns,
+    Study,
+    export_folder,
+    is_sealed,
+    store_of,
+)
 
 REPORTS, README = ROOT / "reports", ROOT / "README.md"
 
@@ -75,7 +82,7 @@ def build_report(
 
     if not (ROOT / "notebooks").is_dir():
         raise ParameterError(f"`bsg report` needs notebooks/ of a clone; {ROOT} has none")
-    built, complete = [], True
+    built = []
     for study in (chosen := _studies(studies)):
         parameters = profiles.load(study, profile, store=store, workers=workers)
         name = parameters.profile
@@ -87,14 +94,12 @@ def build_report(
             if studies:
                 raise
             typer.echo(f"{study.name}: skipped, {error}")
-            complete = False
             continue
         command = f"bsg report {study.address} --profile {profile}"
         page, verdicts = _build_page(study, parameters, command)
-        typer.echo(f"{_shown(page)}: {verdicts}")
+        typer.echo(f"{_shown(page)}{verdicts}")
         if not run.complete:
-            typer.echo(f"{study.name}: runs or times are missing; their claims are not testable")
-            complete = False
+            typer.echo(f"{study.name}: runs or times are missing; their claims are not run")
         built.append(study)
     if not built:
         raise NoRuns(f"no study has runs of profile {name!r}: nothing to report")
@@ -108,11 +113,8 @@ def build_report(
         for s in (STUDIES | {study.name: study for study in chosen}).values()
     ]
     page = index.write_index(REPORTS, name, cards)
-    smallest = name == index.PUBLISHED_PROFILES[-1]  # there is no better one to hide
-    if name in index.PUBLISHED_PROFILES and (complete or smallest):
+    if name in index.PUBLISHED_PROFILES:
         _publish(name, cards[: len(STUDIES)], built)  # a user's studies stay out of the README
-    elif name in index.PUBLISHED_PROFILES:
-        typer.echo("the README and the index of all profiles are unchanged")
     typer.echo(_shown(page))
 
 
@@ -134,8 +136,8 @@ def _build_page(study: Study, parameters: StudyParameters, command: str) -> tupl
         assets=REPORTS / "assets",
         command=command,
     )
-    counts = report.verdict_counts(report.verdicts(figures / "verdicts.csv"))
-    return page, ", ".join(f"{row['n']} {row['verdict']}" for row in counts)
+    found = report.tallies(report.verdicts(figures / "verdicts.csv"))
+    return page, "".join(f"\n  {tally['name']}: {report.tally_text(tally)}" for tally in found)
 
 
 def _publish(profile: str, cards: list[dict], built: list[Study]) -> None:
@@ -148,7 +150,7 @@ def _publish(profile: str, cards: list[dict], built: list[Study]) -> None:
         README, "verdicts", index.primary_claims_table(REPORTS, cards, README.parent)
     )
     first = next(iter(STUDIES.values()))
-    if first in built:
+    if first in built and profile == index.BASE:  # others may lack runs of the figure
         notebook = REPORTS / profile / f"{first.name}.ipynb"
         shown = index.headline(REPORTS, first.name, first.headline, notebook)
         index.update_marked(README, "headline", shown)
@@ -349,7 +351,8 @@ def export(
 ) -> None:
     """Export the numbers behind a study to reports/results/, from which its report rebuilds.
 
-    Profiles whose rules are not final go to reports/sealed/, which no report reads.
+    reports/results/MANIFEST.json gets their checksums. Profiles whose rules are not final go to
+    reports/sealed/, which no report reads.
     """
     for study, parameters in _chosen(studies, every or not studies, profile, {"store": store}):
         folder = export_folder(parameters.profile, study.name)
@@ -357,6 +360,10 @@ def export(
         work = _work(study, parameters, None)
         n, left = len(work.entries), len(work.todo)
         typer.echo(f"{_shown(folder)}: {n - left} of {n} runs")
+    if not is_sealed(parameters.profile):
+        if parameters.profile == CORRECTED:
+            primary.write(CORRECTED)
+        exports.write_manifest(folder.parent.parent)
 
 
 @commands.command()

@@ -2,47 +2,72 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import matplotlib
 import nbformat
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from bsglib.claims import Claim, Margin, Measured, Terms, verdict
 from bsglib.figures import contours, show, surface3d
 from bsglib.landscape import Surface
 from bsglib.pages import index, report
+from bsglib.studies.verdict_table import verdict_table
+from bsglib.verdicts import Rule, Shares
 
 INK, INK_2, BATCHES = "#1f2328", "#6a737d", {32: "#7ad151", 512: "#2a788e", 8192: "#440154"}
 STUDIES = [
     {"name": "surlemont_sam", "title": "Does SAM help?", "source": "Surlemont", "headline": "a-1"},
     {"name": "other", "title": "Is it <sharp>?", "source": "Other 2017", "headline": "figure-2"},
 ]
-CLAIMS = pd.DataFrame(
-    [
-        ["gap", "The gap grows with the batch | size.", "7.1", "5.2 [4.1, 6.3]", "reproduced"],
-        ["sharp", "Sharpness grows.", "> 10", "1.4 [0.8, 2.0]", "undecided"],
-        ["deep", "Deep networks lose.", "3", "", "not testable at this scale"],
-    ],
-    columns=["claim", "statement", "paper", "ours", "verdict"],
-).assign(
-    figure="figure-2",
-    locator="Figure 2",
-    quantity="points",
-    n="3",
-    rule="increases",
-    reason="",
-    study="",
-    kind="stated",
+STATED, RATIO = Margin("points", 1, "one point"), Margin("ratio", 1.25, "a quarter", ratios=True)
+SOME = {"locator": "Figure 2", "figure": "figure-2", "quantity": "points", "statistic": print}
+GAP = Claim(
+    id="gap",
+    statement="The gap grows with the batch | size.",
+    value="7.1",
     primary=True,
+    margin=STATED,
+    rule=Rule("above", 1, stated=7.1),
+    **SOME,
 )
-TABLE = """<table class="bsg verdicts"><thead><tr><th>claim</th><th>verdict</th></tr></thead>
-<tbody><tr id="claim-gap"><td>The gap grows with the batch size, and this cell is a long one</td>
-<td><span class="verdict reproduced">reproduced</span></td></tr>
-<tr id="claim-sharp"><td>Sharpness grows</td><td>undecided</td></tr>
-<tr id="claim-deep"><td>Deep networks lose</td><td>not testable</td></tr></tbody></table>"""
+SHARP = Claim(
+    id="sharp",
+    statement="Sharpness grows.",
+    value="> 10",
+    margin=RATIO,
+    rule=Rule("above", 1.25, ratios=True, stated=10),
+    **SOME,
+)
+DEEP = replace(GAP, id="deep", statement="Deep networks lose.", value="3", primary=False)
+OURS = replace(GAP, id="ours", statement="Does it help?", value="-", kind="ours", margin=STATED)
+TERMS = Terms(seeds=3, primary=3, remedy="`bsg compute x`")
+TOY = (Shares(examples=0.05),)
+MEASURED = {  # by profile, of each claim
+    "laptop": [
+        (GAP, Measured((4.8, 5.2, 5.6), shares=TOY)),
+        (SHARP, Measured((0.8, 1.4, 2.4), shares=TOY)),
+        (DEEP, Measured(not_testable="training accuracy 40 %, 75 % needed")),
+        (OURS, Measured((0.1,))),
+    ],
+    "gpu": [
+        (GAP, Measured((6.9, 7.0, 7.2, 7.1), shares=(Shares(),))),
+        (SHARP, Measured()),
+        (DEEP, Measured()),
+        (OURS, Measured((-2, -2.1, -1.9), shares=(Shares(examples=0.5),))),
+    ],
+}
+EVIDENCE = {"laptop": "exploratory", "gpu": "confirmatory"}
+
+
+def verdicts(profile):
+    """Return the table of verdicts of a profile."""
+    return verdict_table([verdict(claim, one, TERMS) for claim, one in MEASURED[profile]])
+
+
 PLOT = {"data": [{"type": "surface", "z": [[1, 2], [3, 4]]}], "layout": {"title": {"text": "</b>"}}}
 
 
@@ -107,10 +132,20 @@ def surface_outputs(folder):
 
 
 def write(folder):
-    """Fill a folder with reports in which one study has pages in the laptop profile."""
+    """Fill a folder with reports in which one study has pages of the profiles laptop and gpu."""
+    for profile, evidence in EVIDENCE.items():
+        figures = folder / profile / "figures" / "surlemont_sam"
+        figures.mkdir(parents=True)
+        rows = verdicts(profile).rows.assign(study="surlemont_sam", evidence=evidence)
+        rows.to_csv(figures / "verdicts.csv", index=False)
+    table = verdicts("gpu").html
+    cells = [new_code_cell("verdicts", outputs=[shown({"text/html": table})])]
+    nbformat.write(new_notebook(cells=cells), folder / "gpu.ipynb")
+    arguments = {"assets": folder / "assets", "command": "bsg report <x>"}
+    page = folder / "gpu/surlemont_sam.html"
+    report.to_html(folder / "gpu.ipynb", page, figures=figures, **arguments)
     figures = folder / "laptop" / "figures" / "surlemont_sam"
-    figures.mkdir(parents=True)
-    CLAIMS.to_csv(figures / "verdicts.csv", index=False)
+    table = verdicts("laptop").html
     (figures / "claims.csv").write_text("claim\ngap\n", encoding="utf-8")
     bar = new_output("stream", name="stderr", text=" 0%|   |\r\x1b[31m100%|###|\x1b[0m done\n")
     code = 'rows = measure(1e-3, "text")  # why\n' + "long_name = " * 20 + "0"
@@ -125,20 +160,21 @@ def write(folder):
         ),
         new_code_cell(code, outputs=[bar, *figure_outputs(figures, "a-1")]),
         new_code_cell("fig", outputs=figure_outputs(figures, "figure-2", width=3.5)),
-        new_code_cell("table", outputs=[shown({"text/html": TABLE}, table={"name": "claims"})]),
+        new_code_cell("table", outputs=[shown({"text/html": table}, table={"name": "claims"})]),
         new_markdown_cell(
             "### Figure 1: loss\n\nThe same heading again.\n\n| a | b |\n|---|---|\n"
             "| one | a table in Markdown |"
         ),
-        new_code_cell("conclusion", outputs=[shown({"text/html": TABLE})]),
+        new_code_cell("conclusion", outputs=[shown({"text/html": table})]),
     ]
     notebook = new_notebook(cells=cells)
     nbformat.write(notebook, folder / "study.ipynb")
-    arguments = {"figures": figures, "assets": folder / "assets", "command": "bsg report <x>"}
+    arguments |= {"figures": figures}
     report.to_html(folder / "study.ipynb", folder / "laptop/surlemont_sam.html", **arguments)
     cells.append(new_code_cell("surface", outputs=[shown({report.PLOTLY: PLOT})]))
     cells.append(new_code_cell("surfaces", outputs=surface_outputs(figures)))
     nbformat.write(new_notebook(cells=cells), folder / "plotly.ipynb")
     report.to_html(folder / "plotly.ipynb", folder / "laptop/interactive.html", **arguments)
+    index.write_index(folder, "gpu", STUDIES)
     index.write_index(folder, "laptop", STUDIES)
     index.write_index(folder, None, STUDIES)

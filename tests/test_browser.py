@@ -23,7 +23,7 @@ import websocket
 from PIL import Image
 
 from bsglib.figures import surface3d
-from bsglib.pages import index, themes
+from bsglib.pages import index, report, themes
 from bsglib.project import ROOT
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -630,24 +630,66 @@ def test_the_first_key_skips_to_the_text(shown):
 
 # ---------------------------------------------------------------- an index's filters
 
-CLAIMS = """[...document.querySelectorAll(".claims tbody tr")].filter(e => e.checkVisibility())
-  .map(e => [e.cells[0].firstChild.data, e.querySelector(".verdict").textContent])"""
+FOUND = """[...document.querySelectorAll(".claims .found")].filter(e => e.checkVisibility())
+  .map(e => [e.closest("tbody").querySelector("th").textContent, ...e.className.split(" ")])"""
+EMPTY = """[...document.querySelectorAll(".claims tr.claim")].filter(e => e.checkVisibility()
+  && ![...e.querySelectorAll(".found")].some(e => e.checkVisibility())).length"""
 
 
 @only(INDEXES)
-def test_a_filter_leaves_the_claims_of_its_study_or_verdict(shown, page, reports):
-    claims, left = shown.run(CLAIMS), []
-    for column, name in enumerate(("study", "verdict")):
-        inputs = f"document.querySelectorAll('fieldset [name={name}]')"
-        for number in range(shown.run(f"{inputs}.length")):
-            label = shown.run(f"(e => (e.click(), e.labels[0].innerText))({inputs}[{number}])")
-            found = shown.run(CLAIMS)
-            assert found == [each for each in claims if label in ("all", each[column])]
-            left.append(len(found))
-        shown.run(f"{inputs}[0].click()")
-        assert shown.run(CLAIMS) == claims, "the first shows all"
-    if page.is_relative_to(reports):
-        assert sorted(left) == [0, 1, 1, 1, 3, 3, 3]
+def test_filters_leave_the_verdicts_that_match_all_of_them(shown):
+    verdicts = shown.run(FOUND)
+    inputs = {
+        name: f"document.querySelectorAll('fieldset [name={name}]')"
+        for name in ("study", "verdict", "evidence")
+    }
+    numbers = {name: range(shown.run(f"{each}.length") or 1) for name, each in inputs.items()}
+    seen = set()
+    for chosen in itertools.product(*numbers.values()):
+        wanted = set()
+        for (name, each), number in zip(inputs.items(), chosen, strict=True):
+            click = (
+                f"(e => e ? (e.click(), e.labels[0].innerText.trim()) : 'all')({each}[{number}])"
+            )
+            label = shown.run(click)
+            prefix = "" if name == "study" else "is-"
+            wanted |= (
+                set() if label == "all" else {prefix + label.replace(" ", "-" if prefix else " ")}
+            )
+        found = shown.run(FOUND)
+        assert found == [each for each in verdicts if wanted <= set(each)], wanted
+        assert shown.run(EMPTY) == 0
+        seen.add(len(found))
+    for each in inputs.values():
+        shown.run(f"{each}[0]?.click()")
+    assert shown.run(FOUND) == verdicts, "the first shows all"
+    assert len(verdicts) in seen and len(seen) > 2
+
+
+# A word in each direction: its mark, and its contrast on the page and on what a link points to.
+WORDS = f"""(() => {{ {COLOURS}
+  return %s.map(css => {{
+    const word = document.querySelector("main").appendChild(document.createElement("span"));
+    word.className = "verdict " + css;
+    const mark = getComputedStyle(word, "::before"), colour = pixel(getComputedStyle(word).color);
+    const soft = getComputedStyle(word).getPropertyValue("--soft");
+    const seen = [mark.content, mark.borderTopStyle, mark.backgroundImage, mark.backgroundColor,
+      Math.min(contrast(colour, background(word), 1), contrast(colour, pixel(soft), 1))];
+    word.remove();
+    return seen; }}); }})()"""
+
+
+@only(SAMPLES[:1])
+@pytest.mark.parametrize("media", ["screen", "print"])
+@THEMES
+def test_each_direction_has_a_mark_of_its_own_that_needs_no_background(shown, theme, media):
+    shown.look(theme, media=media)
+    found = shown.run(WORDS % json.dumps(list(report.VERDICTS.values())))
+    assert len({(content, border) for content, border, *_ in found}) == len(report.VERDICTS)
+    for content, _, image, colour, contrast in found:
+        assert len(content.strip('"')) == 1, "text, which paper shows"
+        assert image == "none" and colour == "rgba(0, 0, 0, 0)"
+        assert contrast >= 4.5
 
 
 # ---------------------------------------------------------------- surfaces in space

@@ -9,26 +9,36 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bsglib import cli
-from bsglib.claims import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, verdict
 from bsglib.project import ROOT
 from bsglib.runs.measures import LINE
 from bsglib.runs.params import ParameterError, parse
 from bsglib.studies import chang
 from bsglib.studies.chang import claims, protocol, published, readings, views
-from bsglib.studies.chang.protocol import FIXED, LINES, LOSS, OTHER, PLANES, SCALED, SHARPNESS
-from bsglib.studies.comparing import rises
+from bsglib.studies.chang.confirm import FEW_EPOCHS, FLAT
+from bsglib.studies.chang.protocol import (
+    FIXED,
+    LINES,
+    LOSS,
+    OTHER,
+    PLANES,
+    SCALED,
+    SHARPNESS,
+    SURFACE,
+)
+from bsglib.studies.comparing import last_minus_first, rises
+from bsglib.studies.profiles import load
 from bsglib.studies.study import Results
+from bsglib.verdicts import DEPENDS, NO_EFFECT, NOT_RUN, NOT_TESTABLE, OPPOSITE, SAME, Shares
 
 FILES = (ROOT / "params" / chang.study.name).glob("*.yaml")
 PROFILES = sorted({f.stem for f in FILES} - {"confirm"})  # of which test_confirm.py has the tests
 LAYERS = {"0": 0.6, "3": 0.5, "6": 0.4, "17": 0.3}  # part of the distance in each
 EPOCHS = (1, 2, 4, 8, 16, 32, 64, 120)  # of the made-up histories
+SIX = {"lrs": [0.005, 0.01, 0.02, 0.04, 0.08, 0.16], "more_seeds": [3, 4, 5], "surface_points": 13}
 
 
 def parameters(profile="laptop", **changes):
-    p = cli._parameters(chang.study, profile)
-    return parse(p.model_dump() | changes, chang.ChangParameters)
+    return parse(load(chang.study, profile).model_dump() | changes, chang.ChangParameters)
 
 
 # A made-up world
@@ -38,13 +48,16 @@ def as_stated(p, b, lr, arm):
     """What the paper states about a run, and where it is silent, its hypotheses."""
     x, r = math.log2(b / 32) / 3, math.log2(lr / p.lr)  # from 0 to 1; doublings of the rate
     place = round(3 * x)
-    distance = {FIXED: (3.0, 2.0, 2.2, 1.2), SCALED: (3.0, 2.8, 2.1, 2.7)}.get(arm, (2.0,) * 4)
+    distance = {FIXED: (3.0, 2.0, 2.2, 1.2), SCALED: (3.0, 2.8, 1.9, 2.7)}.get(arm, (2.0,) * 4)
     sharpness = {FIXED: (1.14, 8.0, 12.0, 20.0), SCALED: (1.14, 4.0, 5.5, 7.0)}.get(arm, (3.0,) * 4)
-    loss = 0.344 + (0.051 * x - 0.0143 * min(r, 3) + 0.02 * max(r - 3, 0) if b > 32 else 0.02 * r)
+    rate = -0.0143 * min(r, 3) + 0.02 * max(r - 3, 0)  # what it changes at a larger batch size
+    rate = -0.0143 * min(r, 3) + 0.02 * max(r - 3, 0)  # what it changes at a larger batch size
+    loss = 0.344 + (0.051 * x + rate if b > 32 else 0.02 * abs(r))
     small, large = published.EPOCHS[32], published.EPOCHS[256]
     return {
         "validation_loss": loss + 0.05 * (arm == LOSS),
         "train_loss": 0.2,
+        "train_accuracy": 0.95,
         "test_loss": loss,
         "kept_epoch": small * (large / small) ** x if arm == FIXED else small,
         "distance": distance[place],
@@ -63,20 +76,21 @@ def without_effect(p, b, lr, arm):
     """A world in which neither batch size nor rate does anything."""
     same = dict.fromkeys(("validation_loss", "train_loss", "test_loss", "distance", SHARPNESS), 0.4)
     same |= dict.fromkeys(("slowness", "norm", "gradient", "cosine", "steepness"), 1.0)
-    return same | {"kept_epoch": 100.0, "epoch_distance": 1.0, "growing": 0.0}
+    same |= {"train_accuracy": 0.95, "kept_epoch": 100.0}
+    return same | {"epoch_distance": 1.0, "growing": 0.0}
 
 
 def seconds_as_stated(b, n):
     along = math.log(b / 32) / math.log(256 / 32)
     one = 12.4 * (7.7 / 12.4) ** along
-    return one if n == 1 else 13.0 * (3.97 / 13.0) ** along
+    return one if n == 1 else 14.0 * (3.97 / 14.0) ** along
 
 
 def world(rule=as_stated, seconds=seconds_as_stated, p=None, cores=4):
     """Results in which each run is what `rule` says, with a little noise from its seed."""
-    p = p or parameters()
+    p = p or parameters(**SIX)
     rows, history, points = [], [], []
-    for entry in protocol.design(p):
+    for entry in chang.study.design(p):
         c = entry.config
         values = rule(p, c.batch_size, c.base_lr, entry.arm)
         generator = np.random.default_rng([c.seed, *c.canonical().encode()])
@@ -92,7 +106,7 @@ def world(rule=as_stated, seconds=seconds_as_stated, p=None, cores=4):
         row |= {f"{SHARPNESS}.{name}": 1.0 for name in ("loss", "max_loss", "iterations")}
         rows.append(row | values | {"kept_epoch": round(values["kept_epoch"])})
         history.append(course(p, c, values).assign(**entry.columns))
-        points += [rows_of(m, values, p).assign(**entry.columns) for m in entry.measures[1:]]
+        points += [rows_of(m, values, p).assign(**entry.columns) for m in entry.measures]
     timings = pd.DataFrame(
         {"batch_size": b, "processes": n, "repeat": i, "seconds": seconds(b, n) * (1 + i / 1e4)}
         for b in p.batch_sizes
@@ -139,6 +153,8 @@ def rows_of(measure, values, p):
         rise = np.where(alpha < 0.5, small * alpha**2, steep * (alpha - 1) ** 2)
         one = pd.DataFrame({"alpha": alpha, "loss": np.exp(rise), "accuracy": 0.9})
         rows = pd.concat([one.assign(set=part) for part in ("train", "test")])
+    elif name != SURFACE:
+        return pd.DataFrame()
     else:
         axis = np.linspace(-1, 1, measure.options["points"])
         a, b = np.meshgrid(axis, axis if len(measure.options["seeds"]) == 2 else [0.0])
@@ -152,19 +168,24 @@ def stated():
     return world()
 
 
-def verdicts(results):
-    return results.verdicts().rows.set_index("claim")["verdict"]
-
-
 def judged(results, name):
-    claim = chang.study.claim(f"chang-{name}")
-    return verdict(claim, claim.statistic(results))
+    return results.judge(chang.study.claim(f"chang-{name}"))
+
+
+def word(results, name):
+    return judged(results, name).word
+
+
+def words(results, *, but):
+    """Return the words of all claims, by the word: but those that are `but`."""
+    found = {claim.id.removeprefix("chang-"): results.judge(claim).word for claim in chang.CLAIMS}
+    return {name: found for name, found in found.items() if found != but}
 
 
 def why_not(results, name):
     found = judged(results, name)
-    assert found.verdict == NOT_TESTABLE
-    return found.reason
+    assert found.word in (NOT_TESTABLE, NOT_RUN)
+    return found.row()["reason"].partition("; `bsg")[0]
 
 
 def with_runs(results, where, **values):
@@ -174,18 +195,56 @@ def with_runs(results, where, **values):
     return replace(results, runs=runs)
 
 
-def test_a_world_as_the_paper_states_it_reproduces_every_claim(stated):
-    found = verdicts(stated)
-    assert found[found != REPRODUCED].to_dict() == {}
+def test_a_world_as_the_paper_states_it_has_the_claimed_directions_and_sizes(stated):
+    but = {"best-lr-linear": OPPOSITE, "worse-in-general": NO_EFFECT}  # by its figures 29 and 24
+    assert words(stated, but=SAME) == but
+    sizes = {claim.id: stated.judge(claim).verdict.size for claim in chang.CLAIMS}
+    times = {"chang-scaled-time"}  # the product of its own numbers is not its number
+    assert {name for name, size in sizes.items() if size not in (None, "agrees")} <= times
 
 
-def test_a_world_without_effect_reproduces_only_what_claims_none():
-    found = verdicts(world(without_effect, lambda b, n: 1.0))
-    assert set(found.index[found == REPRODUCED]) == {
-        "chang-premise-training",
-        "chang-scaled-epochs",
-        "chang-best-lr-small",  # every rate is as good, the lowest comes first
-    }
+def test_a_world_without_effect_has_none():
+    found = words(world(without_effect, lambda b, n: 1.0), but=NO_EFFECT)
+    same = {name for name, word in found.items() if word == SAME}
+    assert same == {"premise-training", "scaled-epochs"}
+    against = {name for name, word in found.items() if word == OPPOSITE}
+    # There, updates do not shrink as gradients do, and after equal updates B = 256 has more epochs.
+    assert against == {"cancelling", "gap-equal-updates"}
+    assert set(found.values()) == {SAME, OPPOSITE, NOT_TESTABLE}
+
+
+def test_sharpness_by_another_measure_may_say_otherwise(stated):
+    flat = replace(stated, runs=stated.runs.assign(lambda_max=1 / stated.runs["batch_size"]))
+    assert word(flat, "sharper") == DEPENDS
+
+
+def test_a_positive_control_that_fails_leaves_its_claims_open():
+    p = parameters("confirm", **SIX | {"seeds": [0, 1, 2]})
+    fails = world(p=p.model_copy(update={"profile": "mine"}))  # whose primary claims need ten seeds
+    works = with_runs(fails, f"arm == '{FLAT}'", **{SHARPNESS: 0.5})
+    few = {"validation_loss": 0.6, "distance": 1.0, "kept_epoch": 10}
+    works = with_runs(works, f"arm == '{FEW_EPOCHS}'", **few)
+    for name in ("sharper", "best-validation", "epochs", "scaling-closes"):
+        assert why_not(fails, name).startswith("positive control, ")
+        assert word(works, name) == SAME
+    assert why_not(works, "sharper-order") == "2 batch sizes, 3 needed"
+    assert why_not(works, "large-lr") == "high_rate, B = 64: not in this profile"
+
+
+def test_shares_are_those_of_the_source_s_images_updates_and_width(stated):
+    run = stated.runs.query("arm == @FIXED and batch_size == 256 and seed == 0")
+    updates = 1058 * 73
+    cut = {"stopped": "epochs", "updates": updates / 4, "network_options": '{"width": 0.5}'}
+    whole = {"train_size": None, "epochs": 100, "updates": 100 * 73}
+    toy = {"dataset": "even_or_odd", "stopped": "patience"}
+    for changes, expected in (
+        ({}, Shares(1, 4000 / 18610)),
+        (cut, Shares(0.25, 4000 / 18610, 0.5)),
+        (whole, Shares(1, 73 * 256 / 18610)),
+        (toy, Shares(1, 4000 / 18610, data="digits")),
+    ):
+        assert list(readings.shares(stated, run.assign(**changes))) == [expected]
+    assert published.updates(256, at_fixed=False) == 258 * 73
 
 
 # The design
@@ -276,25 +335,25 @@ def test_without_the_images_their_figure_says_so(monkeypatch, tmp_path):
 
 def test_a_claim_waits_for_the_runs_that_it_needs(stated):
     half = replace(stated, runs=stated.runs.query("arm != @SCALED or seed != 2"))
-    assert why_not(half, "scaling-helps") == "9 of 10 runs computed: scaled lr, fixed lr"
-    assert judged(half, "sharper").verdict == REPRODUCED, "which needs the fixed rate alone"
-    assert (
-        why_not(half, "best-lr-rises") == "57 of 60 runs computed: fixed lr, scaled lr, other lrs"
-    )
+    assert word(half, "scaling-helps") == SAME, "of the other seeds"
+    none = replace(stated, runs=stated.runs.query("arm != @SCALED"))
+    assert why_not(none, "scaling-helps") == "6 of 12 runs computed: scaled lr, fixed lr"
+    assert word(none, "sharper") == SAME, "which needs the fixed rate alone"
     more = replace(stated, runs=stated.runs.query("seed < 3"))
-    assert judged(more, "best-lr-rises").verdict == REPRODUCED, "of the seeds of the whole grid"
+    assert word(more, "best-lr-rises") == SAME, "of the seeds of the whole grid"
+    assert why_not(more, "sharper-order") == "3 of 6 seeds"
 
 
 def test_cells_are_compared_over_the_same_seeds_while_the_grid_is_not_whole(stated):
     part = replace(stated, runs=stated.runs.query("arm != @OTHER or seed == 0"))
     assert set(readings.grid(part)["seed"]) == {0}
-    assert set(readings.scaled(part)["seed"]) == {0, 1, 2, 3, 4}
+    assert set(readings.scaled(part)["seed"]) == {0, 1, 2, 3, 4, 5}
     assert set(readings.grid(stated)["seed"]) == {0, 1, 2}, "more seeds have the two rules alone"
     assert len(readings.grid(part)) == len(readings.grid(stated)) / 3 == views.heat_map(part).size
     part = replace(stated, runs=stated.runs.query("arm != @FIXED or batch_size < 256 or seed != 2"))
-    for of, n in ((readings.fixed, 16), (readings.scaled, 20)):
+    for of, n in ((readings.fixed, 20), (readings.scaled, 24)):
         assert len(of(part)) == n
-    assert set(readings.fixed(part)["seed"]) == {0, 1, 3, 4}
+    assert set(readings.fixed(part)["seed"]) == {0, 1, 3, 4, 5}
 
 
 def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
@@ -303,8 +362,14 @@ def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
     reason = "fixed lr, B = 256, learning rate 0.01: still improving at the last epoch"
     assert why_not(capped, "best-validation") == reason
     for name in ("training-slower", "gap-equal-updates", "epoch-distance", "update-norm",
-                 "cancelling", "large-lr"):  # fmt: skip
-        assert judged(capped, name).verdict == REPRODUCED, "which needs no minimum of 256"
+                 "cancelling", "large-lr", "nearer"):  # fmt: skip
+        found = judged(capped, name)
+        assert found.word == SAME, "which needs no lowest loss of 256"
+        assert ("of the updates" in found.verdict.scale.detail) == (name != "large-lr")
+    little = with_runs(capped, large, train_accuracy=0.8)
+    assert why_not(little, "nearer").endswith("training accuracy 80 %, 90 % needed")
+    mid = "arm == @FIXED and batch_size == 64"
+    assert word(with_runs(stated, mid, stopped="epochs"), "best-validation") == SAME
     reason = "fixed lr, B = 256, learning rate 0.01: diverged"
     assert why_not(with_runs(stated, large, stopped="diverged"), "sharper") == reason
 
@@ -312,13 +377,13 @@ def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
 def test_a_run_that_never_left_the_loss_of_guessing_is_no_minimizer_but_a_bad_rate(stated):
     results = with_runs(stated, "batch_size == 256 and base_lr == 0.01", validation_loss=0.69)
     assert why_not(results, "sharper").endswith("validation loss 0.69, no better than chance")
-    assert judged(results, "best-lr-others").verdict == REPRODUCED
+    assert word(results, "best-lr-others") == SAME
 
 
 def test_a_rate_at_which_training_diverges_is_no_best_rate(stated):
     lowest = {"stopped": "diverged", "validation_loss": 0.0}
     results = with_runs(stated, "batch_size == 32 and base_lr > 0.1", **lowest)
-    assert judged(results, "best-lr-small").verdict == REPRODUCED
+    assert word(results, "best-lr-small") == SAME
     assert np.isinf(views.heat_map(results).loc[0.16, 32])
     assert (readings.at_best_rate(results).query("batch_size == 32")["base_lr"] == 0.01).all()
 
@@ -326,22 +391,20 @@ def test_a_rate_at_which_training_diverges_is_no_best_rate(stated):
 @pytest.mark.parametrize(
     ("size", "values", "reason"),
     [
-        (128, {"stopped": "epochs", "running_loss": 0.61}, None),  # not an end
-        (256, {"stopped": "epochs", "running_loss": 0.61}, "training loss 0.61, target 0.56"),
-        (32, {"train_loss": 0.56 * 0.91}, None),
-        (32, {"train_loss": 0.5}, "training loss 0.5, target 0.56"),
-        (32, {"stopped": "diverged", "running_loss": np.nan}, "diverged"),
+        (128, {"train_loss": 0.2}, None),  # not an end
+        (32, {"train_loss": 0.56 * 0.91, "validation_loss": 0.504}, None),
+        (32, {"train_loss": 0.5}, "seed 0: training losses 0.5 and 0.56 are not equal"),
+        (32, {"stopped": "diverged"}, "equal loss, B = 32, learning rate 0.01: diverged"),
         (256, {"validation_loss": 0.9}, None),  # what is asked about excludes no run
     ],
 )
-def test_runs_off_the_loss_they_were_to_stop_at_are_not_compared(stated, size, values, reason):
+def test_runs_of_unequal_training_loss_are_not_compared(stated, size, values, reason):
     results = with_runs(stated, f"arm == @LOSS and batch_size == {size}", **values)
     for name in ("gap-equal-loss", "sharper-equal-loss"):
         if reason is None:
-            assert judged(results, name).verdict == REPRODUCED
+            assert word(results, name) == SAME
         else:
-            full = f"equal loss, B = {size}, learning rate 0.01: {reason}"
-            assert why_not(results, name) == full
+            assert why_not(results, name) == reason
 
 
 def test_four_devices_are_not_judged_on_two_cores(stated):
@@ -349,7 +412,7 @@ def test_four_devices_are_not_judged_on_two_cores(stated):
     for name in ("parallel-large", "parallel-total"):
         assert why_not(two, name) == "4 devices needed, 2 cores available"
     for name in ("parallel-here", "parallel-total-here"):
-        assert judged(two, name).verdict == REPRODUCED
+        assert word(two, name) == SAME
     assert "With 4, processes share cores" in views.parallel_note(two)
     one = replace(stated, timings=stated.timings.assign(cores=1))
     assert why_not(one, "parallel-here") == "2 devices needed, 1 core available"
@@ -374,7 +437,7 @@ def test_another_profile_s_batch_sizes_are_told():
 )
 def test_no_gap_cannot_be_closed(stated, name, column, value):
     results = with_runs(stated, "batch_size == 256 and arm == @FIXED", **{column: value})
-    assert why_not(results, name) == "no gap at the fixed rate to close"
+    assert why_not(results, name).startswith("no gap at the fixed rate to close: -")
 
 
 def with_best(stated, rates):
@@ -385,31 +448,37 @@ def with_best(stated, rates):
     return stated
 
 
-def test_best_rates_at_an_end_of_the_grid_are_counted(stated):
-    note = "of the best rates lie at an end of the grid"
-    assert judged(stated, "best-lr-rises").reason.endswith(f"25% {note}")
-    results = with_best(stated, {128: 0.16, 256: 0.16})
-    assert why_not(results, "best-lr-linear") == f"75% {note}"
-    assert judged(results, "best-lr-rises").verdict == REPRODUCED
+def test_no_best_rate_at_an_end_of_the_grid_is_judged(stated):
+    one = "batch_size == 256 and base_lr == 0.16 and seed == 0"
+    end = with_runs(stated, one, validation_loss=0.1)
+    for name, of in (("rises", 6), ("linear", 12), ("others", 9)):
+        reason = f"1 of {of} best rates lie at an end of the grid"
+        assert why_not(end, f"best-lr-{name}") == reason
+    assert word(end, "best-lr-small") == SAME
+    reason = "B = 256: the best rate, 0.16, lies at an end of the grid"
+    assert why_not(with_best(stated, {256: 0.16}), "worse-in-general") == reason
 
-    reason = why_not(with_best(stated, {256: 0.16}), "worse-in-general")
-    assert reason == "rates 0.01 and 0.16: the largest batch's best rate is at an end of the grid"
 
-
-def test_rates_on_both_sides_of_the_source_s_best_are_not_the_source_s_best(stated):
-    found = judged(with_best(stated, {64: 0.04, 128: 0.08, 256: 0.16}), "best-lr-others")
-    assert found.verdict == NOT_REPRODUCED
+def test_a_best_rate_lies_between_those_of_the_grid(stated):
+    found = readings.optima(stated)
+    step = 0.0143 - 0.02  # in figure 29 the loss falls and rises by so much beside the best rate
+    assert found[256].to_numpy() == pytest.approx(0.08 * 2 ** (step / 2 / 0.0343), rel=1e-3)
+    equal = with_runs(stated, "batch_size == 32", validation_loss=0.5)
+    assert readings.optima(equal)[32].to_numpy() == pytest.approx(0.005)
+    assert word(with_best(stated, {64: 0.02}), "best-lr-others") == OPPOSITE
+    linear = with_best(stated, {64: 0.02, 128: 0.04})
+    assert word(linear, "best-lr-linear") == SAME
 
 
 @pytest.mark.parametrize("name", ["large-lr", "wins-too-high"])
 def test_a_diverged_run_is_beaten(stated, name):
     results = with_runs(stated, "batch_size == 32 and base_lr >= 0.08", stopped="diverged")
-    assert judged(results, name).verdict == REPRODUCED
+    assert word(results, name) == SAME
 
 
 def test_wins_at_any_rate_say_nothing_of_rates_too_high(stated):
     results = with_runs(stated, "batch_size > 32", validation_loss=0.2)
-    assert judged(results, "wins-too-high").verdict != REPRODUCED
+    assert word(results, "wins-too-high") != SAME
 
 
 # Statistics in closed form
@@ -435,13 +504,18 @@ def test_surface_and_line_around_a_paraboloid_have_its_growth(stated):
         growth, rise = steepness * squares.mean(), steepness * claims.STEP**2
         assert found[batch_size].to_numpy() == pytest.approx(growth, rel=1e-3)
         assert on_line[end].to_numpy() == pytest.approx(rise, rel=1e-3)
-    assert claims.steeper(stated).to_numpy() == pytest.approx(5 * claims.STEP**2, rel=1e-3)
+    assert claims.steeper(stated).to_numpy() == pytest.approx(np.exp(5 * claims.STEP**2), rel=1e-3)
 
 
-def test_the_slope_of_the_best_rates_is_that_of_a_least_squares_line(stated):
-    best = readings.best_lrs(stated)
-    assert best.iloc[0].to_dict() == published.BEST_LR
-    assert claims.slope(stated).to_numpy() == pytest.approx(0.9)
+def test_the_share_of_a_gap_is_a_ratio_of_means_with_its_error():
+    generator = np.random.default_rng(0)
+    before, after = (generator.normal(mean, 0.01, 400) for mean in (0.05, 0.01))
+    tables = [pd.DataFrame({32: 0 * gap, 256: gap}) for gap in (before, after)]
+    for sign in (1, -1):  # a gap that turns is one
+        found = claims.share_left(last_minus_first, tables[0], sign * tables[1]).values
+        assert np.mean(found) == pytest.approx(after.mean() / before.mean())
+        error = math.sqrt(0.01**2 + (0.2 * 0.01) ** 2) / 0.05  # by the delta method
+        assert np.std(found) == pytest.approx(error, rel=0.1)
 
 
 # What the notebook shows
@@ -454,7 +528,7 @@ def test_tables_put_the_paper_s_numbers_beside_ours(stated):
     times = views.times(stated, FIXED)
     assert times.loc[256, "seconds in total"] == pytest.approx(958 * 7.7, rel=1e-3)
     assert times.loc[256, "seconds in total, paper"] == "almost 4 x 1915"
-    assert set(times["n"]) == {5} and times.index.name == "batch size, medians"
+    assert set(times["n"]) == {6} and times.index.name == "batch size, medians"
     assert views.norm_table(stated).loc[32, "paper"] == 3.3e-3
     assert views.best_rates(stated).loc[64, "of each seed"] == "0.08, 0.08, 0.08"
     assert views.scope(parameters()).loc["learning rate at the smallest B", "why"] == "as the paper"
@@ -463,9 +537,9 @@ def test_tables_put_the_paper_s_numbers_beside_ours(stated):
 def test_what_a_diverged_run_kept_is_in_no_mean(stated):
     kept = {"stopped": "diverged", "validation_loss": 0.01, "kept_epoch": 1}
     results = with_runs(stated, "arm == @FIXED and batch_size == 64 and seed == 0", **kept)
-    assert views.best_losses(results, FIXED).loc[64, "n"] == 4
+    assert views.best_losses(results, FIXED).loc[64, "n"] == 5
     assert not views.best_losses(results, FIXED).loc[64, "validation"].startswith("0.2")
-    assert views.times(results, FIXED).loc[64, "n"] == 4
+    assert views.times(results, FIXED).loc[64, "n"] == 5
     assert views.runs_at(results, FIXED)["total_seconds"].isna().sum() == 1
 
 
@@ -492,7 +566,7 @@ def test_the_explorer_counts_diverged_runs_and_leaves_them_out_of_means(stated):
     assert (one["n"] == 0).all() and (one["diverged"] == 1).all() and one["mean"].isna().all()
     note = views.explorer_note(stated.parameters, cells)
     assert "(n = 3 seeds)" in note
-    assert len(cells) == 3 * 4 * 5
+    assert len(cells) == 3 * 4 * 6
     curves = views.explorer_curves(stated)
     assert set(curves.groupby(["batch_size", "base_lr"]).groups) == set(
         views.explorer_surfaces(stated)

@@ -85,6 +85,7 @@ def test_a_primary_claim_needs_as_many_seeds_as_its_terms_say():
 def test_what_is_no_mean_has_an_estimate_of_its_own():
     assert word(claim(RANK), Measured((1.0,) * 5)) == NOT_RUN, "five signs decide nothing"
     assert word(claim(RANK), Measured((1.0,) * 6)) == SAME
+    assert word(claim(SHARE), Measured((1.0,) + (0.0,) * 4)) == SAME, "it has happened"
     assert word(claim(SHARE, null=0.5), Measured((1.0,) * 6)) == SAME
     assert word(claim(SHARE, null=0.5), Measured((0.0,) * 6)) == OPPOSITE
     far = Permuted(0.8, np.linspace(0, 0.5, 100), 6)
@@ -111,6 +112,8 @@ def test_every_part_of_a_claim_has_to_hold():
     found = verdict(claim(), Measured(parts=parts))
     assert found.word == OPPOSITE and found.verdict.part == "B = 64"
     assert word(claim(), Measured(parts={"B = 32": HIGH})) == SAME
+    noted = {name: replace(one, note=f"at {name}") for name, one in parts.items()}
+    assert verdict(claim(), Measured(parts=noted, note="of all")).note == "of all; at B = 64"
     missing = verdict(claim(), Measured(parts={"B = 32": HIGH, "B = 64": Measured()}))
     assert missing.word == NOT_RUN and "B = 64" in missing.row()["line"]
 
@@ -119,7 +122,9 @@ def test_the_scale_is_that_of_the_smallest_share():
     found = verdict(claim(), replace(HIGH, shares=(Shares(), Shares(examples=0.17))))
     assert found.row()["line"].endswith("· reduced (17 % of the images)")
     assert verdict(claim(), HIGH).row()["scale"] == ""
-    assert verdict(claim(), replace(HIGH, timing=True)).row()["scale"] == "other hardware"
+    timed = replace(HIGH, values=HIGH.values[:3], timing=True)
+    assert verdict(claim(), timed).row()["scale"] == "other hardware"
+    assert word(claim(), replace(timed, seeds=(0, 1, 2))) == NOT_RUN, "times of too few seeds"
 
 
 def test_primary_claims_are_corrected_and_the_others_have_a_false_discovery_rate():

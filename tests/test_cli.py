@@ -16,8 +16,8 @@ from PIL import Image
 
 from bsglib import cli
 from bsglib.project import ROOT
+from bsglib.studies import profiles, surlemont
 from bsglib.studies import study as studies
-from bsglib.studies import surlemont
 
 RUNS = 10 * 2 + 1  # ten arms at two batch sizes, and one other radius
 STORED_IN_PART_2 = 9 - 2  # at the reference batch size fixed and scaled rate share a run
@@ -128,7 +128,7 @@ def test_a_study_from_compute_over_export_to_a_report_that_needs_no_runs(
         status, printed = bsg("compute", *study, *empty)
         assert f"{RUNS} runs, {todo} to compute" in printed, "published runs count as computed"
 
-    parameters = cli._parameters(surlemont.study, tiny_profile, store=str(tmp_path / "empty"))
+    parameters = profiles.load(surlemont.study, tiny_profile, store=str(tmp_path / "empty"))
     rebuilt = surlemont.study.run(parameters.model_copy(update={"compute": False}))
     assert len(rebuilt.runs) == RUNS and len(rebuilt.timings) == 2 * 2
 

@@ -21,6 +21,7 @@ from bsglib.studies.comparing import (
     diverged,
     last_minus_first,
     last_over_first,
+    learned,
     points,
     ratio,
     side,
@@ -43,7 +44,7 @@ def results():
     ]
     runs = pd.DataFrame(rows).assign(
         stopped="patience", train_accuracy=0.95, target_loss=np.nan, running_loss=0.1,
-        base_lr=0.1, updates=100, dataset="mnist",
+        base_lr=0.1, updates=100, classes=10, dataset="mnist",
     )  # fmt: skip
     runs["entry"] = [str(i) for i in range(len(runs))]
     runs["value"] *= 1 + runs["seed"]
@@ -119,19 +120,20 @@ def test_runs_left_out_without_their_data_name_the_command(results):
     assert COMPARED(other).not_run == why
 
 
+CUT_OFF = {"stopped": "epochs", "train_accuracy": 0.42}
+
+
 @pytest.mark.parametrize(
     "changes, check, why",
     [
         ({"stopped": "diverged"}, diverged, "sam True, B = 64, learning rate 0.1: diverged"),
         ({"stopped": "epochs"}, cut_off, "still improving at the last epoch"),
-        (
-            {"train_accuracy": 0.42},
-            Trained(0.9),
-            "100 updates: training accuracy 42 %, 90 % n",
-        ),
-        ({"train_accuracy": np.nan}, Trained(0.9), "training accuracy nan %, 90 % needed"),
-        ({"stopped": "diverged"}, Trained(0.9), "diverged"),
-        ({"target_loss": 0.05}, Trained(0.9), "training loss 0.1, target 0.05"),
+        (CUT_OFF, Trained(), "off after 100 updates: training accuracy 42 %, 90 % needed"),
+        (CUT_OFF | {"train_accuracy": np.nan}, Trained(), "accuracy nan %, 90 % needed"),
+        ({"stopped": "diverged"}, Trained(), "diverged"),
+        ({"train_accuracy": 0.19}, learned, "accuracy 19 %, as by chance"),
+        ({"train_accuracy": np.nan}, learned, "accuracy nan %, as by chance"),
+        ({"stopped": "diverged"}, learned, "diverged"),
     ],
 )
 def test_runs_that_are_not_fit_say_why(results, changes, check, why):
@@ -149,13 +151,20 @@ def test_runs_that_are_not_fit_say_why(results, changes, check, why):
         assert replace(COMPARED, gates=(fewer,))(results).values, "the run is not asked"
 
 
+@pytest.mark.parametrize(
+    "end", [{"stopped": "patience"}, {"stopped": "target_loss"}, {"train_accuracy": 0.9}]
+)
+def test_a_minimum_is_where_the_sources_rule_or_a_high_accuracy_ended_training(results, end):
+    runs = results.runs.assign(**CUT_OFF)
+    assert Trained()(runs)
+    assert Trained()(runs.assign(**end)) is None
+
+
 def test_batch_sizes_that_are_not_fit_are_left_out_and_named(results):
     weak = at(results, sam=True, batch_size=64, seed=1)
-    results = replace(
-        results,
-        runs=results.runs.assign(train_accuracy=results.runs["train_accuracy"].mask(weak, 0.5)),
-    )
-    each = replace(COMPARED, leave_out=Of(Trained(0.9)))
+    accuracy = results.runs["train_accuracy"].mask(weak, 0.5)
+    results = replace(results, runs=results.runs.assign(stopped="epochs", train_accuracy=accuracy))
+    each = replace(COMPARED, leave_out=Of(Trained()))
     found = each(results)
     assert found.values == pytest.approx((2, 2, 2))
     assert found.note.startswith("only B = 32, 128 (sam True, B = 64")
@@ -203,8 +212,18 @@ def test_differences_of_test_accuracy_come_with_those_at_each_example(results):
     results = replace(results, runs=runs, design=runs, outcomes=pd.DataFrame(kept))
     lost = Comparison(points, (PLAIN, SAM), "test_accuracy")
     assert lost(results).examples == (100, 0, 0, 100)
-    assert lost(replace(results, outcomes=results.outcomes.iloc[1:])).examples == ()
+    few = replace(results, outcomes=results.outcomes.iloc[1:])
+    assert lost(few).examples == ()
+    gone = runs.assign(classes=2, stopped=["diverged", *runs["stopped"][1:]])
+    by_chance = lost(replace(few, runs=gone)).examples  # one of three seeds of the first side
+    assert by_chance == pytest.approx((250 / 3, -50 / 3, 50 / 3, 250 / 3))
     assert replace(lost, by=ratio)(results).examples == ()
+    gap = replace(lost, column="accuracy_gap", derive=with_gap)(results)
+    assert gap.values == pytest.approx((0, 0, 0)) and gap.examples == (100, 0, 0, 100)
+
+
+def with_gap(results, runs):
+    return runs.assign(accuracy_gap=runs["train_accuracy"] - runs["test_accuracy"])
 
 
 def test_parts_are_judged_one_by_one(results):
@@ -212,6 +231,12 @@ def test_parts_are_judged_one_by_one(results):
     found = both(replace(results, runs=results.runs.assign(stopped="epochs")))
     assert found.parts["one"].values and "improving" in found.parts["two"].not_testable
     assert both.in_profile(results)
+
+    def in_parts(results):
+        return Measured(parts={"one": Measured((1.0,))})
+
+    found = replace(COMPARED, by=in_parts, column=None)(results)
+    assert found.parts["one"].shares == found.shares != ()
 
 
 def test_a_positive_control_that_fails_leaves_claims_of_its_kind_open(results):

@@ -16,11 +16,12 @@ from PIL import Image
 from torch import nn
 
 from bsglib import cli
-from bsglib.claims import Claim, Measured, above
+from bsglib.claims import Claim, Margin, Measured
 from bsglib.project import ROOT
 from bsglib.runs.params import ParameterError
-from bsglib.studies import surlemont
+from bsglib.studies import profiles, surlemont
 from bsglib.studies.tables import arms, worked_out
+from bsglib.verdicts import Rule
 
 
 def blocks(page: str, language: str, heading: str = "") -> list[str]:
@@ -126,7 +127,7 @@ def test_images_in_a_folder_of_a_users_go_through_the_sam_study(bsg, own, tmp_pa
     study = own(**images, batch_sizes=[16, 32])
     status, printed = bsg("compute", *study)
     assert status == 0 and "complete: " in printed, printed
-    parameters = cli._parameters(surlemont.study, "mine.yaml", store=str(tmp_path / "store"))
+    parameters = profiles.load(surlemont.study, "mine.yaml", store=str(tmp_path / "store"))
     results = surlemont.study.run(parameters.model_copy(update={"compute": False}))
     assert results.complete and results.runs["keskar_sharpness"].notna().all()
     assert len(results.verdicts().rows) == len(surlemont.study.claims)
@@ -138,7 +139,7 @@ def test_images_in_a_folder_of_a_users_go_through_the_sam_study(bsg, own, tmp_pa
 @pytest.fixture
 def tiny(tiny_profile, tmp_path):
     """Parameters of the SAM study in a second."""
-    return cli._parameters(surlemont.study, tiny_profile, store=str(tmp_path / "store"))
+    return profiles.load(surlemont.study, tiny_profile, store=str(tmp_path / "store"))
 
 
 def counting(results) -> Measured:
@@ -148,7 +149,13 @@ def counting(results) -> Measured:
 
 
 ROWS = {"figure": "none", "locator": "ours", "statement": "There are rows.", "quantity": "rows"}
-COUNT = Claim(id="rows", **ROWS, rule=above(0), statistic=counting)
+COUNT = Claim(
+    id="rows",
+    **ROWS,
+    rule=Rule("above", 1),
+    margin=Margin("rows", 1, "one row"),
+    statistic=counting,
+)
 
 
 @pytest.mark.slow
@@ -215,7 +222,7 @@ def test_the_pages_study_goes_from_its_notebook_to_a_report_with_verdicts(bsg, f
     assert "Does momentum matter at the same effective rate?" in index
 
     study = cli._study("my.momentum:study")
-    parameters = cli._parameters(study, "quick", store=str(folder / "store"))
+    parameters = profiles.load(study, "quick", store=str(folder / "store"))
     results = study.run(parameters.model_copy(update={"compute": False}))
     judged = results.verdicts().rows
     assert list(judged["claim"]) == ["momentum-same-accuracy", "momentum-large-sharper"]

@@ -8,6 +8,7 @@ from bsglib.runs import queue
 from bsglib.runs.params import ParameterError, parse
 from bsglib.runs.queue import Queue, Row
 from bsglib.runs.sweep import Entry
+from bsglib.studies import profiles
 
 
 def test_rows_come_in_their_order_seeds_within_them_and_the_rest_last(tiny):
@@ -41,14 +42,14 @@ def test_rows_of_a_gpu_fit_nine_minutes_and_no_run_is_in_two():
     assert all(0 < row.minutes <= 9 for row in order.rows)
     for name in {row.study for row in order.rows}:
         study = cli.STUDIES[name]
-        for entry in study.design(cli._parameters(study, "gpu")):
+        for entry in study.design(profiles.load(study, "gpu")):
             assert sum(row.holds(name, entry) for row in order.rows) <= 1
 
 
 def test_rows_of_a_gpu_hold_a_whole_seed_of_what_each_study_needs_first():
     order, parts = Queue.of("gpu"), dict.fromkeys(cli.STUDIES, {1}) | {"kaabachi_warmup": {1, 2}}
     for name, study in cli.STUDIES.items():
-        for entry in study.design(cli._parameters(study, "gpu")):
+        for entry in study.design(profiles.load(study, "gpu")):
             if entry.part in parts[name] and entry.config.seed == 10:
                 assert order.place(name, entry)[0] < len(order.rows), entry.arm
 
@@ -56,7 +57,7 @@ def test_rows_of_a_gpu_hold_a_whole_seed_of_what_each_study_needs_first():
 def test_lines_have_both_ends_in_the_row_of_a_gpu():
     rows = Queue.of("gpu").rows
     for name, study in cli.STUDIES.items():
-        entries = study.design(cli._parameters(study, "gpu"))
+        entries = study.design(profiles.load(study, "gpu"))
         for row in (row for row in rows if row.study == name):
             held = [e for e in entries if row.holds(name, e)]
             runs = {e.config.canonical() for e in held}
@@ -68,7 +69,7 @@ def test_lines_have_both_ends_in_the_row_of_a_gpu():
 def test_every_row_names_entries_of_a_study(profile):
     for row in Queue.of(profile).rows:
         study = cli.STUDIES[row.study]
-        design = study.design(cli._parameters(study, profile))
+        design = study.design(profiles.load(study, profile))
         assert any(row.holds(row.study, entry) for entry in design), row
 
 

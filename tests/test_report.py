@@ -14,7 +14,7 @@ import pytest
 from matplotlib import colormaps
 from matplotlib.colors import to_hex, to_rgb
 from nbformat.v4 import new_code_cell, new_notebook
-from sample_reports import BATCHES, CLAIMS, INK, INK_2, STUDIES, figure_outputs
+from sample_reports import BATCHES, INK, INK_2, STUDIES, figure_outputs, verdicts
 
 from bsglib.figures.style import batch_colour
 from bsglib.pages import index, report, themes
@@ -110,20 +110,24 @@ def test_code_is_folded_and_streams_are_clean(page):
     assert "\x1b" not in page and "0%|   |" not in page
 
 
-def test_head_tells_profile_verdicts_and_command(page):
+def test_head_tells_profile_evidence_verdicts_and_command(reports, page):
     head = page[page.index("<body") : page.index("<main")]
-    assert "<b>laptop</b>" in head
-    assert "1 not testable at this scale" in head
+    assert "<b>laptop</b>" in head and "<b>Exploratory</b>: " in head
+    tallies = Elements(head).prose
+    assert "3 claims of the sources" in tallies and "1 not testable" in tallies
+    assert "1 same: 1 toy" in tallies and "1 question of ours, or left open" in tallies
     assert "bsg report &lt;x&gt;" in head
     assert 'href="../index.html"' in head
     assert head.count('<a href="#figure-1-loss">') == 2  # beside the text, and folded
     assert head.count('<a href="#figure-1-loss-2">') == 2
     assert page.count("<h1>") == 1
+    other = (reports / "gpu" / "surlemont_sam.html").read_text(encoding="utf-8")
+    assert "<b>Confirmatory</b>: " in other and "Exploratory" not in other
 
 
 def test_claims_have_one_anchor_each(page):
     assert page.count('id="claim-gap"') == 1
-    assert page.count('<span class="verdict reproduced">reproduced</span>') == 2
+    assert page.count('<span class="verdict same">same direction, agrees</span>') == 2
 
 
 def test_pages_are_small(page):
@@ -201,73 +205,99 @@ def test_an_equation_that_is_none_is_named():
 
 
 def test_index_shows_cards_claims_and_filters(reports):
-    for path in (reports / "index.html", reports / "laptop" / "index.html"):
-        page = path.read_text(encoding="utf-8")
+    for folder, profiles in ((reports, ["gpu", "laptop"]), (reports / "laptop", ["laptop"])):
+        page = (folder / "index.html").read_text(encoding="utf-8")
         elements = Elements(page)
         assert "Is it &lt;sharp&gt;?" in page and "no report yet" in page
-        link = "laptop/surlemont_sam.html" if path.parent == reports else "surlemont_sam.html"
-        assert f"{link}#claim-gap" in page and f"{link}#figure-2" in page and f"{link}#a-1" in page
-        rows = [a["class"] for tag, a in elements.all if tag == "tr" and "class" in a]
-        assert rows == [
-            "study-1 is-reproduced",
-            "study-1 is-undecided",
-            "study-1 is-not-testable",
+        link = "laptop/surlemont_sam.html" if folder == reports else "surlemont_sam.html"
+        assert f"{link}#claim-gap" in page and f"{link}#a-1" in page
+        found = [a["class"] for _, a in elements.all if a.get("class", "").startswith("found")]
+        same, exploratory = "found is-same is-{}", ["undecided", "not-testable"]
+        of_gpu = [same.format("confirmatory")] * (folder == reports)
+        last = "is-opposite is-confirmatory" if folder == reports else "is-not-run is-exploratory"
+        assert found == [
+            *of_gpu,
+            same.format("exploratory"),
+            *(f"found is-{word} is-exploratory" for word in exploratory),
+            f"found {last}",
         ]
         ids = elements.values("id")
-        hides = re.findall(r"#([\w-]+):checked\) .claims tbody tr:not\(.([\w-]+)\)", page)
-        assert len(hides) == 5
-        assert all(control in ids for control, _ in hides)
-        text = " ".join(re.sub(r"<[^>]+>", "", page).split())
-        assert "3 claims of the papers: 1 reproduced, 1 undecided, 1 not testable" in text
-        assert "n = 3" in page and "5.2 [4.1, 6.3]" in page
+        hiding = re.findall(r"main:has\(#([\w-]+):checked\)(?::has\(#([\w-]+):checked\))?", page)
+        assert len(hiding) > 5 and {c for each in hiding for c in each if c} <= set(ids)
+        text = " ".join(elements.prose.split())
+        for profile in profiles:
+            evidence = {"gpu": "confirmatory", "laptop": "exploratory"}[profile]
+            assert f"3 claims of the sources, {evidence} ({profile})" in text
+        assert "1 same: 1 toy 1 undecided: 1 toy 1 not testable" in text
+        assert "n = 3" in page and "5.20 [4.21, 6.19]" in page
+        assert ("<code>bsg compute x</code>" in page) == (folder != reports)
         assert "var(--b-2a788e, #2a788e)" in page and "--b-2a788e: #" in page
 
 
-def test_largest_published_profile_comes_first(tmp_path):
-    assert index.published_profile(tmp_path, "study") is None
-    for profile in ("quick", "paper"):
-        (tmp_path / profile).mkdir()
-        (tmp_path / profile / "study.html").touch()
-    (tmp_path / "quick" / "other.html").touch()
-    assert index.published_profile(tmp_path, "study") == "paper"
-    assert index.published_profile(tmp_path, "other") is None, "quick is not for publication"
-    assert index.published_profile(tmp_path, "study", "quick") == "quick"
-    assert index.published_profile(tmp_path, "study", "laptop") is None
+def test_tallies_split_directions_by_scale_and_keep_our_questions_apart():
+    rows = [
+        {"verdict": verdict, "scale": scale, "kind": kind}
+        for verdict, scale, kind in (
+            ("not run", "", "stated"),
+            ("same", "toy", "stated"),
+            ("same", "reduced", "stated"),
+            ("same", "toy", "stated"),
+            ("opposite", "full", "asked"),
+        )
+    ]
+    stated, others = report.tallies(rows)
+    assert stated["name"].startswith("4 claims") and others["name"].startswith("1 question ")
+    assert report.tally_text(stated) == "3 same: 1 reduced, 2 toy; 1 not run"
+    assert report.tally_text(others) == "1 opposite: 1 full"
 
 
-def test_an_unknown_verdict_names_file_value_and_words(tmp_path):
-    CLAIMS.assign(verdict="good").to_csv(tmp_path / "verdicts.csv", index=False)
-    with pytest.raises(ValueError, match=r"verdicts.csv: verdict 'good'; allowed: reproduced, "):
+@pytest.mark.parametrize(("column", "word"), [("verdict", "good"), ("evidence", "weak")])
+def test_an_unknown_word_names_file_value_and_words(tmp_path, column, word):
+    rows = verdicts("laptop").rows.assign(evidence="exploratory")
+    rows.assign(**{column: word}).to_csv(tmp_path / "verdicts.csv", index=False)
+    with pytest.raises(ValueError, match=rf"verdicts.csv: {column} '{word}'; allowed: \w+, "):
         report.verdicts(tmp_path / "verdicts.csv")
 
 
 def test_readme_table_goes_between_the_markers(reports, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- verdicts -->\nold\n<!-- /verdicts -->\nb\n", encoding="utf-8")
-    table = index.primary_claims_table(reports, STUDIES, tmp_path)
+    table = index.primary_claims_table(reports, STUDIES, reports)
     for _ in range(2):
         index.update_marked(readme, "verdicts", table)
         text = readme.read_text(encoding="utf-8")
         assert text == f"a\n<!-- verdicts -->\n{table}\n<!-- /verdicts -->\nb\n"
-    assert (
-        r"batch \| size. | points | 7.1 | 5.2 [4.1, 6.3] (n = 3) | **reproduced** | [laptop]("
-        in table
-    )
-    assert "/laptop/surlemont_sam.html#claim-gap)" in table
+    _, _, gap, ours, *_ = table.splitlines()
+    statement, paper, *both = re.split(r" (?<!\\)\| ", gap)
+    assert r"batch \| size." in statement and "points" in statement and paper == "7.1"
+    assert re.match(r"\[same .*7\.05 \\\[.* full\]\(gpu/surlemont_sam.html#claim-gap\)", both[0])
+    assert re.match(r"\[same .*5\.20 \\\[.*\]\(laptop/surlemont_sam.html#claim-gap\)", both[1])
+    assert "| our question | [opposite" in ours and ours.endswith("| - |"), "not run on a laptop"
+    assert "(profile gpu).** 1 same: 1 full; 2 not run." in table
 
 
 def test_conclusions_hold_what_was_measured_and_say_where_a_verdict_has_changed(reports, tmp_path):
     text = tmp_path / "conclusions.md"
-    (tmp_path / "laptop").symlink_to(reports / "laptop")
-    text.write_text('A gap of [](gap "reproduced") [](sharp\n"reproduced")', encoding="utf-8")
-    page = report.link(reports / "laptop" / "surlemont_sam.html", tmp_path)
+    for profile in ("laptop", "gpu"):
+        (tmp_path / profile).symlink_to(reports / profile)
+    links = '[](gap "same") [](sharp\n"same") [here](gpu/gap "opposite")'
+    text.write_text(links, encoding="utf-8")
+    pages = [
+        report.link(reports / profile / "surlemont_sam.html", tmp_path)
+        for profile in ("laptop", "gpu")
+    ]
     assert index.conclusions(tmp_path, STUDIES, tmp_path) == (
-        rf'A gap of [5.2 \[4.1, 6.3\]]({page}#claim-gap "reproduced, n = 3") '
-        rf'[1.4 \[0.8, 2.0\] (now undecided)]({page}#claim-sharp "undecided, n = 3")'
+        rf'[5.20 \[4.21, 6.19\]]({pages[0]}#claim-gap "same, exploratory, n = 3") '
+        rf"[1.39 \[0.355, 5.44\] (now undecided)]({pages[0]}#claim-sharp "
+        rf'"undecided, exploratory, n = 3") '
+        rf'[here (now same)]({pages[1]}#claim-gap "same, confirmatory, n = 4")'
     )
-    text.write_text('[](gone "undecided")', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"conclusions.md: 'gone' is not a claim of a published"):
-        index.conclusions(tmp_path, STUDIES, tmp_path)
+    for gone in ('[](gone "undecided")', '[](confirm/gap "same")'):
+        text.write_text(gone, encoding="utf-8")
+        with pytest.raises(
+            ValueError, match=r"conclusions.md: '\w+' is not a claim of a published"
+        ):
+            index.conclusions(tmp_path, STUDIES, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "<!-- verdicts -->", "<!-- /verdicts --><!-- verdicts -->"])

@@ -1,6 +1,7 @@
 """Tests of runs that are chosen, of rates that other seeds choose, and of tables of rows."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -24,7 +25,9 @@ def results(rows, design=None, left_out=()):
     runs, nothing = pd.DataFrame(rows), pd.DataFrame()
     design = runs if design is None else pd.DataFrame(design)
     tables = (runs, nothing, nothing, nothing, design, 0)
-    return Results(None, None, *tables, left_out=pd.DataFrame(list(left_out)))
+    return Results(
+        SimpleNamespace(shares=lambda *_: ()), None, *tables, left_out=pd.DataFrame(list(left_out))
+    )
 
 
 SMALL, LARGE = side(batch="SB"), side(batch="LB")

@@ -14,10 +14,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bsglib.claims import number_text
 from bsglib.figures.style import BAND_SEEDS
 from bsglib.names import nearest
 from bsglib.project import resolve
+from bsglib.verdicts import number_text
 
 LAYOUT_DPI = 200  # in fewer pixels hinted text is narrower, and the room left for it too small
 PALETTE = 256  # colours of a picture in a notebook, none off by more than a few levels of 255

@@ -9,6 +9,7 @@ import nbformat
 from markupsafe import Markup
 
 from bsglib.pages.report import (
+    EVIDENCE,
     TEMPLATES,
     VERDICTS,
     Prose,
@@ -16,13 +17,17 @@ from bsglib.pages.report import (
     figure_name,
     is_caption,
     link,
-    verdict_counts,
+    tallies,
+    tally_text,
     verdicts,
     write_whole,
 )
 from bsglib.pages.themes import dark_colours, inline_svg
+from bsglib.studies.verdict_table import coded
 
-PUBLISHED_PROFILES = ("paper", "laptop")  # the largest first
+PUBLISHED_PROFILES = ("paper", "gpu", "confirm", "laptop")  # the largest first
+BASE = PUBLISHED_PROFILES[-1]  # every claim is shown with its verdict there
+NOT_RUN = "not run"
 
 
 def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path:
@@ -30,39 +35,41 @@ def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path
 
     Args:
         reports: the folder of the reports.
-        profile: the profile to show; None for the largest that each study has.
+        profile: the profile to show; None for all published ones.
         studies: dicts with `name`, `title`, `source` and `headline`, a figure's name.
 
     Returns:
         the path of reports/PROFILE/index.html or, without a profile, reports/index.html.
     """
     page = (reports / profile if profile else reports) / "index.html"
-    cards, claims = [], []
+    cards = []
     for index, study in enumerate(studies, start=1):
-        shown = published_profile(reports, study["name"], profile)
-        card = {**study, "index": index, "profile": shown}
-        card |= {"link": None, "counts": [], "thumbnail": ""}
-        if shown:
-            figures = reports / shown / "figures" / study["name"]
+        of_study = _rows(reports, study, page.parent, profile)
+        card = {**study, "index": index, "link": None, "thumbnail": ""}
+        if of_study:
+            shown = next(reversed(of_study))
             card["link"] = link(reports / shown / f"{study['name']}.html", page.parent)
+            figures = reports / shown / "figures" / study["name"]
             card["thumbnail"] = Markup(_thumbnail(study, figures))
-            rows = verdicts(figures / "verdicts.csv")
-            card["counts"] = verdict_counts(rows)
-            claims += [{**row, "card": card} for row in rows]
+        card |= {"claims": _claims(of_study), "profiles": _tallies(of_study)}
+        for of in card["profiles"]:
+            of["link"] = link(reports / of["profile"] / f"{study['name']}.html", page.parent)
         cards.append(card)
+    found = [row for card in cards for claim in card["claims"] for row in claim["found"]]
     text = conclusions(reports, studies, page.parent) if profile is None else ""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters |= {"coded": lambda text: Markup(coded(text)), "paper": _paper}
     return write_whole(
         page,
         environment.get_template("index.html.j2").render(
             profile=profile,
             studies=cards,
-            claims=claims,
-            tallies=_tallies(claims),
+            tallies=_tallies(_of_all(reports, studies, page.parent, profile)),
             conclusions=Markup(Prose(set()).render(text)),
-            verdicts={v: c for v, c in VERDICTS.items() if any(r["verdict"] == v for r in claims)},
+            verdicts={v: c for v, c in VERDICTS.items() if any(r["verdict"] == v for r in found)},
+            evidence={k: v for k, v in EVIDENCE.items() if any(r["evidence"] == k for r in found)},
             others=[
                 (p, link(reports / p / "index.html", page.parent))
                 for p in PUBLISHED_PROFILES
@@ -74,19 +81,63 @@ def write_index(reports: Path, profile: str | None, studies: list[dict]) -> Path
     )
 
 
-def published_profile(reports: Path, study: str, profile: str | None = None) -> str | None:
-    """Return the largest profile in which a study has a page, or None.
+def _rows(
+    reports: Path, study: dict, folder: Path, profile: str | None = None
+) -> dict[str, list[dict]]:
+    """The verdicts of a study by profile, those with a page, with their link from a folder."""
+    found = {}
+    for name in PUBLISHED_PROFILES if profile is None else (profile,):
+        page = reports / name / f"{study['name']}.html"
+        if page.exists():
+            address = link(page, folder)
+            rows = verdicts(reports / name / "figures" / study["name"] / "verdicts.csv")
+            found[name] = [
+                {**row, "profile": name, "link": f"{address}#claim-{row['claim']}"} for row in rows
+            ]
+    return found
 
-    Args:
-        reports: the folder of the reports.
-        study: the study's name.
-        profile: look at this profile only.
+
+def _of_all(
+    reports: Path, studies: list[dict], folder: Path, profile: str | None = None
+) -> dict[str, list[dict]]:
+    """The verdicts of all studies by profile."""
+    found = {name: [] for name in (PUBLISHED_PROFILES if profile is None else (profile,))}
+    for study in studies:
+        for name, rows in _rows(reports, study, folder, profile).items():
+            found[name] += rows
+    return found
+
+
+def _claims(by_profile: dict[str, list[dict]]) -> list[dict]:
+    """Claims in their order, each with the verdicts that rest on runs, of the largest profile first.
+
+    They are in `found`. Where no profile has the runs, the last one says so.
 
     Returns:
-        the profile's name.
+        the rows of the last profile, with `found`.
     """
-    profiles = PUBLISHED_PROFILES if profile is None else (profile,)
-    return next((p for p in profiles if (reports / p / f"{study}.html").exists()), None)
+    claims: dict[str, dict] = {}
+    for rows in reversed(by_profile.values()):
+        for row in rows:
+            claims.setdefault(row["claim"], {**row, "found": []})["found"].insert(0, row)
+    for claim in claims.values():
+        run = [row for row in claim["found"] if row["verdict"] != NOT_RUN]
+        claim["found"] = run or claim["found"][-1:]
+    return list(claims.values())
+
+
+def _tallies(by_profile: dict[str, list[dict]]) -> list[dict]:
+    """The tallies of each profile, with its kind of evidence."""
+    return [
+        {
+            "profile": name,
+            "evidence": rows[0]["evidence"],
+            "link": None,
+            "tallies": tallies(rows),
+        }
+        for name, rows in by_profile.items()
+        if rows
+    ]
 
 
 def _thumbnail(study: dict, figures: Path) -> str:
@@ -100,13 +151,14 @@ def _thumbnail(study: dict, figures: Path) -> str:
 def conclusions(reports: Path, studies: list[dict], folder: Path) -> str:
     """Return what the studies say together: conclusions.md, with what was measured filled in.
 
-    Its links have a claim's id for address and the verdict that the sentence rests on for title:
-    `[](keskar-f1-gap "undecided")`. The report becomes the address, the value the text where there
-    is none; where the verdict is another by now, the text says so.
+    Its links have a claim's id for address and the direction that the sentence rests on for title:
+    `[](keskar-f1-gap "undecided")` in the profile laptop, `[](gpu/keskar-f1-gap "same")` in another
+    one. The report becomes the address, the value the text where there is none; where the
+    direction is another by now, the text says so.
 
     Args:
         reports: the folder of the reports, with or without conclusions.md.
-        studies: dicts with `name`; the largest published profile of each is taken.
+        studies: dicts with `name`.
         folder: of the page that the Markdown goes to.
 
     Returns:
@@ -116,72 +168,63 @@ def conclusions(reports: Path, studies: list[dict], folder: Path) -> str:
         ValueError: if the text names a claim that no published study makes.
     """
     file = reports / "conclusions.md"
-    rows = {row["claim"]: row for row in _published_claims(reports, studies, folder)}
+    by_profile = _of_all(reports, studies, folder)
+    rows = {(name, row["claim"]): row for name, those in by_profile.items() for row in those}
 
     def measured(match: re.Match) -> str:
-        words, claim, expected = match.groups()
-        if claim not in rows:
-            raise ValueError(f"{file}: {claim!r} is not a claim of a published study")
-        row = rows[claim]
-        value = words or row["ours"].replace("[", r"\[").replace("]", r"\]")
+        words, profile, claim, expected = match.groups()
+        if (row := rows.get((profile or BASE, claim))) is None:
+            raise ValueError(
+                f"{file}: {claim!r} is not a claim of a published study of {profile or BASE}"
+            )
+        value = words or _escaped(row["ours"])
         now = "" if row["verdict"] == expected else f" (now {row['verdict']})"
-        return f'[{value}{now}]({row["link"]} "{row["verdict"]}, n = {row["n"]}")'
+        title = f"{row['verdict']}, {row['evidence']}, n = {row['n']}"
+        return f'[{value}{now}]({row["link"]} "{title}")'
 
     text = file.read_text(encoding="utf-8") if file.exists() else ""
-    return re.sub(r'\[([^\]]*)\]\(([\w-]+)\s+"([^"]+)"\)', measured, text)
+    return re.sub(r'\[([^\]]*)\]\((?:([\w-]+)/)?([\w-]+)\s+"([^"]+)"\)', measured, text)
 
 
 def primary_claims_table(reports: Path, studies: list[dict], folder: Path) -> str:
-    """Return the Markdown table of the studies' primary claims, from the largest profile of each.
+    """Return the studies' primary claims as a table in Markdown, and the tallies of all claims.
 
     Args:
         reports: the folder of the reports.
-        studies: dicts with `name`; of each its primary claims are shown.
+        studies: dicts with `name`.
         folder: of the page that the table goes to.
 
     Returns:
-        a table of claim, quantity, paper, here, verdict and report, and the number of all claims.
+        a table of claim, paper, confirmatory and exploratory verdict, and a line per tally.
     """
-    lines = ["| claim | quantity | paper | here | verdict | report |", "|---|---|---|---|---|---|"]
-    rows = _published_claims(reports, studies, folder)
-    for row in (r for r in rows if r["primary"] == "True"):
-        here = f"{row['ours']} (n = {row['n']})" if row["ours"] and row["n"] else row["ours"]
-        columns = (
-            row["statement"],
-            row["quantity"],
-            "our question" if row["kind"] == "ours" else row["paper"],
-            here,
-            f"**{row['verdict']}**",
-            f"[{row['profile']}]({row['link']})",
-        )
-        cells = [c.replace("|", r"\|").replace("\n", " ") for c in columns]
-        lines.append(f"| {' | '.join(cells)} |")
-    for tally in _tallies(rows):
-        counts = ", ".join(f"{each['n']} {each['verdict']}" for each in tally["counts"])
-        lines += ["", f"{tally['name']}: {counts}."]
+    lines = [f"| claim | paper | {' | '.join(EVIDENCE)} |", "|---|---|---|---|"]
+    for study in studies:
+        for claim in _claims(_rows(reports, study, folder)):
+            if claim["primary"] != "True":
+                continue
+            cells = [f"{claim['statement']}<br><sub>{claim['quantity']}</sub>"]
+            cells.append(_paper(claim["paper"]))
+            for kind in EVIDENCE:
+                those = (row for row in claim["found"] if row["evidence"] == kind)
+                links = (f"[{_escaped(row['line'])}]({row['link']})" for row in those)
+                cells.append("<br>".join(links) or "-")
+            row = (cell.replace("|", r"\|").replace("\n", " ") for cell in cells)
+            lines.append(f"| {' | '.join(row)} |")
+    for of in _tallies(_of_all(reports, studies, folder)):
+        for tally in of["tallies"]:
+            head = f"{tally['name']}, {of['evidence']} (profile {of['profile']})"
+            lines += ["", f"**{head}.** {tally_text(tally)}."]
     return "\n".join(lines)
 
 
-def _tallies(rows: list[dict]) -> list[dict]:
-    """How many claims have each verdict: those of the papers, then open questions."""
-    asked = [row["kind"] != "stated" for row in rows]
-    tallies = []
-    for what, name in ((False, "claims of the papers"), (True, "questions, ours or left open")):
-        if those := [row for row, it in zip(rows, asked, strict=True) if it == what]:
-            tallies.append({"name": f"{len(those)} {name}", "counts": verdict_counts(those)})
-    return tallies
+def _paper(value: str) -> str:
+    """The source's number, or in words that it gives none."""
+    return {"ours": "our question", "asked": "asked there"}.get(value, value)
 
 
-def _published_claims(reports: Path, studies: list[dict], folder: Path) -> list[dict]:
-    """The claims of each study's largest profile: with it, and a link from a folder."""
-    claims = []
-    for study in (s["name"] for s in studies):
-        if profile := published_profile(reports, study):
-            page = link(reports / profile / f"{study}.html", folder)
-            for row in verdicts(reports / profile / "figures" / study / "verdicts.csv"):
-                place = {"profile": profile, "link": f"{page}#claim-{row['claim']}"}
-                claims.append(row | place)
-    return claims
+def _escaped(text: str) -> str:
+    """Text with brackets for a link in Markdown."""
+    return text.replace("[", r"\[").replace("]", r"\]")
 
 
 def headline(reports: Path, study: str, figure: str, notebook: Path) -> str:

@@ -31,18 +31,22 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from traitlets import default
 
-from bsglib import claims
 from bsglib.figures.show import PLOTLY
 from bsglib.pages.themes import dark_colours, inline_svg, page_colour
 from bsglib.project import ROOT
 from bsglib.studies.verdict_table import css_class
+from bsglib.verdicts import DIRECTIONS, SCALES
 
 TEMPLATES = Path(__file__).parent / "templates"
 UNPACK = TEMPLATES / "report" / "unpack.js"
 HINT = """<p class="hint">Drag it, or use the arrow keys, to turn; <kbd>+</kbd> and <kbd>−</kbd>
 come closer and go back; <kbd>0</kbd> returns to the first view. Pointing at a surface shows the
 loss there; all of them are in the data.</p>"""
-VERDICTS = {word: css_class(word) for word in claims.VERDICTS}
+VERDICTS = {word: css_class(word) for word in DIRECTIONS}
+EVIDENCE = {
+    "confirmatory": "new seeds; the rules were locked before their numbers were opened",
+    "exploratory": "some seeds were looked at while the rules were made",
+}
 
 
 # ---------------------------------------------------------------- running
@@ -150,12 +154,14 @@ def to_html(notebook: Path, html: Path, *, figures: Path, assets: Path, command:
         file_extension=".html",
         filters={"code": _highlighted, "markdown": prose.render, "terminal": _terminal},
     )
+    rows = verdicts(figures / "verdicts.csv")
     resources = {
         "title": prose.title or markup.escape(notebook.stem),
         "plain_title": _text(prose.title) or markup.escape(notebook.stem),
         "headings": prose.headings,
         "profile": markup.escape(figures.parents[1].name),
-        "verdicts": verdict_counts(verdicts(figures / "verdicts.csv")),
+        "evidence": {row["evidence"]: EVIDENCE[row["evidence"]] for row in rows},
+        "tallies": tallies(rows),
         "command": markup.escape(command),
         "plotly": link(assets / "plotly.js", html.parent) if interactive else None,
         "explorer": 'class="explorer"' in shown,
@@ -385,31 +391,57 @@ def verdicts(file: Path) -> list[dict[str, str]]:
         file: the table that the notebook's last claims cell wrote; may be missing.
 
     Returns:
-        one dict per claim, empty if there is no file.
+        one dict per claim, with the `class` of its direction; empty if there is no file.
 
     Raises:
-        ValueError: if a verdict is none of the five words.
+        ValueError: if a direction or the kind of evidence is an unknown word.
     """
     if not file.exists():
         return []
     with file.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
     for row in rows:
-        if row["verdict"] not in VERDICTS:
-            allowed = ", ".join(VERDICTS)
-            raise ValueError(f"{file}: verdict {row['verdict']!r}; allowed: {allowed}")
+        for column, known in (("verdict", VERDICTS), ("evidence", EVIDENCE)):
+            if row.get(column) not in known:
+                allowed = ", ".join(known)
+                raise ValueError(f"{file}: {column} {row.get(column)!r}; allowed: {allowed}")
         row["class"] = VERDICTS[row["verdict"]]
     return rows
 
 
-def verdict_counts(rows: list[dict]) -> list[dict]:
-    """Return how many claims have each verdict, the best first.
+def tallies(rows: list[dict]) -> list[dict]:
+    """Return how many claims have each direction, the sources' apart from other questions.
 
     Args:
         rows: of `verdicts`.
 
     Returns:
-        dicts with `verdict`, `class` and `n`, without the verdicts that no claim has.
+        dicts with `name`, the number of claims in words, and `counts`: of each direction that there
+        is, in their order, the `verdict`, its `class`, the number `n`, and the `scales`, such as
+        "3 reduced, 9 toy".
     """
-    counts = Counter(row["verdict"] for row in rows)
-    return [{"verdict": v, "class": c, "n": counts[v]} for v, c in VERDICTS.items() if counts[v]]
+    found = []
+    for kind, of in (("claim", "of the sources"), ("question", "of ours, or left open")):
+        those = [row for row in rows if (row["kind"] == "stated") == (kind == "claim")]
+        if those:
+            name = f"{len(those)} {kind}{'s' * (len(those) > 1)} {of}"
+            found.append({"name": name, "counts": _counts(those)})
+    return found
+
+
+def _counts(rows: list[dict]) -> list[dict]:
+    found = Counter((row["verdict"], row["scale"]) for row in rows)
+    counts = []
+    for word, css in VERDICTS.items():
+        if n := sum(k for (verdict, _), k in found.items() if verdict == word):
+            scales = ", ".join(f"{found[word, s]} {s}" for s in SCALES if found[word, s])
+            counts.append({"verdict": word, "class": css, "n": n, "scales": scales})
+    return counts
+
+
+def tally_text(tally: dict) -> str:
+    """Return one of `tallies` as a line: 12 same: 3 reduced, 9 toy; 4 opposite: 4 toy."""
+    return "; ".join(
+        ": ".join(filter(None, (f"{each['n']} {each['verdict']}", each["scales"])))
+        for each in tally["counts"]
+    )

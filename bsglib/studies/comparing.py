@@ -17,8 +17,9 @@ from bsglib.runs.outcomes import Outcomes
 from bsglib.stats import PERCENT, student
 from bsglib.studies.study import Results, matching
 from bsglib.studies.tables import of_common_seeds
-from bsglib.verdicts import SAME, Rule, judge
+from bsglib.verdicts import OPPOSITE, SAME, Rule, judge
 
+WORDS = {"batch_size": "B", "base_lr": "learning rate"}  # of columns across which values stand
 Table = pd.DataFrame  # [seed, batch size] of one column
 Sizes = Callable[[Any], Collection[int]]  # of a study's parameters
 Choice = Callable[[pd.DataFrame], pd.DataFrame]  # of runs, some of them
@@ -58,6 +59,12 @@ class Side:
     def at(self, sizes: Sequence[int] | Sizes) -> "Side":
         """Return the side at other batch sizes."""
         return replace(self, sizes=sizes if callable(sizes) else tuple(sizes))
+
+    def having(self, column: str, values: Sequence[Any]) -> "Side":
+        """Return the side at some values of a column."""
+        if column == "batch_size":
+            return self.at(values)
+        return replace(self, where=(*self.where, (column, tuple(values))))
 
     def _among(self, rows: pd.DataFrame, results: Results) -> pd.DataFrame:
         sizes = {} if self.sizes is None else {"batch_size": self.batch_sizes(results)}
@@ -114,6 +121,9 @@ def largest(p: HasBatchSizes) -> tuple[int]:
 Check = Callable[[pd.DataFrame], str | None]  # of runs: why they do not test the claim
 Gate = Callable[[Results, Sequence[Side]], str | None]
 Derive = Callable[[Results, pd.DataFrame], pd.DataFrame]  # adds columns to runs
+ENOUGH = 0.9  # training accuracy of what counts as a minimum although no rule stopped the run
+TWICE = 2  # times chance: a training accuracy that shows that something was learned
+OWN_STOPS = ("patience", "target_loss")  # by a rule of the source's
 
 
 def absence(results: Results, *sides: Side) -> str | None:
@@ -189,6 +199,18 @@ def diverged(runs: pd.DataFrame) -> str | None:
     return f"{run_name(gone.iloc[0])}: diverged" if len(gone) else None
 
 
+def learned(runs: pd.DataFrame) -> str | None:
+    """Return which run diverged or is near chance on its training set, None if none is."""
+    if why := diverged(runs):
+        return why
+    chance = runs[~(runs["train_accuracy"] >= TWICE / runs["classes"])]
+    if chance.empty:
+        return None
+    run = chance.iloc[0]
+    reached = f"training accuracy {PERCENT * run['train_accuracy']:.0f} %"
+    return f"{run_name(run)}: {reached}, as by chance"
+
+
 def cut_off(runs: pd.DataFrame) -> str | None:
     """Return which run still improved at its last epoch, None if none did."""
     improving = runs[runs["stopped"] == "epochs"]
@@ -199,29 +221,26 @@ def cut_off(runs: pd.DataFrame) -> str | None:
 
 @dataclass(frozen=True)
 class Trained:
-    """A check that all runs reached their target, and none diverged.
+    """A check that no run diverged, and that all reached a minimum.
 
-    The target is the training loss at which they stop, or else a minimum training accuracy.
+    A minimum is where the source's own rule stopped a run, by its patience or at its target loss,
+    or where the training accuracy is high enough.
     """
 
-    accuracy: float
+    accuracy: float = ENOUGH
 
     def __call__(self, runs: pd.DataFrame) -> str | None:
         """Return the result of the worst run, None if all are trained."""
         if why := diverged(runs):
             return why
-        missed = runs[runs["target_loss"].notna() & (runs["stopped"] != "target_loss")]
-        if len(missed):
-            worst = missed.loc[missed["running_loss"].idxmax()]
-            reached = f"training loss {worst['running_loss']:.2g}, target {worst['target_loss']:g}"
-            return f"{run_name(worst)}: {reached}"
-        runs = runs[runs["target_loss"].isna() & ~(runs["train_accuracy"] >= self.accuracy)]
+        ended = runs["stopped"].isin(OWN_STOPS)
+        runs = runs[~ended & ~(runs["train_accuracy"] >= self.accuracy)]
         if runs.empty:
             return None
         worst = runs.loc[runs["train_accuracy"].fillna(0).idxmin()]
         reached, needed = PERCENT * worst["train_accuracy"], PERCENT * self.accuracy
         reached = f"training accuracy {reached:.0f} %, {needed:.0f} % needed"
-        return f"{run_name(worst)}, {worst['updates']:.0f} updates: {reached}"
+        return f"{run_name(worst)}, cut off after {worst['updates']:.0f} updates: {reached}"
 
 
 def run_name(run: pd.Series) -> str:
@@ -244,8 +263,8 @@ class Comparison:
         others: columns of the other registered measures by their names.
         across: the column of the runs that replaces the batch size in the tables.
         gates: return why the runs do not test the claim.
-        leave_out: a gate on each batch size alone; sizes that fail are excluded, and the note
-            names the others.
+        leave_out: a gate on each value of `across` alone; those that fail are excluded, and the
+            note names the others.
         derive: adds columns to runs.
         note: of the results, on what the values exclude.
         timing: the values contain times.
@@ -269,11 +288,13 @@ class Comparison:
         results = results.of_seeds(complete_seeds(results, *self.sides)) if self.sides else results
         sides, note = self.sides, self.note(results)
         if self.leave_out is not None:
-            sides, left_out, why = self._fit(results)
-            if not sides:
+            kept, left_out, why = self._fit(results)
+            if not kept:
                 return Measured(not_testable=why)
+            sides = tuple(one.having(self.across, kept) for one in sides)
             if left_out:
-                only = f"only B = {', '.join(map(str, sides[0].sizes))} ({why})"
+                only = f"only {WORDS.get(self.across, self.across)} = "
+                only += f"{', '.join(f'{value:g}' for value in kept)} ({why})"
                 note = "; ".join(filter(None, (only, note)))
         for gate in self.gates:
             if why := gate(results, sides):
@@ -287,7 +308,19 @@ class Comparison:
         others = {name: self._by_other(results, sides, other) for name, other in self.others}
         others = {name: other for name, other in others.items() if other is not None}
         shares = tuple(results.study.shares(results, _joined(results, sides)))
-        return replace(found, others=others, shares=shares, timing=self.timing)
+        others = dict(found.others) | others
+        parts = {
+            name: replace(part, shares=shares, timing=self.timing)
+            for name, part in found.parts.items()
+        }
+        return replace(found, others=others, parts=parts, shares=shares, timing=self.timing)
+
+    def compared(self, results: Results) -> tuple[Side, ...]:
+        """Return the sides at the values of `across` that are not left out."""
+        if self.leave_out is None:
+            return self.sides
+        kept = self._fit(results)[0]
+        return tuple(one.having(self.across, kept) for one in self.sides)
 
     def in_profile(self, results: Results) -> bool:
         """Return whether the profile has runs of every side, computed or not."""
@@ -326,25 +359,38 @@ class Comparison:
         for one in sides:
             runs = of_common_seeds(one.of(results), self.across)
             runs = runs[runs["seed"].isin(seeds)]
-            keys = list(zip(runs["entry"], runs["arm"], strict=True))
-            if not all(key in kept.index for key in keys):
+            each = [_at_each_example(kept, run, kind) for run in runs.itertuples()]
+            if any(found is None for found in each):
                 return ()
-            packed = [kept.loc[key, ["n", "correct", "loss"]] for key in keys]
-            each = [getattr(Outcomes.unpacked(*of_run), kind).astype(float) for of_run in packed]
             by_run = pd.DataFrame(np.stack(each), index=runs[self.across])
             tables.append(by_run.groupby(level=0).mean().T)
         return tuple(self.by(*tables))
 
-    def _fit(self, results: Results) -> tuple[tuple[Side, ...], list[int], str]:
-        """The sides at the batch sizes that pass, the excluded ones, and the first reason."""
+    def _fit(self, results: Results) -> tuple[list[Any], list[Any], str]:
+        """The values of `across` that pass, the excluded ones, and the first reason."""
+        if self.across == "batch_size":
+            values = self.sides[0].batch_sizes(results)
+        else:
+            shared = (set(one.designed(results)[self.across]) for one in self.sides)
+            values = sorted(set.intersection(*shared))
         reasons = {}
-        for size in self.sides[0].batch_sizes(results):
-            at = [one.at((size,)) for one in self.sides]
+        for value in values:
+            at = [one.having(self.across, [value]) for one in self.sides]
             if why := self.leave_out(results, at):
-                reasons[size] = why
-        kept = tuple(b for b in self.sides[0].batch_sizes(results) if b not in reasons)
-        sides = tuple(one.at(kept) for one in self.sides) if kept else ()
-        return sides, list(reasons), next(iter(reasons.values()), "")
+                reasons[value] = why
+        kept = [value for value in values if value not in reasons]
+        return kept, list(reasons), next(iter(reasons.values()), "no value is shared")
+
+
+def _at_each_example(kept: Table, run: Any, kind: str) -> np.ndarray | None:
+    """What a run makes of every test example, None if it did not keep it."""
+    key = run.entry, run.arm
+    if key in kept.index:
+        found = Outcomes.unpacked(*kept.loc[key, ["n", "correct", "loss"]])
+        return getattr(found, kind).astype(float)
+    if kind == "correct" and run.stopped == "diverged":  # keeps nothing, and is right by chance
+        return np.full(kept["n"].iloc[0], 1 / run.classes)
+    return None
 
 
 def _joined(results: Results, sides: Sequence[Side]) -> pd.DataFrame:
@@ -381,7 +427,7 @@ class Control:
     Args:
         says: what has to appear.
         comparison: of the control's runs.
-        rule: of the effect.
+        rule: of the effect; one of equality has to be refuted, by an effect of either sign.
     """
 
     says: str
@@ -395,8 +441,12 @@ class Control:
         found = self.comparison(results)
         if why := found.not_run or found.not_testable:
             return f"positive control, {self.says}: {why}"
-        shown = judge(student(found.values, ratios=self.rule.ratios), self.rule, needed=2)
-        if shown.direction.word == SAME:
+        values, ratios = np.array(found.values), self.rule.ratios
+        if not np.isfinite(values).all() or (ratios and (values <= 0).any()):
+            return f"positive control, {self.says}: values of {', '.join(map(str, values))}"
+        shown = judge(student(values, ratios=ratios), self.rule, needed=2)
+        wanted = OPPOSITE if self.rule.claimed == "equal" else SAME
+        if shown.direction.word == wanted:
             return None
         return f"positive control, {self.says}: {shown.line()}"
 
@@ -414,6 +464,11 @@ def difference(a: Table, b: Table) -> pd.Series:
 def points(a: Table, b: Table) -> pd.Series:
     """Return a - b in percentage points, each a mean over its batch sizes."""
     return PERCENT * (a.mean(axis=1) - b.mean(axis=1))
+
+
+def percent(table: Table) -> pd.Series:
+    """Return the mean over batch sizes in per cent."""
+    return PERCENT * table.mean(axis=1)
 
 
 def last_over_first(table: Table) -> pd.Series:
@@ -446,8 +501,15 @@ def rises(line: pd.DataFrame, step: float) -> Table:
     return pd.DataFrame({end: mean - table[end] for end, mean in around.items()})
 
 
-TESTED = {"test_accuracy": "correct", "test_loss": "loss"}  # columns: fields of `Outcomes`
-LINEAR = (difference, points, last_minus_first, points_last_minus_first)
+TESTED = {  # columns: fields of `Outcomes`, which are those of the last epoch
+    "test_accuracy": "correct",
+    "final": "correct",  # the same, or chance
+    "peak": "correct",  # the highest along a run: about as many examples decide
+    # training minus test accuracy, whose sign does not matter for a variance
+    "accuracy_gap": "correct",
+    "test_loss": "loss",
+}
+LINEAR = (difference, points, percent, last_minus_first, points_last_minus_first)
 
 
 # ------------------------------------------------------------- times

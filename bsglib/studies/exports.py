@@ -6,6 +6,7 @@ store and written as CSV; a merge replaces rows and never drops one.
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -231,3 +232,14 @@ def _merged(file: Path, new: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def _ids(table: pd.DataFrame, keys: list[str]) -> list[tuple[str, ...]]:
     return list(table[keys].itertuples(index=False, name=None))
+
+
+def write_manifest(folder: Path) -> Path:
+    """Write the SHA-256 of every table below a folder to its MANIFEST.json, and return that."""
+    manifest = folder / "MANIFEST.json"
+    sums = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.csv"))
+    }
+    manifest.write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+    return manifest

@@ -9,7 +9,7 @@ from bsglib.stats import PERCENT, student
 from bsglib.studies.comparing import Side
 from bsglib.studies.parameters import SharpnessParameters, SweepParameters, TimingParameters
 from bsglib.studies.study import Results
-from bsglib.verdicts import number_text
+from bsglib.verdicts import Rule, interval_text
 
 
 def timing(p: TimingParameters, times: pd.DataFrame) -> str:
@@ -78,7 +78,6 @@ def beside(results: Results, sides: Sequence[Side], across: str = "batch_size") 
         values = values[np.isfinite(values)]
         if len(values):
             ours = student(values).interval()
-            low, high = number_text(ours.low, 0.0), number_text(ours.high, 0.0)
-            found.append(f"{words} {number_text(ours.mean)} [{low}, {high}] {unit}")
+            found.append(f"{words} {interval_text(ours, Rule('above', 1))} {unit}")
     order = "first - second" if len(sides) > 1 else "last - first"
     return f"{order}: {', '.join(found)}" if found else ""

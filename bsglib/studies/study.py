@@ -320,7 +320,7 @@ class Results:
             chosen = [c for c in chosen if figures[c] in wanted]
             chosen = [c for c in chosen if self._has_runs_of(c)] or chosen
         table = verdict_table([self._verdicts[c] for c in chosen])
-        return replace(table, rows=table.rows.assign(study=self.study.name))
+        return replace(table, rows=table.rows.assign(study=self.study.name, evidence=self.evidence))
 
     def _has_runs_of(self, claim_id: str) -> bool:
         asked = getattr(self.study.claim(claim_id).statistic, "in_profile", None)
@@ -330,6 +330,11 @@ class Results:
     def exploratory(self) -> bool:
         """Return whether seeds are among the runs that were looked at before rules were final."""
         return bool((self.design["seed"] < FRESH).any())
+
+    @property
+    def evidence(self) -> str:
+        """Return "exploratory" or "confirmatory", as the table of verdicts says."""
+        return "exploratory" if self.exploratory else "confirmatory"
 
     @property
     def terms(self) -> Terms:

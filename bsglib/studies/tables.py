@@ -9,7 +9,7 @@ import pandas as pd
 from bsglib.claims import estimate_of
 from bsglib.stats import PERCENT, Student, kendall, power_law, student
 from bsglib.studies.study import Results
-from bsglib.verdicts import number_text
+from bsglib.verdicts import Rule, interval_text
 
 
 def scope_table(rows: Iterable[tuple[str, Any, Any, str]]) -> pd.DataFrame:
@@ -246,8 +246,4 @@ def _exponents(runs: pd.DataFrame, sharpness: str) -> tuple[dict[str, Student], 
 
 
 def _exponent_text(exponent: Student | None) -> str:
-    if exponent is None:
-        return "-"
-    ours = exponent.interval()
-    low, high = number_text(ours.low, 0.0), number_text(ours.high, 0.0)
-    return f"{number_text(ours.mean)} [{low}, {high}]"
+    return "-" if exponent is None else interval_text(exponent.interval(), Rule("above", 1))

@@ -1,6 +1,7 @@
 """Verdicts as a table of a notebook and of a report."""
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import pandas as pd
 from bsglib.claims import Judged
 from bsglib.studies import amendments
 
-HEAD = ("claim", "quantity", "paper", "ours", "n", "rule", "verdict")
+HEAD = ("Claim", "Quantity and rule", "Paper", "Ours", "Verdict")
 
 
 @dataclass(frozen=True)
@@ -27,35 +28,38 @@ class VerdictTable:
 
 
 def verdict_table(verdicts: Sequence[Judged]) -> VerdictTable:
-    """Return verdicts as a table with claim, paper, ours with interval and n, rule, verdict."""
+    """Return verdicts as a table of claim, quantity and rule, paper, ours, and verdict."""
     rows = pd.DataFrame([v.row() for v in verdicts])
-    lines = ["<tr>" + "".join(f'<th scope="col">{name}</th>' for name in HEAD) + "</tr>"]
-    for row in rows.to_dict("records"):
-        text = {key: html.escape(str(value)) for key, value in row.items()}
-        cells = [
-            text["statement"] + _small(text["locator"]),
-            text["quantity"],
-            text["paper"],
-            text["ours"],
-            text["n"],
-            text["rule"] + _small(text["because"]),
-            _verdict(row),
-        ]
-        cells = [f"<td>{cell}</td>" for cell in cells]
-        lines.append(f'<tr id="claim-{text["claim"]}">{"".join(cells)}</tr>')
-    table = '<table class="bsg verdicts">' + "\n".join(lines) + "</table>"
-    return VerdictTable(rows, table)
+    head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
+    lines = "\n".join(_line(row) for row in rows.to_dict("records"))
+    reasons = {v.claim.margin.text: v.claim.margin.because for v in verdicts}
+    margins = "<br>".join(f"Margin {size}: {coded(why)}" for size, why in reasons.items())
+    foot = f'<tr><td colspan="{len(HEAD)}"><small>{margins}</small></td></tr>'
+    table = f"<thead><tr>{head}</tr></thead>\n<tbody>{lines}</tbody>\n<tfoot>{foot}</tfoot>"
+    return VerdictTable(rows, f'<table class="bsg verdicts">{table}</table>')
 
 
-def _verdict(row: dict[str, str]) -> str:
+def _line(row: dict[str, str]) -> str:
+    text = {key: coded(str(value)) for key, value in row.items()}
+    cells = {
+        "": text["statement"] + _small(text["locator"]),
+        "Quantity": text["quantity"] + f'<br><small class="rule">{text["rule"]}</small>',
+        "Paper": text["paper"],
+        "Ours": text["ours"] + (_small(f"n = {row['n']}") if row["n"] else ""),
+        "Verdict": _verdict(row, text),
+    }
+    labels = {name: f' data-label="{name}"' if name else "" for name in cells}
+    inner = "".join(f"<td{labels[name]}>{cell}</td>" for name, cell in cells.items())
+    return f'<tr id="claim-{text["claim"]}">{inner}</tr>'
+
+
+def _verdict(row: dict[str, str], text: dict[str, str]) -> str:
     """The cell of a verdict: its words, then its scale, p values, reason and amendments."""
-    words = html.escape(row["words"])
-    label = f'<span class="verdict {css_class(row["verdict"])}">{words}</span>'
-    scale = row["scale"] + (f" ({row['shares']})" if row["shares"] else "")
-    p = ", ".join(f"{name} = {row[name]}" for name in ("p", "adjusted p", "q") if row[name])
-    small = "".join(_small(html.escape(text)) for text in (scale, p, row["reason"]) if text)
+    label = f'<span class="verdict {css_class(row["verdict"])}">{text["words"]}</span>'
+    scale = text["scale"] + (f" ({text['shares']})" if row["shares"] else "")
+    p = ", ".join(f"{name} = {text[name]}" for name in ("p", "adjusted p", "q") if row[name])
     changes = amendments.of_claim(row["claim"])
-    return label + small + (_amended(changes) if changes else "")
+    return label + _small(scale, p, text["reason"]) + (_amended(changes) if changes else "")
 
 
 def _amended(changes: Sequence[dict[str, str]]) -> str:
@@ -63,12 +67,17 @@ def _amended(changes: Sequence[dict[str, str]]) -> str:
         "; ".join(f"{name}: {value}" for name, value in change.items() if name != "claim")
         for change in changes
     )
-    listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
+    listed = "".join(f"<li>{coded(item)}</li>" for item in items)
     return f"<details><summary>amended</summary><ul>{listed}</ul></details>"
 
 
-def _small(text: str) -> str:
-    return f"<br><small>{text}</small>"
+def _small(*texts: str) -> str:
+    return "".join(f"<br><small>{text}</small>" for text in texts if text)
+
+
+def coded(text: str) -> str:
+    """Return text as HTML, with code where it stands between backticks."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def css_class(word: str) -> str:

@@ -7,6 +7,7 @@ linearly scaled learning rate undo it? Four batch sizes, plain SGD, cats against
 from bsglib.studies.chang.claims import CLAIMS
 from bsglib.studies.chang.confirm import design
 from bsglib.studies.chang.protocol import ChangParameters, timing
+from bsglib.studies.chang.readings import shares
 from bsglib.studies.study import Study
 
 __all__ = ["CLAIMS", "ChangParameters", "study"]
@@ -20,4 +21,5 @@ study = Study(
     design=design,
     timing=timing,
     claims=CLAIMS,
+    shares=shares,
 )

@@ -1,6 +1,8 @@
 """The statistic that tests each claim of Chang & Pathak; claims.yaml has the statements."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,18 @@ from bsglib.runs.measures import LINE
 from bsglib.stats import interval, kendall
 from bsglib.studies import stated
 from bsglib.studies.chang import protocol, published, readings
+from bsglib.studies.chang.confirm import FEW_EPOCHS, FLAT
 from bsglib.studies.chang.protocol import PLANES, SHARPNESS, SURFACE, ChangParameters
 from bsglib.studies.comparing import (
     Comparison,
+    Control,
     Gate,
     Of,
     Side,
+    Sizes,
     Table,
     Timed,
+    Trained,
     cut_off,
     difference,
     diverged,
@@ -35,26 +41,33 @@ from bsglib.studies.comparing import (
     smallest,
     untimed,
 )
-from bsglib.studies.study import Results, matching
+from bsglib.studies.confirm import ADAPTIVE
+from bsglib.studies.notes import beside
+from bsglib.studies.study import Results
 from bsglib.studies.tables import per_seed, rank_with_batch_size
+from bsglib.verdicts import Rule
 
 TRAINED = 0.95  # of the loss of guessing; above it a run counts as not trained
-OFF = 0.1  # of the training loss at which runs were to stop, by which they may miss it
+EQUAL = 1.1  # factor between training losses that count as equal
 DEVICES = 4  # of the paper
-AT_EDGE = 0.5  # share of best rates at an end of the grid above which no slope is judged
+ORDERED = 3  # batch sizes of which an order says more than a comparison of two
 STEP = 0.25  # of alpha, and
 RADIUS = 0.5  # of the filter-normalized plane, at which the growth of the loss is read
-
-FIXED, SCALED = side(arm=protocol.FIXED), side(scaled=True)
-GRID, LOSS = side(whole_grid=True), side(arm=protocol.LOSS)
+MEASURES = ("adaptive box", ADAPTIVE), ("lambda_max", "lambda_max")  # besides the source's
 
 
 # ------------------------------------------------------------- runs fit for a claim
 
 
-def others(p: ChangParameters) -> list[int]:
+def larger(p: ChangParameters) -> list[int]:
     """Return all batch sizes but the smallest."""
     return sorted(p.batch_sizes)[1:]
+
+
+FIXED, SCALED, LOSS = side(arm=protocol.FIXED), side(scaled=True), side(arm=protocol.LOSS)
+GRID, TUNED = side(whole_grid=True), side(choose=readings.best, whole_grid=True)
+HIGH = side(high_rate=True)
+PAIR, SCALED_PAIR, LOSS_PAIR = FIXED.at(ends), SCALED.at(ends), LOSS.at(ends)
 
 
 def failed(runs: pd.DataFrame) -> str | None:
@@ -68,45 +81,99 @@ def failed(runs: pd.DataFrame) -> str | None:
     return f"{run_name(run)}: validation loss {run['validation_loss']:.2f}, no better than chance"
 
 
-def off_target(runs: pd.DataFrame) -> str | None:
-    """Return which run is not at the training loss to stop at, None if all are.
-
-    They stop by the loss as it runs, the mean over an epoch; what they are compared at is the loss
-    of the weights at its end.
-    """
+def unequal(runs: pd.DataFrame) -> str | None:
+    """Return which seed's training losses are not equal, None if all are."""
     if why := diverged(runs):
         return why
-    reached = runs["stopped"] == "target_loss"
-    loss = runs["train_loss"].where(reached, runs["running_loss"])
-    off = (loss / runs["target_loss"] - 1).abs().where(reached, np.inf)
-    if off.max() <= OFF:
+    losses = per_seed(runs, "train_loss")
+    factors = losses.max(axis=1) / losses.min(axis=1)
+    if (factors <= EQUAL).all():
         return None
-    run = runs.assign(loss=loss).iloc[off.argmax()]
-    return f"{run_name(run)}: training loss {run['loss']:.2g}, target {run['target_loss']:g}"
+    low, high = sorted(losses.loc[factors.idxmax()])[:: len(losses.columns) - 1]
+    return f"seed {factors.idxmax()}: training losses {low:.3g} and {high:.3g} are not equal"
 
 
-def timed(results: Results, sides: Sequence[Side]) -> str | None:
-    """Return how few timings there are, None if they are enough."""
-    return untimed(results, processes=1)
+@dataclass(frozen=True)
+class Inside:
+    """A gate: no best rate lies at an end of the grid, beyond which there may be a better one."""
+
+    sizes: Sizes | None = None  # None: all
+
+    def __call__(self, results: Results, sides: Sequence[Side]) -> str | None:
+        """Return how many best rates lie there, None if none does."""
+        p, rates = results.parameters, readings.best_lrs(results)
+        at = rates if self.sizes is None else rates[list(self.sizes(p))]
+        at_end = at.isin((min(p.lrs), max(p.lrs))).to_numpy()
+        found = f"{at_end.sum()} of {at_end.size} best rates lie at an end of the grid"
+        return found if at_end.any() else None
 
 
-LEARNED, ENDED = Of(failed), Of(cut_off)
-SETTLED = (LEARNED, ENDED)  # runs have a lowest validation loss
-SMALLEST_SETTLED = (LEARNED, Of(cut_off, sizes=smallest))
-ON_TARGET = (Of(off_target, sizes=ends),)
-ONE_PROCESS = ({"processes": 1},)  # condition of the times
+def tuned_inside(results: Results, sides: Sequence[Side]) -> str | None:
+    """Return which batch size's best rate, by the mean over seeds, is at an end of the grid."""
+    p = results.parameters
+    for b, lr in readings.tuned_rates(results).items():
+        if lr in (min(p.lrs), max(p.lrs)):
+            return f"B = {b}: the best rate, {lr:g}, lies at an end of the grid"
+    return None
+
+
+def grid_ended(results: Results, sides: Sequence[Side]) -> str | None:
+    """Return which run of the grid was cut off, None if none was."""
+    return cut_off(readings.grid(results))
 
 
 def compare(
     by: Callable[..., Measured | pd.Series],
     *sides: Side,
     column: str | None = None,
-    gates: tuple[Gate, ...] = SETTLED,
+    gates: tuple[Gate, ...] = (),
     **options: Any,
 ) -> Comparison:
-    """Return a `Comparison` of runs that have a lowest validation loss, or pass other gates."""
+    """Return a `Comparison` of runs with the columns of `readings.derived`."""
     options |= {"column": column, "gates": gates, "derive": readings.derived}
     return Comparison(by, sides, **options)
+
+
+def control(says: str, arm: str, column: str, claimed: str, kind: str, *gates: Gate) -> Control:
+    """Return a positive control: an arm against the fixed rate at the smallest batch size."""
+    margin = stated.margins()[kind]
+    rule = Rule(claimed, margin.size, ratios=margin.ratios)
+    return Control(
+        says, compare(ratio, side(arm=arm), FIXED.at(smallest), column=column, gates=gates), rule
+    )
+
+
+LEARNED, ENDED, FINITE = Of(failed), Of(cut_off), Of(diverged)
+MINIMA = (LEARNED, Of(Trained()))
+FLATTER = control("SAM is flatter", FLAT, SHARPNESS, "below", "sharpness", *MINIMA)
+WORSE, NEARER, SOONER = (
+    control(f"few epochs: {says}", FEW_EPOCHS, column, claimed, kind, FINITE)
+    for says, column, claimed, kind in (
+        ("a higher loss", "validation_loss", "above", "ratio of losses"),
+        ("nearer to the start", "distance", "below", "distance"),
+        ("the lowest loss sooner", "kept_epoch", "below", "epochs"),
+    )
+)
+SETTLED = (LEARNED, ENDED)  # runs have a lowest validation loss
+SMALLEST_SETTLED = (LEARNED, Of(cut_off, sizes=smallest))
+losses = partial(compare, gates=(*SETTLED, WORSE))
+epochs = partial(compare, column="kept_epoch", gates=(*SETTLED, SOONER))
+moved = partial(compare, gates=(*MINIMA, NEARER))
+around = partial(compare, gates=(*MINIMA, FLATTER))  # minimizers
+sharp = partial(around, column=SHARPNESS, others=MEASURES)
+on_grid = partial(compare, gates=(grid_ended,))  # a rate at which training fails is no best one
+
+
+def order(table: Table) -> Measured | pd.Series:
+    """Return the rank correlation with the batch size, given enough of them."""
+    if (n := table.shape[1]) < ORDERED:
+        return Measured(not_run=f"{n} batch sizes, {ORDERED} needed")
+    return rank_with_batch_size(table)
+
+
+def in_parts(values: dict[str, pd.Series]) -> Measured:
+    """Return a claim's parts from the values by seed of each."""
+    return Measured(parts={name: Measured(tuple(v), tuple(v.index)) for name, v in values.items()})
 
 
 # ------------------------------------------------------------- losses, distances, updates
@@ -114,10 +181,9 @@ def compare(
 
 def slower(results: Results) -> pd.Series:
     """Training loss where the smallest batch has its lowest validation loss: largest - smallest."""
-    runs = readings.fixed(results)
-    end = runs[runs["batch_size"] == results.parameters.smallest].set_index("seed")["kept_epoch"]
+    runs = results.of(protocol.FIXED, batch_size=results.parameters.smallest)
     history = results.history_of(protocol.FIXED)
-    history = history[history["epoch"] <= history["seed"].map(end)]
+    history = history[history["epoch"] <= history["seed"].map(runs.set_index("seed")["kept_epoch"])]
     rows = history.groupby(["seed", "batch_size"], as_index=False).last()
     return last_minus_first(per_seed(rows, "running_loss"))
 
@@ -129,12 +195,12 @@ def equal_updates(results: Results) -> Measured:
     return Measured(tuple(last_minus_first(per_seed(rows, "validation_loss"))), note=note)
 
 
-def every_layer(results: Results) -> pd.Series:
-    """The layer in which the largest batch comes nearest to the smallest, or farther still."""
-    table = readings.layers(results).pivot(
-        index=["seed", "layer"], columns="batch_size", values="distance"
-    )
-    return last_over_first(table).groupby("seed").max()
+def by_layer(results: Results) -> Measured:
+    """Return the distance of each layer, largest over smallest batch."""
+    rows = readings.layers(results)
+    names = {name: f"layer {i}" for i, name in enumerate(rows["layer"].unique(), start=1)}
+    layers = rows.groupby("layer", sort=False)
+    return in_parts({names[n]: last_over_first(per_seed(r, "distance")) for n, r in layers})
 
 
 def epoch_ratio(results: Results) -> Measured:
@@ -166,9 +232,9 @@ def cancelling(results: Results) -> pd.Series:
 
 
 def steeper(results: Results) -> pd.Series:
-    """Return how much more log(training loss) rises around the largest batch's end of the line."""
+    """Return the factor by which the training loss rises more around the largest batch's end."""
     line = results.points_of(protocol.FIXED, measure=LINE, set="train")
-    return last_minus_first(rises(line.assign(loss=np.log(line["loss"])), STEP))
+    return np.exp(last_minus_first(rises(line.assign(loss=np.log(line["loss"])), STEP)))
 
 
 def growth(results: Results) -> Table:
@@ -180,6 +246,11 @@ def growth(results: Results) -> Table:
     cells = ["seed", "batch_size"]
     middle = inside[(inside["a"] == 0) & (inside["b"] == 0)].set_index(cells)["loss"]
     return (inside.groupby(cells)["loss"].mean() - middle).unstack().dropna()
+
+
+def growth_ratio(results: Results) -> pd.Series:
+    """Return the same, largest over smallest batch."""
+    return last_over_first(growth(results))
 
 
 def over_smallest(table: Table) -> pd.Series:
@@ -196,32 +267,70 @@ def shortfall(table: Table) -> pd.Series:
     return -np.log(last_over_first(table))
 
 
-def closing(
-    gap: Callable[[Table], pd.Series], by: Callable[[pd.Series, pd.Series], pd.Series], column: str
-) -> Comparison:
-    """Return a comparison of a gap at the fixed and at the scaled rate, if there is one to close.
+def no_gap(before: pd.Series) -> str | None:
+    """Return that a gap at the fixed rate is not above zero, None if it is."""
+    found = interval(tuple(before))
+    if found.low > 0:
+        return None
+    return (
+        f"no gap at the fixed rate to close: {found.mean:.3g} [{found.low:.3g}, {found.high:.3g}]"
+    )
+
+
+def share_left(gap: Callable[[Table], pd.Series], at_fixed: Table, at_scaled: Table) -> Measured:
+    """Return which share of a gap between the ends is left at the scaled rate.
+
+    It is a ratio of means; each seed's value is what it adds to this ratio, to first order, so that
+    their standard error is that of the ratio by the delta method. A gap that turns counts as one.
 
     Args:
-        gap: between the largest and the smallest batch, by seed; positive as in the paper.
-        by: from the gap at the fixed and at the scaled rate to a value per seed.
-        column: of the runs.
+        gap: by seed, positive as in the paper.
+        at_fixed, at_scaled: [seed, batch size] at both rates.
     """
+    before, after = gap(at_fixed), gap(at_scaled)
+    if why := no_gap(before):
+        return Measured(not_testable=why)
+    after = after * np.sign(after.mean())
+    share = after.mean() / before.mean()
+    values = share + (after - share * before) / before.mean()
+    note = f"gap {before.mean():.3g} at the fixed rate"
+    return Measured(tuple(values), tuple(values.index), note=note)
 
-    def closed(at_fixed: Table, at_scaled: Table) -> Measured | pd.Series:
-        before = gap(at_fixed)
-        if interval(tuple(before)).low <= 0:
-            return Measured(not_testable="no gap at the fixed rate to close")
-        return by(before, gap(at_scaled))
 
-    return compare(closed, FIXED, SCALED, column=column)
+def gap_left(at_fixed: Table, at_scaled: Table) -> Measured | pd.Series:
+    """Return the gap at the scaled rate if there is one at the fixed rate."""
+    why = no_gap(last_minus_first(at_fixed))
+    return Measured(not_testable=why) if why else last_minus_first(at_scaled)
 
 
 # ------------------------------------------------------------- times
 
 
+@dataclass(frozen=True)
+class NeedsTimes:
+    """A statistic that needs timed epochs, too."""
+
+    of: Comparison
+
+    def __call__(self, results: Results) -> Measured:
+        """Return its values, or that there are too few timings."""
+        why = untimed(results, processes=1)
+        return Measured(not_run=why) if why else self.of(results)
+
+    def in_profile(self, results: Results) -> bool:
+        """Return whether the profile has its runs, computed or not."""
+        return self.of.in_profile(results)
+
+
+def in_total(one: Side) -> NeedsTimes:
+    """Return the ratio of total seconds on one process, largest over smallest batch."""
+    total = {"column": "total_seconds", "gates": SETTLED, "timing": True}
+    return NeedsTimes(compare(last_over_first, one, **total))
+
+
 def parallel(
     by: Callable[[Results, Table, Table], pd.Series], *sides: Side, devices: int | None = None
-) -> Comparison:
+) -> NeedsTimes:
     """Return a comparison of seconds per epoch on one process and on several.
 
     Args:
@@ -230,108 +339,82 @@ def parallel(
         *sides: of `Comparison`.
         devices: how many processes; None: as many as there are cores.
     """
-
-    def found(results: Results) -> Measured:
-        n, cores = devices or readings.most_processes(results), int(results.timings["cores"].max())
-        if readings.most_processes(results) < (least := devices or 2):
-            here = f"{cores} core{'s' * (cores > 1)} available"
-            return Measured(not_testable=f"{least} devices needed, {here}")
-        values = by(results, seconds(results, processes=1), seconds(results, processes=n))
-        note = f"{n} processes" + "; n counts repeats" * (not sides)
-        return Measured(tuple(values), note=note)
-
-    return compare(found, *sides, gates=(*SETTLED, timed))
+    found = partial(on_processes, by, devices, "" if sides else "n counts repeats")
+    return NeedsTimes(compare(found, *sides, gates=SETTLED, timing=True))
 
 
-def split_at(end: Callable) -> Callable[[Results, Table, Table], pd.Series]:
-    """Return what returns seconds per epoch at an end, several processes over one."""
-    return lambda results, one, more: more[end(more)] / one[end(one)]
+def on_processes(
+    by: Callable[[Results, Table, Table], pd.Series],
+    devices: int | None,
+    note: str,
+    results: Results,
+) -> Measured:
+    """Return the values of `parallel`."""
+    times, least = results.timings, devices or 2
+    if (most := times["processes"].max()) < least:
+        return Measured(not_run=f"timed on {most} of {least} processes")
+    if readings.most_processes(results) < least:
+        cores = int(times["cores"].max())
+        here = f"{cores} core{'s' * (cores > 1)} available"
+        return Measured(not_testable=f"{least} devices needed, {here}")
+    n = devices or readings.most_processes(results)
+    values = by(results, seconds(results, processes=1), seconds(results, processes=n))
+    return Measured(tuple(values), note="; ".join(filter(None, (f"{n} processes", note))))
+
+
+def split_largest(results: Results, one: Table, more: Table) -> pd.Series:
+    """Return seconds per epoch of the largest batch, several processes over one."""
+    return more[max(more)] / one[max(one)]
+
+
+def split_smallest(results: Results, one: Table, more: Table) -> pd.Series:
+    """Return the same of the smallest batch."""
+    return more[min(more)] / one[min(one)]
+
+
+def split_gain(results: Results, one: Table, more: Table) -> pd.Series:
+    """Return the ratio of the two."""
+    return last_over_first(more) / last_over_first(one)
 
 
 def total_split(results: Results, one: Table, more: Table) -> pd.Series:
     """Return total seconds: the largest batch on several processes / the smallest on one."""
-    epochs = per_seed(readings.fixed(results), "kept_epoch")
+    kept = per_seed(results.of(protocol.FIXED), "kept_epoch")
     small, large = ends(results.parameters)
-    return epochs[large] * more[large].median() / (epochs[small] * one[small].median())
+    return kept[large] * more[large].median() / (kept[small] * one[small].median())
 
 
 # ------------------------------------------------------------- rates
 
 
-def on_grid(by: Callable[[Results], Measured | pd.Series], **options: Any) -> Comparison:
-    """Return a comparison over the grid; a rate at which training fails is no best one."""
-    return compare(by, GRID, gates=(ENDED,), **options)
+def best_rises(results: Results) -> pd.Series:
+    """Return the best rate, largest over smallest batch."""
+    return last_over_first(readings.optima(results))
 
 
-def at_edge(results: Results) -> float:
-    """Return the share of best rates at an end of the grid, beyond which there may be better."""
-    p = results.parameters
-    return float(readings.best_lrs(results).isin((min(p.lrs), max(p.lrs))).to_numpy().mean())
+def best_linear(results: Results) -> Measured:
+    """Return each best rate over the smallest batch's, over the ratio of the batch sizes."""
+    p, rates = results.parameters, readings.optima(results)
+    relative = rates.div(rates[p.smallest], axis=0)
+    return in_parts({f"B = {b}": relative[b] * p.smallest / b for b in larger(p)})
 
 
-def at_edge_note(results: Results) -> str:
-    """Return the same in words."""
-    return f"{at_edge(results):.0%} of the best rates lie at an end of the grid"
+def best_small(results: Results) -> pd.Series:
+    """Return the smallest batch's best rate over the paper's."""
+    return readings.optima(results)[results.parameters.smallest] / results.parameters.lr
 
 
-def slope(results: Results) -> pd.Series:
-    """Return the slope of log(best rate) over log(batch size), by seed."""
-    rates = np.log2(readings.best_lrs(results))
-    x = np.log2(np.array(rates.columns, dtype=float))
-    x -= x.mean()
-    return rates.sub(rates.mean(axis=1), axis=0) @ x / (x @ x)  # least squares
+def best_others(results: Results) -> Measured:
+    """Return each other best rate over the largest batch's scaled one."""
+    p, rates = results.parameters, readings.optima(results)
+    return in_parts({f"B = {b}": rates[b] / p.scaled_lr(p.largest) for b in larger(p)})
 
 
-def slope_inside(results: Results) -> Measured | pd.Series:
-    """Return the same if not too many best rates lie at an end of the grid."""
-    at_ends = at_edge(results) > AT_EDGE
-    return Measured(not_testable=at_edge_note(results)) if at_ends else slope(results)
-
-
-def off_small(results: Results) -> pd.Series:
-    """Return how many doublings the smallest batch's best rate lies above the paper's."""
-    p = results.parameters
-    return np.log2(readings.best_lrs(results)[p.smallest] / p.lr)
-
-
-def off_others(results: Results) -> pd.Series:
-    """Return how many doublings the others' best rates lie off the largest batch's scaled one."""
-    p = results.parameters
-    rates = readings.best_lrs(results).drop(columns=p.smallest)
-    return np.log2(rates / p.scaled_lr(p.largest)).abs().mean(axis=1)
-
-
-def tuned_gap(results: Results) -> Measured:
-    """Return the test loss at the tuned rates: largest - smallest batch.
-
-    Where the largest batch's rate is an end of the grid, a better one may lie beyond it; where the
-    smallest's is, the gap may be larger still.
-    """
-    p, runs = results.parameters, readings.at_best_rate(results)
-    rates = runs.groupby("batch_size")["base_lr"].first()
-    note = f"rates {rates[p.smallest]:g} and {rates[p.largest]:g}"
-    if rates[p.largest] in (min(p.lrs), max(p.lrs)):
-        return Measured(
-            not_testable=f"{note}: the largest batch's best rate is at an end of the grid"
-        )
-    if rates[p.smallest] in (min(p.lrs), max(p.lrs)):
-        note += ", the first at an end of the grid"
-    return Measured(tuple(last_minus_first(per_seed(runs, "test_loss"))), note=note)
-
-
-def two_at_large_lr(results: Results) -> pd.DataFrame:
-    """Return the runs of the two smallest batch sizes at the largest one's scaled rate."""
-    p = results.parameters
-    two = sorted(p.batch_sizes)[:2]
-    return matching(readings.grid(results), batch_size=two, base_lr=p.scaled_lr(p.largest))
-
-
-def second_over_first(results: Results) -> pd.Series:
-    """Return the loss at the largest scaled rate: second smallest - smallest batch."""
-    runs = two_at_large_lr(results)
-    guessing = np.log(runs["classes"])
-    loss = runs["validation_loss"].where(runs["stopped"] != "diverged", guessing)
-    return last_minus_first(per_seed(runs.assign(loss=loss.clip(upper=guessing)), "loss"))
+def at_rates(results: Results) -> str:
+    """Return the tuned rates, and what stands beside the difference of test losses there."""
+    rates = readings.tuned_rates(results)
+    listed = ", ".join(f"{lr:g} at B = {b}" for b, lr in rates.items())
+    return f"rates {listed}; {beside(results, (TUNED,))}"
 
 
 def wins_too_high(results: Results) -> Measured:
@@ -346,8 +429,9 @@ def wins_too_high(results: Results) -> Measured:
     best = readings.best_lrs(results)[p.smallest]
     high = wins.index.get_level_values("base_lr") > wins.index.get_level_values("seed").map(best)
     all_wins = wins.groupby("seed").sum()
-    if (all_wins == 0).any():
-        return Measured(not_testable="the smallest batch size wins at every rate")
+    if n := int((all_wins == 0).sum()):
+        of = f"{n} of {len(all_wins)} seeds"
+        return Measured(not_testable=f"the smallest batch size wins at every rate in {of}")
     share = wins.where(high, 0).groupby("seed").sum() / all_wins
     by_chance = pd.Series(high, wins.index).groupby("seed").mean()
     return Measured(tuple(share - by_chance), note=f"share of wins {share.mean():.0%}")
@@ -356,72 +440,75 @@ def wins_too_high(results: Results) -> Measured:
 # ------------------------------------------------------------- claims
 
 
+GAP = partial(beside, sides=(PAIR,))  # a note
 STATISTICS = {
-    "chang-training-slower": compare(slower, FIXED, gates=SMALLEST_SETTLED),
-    "chang-best-validation": compare(last_over_first, FIXED, column="validation_loss"),
-    "chang-best-validation-order": compare(rank_with_batch_size, FIXED, column="validation_loss"),
-    "chang-best-training": compare(last_minus_first, FIXED, column="lowest_running"),
-    "chang-premise-training": compare(last_minus_first, FIXED, column="train_loss"),
-    "chang-premise-gap": compare(last_minus_first, FIXED, column="gap"),
-    "chang-gap-equal-updates": compare(equal_updates, FIXED, gates=(LEARNED,)),
-    "chang-gap-equal-loss": compare(last_minus_first, LOSS, column="gap", gates=ON_TARGET),
-    "chang-time-per-epoch": Timed(last_over_first, ONE_PROCESS),
-    "chang-epochs": compare(last_over_first, FIXED, column="kept_epoch"),
-    "chang-epochs-order": compare(rank_with_batch_size, FIXED, column="kept_epoch"),
-    "chang-total-time": compare(
-        last_over_first, FIXED, column="total_seconds", gates=(*SETTLED, timed)
+    "chang-training-slower": compare(slower, PAIR, gates=(*SMALLEST_SETTLED, WORSE)),
+    "chang-best-validation": losses(last_over_first, PAIR, column="validation_loss", note=GAP),
+    "chang-best-validation-order": losses(order, FIXED, column="validation_loss"),
+    "chang-best-training": losses(last_minus_first, PAIR, column="lowest_running"),
+    "chang-premise-training": losses(last_minus_first, PAIR, column="train_loss"),
+    "chang-premise-gap": losses(last_minus_first, PAIR, column="loss_gap", note=GAP),
+    "chang-gap-equal-updates": compare(equal_updates, PAIR, gates=(LEARNED, WORSE)),
+    "chang-gap-equal-loss": compare(
+        last_minus_first, LOSS_PAIR, column="loss_gap", gates=(Of(unequal), WORSE)
     ),
-    "chang-parallel-large": parallel(split_at(max), devices=DEVICES),
-    "chang-parallel-small": parallel(split_at(min), devices=DEVICES),
-    "chang-parallel-here": parallel(split_at(max)),
-    "chang-parallel-gains": parallel(
-        lambda results, one, more: last_over_first(more) / last_over_first(one)
+    "chang-time-per-epoch": Timed(last_over_first, ({"processes": 1},)),
+    "chang-epochs": epochs(last_over_first, PAIR),
+    "chang-epochs-order": epochs(order, FIXED),
+    "chang-total-time": in_total(PAIR),
+    "chang-parallel-large": parallel(split_largest, devices=DEVICES),
+    "chang-parallel-small": parallel(split_smallest, devices=DEVICES),
+    "chang-parallel-here": parallel(split_largest),
+    "chang-parallel-gains": parallel(split_gain),
+    "chang-parallel-total": parallel(total_split, PAIR, devices=DEVICES),
+    "chang-parallel-total-here": parallel(total_split, PAIR),
+    "chang-nearer": moved(last_over_first, PAIR, column="distance"),
+    "chang-nearer-order": moved(order, FIXED, column="distance"),
+    "chang-nearer-128": moved(last_over_first, FIXED.at((64, 128)), column="distance"),
+    "chang-nearer-layers": moved(by_layer, PAIR),
+    "chang-epoch-distance": compare(epoch_ratio, PAIR, gates=(LEARNED,)),
+    "chang-epoch-distance-grows": compare(ratio_grows, PAIR, gates=(LEARNED,)),
+    "chang-update-norm": compare(update_ratio, PAIR, gates=(LEARNED,)),
+    "chang-cancelling": compare(cancelling, PAIR, gates=SMALLEST_SETTLED),
+    "chang-sharper-line": around(steeper, PAIR),
+    "chang-sharper": sharp(last_over_first, PAIR),
+    "chang-sharper-order": sharp(order, FIXED),
+    "chang-sharper-equal-loss": sharp(
+        last_over_first, LOSS_PAIR, gates=(Of(unequal), Of(Trained()), FLATTER)
     ),
-    "chang-parallel-total": parallel(total_split, FIXED, devices=DEVICES),
-    "chang-parallel-total-here": parallel(total_split, FIXED),
-    "chang-nearer": compare(last_over_first, FIXED, column="distance"),
-    "chang-nearer-order": compare(rank_with_batch_size, FIXED, column="distance"),
-    "chang-nearer-128": compare(last_over_first, FIXED.at((64, 128)), column="distance"),
-    "chang-nearer-layers": compare(every_layer, FIXED),
-    "chang-epoch-distance": compare(epoch_ratio, FIXED, gates=(LEARNED,)),
-    "chang-epoch-distance-grows": compare(ratio_grows, FIXED, gates=(LEARNED,)),
-    "chang-update-norm": compare(update_ratio, FIXED, gates=(LEARNED,)),
-    "chang-cancelling": compare(cancelling, FIXED, gates=SMALLEST_SETTLED),
-    "chang-sharper-line": compare(steeper, FIXED),
-    "chang-sharper": compare(last_over_first, FIXED, column=SHARPNESS),
-    "chang-sharper-order": compare(rank_with_batch_size, FIXED, column=SHARPNESS),
-    "chang-sharper-equal-loss": compare(last_over_first, LOSS, column=SHARPNESS, gates=ON_TARGET),
-    "chang-sharper-surface": compare(lambda results: last_over_first(growth(results)), FIXED),
-    "chang-scaling-helps": compare(
+    "chang-sharper-surface": around(growth_ratio, PAIR),
+    "chang-scaling-helps": losses(
         difference, SCALED.at(largest), FIXED.at(largest), column="validation_loss"
     ),
-    "chang-scaling-closes": closing(
-        last_minus_first, lambda before, after: after.abs() - before.abs() / 2, "validation_loss"
+    "chang-scaling-closes": losses(
+        partial(share_left, last_minus_first), PAIR, SCALED_PAIR, column="validation_loss"
     ),
-    "chang-scaling-remains": closing(
-        last_minus_first, lambda before, after: after, "validation_loss"
+    "chang-scaling-remains": losses(gap_left, PAIR, SCALED_PAIR, column="validation_loss"),
+    "chang-scaled-epochs": epochs(last_over_first, SCALED_PAIR),
+    "chang-scaled-time": in_total(SCALED_PAIR),
+    "chang-scaled-flatter": sharp(ratio, SCALED.at(larger), FIXED.at(larger)),
+    "chang-scaled-still-sharper": sharp(over_smallest, SCALED),
+    "chang-scaled-distance": moved(
+        partial(share_left, shortfall), PAIR, SCALED_PAIR, column="distance"
     ),
-    "chang-scaled-epochs": compare(last_over_first, SCALED, column="kept_epoch"),
-    "chang-scaled-time": compare(
-        last_over_first, SCALED, column="total_seconds", gates=(*SETTLED, timed)
-    ),
-    "chang-scaled-flatter": compare(ratio, SCALED.at(others), FIXED.at(others), column=SHARPNESS),
-    "chang-scaled-still-sharper": compare(over_smallest, SCALED, column=SHARPNESS),
-    "chang-scaled-distance": closing(
-        shortfall, lambda before, after: after.abs() - before.abs(), "distance"
-    ),
-    "chang-scaled-distance-128": compare(
+    "chang-scaled-distance-128": moved(
         ratio, SCALED.at((128,)), FIXED.at((128,)), column="distance"
     ),
     "chang-large-lr": compare(
-        second_over_first, GRID, gates=(lambda results, sides: cut_off(two_at_large_lr(results)),)
+        last_minus_first, HIGH.at((32, 64)), column="bounded_loss", gates=(ENDED,)
     ),
-    "chang-wins-too-high": on_grid(wins_too_high),
-    "chang-best-lr-rises": on_grid(slope, note=at_edge_note),
-    "chang-best-lr-linear": on_grid(slope_inside, note=at_edge_note),
-    "chang-best-lr-small": on_grid(off_small, note=at_edge_note),
-    "chang-best-lr-others": on_grid(off_others, note=at_edge_note),
-    "chang-worse-in-general": on_grid(tuned_gap),
+    "chang-wins-too-high": on_grid(wins_too_high, GRID),
+    "chang-best-lr-rises": on_grid(best_rises, GRID, gates=(grid_ended, Inside(ends))),
+    "chang-best-lr-linear": on_grid(best_linear, GRID, gates=(grid_ended, Inside())),
+    "chang-best-lr-small": on_grid(best_small, GRID, gates=(grid_ended, Inside(smallest))),
+    "chang-best-lr-others": on_grid(best_others, GRID, gates=(grid_ended, Inside(larger))),
+    "chang-worse-in-general": compare(
+        last_minus_first,
+        TUNED,
+        column="test_loss",
+        gates=(grid_ended, tuned_inside, LEARNED),
+        note=at_rates,
+    ),
 }
 
 

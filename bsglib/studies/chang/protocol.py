@@ -119,6 +119,7 @@ def _cell(p: ChangParameters, seed: int, batch_size: int, lr: float) -> Entry:
     config = run_config(p, seed, batch_size, lr)
     labels = {"rate": RATES[arm], "whole_grid": seed in p.seeds}
     labels["scaled"] = lr == p.scaled_lr(batch_size)  # at the smallest batch size fixed as well
+    labels["high_rate"] = seed in p.seeds and lr == p.scaled_lr(p.largest)
     return Entry(config, tuple(distinct_ones.values()), arm, PARTS[arm], labels=labels)
 
 

@@ -1,12 +1,19 @@
 """Tables read off the runs of Chang & Pathak's study that its claims and its figures share."""
 
+import json
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
+from bsglib.studies.chang import published
 from bsglib.studies.chang.protocol import AGREEMENT, FIXED
 from bsglib.studies.comparing import seconds
 from bsglib.studies.study import Results
 from bsglib.studies.tables import of_common_seeds, tuned
+from bsglib.verdicts import Shares
+
+DATA = {"cats_vs_dogs": "", "even_or_odd": "digits"}  # what others than the source's are called
 
 # ------------------------------------------------------------- runs
 
@@ -29,21 +36,43 @@ def grid(results: Results) -> pd.DataFrame:
     return of_common_seeds(results.of(whole_grid=True), "batch_size", "base_lr")
 
 
+def shares(results: Results, runs: pd.DataFrame) -> Iterator[Shares]:
+    """Yield what each run has of the source's training; more than all counts as all.
+
+    A run over all images of its data has about as many as its updates per epoch take.
+    """
+    for run in runs.itertuples():
+        updates, b = 1.0, run.batch_size
+        if run.stopped == "epochs":
+            at_fixed = run.base_lr == results.parameters.lr
+            updates = run.updates / published.updates(b, at_fixed=at_fixed)
+        whole = pd.isna(run.train_size)
+        images = run.updates / run.epochs * b if whole else run.train_size
+        width = json.loads(run.network_options).get("width", 1)
+        data = DATA.get(run.dataset, run.dataset)
+        yield Shares(updates, images / published.IMAGES, width, data)
+
+
 # ------------------------------------------------------------- losses, distances, updates
 
 
 def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return runs with "gap" and "lowest_running", nats, and "total_seconds", NaN if untimed.
+    """Return runs with losses in nats, and with "total_seconds", NaN if untimed.
 
-    The gap is validation minus training loss. The lowest running training loss is what the paper
-    draws; at the lowest validation loss, which early stopping keeps, training goes on. The total is
-    the epochs to the lowest validation loss times the median seconds of an epoch.
+    The "loss_gap" is validation minus training loss. The "bounded_loss" is the lowest validation
+    loss, at most that of guessing, which a diverged run has. The "lowest_running" training loss is
+    what the paper draws; at the lowest validation loss, which early stopping keeps, training goes
+    on.
+    "total_seconds" are the epochs to the lowest validation loss times the median of an epoch.
     """
+    guessing = np.log(runs["classes"])
+    finite = runs["validation_loss"].where(runs["stopped"] != "diverged", guessing)
     lowest = results.history.groupby(["entry", "arm"])["running_loss"].min()
     keys = pd.MultiIndex.from_frame(runs[["entry", "arm"]])
     per_epoch = runs["batch_size"].map(seconds(results, processes=1).median().astype(float))
     return runs.assign(
-        gap=runs["validation_loss"] - runs["train_loss"],
+        loss_gap=runs["validation_loss"] - runs["train_loss"],
+        bounded_loss=np.minimum(finite, guessing),
         lowest_running=lowest.reindex(keys).to_numpy(),
         total_seconds=runs["kept_epoch"] * per_epoch,
     )
@@ -108,12 +137,46 @@ def rates(results: Results) -> pd.DataFrame:
 
 def best_lrs(results: Results) -> pd.DataFrame:
     """Return the rate of the lowest validation loss [seed, batch size]; diverged runs have none."""
-    runs = grid(results)
+    runs = grid(results).sort_values("base_lr")
     runs = runs[runs["stopped"] != "diverged"]
     best = runs.loc[runs.groupby(["seed", "batch_size"])["validation_loss"].idxmin()]
     return best.pivot(index="seed", columns="batch_size", values="base_lr")
 
 
-def at_best_rate(results: Results) -> pd.DataFrame:
+def optima(results: Results) -> pd.DataFrame:
+    """Return the best rate [seed, batch size], read between the rates of the grid.
+
+    It is the vertex of the parabola, over log(rate), through the lowest validation loss and those
+    at the rates beside it; a best rate at an end of the grid is returned as it is. Where training
+    fails, the loss is that of guessing.
+    """
+    cells = derived(results, grid(results)).sort_values("base_lr").groupby(["seed", "batch_size"])
+    found = {cell: _optimum(c["base_lr"], c["bounded_loss"]) for cell, c in cells}
+    return pd.Series(found).rename_axis(["seed", "batch_size"]).unstack()
+
+
+def _optimum(rates: pd.Series, losses: pd.Series) -> float:
+    x, y = np.log(rates.to_numpy()), losses.to_numpy()
+    i = int(y.argmin())
+    if not 0 < i < len(y) - 1:
+        return float(np.exp(x[i]))
+    (left, right), middle = np.diff(y[i - 1 : i + 2]) / np.diff(x[i - 1 : i + 2]), x[i]
+    if left != right:  # else all three are equal
+        middle = (x[i - 1] + x[i]) / 2 - left * (x[i + 1] - x[i - 1]) / (2 * (right - left))
+    return float(np.exp(middle))
+
+
+def best(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs at each batch size's rate of lowest mean validation loss over seeds."""
-    return tuned(grid(results), "validation_loss", lowest=True)
+    whole = of_common_seeds(runs, "batch_size", "base_lr")
+    return tuned(whole, "validation_loss", lowest=True)
+
+
+def at_best_rate(results: Results) -> pd.DataFrame:
+    """Return the runs of the grid that `best` selects."""
+    return best(results.of(whole_grid=True))
+
+
+def tuned_rates(results: Results) -> "pd.Series[float]":
+    """Return the rates of these runs by batch size."""
+    return at_best_rate(results).groupby("batch_size")["base_lr"].first()

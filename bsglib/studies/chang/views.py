@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from bsglib.claims import interval_text
 from bsglib.data import Dataset, at_hand
 from bsglib.landscape import Surface
 from bsglib.models import build
@@ -29,6 +28,7 @@ from bsglib.studies.chang.protocol import (
 from bsglib.studies.comparing import last_over_first, seconds
 from bsglib.studies.study import Results, matching
 from bsglib.studies.tables import dashed, per_seed, scope_table
+from bsglib.verdicts import Rule, interval_text
 
 PHI = r"sharpness $\phi$ (%)"
 LOSSES = {"running_loss": "training", "validation_loss": "validation"}
@@ -172,7 +172,7 @@ def best_losses(results: Results, rate: str) -> pd.DataFrame:
     columns = {
         "train_loss": "training",
         "validation_loss": "validation",
-        "gap": "validation - training",
+        "loss_gap": "validation - training",
         "test_loss": "test",
         "lowest_running": "lowest running training",
     }
@@ -184,7 +184,7 @@ def best_losses(results: Results, rate: str) -> pd.DataFrame:
 def _mean(values: pd.Series) -> str:
     """The mean over seeds and its interval."""
     values = values[np.isfinite(values)]
-    return interval_text(interval(tuple(values))) if len(values) else "-"
+    return interval_text(interval(tuple(values)), Rule("above", 1)) if len(values) else "-"
 
 
 def equal_updates(results: Results) -> pd.DataFrame:

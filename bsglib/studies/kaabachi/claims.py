@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,22 @@ import numpy as np
 import pandas as pd
 
 from bsglib.claims import Measured
-from bsglib.stats import PERCENT, share
-from bsglib.studies import stated
+from bsglib.stats import PERCENT
+from bsglib.studies import notes, stated
 from bsglib.studies.comparing import (
     Comparison,
+    Control,
     Gate,
     Of,
+    Parts,
     Side,
     Sizes,
     Table,
     Timed,
     difference,
     largest,
+    no_note,
+    percent,
     points,
     ratio,
     run_name,
@@ -29,16 +34,18 @@ from bsglib.studies.comparing import (
     side,
     untimed,
 )
-from bsglib.studies.kaabachi import protocol, published
+from bsglib.studies.kaabachi import confirm, protocol, published
+from bsglib.studies.kaabachi.protocol import KaabachiParameters
 from bsglib.studies.kaabachi.readings import JUMP, LEARNED, derived, read_off, to_target
 from bsglib.studies.study import Results
-from bsglib.studies.tables import per_seed, rank_with_batch_size, tuned
+from bsglib.studies.tables import of_common_seeds, per_seed, rank_with_batch_size, tuned
+from bsglib.verdicts import Rule
 
 MIN_UPDATES = 50  # from which a run says something about a rate
 MIN_WARMUP_UPDATES = 10  # from which a warm-up is one
 ENOUGH = 0.1  # of the paper's updates: from there an event not seen counts as absent
-SIMILAR = 2.0  # percentage points
-AS_FAST = 1.1  # times the other's time
+MARGINS = stated.margins()
+SIMILAR = MARGINS["accuracy"].size  # percentage points within which accuracies are similar
 SMALL, LARGE, UNSCALED = (
     side(arm=arm) for arm in (protocol.SMALL, protocol.LARGE, (protocol.SMALL, protocol.LARGE))
 )
@@ -49,12 +56,26 @@ EXPONENTIAL = WARM["exponential"]
 
 def of_profile(*sizes: int) -> Sizes:
     """Return which of some batch sizes a profile has."""
-    return lambda p: [b for b in sizes if b in p.batch_sizes]
+
+    def there(p: KaabachiParameters) -> list[int]:
+        return [b for b in sizes if b in p.batch_sizes]
+
+    return there
 
 
-SEMI_LARGE, LARGEST = of_profile(*published.SEMI_LARGE), of_profile(*published.LARGEST)
-UNSTEADY = of_profile(*published.UNSTEADY)
-OTHERS_OF_TABLE = UNSCALED.at(of_profile(*(b for b in published.TABLE if b != 32)))
+def smallest_small(p: KaabachiParameters) -> tuple[int]:
+    """Return the smallest batch size alone."""
+    return (min(p.small_batch_sizes),)
+
+
+def smallest_large(p: KaabachiParameters) -> tuple[int]:
+    """Return the smallest large batch size alone."""
+    return (min(p.large_batch_sizes),)
+
+
+def two_largest(p: KaabachiParameters) -> list[int]:
+    """Return the two largest batch sizes."""
+    return p.large_batch_sizes[-2:]
 
 
 # ------------------------------------------------------------- what makes runs fit
@@ -108,10 +129,10 @@ def no_jump_yet(runs: pd.DataFrame) -> str | None:
     return f"no jump at {why}" if why and rise <= JUMP else None
 
 
-def few_lost_yet(runs: pd.DataFrame) -> str | None:
-    """Return how short runs were, if at most half of them are lost."""
-    lost, why = runs["lost"], too_short(runs)
-    return f"{lost.sum()} of {len(lost)} runs failed; {why}" if why and lost.mean() <= 0.5 else None
+def none_lost_yet(runs: pd.DataFrame) -> str | None:
+    """Return how short runs were, if none of them is lost."""
+    why = too_short(runs)
+    return f"none of {len(runs)} runs failed; {why}" if why and not runs["lost"].any() else None
 
 
 def nothing_to_steady(runs: pd.DataFrame) -> str | None:
@@ -144,10 +165,41 @@ def single_local_step(runs: pd.DataFrame) -> str | None:
     )
 
 
+def without_times(results: Results, sides: Sequence[Side]) -> str | None:
+    """Return how many timings there are, if they are too few."""
+    return untimed(results)
+
+
+def best_rate_at_end(results: Results, sides: Sequence[Side]) -> str | None:
+    """Return the best rate if it is the lowest or the highest that was tried."""
+    tried, best = TUNED.computed(results)["lr"], TUNED.of(results)["lr"].iloc[0]
+    at_end = best in (tried.min(), tried.max())
+    return f"the best rate, {best:.4g}, is at an end of those tried" if at_end else None
+
+
+def control(says: str, by: Callable[..., pd.Series], a: Side, b: Side, column: str, kind: str):
+    """Return a positive control: a - b has to be above zero."""
+    rule = Rule("above", MARGINS[kind].size)
+    return Control(says, Comparison(by, (a, b), column, derive=derived), rule)
+
+
 read = partial(Of, derive=derived)
 LEARNS, FIRST_LEARNS, SETTLES = read(unlearned), read(unlearned, first=1), read(unsettled)
-OWN = LEARNS, SETTLES
-JUMPS, LOST, COLD_JUMPS = read(no_jump_yet, first=1), read(few_lost_yet), read(nothing_to_steady)
+JUMPS, LOST, COLD_JUMPS = read(no_jump_yet, first=1), read(none_lost_yet), read(nothing_to_steady)
+FEW = side(arm=confirm.FEW_EPOCHS)
+SHOWS = tuple(
+    control("few epochs cost accuracy", points, one.at(size), FEW.at(size), "final", "accuracy")
+    for one, size in ((SMALL, smallest_small), (COLD, smallest_large))
+)
+STEADIER = control(
+    "a lower rate is steadier",
+    difference,
+    COLD.at(two_largest),
+    side(two_largest, arm=confirm.LOW),
+    "rise",
+    "rise of a loss",
+)
+ACCURATE = LEARNS, *SHOWS
 
 
 # ------------------------------------------------------------- from runs to values by seed
@@ -161,25 +213,53 @@ def compare(
     **options: Any,
 ) -> Comparison:
     """Return a comparison of runs with enough updates; `Comparison` has its arguments."""
-    options = {"note": lambda results: sizes_note(results, *sides)} | options
+    options = {"note": partial(sizes_note, sides=sides)} | options
     gates = (Of(too_few_updates), *gates)
     return Comparison(by, sides, column, gates=gates, derive=derived, **options)
 
 
-gained = partial(compare, points, column="peak")
-gained_at_end = partial(compare, points, column="final")
-gained_by_lower_rate = partial(gained_at_end, gates=(FIRST_LEARNS,))
+def gained(
+    *sides: Side,
+    column: str = "peak",
+    gates: tuple[Gate, ...] = (),
+    also: Callable[[Results], str] = no_note,
+) -> Comparison:
+    """Return the comparison of the accuracies of two sides, or of one alone, in points.
+
+    Args:
+        *sides: at most two.
+        column: "peak" or "final".
+        gates: besides those of all accuracies.
+        also: what the note adds.
+    """
+    by = points if len(sides) > 1 else percent
+    note = partial(accuracy_note, sides=sides, column=column, also=also)
+    return compare(by, *sides, column=column, gates=(*gates, *ACCURATE), note=note)
 
 
-def sizes_note(results: Results, *sides: Side) -> str:
+gained_at_end = partial(gained, column="final")
+
+
+def sizes_note(results: Results, sides: Sequence[Side]) -> str:
     """Return the batch sizes of some sides."""
     sizes = dict.fromkeys(size for one in sides for size in one.batch_sizes(results))
     return f"B = {', '.join(map(str, sizes))}"
 
 
-def points_over_best(first: Table, others: Table) -> pd.Series:
-    """Return the first one's value minus the highest of the others in percentage points."""
-    return PERCENT * (first.mean(axis=1) - others.max(axis=1))
+def accuracy_note(
+    results: Results, sides: Sequence[Side], column: str, also: Callable[[Results], str]
+) -> str:
+    """Return what stands beside an accuracy of some sides."""
+    parts = [also(results), sizes_note(results, sides)]
+    parts.append(notes.beside(results, sides) if len(sides) > 1 else "")
+    if column == "peak" and len(results.outcomes):
+        parts.append("the test set's variance is that of the last epoch")
+    return "; ".join(filter(None, parts))
+
+
+def of_first(first: Table, *_: Table) -> pd.Series:
+    """Return the mean of the first side over its batch sizes."""
+    return first.mean(axis=1)
 
 
 def geometric_mean(table: Table) -> pd.Series:
@@ -187,12 +267,34 @@ def geometric_mean(table: Table) -> pd.Series:
     return np.exp(np.log(table).mean(axis=1))
 
 
-def share_lost(table: Table) -> Measured:
-    """Return the share of lost runs with Wilson's interval, by seed if there are too few seeds."""
-    if len(table) < 3:  # an interval over runs would hide that
-        return Measured(tuple(table.mean(axis=1)), note="share of runs per seed")
-    note = "n counts runs, several per seed; Wilson's interval"
-    return Measured(interval=share(int(table.to_numpy().sum()), table.size), note=note)
+@dataclass(frozen=True)
+class OfProfile(Parts):
+    """A claim about several batch sizes, with a part for each that the profile has."""
+
+    def there(self, results: Results) -> tuple:
+        """Return the parts that the profile has, all if it has none."""
+        found = (part for part in self.of if part[1].in_profile(results))
+        return tuple(found) or self.of
+
+    def __call__(self, results: Results) -> Measured:
+        """Return the parts' values."""
+        parts = {name: one(results) for name, one in self.there(results)}
+        return Measured(parts=parts, note=f"parts: {', '.join(parts)}")
+
+    def in_profile(self, results: Results) -> bool:
+        """Return whether the profile has runs of a part, computed or not."""
+        return any(one.in_profile(results) for _, one in self.of)
+
+
+def at_each(sizes: Sequence[int], at: Callable[[Side], Comparison], *sides: Side) -> OfProfile:
+    """Return the statistic of a claim about each of some batch sizes.
+
+    Args:
+        sizes: the batch sizes.
+        at: returns the comparison of sides.
+        *sides: at every batch size.
+    """
+    return OfProfile(tuple((f"B = {b}", at(*(one.at((b,)) for one in sides))) for b in sizes))
 
 
 # A time to an accuracy may be open: the run ended before, or its own accuracy still rose then. What
@@ -224,7 +326,7 @@ def sooner(
     column: str,
     by: Callable[[Table, Table], Times],
     cost: Callable[[Results], pd.Series] | None = None,
-    border: float = 1.0,
+    kind: str = "epochs",
     target: Callable[[Results, pd.DataFrame], pd.Series] | None = None,
     gates: tuple[Gate, ...] = (LEARNS,),
 ) -> Comparison:
@@ -236,37 +338,42 @@ def sooner(
         column: "target_epochs", to the target, or "own_epochs", to the own accuracy.
         by: of each side's tables [seed, batch size].
         cost: of an epoch by batch size; None: times are epochs.
-        border: of the claim's rule, on one side of which a bound has to lie.
+        kind: of quantity, beyond whose margin a bound has to lie.
         target: of the runs of both sides; None: the common target.
         gates: of `compare`.
     """
+    found = partial(times_over, a=a, b=b, column=column, by=by, cost=cost, kind=kind, target=target)
+    return compare(found, a, b, gates=gates, timing=kind == "time")
 
-    def compared(results: Results) -> Measured:
-        runs = pd.concat(derived(results, one.of(results)) for one in (a, b))
-        if target is not None:
-            runs = to_target(results, runs, target(results, runs))
-        costs = None if cost is None else cost(results)
-        (time_a, open_a), (time_b, open_b) = (
-            by(*times(results, one, runs.loc[one.of(results).index], column, costs))
-            for one in (a, b)
-        )
-        found = time_a / time_b
-        vague = (open_a & open_b) | (open_a & (found <= border)) | (open_b & (found >= border))
-        if vague.any():
-            seeds = f"{vague.sum()} of {len(vague)} seeds"
-            return Measured(not_testable=f"{seeds} {OPEN[column]}")
-        note, bounds = sizes_note(results, a, b), int((open_a | open_b).sum())
-        if bounds:
-            note += f"; only a bound in {bounds} of {len(found)} seeds: some runs {OPEN[column]}"
-        return Measured(tuple(found), note=note)
 
-    return compare(compared, a, b, gates=gates)
+def times_over(results: Results, *, a, b, column, by, cost, kind, target) -> Measured:
+    """Return the values of `sooner`."""
+    runs = pd.concat(derived(results, one.of(results)) for one in (a, b))
+    if target is not None:
+        runs = to_target(results, runs, target(results, runs))
+    costs = None if cost is None else cost(results)
+    each = [
+        pd.concat(by(*times(results, one, runs, column, costs)), axis=1, keys=("time", "open"))
+        for one in (a, b)
+    ]
+    both = each[0].join(each[1], how="inner", lsuffix="_a", rsuffix="_b")
+    found, margin = both["time_a"] / both["time_b"], MARGINS[kind].size
+    open_a, open_b = both["open_a"], both["open_b"]
+    vague = (open_a & open_b) | (open_a & (found <= margin)) | (open_b & (found >= 1 / margin))
+    if vague.any():
+        seeds = f"{vague.sum()} of {len(vague)} seeds"
+        return Measured(not_testable=f"{seeds} {OPEN[column]}")
+    note, bounds = sizes_note(results, (a, b)), int((open_a | open_b).sum())
+    if bounds:
+        note += f"; only a bound in {bounds} of {len(found)} seeds: some runs {OPEN[column]}"
+    return Measured(tuple(found), tuple(found.index), note=note)
 
 
 def times(
     results: Results, one: Side, runs: pd.DataFrame, column: str, costs: pd.Series | None
 ) -> tuple[Table, Table]:
     """Return the times of a side's runs, that of all designed epochs if open; which are open."""
+    runs = of_common_seeds(runs.loc[one.of(results).index], "batch_size")
     found = per_seed(runs, column)
     is_open = found.isna()
     if column == "own_epochs":
@@ -275,11 +382,13 @@ def times(
     return found if costs is None else found * costs[found.columns], is_open
 
 
+def seconds_per_epoch(results: Results) -> pd.Series:
+    """Return the median seconds per epoch, by batch size."""
+    return seconds(results).median()
+
+
 quicker = partial(
-    sooner,
-    by=fastest,
-    cost=lambda results: seconds(results).median(),
-    gates=(lambda results, sides: untimed(results), LEARNS),
+    sooner, by=fastest, cost=seconds_per_epoch, kind="time", gates=(without_times, LEARNS)
 )
 
 
@@ -309,7 +418,7 @@ def similar(results: Results, runs: pd.DataFrame) -> pd.Series:
 def at_best_rate(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs at each batch size's best rate; two rules that give one rate are one."""
     runs = runs.assign(rate=runs["lr"].map("{:.4g}".format))
-    runs = runs.drop_duplicates(["batch_size", "rate", "seed"])
+    runs = of_common_seeds(runs.drop_duplicates(["batch_size", "rate", "seed"]), "rate")
     return tuned(runs, "validation_accuracy", rate="rate")
 
 
@@ -326,9 +435,7 @@ LENGTHS = side(arm=(protocol.COLD, protocol.EXPONENTIAL, protocol.LENGTHS), size
 
 def tuned_note(results: Results) -> str:
     """Return the best rate of the largest batch."""
-    runs, best = TUNED.computed(results), TUNED.of(results).iloc[0]
-    at_end = best["lr"] in (runs["lr"].min(), runs["lr"].max())
-    return f"rate {best['rate']}" + ", at an end of the rates tried" * at_end
+    return f"rate {TUNED.of(results)['rate'].iloc[0]}"
 
 
 def local_note(results: Results) -> str:
@@ -342,19 +449,27 @@ def local_note(results: Results) -> str:
 
 def numbers(size: int | None = None, **_: object) -> dict[str, float]:
     """Return the numbers in claims: the paper's, of one or several batch sizes, and our limits."""
-    found = {"similar": SIMILAR, "jump": JUMP, "learned": LEARNED, "as_fast": AS_FAST}
+    found = {"similar": SIMILAR, "jump": JUMP, "learned": LEARNED}
     return found | published.quoted() | (published.epochs(size) if size else {})
 
 
-tuned_gains = partial(gained_at_end, TUNED, gates=(), note=tuned_note)
+def levels(table: Table) -> pd.Series:
+    """Return the value at B = 128 over that at 512."""
+    return table[128] / table[512]
+
+
+tuned_gains = partial(gained_at_end, TUNED, gates=(best_rate_at_end,), also=tuned_note)
 local_gains = partial(
-    gained_at_end, LOCAL, gates=(Of(single_local_step, first=1), LEARNS), note=local_note
+    gained_at_end, LOCAL, gates=(Of(single_local_step, first=1),), also=local_note
 )
-rises = partial(compare, lambda first, *_: first.mean(axis=1), column="rise", gates=(JUMPS,))
-steadied = partial(rises, gates=(COLD_JUMPS, FIRST_LEARNS, JUMPS))
+rises = partial(compare, of_first, column="rise", gates=(JUMPS,))
+steadied = partial(rises, gates=(COLD_JUMPS, STEADIER, FIRST_LEARNS, JUMPS))
+diverging = partial(compare, of_first, column="lost", gates=(LOST,))
+sooner_to_both = partial(sooner, column="target_epochs", by=typical, target=within_reach)
 AT_4, AT_32, LARGE_512 = SMALL.at((4,)), SMALL.at((32,)), LARGE.at((512,))
-OTHERS = UNSCALED.at(lambda p: [b for b in p.batch_sizes if b != 4])
+SIZES = published.SMALL + published.LARGE
 COLDEST, WARMEST = COLD.at(largest), EXPONENTIAL.at(largest)
+SEMI_LARGE = of_profile(*published.SEMI_LARGE)
 
 
 def of_size(b: int) -> dict[str, Comparison]:
@@ -368,62 +483,58 @@ def of_size(b: int) -> dict[str, Comparison]:
         "jumps" if b in published.UNSTEADY else "steady": rises(linear),
     }
     if b in published.LARGEST:
-        found |= {
-            "warmup-steadies": compare(difference, cold, warm, column="rise", gates=(COLD_JUMPS,)),
-            "sqrt": gained_by_lower_rate(SQRT.at((b,)), cold),
-        }
+        steadies = compare(difference, cold, warm, column="rise", gates=(COLD_JUMPS, STEADIER))
+        found |= {"warmup-steadies": steadies, "sqrt": gained_at_end(SQRT.at((b,)), cold)}
     if b in published.SEMI_LARGE:
-        found["epochs"] = compare(ratio, unscaled, SMALL, column="own_epochs", gates=OWN)
+        found["epochs"] = compare(
+            ratio, unscaled, SMALL, column="own_epochs", gates=(LEARNS, SETTLES)
+        )
     return {f"kaabachi-{name}-{b}": statistic for name, statistic in found.items()}
 
 
-def of_reference(b: int) -> dict[str, Comparison]:
+def of_reference(b: int) -> dict[str, Comparison | Parts]:
     """Return the statistics of the linear rule that starts from a batch size."""
     lower = side(arm=protocol.reference(b))
     return {
-        f"kaabachi-reference-{b}-steady": steadied(lower.at(UNSTEADY), COLD.at(UNSTEADY)),
-        f"kaabachi-reference-{b}-accuracy": gained_by_lower_rate(lower.at(largest), COLDEST),
+        f"kaabachi-reference-{b}-steady": at_each(published.UNSTEADY, steadied, lower, COLD),
+        f"kaabachi-reference-{b}-accuracy": gained_at_end(lower.at(largest), COLDEST),
     }
 
 
+def at_32_quicker(column: str) -> OfProfile:
+    """Return the statistic: time at B = 32 over that at each other batch size of the table."""
+    others = [b for b in published.TABLE if b != 32]
+    return at_each(others, partial(quicker, AT_32, column=column), UNSCALED)
+
+
 STATISTICS = {
-    "kaabachi-best-at-4": compare(points_over_best, AT_4, OTHERS, column="peak"),
-    "kaabachi-best-82": compare(
-        lambda table: PERCENT * table[4], AT_4, column="peak", gates=(Of(too_few_examples), LEARNS)
-    ),
+    "kaabachi-best-at-4": at_each([b for b in SIZES if b != 4], partial(gained, AT_4), UNSCALED),
+    "kaabachi-best-82": gained(AT_4, gates=(Of(too_few_examples),)),
     "kaabachi-epochs-small": compare(
-        geometric_mean, SMALL, column="own_epochs", gates=(other_epochs, *OWN)
+        geometric_mean, SMALL, column="own_epochs", gates=(other_epochs, LEARNS, SETTLES)
     ),
     **{name: each for b in published.LARGE for name, each in of_size(b).items()},
     "kaabachi-scaling-semi-large": gained(LINEAR.at(SEMI_LARGE), LARGE.at(SEMI_LARGE)),
-    "kaabachi-warmup-sooner": sooner(
-        COLD.at(LARGEST),
-        EXPONENTIAL.at(LARGEST),
-        column="target_epochs",
-        by=typical,
-        target=within_reach,
-    ),
+    "kaabachi-warmup-sooner": at_each(published.LARGEST, sooner_to_both, COLD, EXPONENTIAL),
     "kaabachi-linear-warmup": gained_at_end(WARM["linear"].at(largest), COLDEST),
     "kaabachi-constant-warmup": gained_at_end(WARM["constant"].at(largest), COLDEST),
-    "kaabachi-diverges": compare(share_lost, LINEAR.at(UNSTEADY), column="lost", gates=(LOST,)),
+    "kaabachi-diverges": at_each(published.UNSTEADY, diverging, LINEAR),
     **of_reference(4),
     **of_reference(32),
     "kaabachi-unscaled-slower": sooner(LARGE, AT_32, column="target_epochs", by=typical),
     "kaabachi-time-falls": Timed(rank_with_batch_size),
-    "kaabachi-time-levels": Timed(lambda table: table[128] / table[512], sizes=(128, 512)),
-    "kaabachi-fastest-at-32": quicker(AT_32, OTHERS_OF_TABLE, column="own_epochs"),
-    "kaabachi-fastest-at-32-target": quicker(AT_32, OTHERS_OF_TABLE, column="target_epochs"),
+    "kaabachi-time-levels": Timed(levels, sizes=(128, 512)),
+    "kaabachi-fastest-at-32": at_32_quicker("own_epochs"),
+    "kaabachi-fastest-at-32-target": at_32_quicker("target_epochs"),
     "kaabachi-offset-time": quicker(LARGE_512, AT_32, column="own_epochs"),
     "kaabachi-offset-updates": sooner(
         LARGE_512, AT_32, column="own_epochs", by=fastest, cost=updates
     ),
-    "kaabachi-similar-time": quicker(
-        EXPONENTIAL, SMALL, column="target_epochs", border=AS_FAST, target=similar
-    ),
+    "kaabachi-similar-time": quicker(EXPONENTIAL, SMALL, column="target_epochs", target=similar),
     "kaabachi-tuned-beats-warmup": tuned_gains(WARMEST),
     "kaabachi-tuned-similar": tuned_gains(SMALL),
     "kaabachi-warmup-length": compare(
-        rank_with_batch_size, LENGTHS, column="final", across="warmup_epochs"
+        rank_with_batch_size, LENGTHS, column="final", across="warmup_epochs", gates=ACCURATE
     ),
     "kaabachi-local-linear": local_gains(COLDEST),
     "kaabachi-local-warmup": local_gains(WARMEST),

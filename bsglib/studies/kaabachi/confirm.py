@@ -11,12 +11,29 @@ from bsglib.runs.params import RunConfig
 from bsglib.runs.sweep import Entry
 from bsglib.studies import confirm
 from bsglib.studies.kaabachi import protocol
-from bsglib.studies.kaabachi.protocol import COLD, EXPONENTIAL, SMALL, KaabachiParameters
+from bsglib.studies.kaabachi.protocol import (
+    COLD,
+    EXPONENTIAL,
+    LARGE,
+    LINEAR,
+    RATE,
+    SMALL,
+    KaabachiParameters,
+)
+from bsglib.studies.kaabachi.published import SEMI_LARGE
 
 AS_RUN = "linear rule, warm-up as run"
 FLAT = "linear rule, flat at the rate where the warm-up as run stays"
 LOW, FEW_EPOCHS = "linear rule, low rate", "linear rule, few epochs"
 MAIN, CONTROLS = 1, 2  # parts
+RATES = COLD, FLAT, LOW  # these differ in their rate alone
+PRIMARY = {  # what primary claims compare, at all batch sizes or at some
+    SMALL: None,
+    LARGE: SEMI_LARGE,
+    LINEAR: SEMI_LARGE,
+    EXPONENTIAL: (512, 1024),
+    COLD: (1024,),
+}
 
 Planned = Iterator[tuple[int, str, RunConfig]]  # part, arm, run
 
@@ -25,8 +42,16 @@ def design(p: KaabachiParameters) -> list[Entry]:
     """Return the study's runs: those of the verdicts if the parameters have `confirm`."""
     if p.confirm is None:
         return protocol.design(p)
-    entries = [_entry(p, *run) for seed in p.seeds for of in (_main, _more) for run in of(p, seed)]
-    return sorted(entries, key=lambda entry: entry.part)
+    kinds = _main, _more
+    planned = [run for seed in p.seeds for of in kinds for run in of(p, seed)]
+    more = (run for seed in p.confirm.more_seeds for of in kinds for run in of(p, seed))
+    planned += [(part, arm, config) for part, arm, config in more if _primary(arm, config)]
+    return sorted((_entry(p, *run) for run in planned), key=lambda entry: entry.part)
+
+
+def _primary(arm: str, config: RunConfig) -> bool:
+    sizes = PRIMARY.get(arm, ())
+    return sizes is None or config.batch_size in sizes
 
 
 def flat_share(epochs: float) -> float:
@@ -66,4 +91,5 @@ def _entry(p: KaabachiParameters, part: int, arm: str, config: RunConfig) -> Ent
     config = RunConfig(**config.model_dump() | more)
     at = config.record_epochs, config.seed, config.batch_size, p.confirm.curvature_examples
     along = confirm.along_training(*at, batch_norm="batch")
-    return Entry(config, (*confirm.of_every_run(), *along), arm, part)
+    labels = {"varied": RATE if arm in RATES else "", "setting": arm}
+    return Entry(config, (*confirm.of_every_run(), *along), arm, part, labels=labels)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bsglib.runs.params import Positive, PositiveFloat, RunConfig, distinct
+from bsglib.runs.params import MoreSeeds, Positive, PositiveFloat, RunConfig, distinct
 from bsglib.runs.sweep import Entry
 from bsglib.studies.parameters import BatchSizes, Confirm, DatasetParameters, TimingParameters
 from bsglib.studies.study import Timing
@@ -36,6 +36,7 @@ class KaabachiConfirm(Confirm):
     """What the runs that the verdicts come from have besides; comments stand in the file."""
 
     control_share: Share
+    more_seeds: MoreSeeds
 
 
 class KaabachiParameters(DatasetParameters, TimingParameters):

@@ -26,7 +26,8 @@ SEMI_LARGE = (128, 256, 512)  # "semi-large" is not defined there: those with a 
 LARGEST = (1024, 2048)
 UNSTEADY = (512, 1024, 2048)  # where figure 7 is said to jump
 BEST_ACCURACY = 82.0  # per cent, at B = 4
-SMALL_EPOCHS, LINEAR_EPOCHS, EXAMPLES = 50, 100, 50_000
+SMALL_EPOCHS, LINEAR_EPOCHS, WARMUP_EPOCHS, EXAMPLES = 50, 100, 70, 50_000
+LARGE_EPOCHS = dict(zip(LARGE, (100, 150, 200, 300, 400), strict=True))  # rate not scaled
 
 
 def quoted() -> dict[str, float]:

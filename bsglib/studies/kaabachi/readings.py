@@ -1,14 +1,17 @@
 """What figures and claims read off runs and their histories: peaks, times to an accuracy, jumps."""
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bsglib.studies.kaabachi.protocol import SMALL
+from bsglib.studies.kaabachi import published
+from bsglib.studies.kaabachi.protocol import LARGE, LINEAR, SMALL
 from bsglib.studies.study import Results
+from bsglib.verdicts import Shares
 
 WITHIN = 0.005  # of the final accuracy, from which on it counts as reached
 LEARNED = 2.0  # times chance: an accuracy that shows that something was learned
@@ -145,3 +148,24 @@ def _common_targets(results: Results) -> pd.Series:
     small = results.of(SMALL, batch_size=max(results.parameters.small_batch_sizes))
     small = small[small["stopped"] != "diverged"].set_index("seed")["test_accuracy"]
     return results.runs["seed"].map(small * results.parameters.target_share)
+
+
+def shares(results: Results, runs: pd.DataFrame) -> Iterator[Shares]:
+    """Yield what each run has of the paper's training, whose rule to stop is a number of epochs.
+
+    A run that diverged, or made as many epochs as the paper's, has all of the updates.
+    """
+    p = results.parameters
+    for run in runs.itertuples():
+        joint = run.batch_size * run.local_workers
+        large = published.LARGE_EPOCHS.get(joint, published.LINEAR_EPOCHS)
+        known = {SMALL: published.SMALL_EPOCHS, LARGE: large, LINEAR: published.LINEAR_EPOCHS}
+        epochs = known.get(run.arm, published.WARMUP_EPOCHS)
+        cut_off = run.stopped == "epochs" and run.epochs < epochs
+        there = epochs * math.ceil(published.EXAMPLES / joint)
+        yield Shares(
+            updates=run.updates / there if cut_off else 1.0,
+            examples=run.train_size / published.EXAMPLES,
+            width=float(p.network_options.get("width", 1.0)),
+            data="" if p.dataset == "cifar10" else p.dataset,
+        )

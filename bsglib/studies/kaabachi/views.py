@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.typing import DataFrameGroupBy
 
-from bsglib.stats import PERCENT, censored_median, share
+from bsglib.stats import PERCENT, Share, censored_median
 from bsglib.studies import notes
 from bsglib.studies.comparing import seconds
 from bsglib.studies.kaabachi import published
@@ -24,7 +24,7 @@ from bsglib.studies.kaabachi.protocol import (
 )
 from bsglib.studies.kaabachi.readings import read_off
 from bsglib.studies.study import Results
-from bsglib.studies.tables import rows_table, scope_table
+from bsglib.studies.tables import of_common_seeds, rows_table, scope_table
 
 ARMS = {LARGE: "rate not scaled", LINEAR: LINEAR} | {a: f"{k} warm-up" for k, a in WARM.items()}
 
@@ -81,16 +81,17 @@ def rules(results: Results) -> pd.DataFrame:
 
 
 def _means(runs: pd.DataFrame, row: str, column: str, what: str) -> pd.DataFrame:
-    """Return means in per cent; the index has their name."""
+    """Return means in per cent over the seeds that all cells have; the index has their name."""
+    runs = of_common_seeds(runs, row, "batch_size")
     table = _cells(runs, row, column, lambda values: f"{PERCENT * values.mean():.1f}")
     return table.rename_axis(f"{what} (%), n = {runs['seed'].nunique()}")
 
 
 def divergence(results: Results) -> pd.DataFrame:
-    """Return the number of runs that diverged or ended at chance, with Wilson's interval."""
+    """Return the number of runs that diverged or ended at chance, with the exact interval."""
 
     def count(lost: pd.Series) -> str:
-        found = share(int(lost.sum()), len(lost))
+        found = Share(int(lost.sum()), len(lost)).interval()
         return f"{lost.sum()} of {found.n} ({PERCENT * found.low:.0f}–{PERCENT * found.high:.0f} %)"
 
     return _cells(read_off(results), "setting", "lost", count)

@@ -33,9 +33,11 @@ RATES, UPDATES, LOSS = "learning rates", "equal updates", "equal loss"
 SHARPNESS = "keskar_sharpness"  # columns of the runs
 HALF, SUBSPACE, SUBSPACE_HALF = "half_box", "subspace", "subspace_half_box"
 ADAPTIVE, LONG = "adaptive", "long"
+BATCH_STATISTICS, BATCH_HALF = "batch_statistics", "batch_half_box"  # of batch norm
+BATCH_SUBSPACE, BATCH_SUBSPACE_HALF = "batch_subspace", "batch_subspace_half_box"
 CHOICES = {  # column: how the measure differs from the one in SHARPNESS or SUBSPACE
     "literal_scale": {"objective_scale": 1.0},
-    "batch_statistics": {"batch_norm": "batch"},
+    BATCH_STATISTICS: {"batch_norm": "batch"},
     "unit_columns": {"distribution": "gaussian_unit"},
     "uniform_columns": {"distribution": "uniform_unit"},
 }
@@ -278,7 +280,7 @@ def _sharpness(
 
 def _metric(p: KeskarParameters, epoch: int | None = None) -> tuple[Measure, ...]:
     """Return the paper's metric, also with its batch-norm statistics if all is stored."""
-    by_batch = [_sharpness(p, "batch_statistics", epoch=epoch, batch_norm="batch")] * p.thorough
+    by_batch = [_sharpness(p, BATCH_STATISTICS, epoch=epoch, batch_norm="batch")] * p.thorough
     return _sharpness(p, epoch=epoch), *by_batch
 
 
@@ -311,10 +313,10 @@ def _for_later_rules(p: KeskarParameters, subspace: dict, half: dict) -> list[Me
     """Return what a rule may need of runs whose weights are not kept."""
     batch = {"batch_norm": "batch"}  # the paper's statistics
     return [
-        _sharpness(p, "batch_statistics", **batch),
-        _sharpness(p, "batch_half_box", **batch, **half),
-        _sharpness(p, "batch_subspace", **batch, **subspace),
-        _sharpness(p, "batch_subspace_half_box", **batch, **subspace, **half),
+        _sharpness(p, BATCH_STATISTICS, **batch),
+        _sharpness(p, BATCH_HALF, **batch, **half),
+        _sharpness(p, BATCH_SUBSPACE, **batch, **subspace),
+        _sharpness(p, BATCH_SUBSPACE_HALF, **batch, **subspace, **half),
         Measure("sam_sharpness", p.sharpness_examples),
         *of_every_run(),
     ]

@@ -1,5 +1,6 @@
 """The numbers that Keskar et al. print: tables 2 to 4 of the paper, as mean and deviation."""
 
+import math
 from typing import NamedTuple
 
 
@@ -11,6 +12,27 @@ class Stated(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.mean:.2f} ± {self.deviation:.2f}"
+
+
+class Effect(NamedTuple):
+    """A difference or a ratio of two means, and the range of one deviation around it."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def difference(a: Stated, b: Stated) -> Effect:
+    """Return a - b."""
+    mean, deviation = a.mean - b.mean, math.hypot(a.deviation, b.deviation)
+    return Effect(mean, mean - deviation, mean + deviation)
+
+
+def quotient(a: Stated, b: Stated) -> Effect:
+    """Return a / b, with the deviation of its logarithm."""
+    mean = a.mean / b.mean
+    factor = math.exp(math.hypot(a.deviation / a.mean, b.deviation / b.mean))
+    return Effect(mean, mean / factor, mean * factor)
 
 
 def _table(rows: dict[str, tuple[float, ...]]) -> dict[str, tuple[Stated, ...]]:
@@ -52,4 +74,14 @@ SUBSPACE = _table(  # table 4, a random subspace of 100 dimensions: columns as i
 )
 NETWORKS = tuple(ACCURACY)
 THRESHOLDS = {"F2": 15_000, "C1": 500}  # figure 4: batch sizes from which accuracy falls
-SIZES = {"F2": 721_329, "C1": 50_000}  # training examples: its table 5, not checked
+TIMIT = "timit"
+DATA = {"F1": "mnist", "F2": TIMIT, "C1": "cifar10", "C2": "cifar10"}
+DATA |= {"C3": "cifar100", "C4": "cifar100"}
+SIZES = {
+    "mnist": 60_000,
+    TIMIT: 721_329,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+}  # TIMIT: table 5, not checked
+SMALL_BATCH, LARGE_SHARE = 256, 0.1  # the large batch is a share of the training examples
+EPOCHS = 100  # of figures 4 and 5; the tables' runs end where the loss no longer falls

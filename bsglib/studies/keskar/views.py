@@ -1,15 +1,20 @@
 """Tables, rows and notes that the notebook on Keskar et al. shows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import interval_text, number_text
 from bsglib.stats import PERCENT, interval
 from bsglib.studies import notes
-from bsglib.studies.comparing import Gate, Of, Side, absence, diverged, side
+from bsglib.studies.comparing import Comparison, absence, side
 from bsglib.studies.keskar import published
 from bsglib.studies.keskar.protocol import (
     ADAPTIVE,
+    BATCH_HALF,
+    BATCH_STATISTICS,
+    BATCH_SUBSPACE,
+    BATCH_SUBSPACE_HALF,
     EVOLUTION,
     HALF,
     LB,
@@ -26,17 +31,37 @@ from bsglib.studies.keskar.protocol import (
     UPDATES,
     KeskarParameters,
 )
-from bsglib.studies.keskar.readings import GRID, configurations, gates, granulated, pair
+from bsglib.studies.keskar.readings import (
+    GRID,
+    configurations,
+    lost,
+    measures,
+    pair,
+    ranked,
+    sharper,
+)
 from bsglib.studies.study import Results, matching
 from bsglib.studies.tables import listed, per_seed, rows_table, scope_table
+from bsglib.verdicts import Rule, interval_text, number_text
 
+BY_RATIO, BY_RANK = Rule("above", 2, ratios=True), Rule("above", 1)  # whose borders texts show
 PHI = r"sharpness $\phi$ (%)"
+KEPT = {"train_loss": "mean", "updates": "mean", "base_lr": listed}  # of each side's runs
 PARTS = {"train": "training", "test": "test"}
+IN_FULL_SPACE = {  # columns of both boxes
+    "ours, batch statistics": (BATCH_STATISTICS, BATCH_HALF),
+    "ours, frozen statistics": (SHARPNESS, HALF),
+}
+IN_SUBSPACE = {
+    "ours, batch statistics": (BATCH_SUBSPACE, BATCH_SUBSPACE_HALF),
+    "ours, frozen statistics": (SUBSPACE, SUBSPACE_HALF),
+}
+NOTHING = pd.Series(dtype=float)
 LONGER = "LB trained longer"
 RIVALS = {  # words of the conditions that compare the small and the large batch
     MAIN: MAIN,
     EVOLUTION: "at equal epochs",
-    RATES: "with a rate tuned for each batch size",
+    RATES: "at every rate that trains both",
     UPDATES: "at equal updates",
     LOSS: "at equal training loss",
 }
@@ -65,7 +90,7 @@ def scope(p: KeskarParameters) -> pd.DataFrame:
         (
             "batch norm at that measure",
             "batch statistics (Keras 1)",
-            kept,
+            f"{kept}; where measured, batch statistics too",
             "a fixed function of the weights",
         ),
         ("solver", "L-BFGS-B, 10 iterations", bound, "the result depends on the scale"),
@@ -100,36 +125,44 @@ def accuracy(results: Results) -> pd.DataFrame:
         for part, word in PARTS.items()
         for batch in (SB, LB)
     }
-    return _beside(results, published.ACCURACY, columns, PERCENT)
+    return _beside(results, published.ACCURACY, {"ours": columns}, PERCENT)
 
 
 def sharpness(results: Results, *, subspace: bool) -> pd.DataFrame:
-    """Return the metric in per cent, the paper's beside ours, at two box widths, SB and LB."""
+    """Return the metric in per cent, the paper's beside ours, at two box widths, SB and LB.
+
+    With the paper's batch statistics where they were measured, and with frozen ones.
+    """
     table = published.SUBSPACE if subspace else published.FULL_SPACE
-    names = (SUBSPACE, SUBSPACE_HALF) if subspace else (SHARPNESS, HALF)
     columns = {
-        (f"{batch}, ε = {results.parameters.epsilon / part:g}", batch): column
-        for column, part in zip(names, (1, 2), strict=True)
-        for batch in (SB, LB)
+        words: {
+            (f"{batch}, ε = {results.parameters.epsilon / part:g}", batch): column
+            for column, part in zip(names, (1, 2), strict=True)
+            for batch in (SB, LB)
+        }
+        for words, names in (IN_SUBSPACE if subspace else IN_FULL_SPACE).items()
     }
     return _beside(results, table, columns, 1.0)
 
 
 def _beside(results: Results, stated: dict, columns: dict, scale: float) -> pd.DataFrame:
-    """A row per network for the paper's values, and one for ours with n."""
+    """A row per network for the paper's values, and one for each kind of ours with n."""
     rows = {}
     for name in published.NETWORKS:
-        paper = zip(columns, map(str, stated[name]), strict=True)
+        paper = zip(next(iter(columns.values())), map(str, stated[name]), strict=True)
         rows[name, "paper"] = {"n": "5"} | {head: text for (head, _), text in paper}
-        small, large = (one.of(results) for one in pair(name, MAIN))
-        if small.empty or large.empty:
+        sides = dict(zip((SB, LB), (one.of(results) for one in pair(name, MAIN)), strict=True))
+        if any(runs.empty for runs in sides.values()):
             rows[name, "ours: not computed"] = {"n": "0"}  # the networks' table says why
             continue
-        n = " and ".join(dict.fromkeys(f"{len(runs)}" for runs in (small, large)))
-        rows[name, "ours"] = {"n": n} | {
-            head: _mean_and_deviation(scale * (small if batch == SB else large)[column].dropna())
-            for (head, batch), column in columns.items()
-        }
+        n = " and ".join(dict.fromkeys(f"{len(runs)}" for runs in sides.values()))
+        for words, mine in columns.items():
+            texts = {
+                head: _mean_and_deviation(scale * sides[batch].get(column, NOTHING).dropna())
+                for (head, batch), column in mine.items()
+            }
+            if set(texts.values()) != {"-"}:
+                rows[name, words] = {"n": n} | texts
     return rows_table(rows, "network", "").fillna("")
 
 
@@ -163,7 +196,7 @@ def choices(results: Results) -> pd.DataFrame:
         SHARPNESS: "full space (table above)",
         LONG: f"{p.long_iter} iterations instead of {p.max_iter}",
         "literal_scale": "objective not scaled",
-        "batch_statistics": "batch norm with batch statistics",
+        BATCH_STATISTICS: "batch norm with batch statistics",
         SUBSPACE: "random subspace (table above)",
         "unit_columns": "columns of length one",
         "uniform_columns": "uniform columns of length one",
@@ -195,40 +228,45 @@ def _ratio_text(small: pd.Series, large: pd.Series) -> str:
     """Return LB / SB with its interval; "-" if a run has no finite value above zero."""
     values = (large / small).to_numpy(float)
     fit = np.isfinite(values).all() and (values > 0).all()
-    return interval_text(interval(tuple(values), ratios=True)) if fit else "-"
+    if not fit:
+        return "-"
+    return interval_text(interval(tuple(values), ratios=True), BY_RATIO)
 
 
 def rivals(results: Results) -> pd.DataFrame:
     """Return a row per network, condition and seed: SB - LB in points, LB / SB of sharpness.
 
-    `unfit` is the reason why a condition is not a valid comparison, or empty.
+    `unfit` is the reason why a condition is not a valid comparison of minimizers, or empty.
     """
-    kept = [f"{c}_{batch}" for c in ("train_loss", "updates", "base_lr") for batch in (SB, LB)]
-    columns = ["network", "condition", "seed", "unfit", "gap", "sharpness_ratio", *kept]
-    tables = [pd.DataFrame(columns=columns)]
+    tables = []
     for name in varied(results):
-        for condition, (sides, checks) in _compared(name).items():
-            if absence(results, *sides):
-                continue
-            small, large = (one.of(results) for one in sides)
-            rows = small.merge(large, on="seed", suffixes=(f"_{SB}", f"_{LB}"))
-            rows = rows.assign(
-                network=name,
-                condition=condition,
-                unfit=next(filter(None, (check(results, sides) for check in checks)), ""),
-                gap=PERCENT * (rows[f"test_accuracy_{SB}"] - rows[f"test_accuracy_{LB}"]),
-                sharpness_ratio=rows[f"{SHARPNESS}_{LB}"] / rows[f"{SHARPNESS}_{SB}"],
-            )
-            tables.append(rows.drop_duplicates("seed")[columns])
-    return pd.concat(tables[1:] or tables, ignore_index=True)
+        found = {words: (lost(name, c), sharper(name, c)) for c, words in RIVALS.items()}
+        (small, _), (_, longer) = pair(name, MAIN), pair(name, UPDATES)
+        found[LONGER] = lost(name, sides=(small, longer)), sharper(name, sides=(longer, small))
+        for words, (gap, ratio) in found.items():
+            if not absence(results, *gap.sides):
+                rows = _compared(results, gap, ratio)
+                tables.append(rows.assign(network=name, condition=words))
+    kept = [f"{column}_{batch}" for column in KEPT for batch in (SB, LB)]
+    columns = ["network", "condition", "seed", "unfit", "gap", "sharpness_ratio", *kept]
+    return (
+        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    )
 
 
-def _compared(name: str) -> dict[str, tuple[tuple[Side, Side], tuple[Gate, ...]]]:
-    """Sides and gates of each condition, and of LB trained for the epochs of equal updates."""
-    found = {words: (pair(name, c), gates(c)) for c, words in RIVALS.items()}
-    (small, large), (_, longer) = pair(name, MAIN), pair(name, UPDATES)
-    whole = (Of(diverged),)  # the paper compares the final states
-    return found | {MAIN: ((small, large), whole), LONGER: ((small, longer), whole)}
+def _compared(results: Results, gap: Comparison, ratio: Comparison) -> pd.DataFrame:
+    """The values of two comparisons by seed, and means of each side; of unfit runs, too."""
+    values, why = {}, ""
+    for column, compare in (("sharpness_ratio", ratio), ("gap", gap)):
+        if reason := compare(results).not_testable:
+            compare, why = replace(compare, gates=(), leave_out=None), why or reason
+        found, sides = compare(results), compare.compared(results)
+        values[column] = pd.Series(found.values, found.seeds, dtype=float)
+    rows = pd.DataFrame(values).rename_axis("seed")
+    for batch, runs in zip((SB, LB), (one.of(results) for one in sides), strict=True):
+        for column, how in KEPT.items():
+            rows[f"{column}_{batch}"] = runs.groupby("seed")[column].agg(how)
+    return rows.reset_index().assign(unfit=why)
 
 
 def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
@@ -250,7 +288,7 @@ def what_is_left(rows: pd.DataFrame) -> pd.DataFrame:
             "phi LB / SB": f"{np.exp(np.log(ratio).mean(skipna=False)):.3g}".replace("nan", "-"),
             "training loss SB, LB": _pair(mine, "train_loss", ".3g"),
             "updates SB, LB": _pair(mine, "updates", ".0f"),
-            "rate SB, LB": f"{listed(mine['base_lr_SB'])}; {listed(mine['base_lr_LB'])}",
+            "rate SB, LB": "; ".join(mine[f"base_lr_{b}"].iloc[0] for b in (SB, LB)),
             "n": str(len(mine)),
             "not a valid comparison": why,
         }
@@ -280,7 +318,7 @@ def thresholds(results: Results) -> pd.DataFrame:
             found = f"{below[0]} ({PERCENT * below[0] / n:.1f} %)"
         if name in published.THRESHOLDS:
             stated = published.THRESHOLDS[name]
-            paper = f"{stated:,} ({PERCENT * stated / published.SIZES[name]:.1f} %)"
+            paper = f"{stated:,} ({PERCENT * stated / published.SIZES[published.DATA[name]]:.1f} %)"
         rows[name] = {"paper (share of the data)": paper, "here": found, "n": str(len(table))}
     return rows_table(rows, "network")
 
@@ -344,21 +382,18 @@ def grid(results: Results) -> pd.DataFrame:
 
 
 def correlations(results: Results) -> pd.DataFrame:
-    """Return the granulated rank correlation of sharpness with errors, and along each axis."""
+    """Return the rank correlation of sharpness with errors, also along each axis of the grid."""
     rows = {}
     words = {GRID: "", GRID[:1]: ", along the batch size", GRID[1:]: ", along the rate"}
     for name in varied(results):
         runs, grid = configurations(results, name), side(network=name, condition=(SIZES, RATES))
-        if absence(results, grid) or granulated(runs, "test_error") is None:
+        if absence(results, grid) or not (columns := measures(runs)):
             continue
-        for column in ("test_error", "generalization_gap"):
-            row = {f"tau{along}": _tau(runs, column, axes) for axes, along in words.items()}
-            rows[name, column.replace("_", " ")] = row
+        for error in ("test_error", "generalization_gap"):
+            found = {word: ranked(runs, columns[0], error, along) for along, word in words.items()}
+            if found[""] is not None:
+                rows[name, error.replace("_", " ")] = {
+                    f"tau{word}": "-" if tau is None else interval_text(tau.interval(), BY_RANK)
+                    for word, tau in found.items()
+                }
     return rows_table(rows, "network", "sharpness against")
-
-
-def _tau(runs: pd.DataFrame, column: str, along: tuple[str, ...]) -> str:
-    others = [axis for axis in GRID if axis not in along]
-    if others and runs.groupby(others)[list(along)].nunique().to_numpy().max() < 2:
-        return "-"  # nothing varies alone along it
-    return interval_text(granulated(runs, column, along))

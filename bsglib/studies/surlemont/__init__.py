@@ -7,7 +7,7 @@ SGD and Adam, learning rate fixed or scaled with the batch, without and with SAM
 from bsglib.studies.study import Study
 from bsglib.studies.surlemont.claims import CLAIMS
 from bsglib.studies.surlemont.confirm import design
-from bsglib.studies.surlemont.protocol import SurlemontParameters, timing
+from bsglib.studies.surlemont.protocol import SurlemontParameters, shares, timing
 
 __all__ = ["CLAIMS", "SurlemontParameters", "study"]
 
@@ -20,4 +20,5 @@ study = Study(
     design=design,
     timing=timing,
     claims=CLAIMS,
+    shares=shares,
 )

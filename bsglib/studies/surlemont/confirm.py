@@ -14,6 +14,7 @@ from bsglib.studies import confirm
 from bsglib.studies.surlemont import protocol
 from bsglib.studies.surlemont.protocol import (
     NO_DROPOUT,
+    NO_DROPOUT_SAM,
     SGD,
     SGD_FIXED,
     SGD_SAM,
@@ -30,6 +31,18 @@ FEW_EPOCHS = f"{SGD.label}, few epochs"
 RATES = "SGD, six rates"
 MAIN, CONTROLS, GRID = 1, 2, 3  # parts
 
+# As which arms claims count them. Those whose name is a condition count for no claim of the arms as
+# written. SAM with its dropout off trains as in the cited code, as a network without dropout does.
+ARMS = {arm.label: arm for arm in (SGD, SGD_FIXED, SGD_SAM, NO_DROPOUT)}
+ARMS |= {PLAIN_OFF: NO_DROPOUT_SAM}
+CONDITIONS = {
+    ADAPTIVE_ON: SGD_SAM,
+    AS_RUN: NO_DROPOUT_SAM,
+    LARGE_RHO: SGD_SAM,
+    FEW_EPOCHS: SGD,
+    RATES: SGD_FIXED,
+}
+
 Planned = Iterator[tuple[int, str, RunConfig]]  # part, arm, run
 
 
@@ -39,12 +52,20 @@ def design(p: SurlemontParameters) -> list[Entry]:
         return protocol.design(p)
     planned = [
         (part, arm, config)
-        for seed in p.seeds
-        for of_kind in (_main, _controls, _grid)
+        for seed in (*p.seeds, *p.more_seeds)
+        for of_kind in ((_main, _controls, _grid) if seed in p.seeds else (_primary,))
         for part, arm, config in of_kind(p, seed)
     ]
     entries = [_entry(p, *run) for run in planned]
     return sorted(entries, key=lambda entry: entry.part)
+
+
+def _primary(p: SurlemontParameters, seed: int) -> Planned:
+    """The runs that primary claims compare: SGD, and SAM at all batch sizes but the largest."""
+    for b in p.batch_sizes:
+        yield MAIN, SGD.label, _config(p, SGD, b, seed)
+        if b < p.largest:
+            yield MAIN, AS_WRITTEN, _config(p, SGD_SAM, b, seed)
 
 
 def _main(p: SurlemontParameters, seed: int) -> Planned:
@@ -101,4 +122,12 @@ def _entry(p: SurlemontParameters, part: int, arm: str, config: RunConfig) -> En
         *confirm.sharpness(p, p.confirm, config.seed, rho=p.rho),
         *confirm.along_training(*at),
     )
-    return Entry(config, measures, arm, part)
+    return Entry(config, measures, arm, part, labels=_labels(p, arm, config))
+
+
+def _labels(p: SurlemontParameters, arm: str, config: RunConfig) -> dict[str, str | bool]:
+    """The columns by which claims select runs; of six rates the rate of all other arms is fixed."""
+    if arm in ARMS:
+        return ARMS[arm].labels
+    labels = CONDITIONS[arm].labels | {"condition": arm}
+    return labels if arm != RATES or config.base_lr == p.sgd_lr else labels | {"rate": "other"}

@@ -1,7 +1,9 @@
 """The protocol of Surlemont et al.: parameters, arms, which runs and measures, which times."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, NamedTuple
 
+import pandas as pd
 from pydantic import AfterValidator, Field
 
 from bsglib.runs.measures import Measure
@@ -14,7 +16,11 @@ from bsglib.studies.parameters import (
     SweepParameters,
     TimingParameters,
 )
-from bsglib.studies.study import Timing
+from bsglib.studies.study import Results, Timing
+from bsglib.studies.surlemont import published
+from bsglib.verdicts import Shares
+
+DATA = "fashion_mnist"
 
 
 class SurlemontConfirm(SharpnessConfirm):
@@ -138,3 +144,24 @@ def timing(p: SurlemontParameters) -> Timing:
         for arm in (SGD, SGD_SAM)
     ]
     return Timing(tuple(configs), p.timing_samples, p.timing_repeats)
+
+
+def shares(results: Results, runs: pd.DataFrame) -> Iterator[Shares]:
+    """Yield what each run has of the authors' training.
+
+    One has fewer updates only where it was cut off before the most epochs that they allow.
+
+    Args:
+        results: of the study.
+        runs: some of its runs.
+    """
+    width = results.parameters.network_options.get("width", 1.0)
+    for run in runs.itertuples():
+        cut_off = run.stopped == "epochs" and run.epochs < published.MAX_EPOCHS
+        theirs = published.updates(run.optimizer, run.rate, run.sam, run.batch_size)
+        yield Shares(
+            updates=run.updates / theirs if cut_off else 1.0,
+            examples=1.0 if pd.isna(run.train_size) else run.train_size / published.EXAMPLES,
+            width=width,
+            data="" if run.dataset == DATA else run.dataset,
+        )
