@@ -10,6 +10,7 @@ from bsglib.stats import Estimate, Share, Signs, student, with_test_set
 from bsglib.verdicts import NOT_RUN, NOT_TESTABLE, RANK_SEEDS, SEEDS, Direction, Rule, Shares
 
 TIMING_REPEATS = 5  # from which times are judged
+NOT_HERE = "not in this profile"  # of runs that no command computes
 
 
 @dataclass(frozen=True)
@@ -217,8 +218,9 @@ def _needed(claim: Claim, terms: Terms) -> int:
 
 def _absent(claim: Claim, measured: Measured, terms: Terms) -> Direction | None:
     """Why there is no direction, None if there is one."""
-    if measured.not_run:
-        return Direction(NOT_RUN, "; ".join(filter(None, (measured.not_run, terms.remedy))))
+    if why := measured.not_run:
+        remedy = "" if why.endswith(NOT_HERE) else terms.remedy
+        return Direction(NOT_RUN, "; ".join(filter(None, (why, remedy))))
     if measured.not_testable:
         return verdicts.not_testable(measured.not_testable)
     if not (measured.values or measured.estimate):

@@ -109,7 +109,7 @@ def _of_all(
 
 
 def _claims(by_profile: dict[str, list[dict]]) -> list[dict]:
-    """Claims in their order, each with the verdicts that rest on runs, of the largest profile first.
+    """Claims in their order, each with the verdicts that rest on runs, largest profile first.
 
     They are in `found`. Where no profile has the runs, the last one says so.
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import TIMING_REPEATS, Measured
+from bsglib.claims import NOT_HERE, TIMING_REPEATS, Measured
 from bsglib.runs.outcomes import Outcomes
 from bsglib.stats import PERCENT, student
 from bsglib.studies.study import Results, matching
@@ -135,9 +135,9 @@ def absence(results: Results, *sides: Side) -> str | None:
             dataset = left_out["dataset"].iloc[0]
             return f"{one}: {dataset} is not available; `bsg data {dataset}` fetches it"
         if planned.empty and not sizes:
-            return f"{one}: not in this profile"
+            return f"{one}: {NOT_HERE}"
         if missing := sorted(set(sizes) - set(planned["batch_size"] if len(planned) else ())):
-            return f"{one}, B = {missing[0]}: not in this profile"
+            return f"{one}, B = {missing[0]}: {NOT_HERE}"
     if not sides or complete_seeds(results, *sides):
         return None
     planned, there = _planned(results, sides)
@@ -535,7 +535,7 @@ class Timed:
             return Measured(not_run=why)
         tables = [seconds(results, **condition) for condition in self.conditions]
         if missing := [b for b in self.sizes if b not in tables[0]]:
-            return Measured(not_run=f"times, B = {missing[0]}: not in this profile")
+            return Measured(not_run=f"times, B = {missing[0]}: {NOT_HERE}")
         return Measured(tuple(self.by(*tables)), note="n counts repeats", timing=True)
 
 

@@ -28,7 +28,7 @@ def registered(claim: Claim) -> dict[str, Any]:
         ValueError: if its statistic holds a function without a name.
     """
     return {
-        "rule": {k: v for k, v in dataclasses.asdict(claim.rule).items() if v is not None},
+        "rule": described(claim.rule),
         "margin": claim.margin.name,
         "estimate": claim.margin.estimate,
         "primary": claim.primary,
@@ -60,7 +60,7 @@ def described(value: Any) -> Any:
         return {str(key): described(field) for key, field in value.items()}
     if isinstance(value, list | tuple):
         return [described(item) for item in value]
-    return value
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _function(function: Any) -> Any:
