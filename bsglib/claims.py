@@ -221,6 +221,9 @@ def _absent(claim: Claim, measured: Measured, terms: Terms) -> Direction | None:
     if why := measured.not_run:
         remedy = "" if why.endswith(NOT_HERE) else terms.remedy
         return Direction(NOT_RUN, "; ".join(filter(None, (why, remedy))))
+    seeds, there = terms.primary if claim.primary else terms.seeds, len(measured.seeds)
+    if (measured.not_testable or measured.estimate) and 0 < there < seeds:
+        return verdicts.not_run(there, seeds, terms.remedy)  # too few for gates and orders, too
     if measured.not_testable:
         return verdicts.not_testable(measured.not_testable)
     if not (measured.values or measured.estimate):

@@ -425,10 +425,12 @@ def number_text(value: float, *borders: float, digits: int = 3) -> str:
     of the borders it lies. What is zero but for rounding is shown as zero.
 
     Args:
-        value: may be infinite.
+        value: may be infinite, or NaN.
         *borders: that it must not be rounded to or across.
         digits: the fewest.
     """
+    if math.isnan(value):
+        return "nan"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     if abs(value) < 1e-9:

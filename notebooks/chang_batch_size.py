@@ -224,6 +224,7 @@ show.figure(
     "Training and validation loss against epochs at one learning rate for all batch sizes",
     rows,
     rows=history,
+    drawn=views.LOSSES,
     detail="Running training loss. Numbers at the line ends: batch size.",
     marks="curves",
     compare="figure 5 of the paper",
@@ -440,6 +441,7 @@ show.figure(
     "Distance between the weights before and after an epoch, and its ratio between batch sizes",
     rows,
     rows=history,
+    drawn=["epoch_distance"],
     detail="Panel b: smallest over largest batch, one line per seed and the mean.",
     marks="curves",
     compare="figure 12 of the paper",
@@ -727,6 +729,7 @@ show.figure(
     "Training and validation loss against epochs, learning rate scaled with the batch size",
     rows,
     rows=history,
+    drawn=views.LOSSES,
     marks="curves",
     compare="figure 23 of the paper",
 )

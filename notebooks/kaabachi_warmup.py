@@ -172,6 +172,7 @@ show.figure(
     "Test accuracy against epochs with one learning rate, per batch size",
     rows,
     rows=results.history_of(*unscaled),
+    drawn=["test_accuracy"],
     detail="Numbers at the line ends: batch size. Small batches have separate hues.",
     marks="curves",
     compare="figure 1 of the paper",
@@ -292,6 +293,7 @@ show.figure(
     "Test accuracy against epochs at each large batch size, by rule and warm-up",
     rows,
     rows=history,
+    drawn=["percent"],
     detail="Means over the epochs that all seeds reached; cross: diverged; cross on the upper edge: "
     "diverged in the first epoch.",
     marks="lines",
@@ -372,6 +374,7 @@ show.figure(
     "Training loss against epochs with the linear rule, without and with warm-up",
     rows,
     rows=results.history_of(*scaled),
+    drawn=["running_loss"],
     detail="Running mean over each epoch. Numbers at the line ends: batch size. Cross: "
     "the loss was not finite after that epoch.",
     marks="curves",

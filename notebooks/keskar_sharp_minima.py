@@ -237,6 +237,7 @@ show.figure(
     "Training and test accuracy against epochs, small and large batch",
     ends,
     rows=history,
+    drawn=["train_accuracy", "test_accuracy"],
     detail="Networks in evaluation mode. Numbers at the line ends: batch size.",
     marks="curves",
     compare="figure 2 of the paper",

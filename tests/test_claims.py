@@ -66,6 +66,8 @@ def test_the_direction_is_that_of_the_mean_over_seeds():
         (Measured((5.0, 5.1)), NOT_RUN, "2 of 5 seeds; `bsg`"),
         (Measured(not_run="3 of 9 runs"), NOT_RUN, "3 of 9 runs; `bsg`"),
         (Measured(not_testable="training accuracy 20 %"), NOT_TESTABLE, "training accuracy 20 %"),
+        (Measured(not_testable="untrained", seeds=(10, 11)), NOT_RUN, "2 of 5 seeds; `bsg`"),
+        (Measured(not_testable="untrained", seeds=range(10, 15)), NOT_TESTABLE, "untrained"),
         (Measured((5.0, math.nan, math.inf)), NOT_TESTABLE, "2 values are not finite"),
     ],
 )
@@ -128,7 +130,7 @@ def test_the_scale_is_that_of_the_smallest_share():
 
 
 def test_primary_claims_are_corrected_and_the_others_have_a_false_discovery_rate():
-    weak = Measured((5.0, 4.0, 9.0, 1.0, 0.1))
+    weak = Measured((5.0, 4.0, 6.0, 2.0, 1.5))
     judged = [verdict(claim(name=n, primary=n == "first"), weak) for n in ("first", "second")]
     adjusted = dict(zip(["first"], holm([judged[0].verdict.p, 0.5, 0.5, 0.9]), strict=False))
     first, second = corrected(judged, adjusted)
@@ -144,7 +146,7 @@ def test_a_table_holds_a_row_per_verdict_and_escapes_what_it_shows():
     table = verdict_table([first, second])
     assert table.rows["verdict"].tolist() == [SAME, NOT_TESTABLE]
     assert table.rows["n"].tolist() == [5, 0]
-    assert table.html.count("<tr") == 3
+    assert table.html.count("<tr id=") == 2
     assert "<script>" not in table.html
     assert 'id="claim-a-claim"' in table.html
     assert "same direction" in table.html and "same direction" in repr(table)

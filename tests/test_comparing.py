@@ -250,6 +250,9 @@ def test_a_positive_control_that_fails_leaves_claims_of_its_kind_open(results):
     assert why.startswith("positive control, SAM halves it: opposite")
     elsewhere = replace(results, design=results.design[~at(results, sam=True)])
     assert replace(claimed, gates=(fails,))(elsewhere).values, "there is none in the profile"
+    missing = replace(results, runs=results.runs[~at(results, sam=True)])
+    why = "positive control, SAM halves it: 9 of 18 runs computed"
+    assert replace(claimed, gates=(works,))(missing).not_run.startswith(why)
 
 
 CLAIMS = """

@@ -1,6 +1,7 @@
 """Tests of bsglib.studies.confirm and of the designs of the profile `confirm`."""
 
 from collections import defaultdict
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +9,7 @@ from bsglib.runs.build import schedule_of
 from bsglib.studies import chang, confirm, kaabachi, profiles, surlemont
 from bsglib.studies.chang import confirm as of_chang
 from bsglib.studies.kaabachi import confirm as of_kaabachi
+from bsglib.studies.study import designed_table
 from bsglib.studies.surlemont import confirm as of_surlemont
 
 STUDIES = {s.name: s for s in (surlemont.study, kaabachi.study, chang.study)}
@@ -46,7 +48,7 @@ def different(one, other):
 def changes(study, arm, reference):
     """The fields in which an arm differs from another, over all of its batch sizes and seeds."""
     runs = by_cell(study)
-    cells = [cell for cell in runs if cell[0] == arm]
+    cells = [cell for cell in runs if cell[0] == arm and cell[2] in SEEDS]
     assert {seed for _, _, seed in cells} == SEEDS
     return [different(runs[cell], runs[reference, *cell[1:]]) for cell in cells]
 
@@ -147,6 +149,12 @@ def test_the_factorial_of_sam_is_whole_at_every_batch_size():
                          (2.0, True, True), (2.0, True, False)]  # fmt: skip
 
 
+def test_more_seeds_have_the_arms_that_primary_claims_compare():
+    primary = {(arm, b) for arm, b, seed in by_cell(surlemont.study) if seed in MORE}
+    sgd, sam = surlemont.protocol.SGD.label, of_surlemont.AS_WRITTEN
+    assert primary == {(sgd, 32), (sgd, 64), (sgd, 1024), (sam, 32), (sam, 64)}
+
+
 def test_runs_of_sgd_and_sam_stop_and_keep_as_the_code_does():
     for e in surlemont.study.design(parameters(surlemont.study)):
         c = e.config
@@ -199,6 +207,14 @@ def test_the_flat_rate_is_where_the_warm_up_as_run_stays(batch_size):
     assert warm(0) == pytest.approx(cold(0) / 2**3.5)
     last = [schedule(70 * updates - 1) for schedule in (warm, flat, cold)]
     assert last[0] == pytest.approx(last[1]) == pytest.approx(last[2] / 2**1.5)
+
+
+def test_more_seeds_have_what_the_primary_claims_on_warm_up_compare():
+    entries, p = kaabachi.study.design(parameters(kaabachi.study)), parameters(kaabachi.study)
+    results = SimpleNamespace(parameters=p, design=designed_table(entries))
+    sides = [one for c in kaabachi.CLAIMS if c.primary for one in c.statistic.sides]
+    compared = {(str(one), b) for one in sides for b in one.batch_sizes(results)}
+    assert {(e.arm, e.config.batch_size) for e in entries if e.config.seed in MORE} == compared
 
 
 def test_a_warm_up_of_whole_epochs_as_run_ends_at_the_scaled_rate():

@@ -224,7 +224,7 @@ def test_numbers_of_a_subspace_are_not_compared_but_its_verdict_is(row):
         text = row.format(ours=ours, word=word, css=word.replace(" ", "-"), note=note)
         return re.sub(*rule, f"before\n{text}\nafter 1.5")
 
-    one = seen("1.41 [1.17, 1.7]", "reproduced", "1.1")
-    assert one == seen("1.4 [1.17, 1.69]", "reproduced", "1.2")
-    assert one != seen("1.41 [1.17, 1.7]", "not reproduced", "1.1")
+    one = seen("1.41 [1.17, 1.7]", "same", "1.1")
+    assert one == seen("1.4 [1.17, 1.69]", "same", "1.2")
+    assert one != seen("1.41 [1.17, 1.7]", "no effect", "1.1")
     assert one.startswith("before\n") and one.endswith("\nafter 1.5")

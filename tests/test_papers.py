@@ -189,6 +189,7 @@ def test_a_part_filled_design_says_how_many_runs_there_are(study, tiny, tmp_path
 
 def test_a_sealed_profile_is_exported_where_no_report_reads_it(study, tmp_path, monkeypatch):
     monkeypatch.setattr(studies, "SEALED", tmp_path / "sealed")
+    monkeypatch.setattr(studies, "SEALED_PROFILES", ("confirm",))
     study.run(parameters(tmp_path))
     folder = exported(study, tmp_path, profile="confirm")
     assert folder == tmp_path / "sealed" / "confirm" / "pair"

@@ -1,203 +1,198 @@
-"""Tests of the claims on Surlemont et al., on made-up runs."""
+"""Tests of the claims on Surlemont et al., on made-up runs of the designs of its profiles."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from bsglib import cli
-from bsglib.claims import (
-    DIRECTION_ONLY,
-    NOT_REPRODUCED,
-    NOT_TESTABLE,
-    REPRODUCED,
-    verdict,
-)
-from bsglib.studies import surlemont
-from bsglib.studies.surlemont.protocol import RHO_SWEEP
+from bsglib.studies import profiles, surlemont
+from bsglib.studies.study import Results, designed_table
+from bsglib.studies.surlemont import confirm, protocol, published
+from bsglib.verdicts import AGREES, DEPENDS, NO_EFFECT, NOT_TESTABLE, OPPOSITE, SAME
 
-IDS = [claim.id for claim in surlemont.CLAIMS]
-SIZES, SEEDS = (32, 64, 128, 256, 512, 1024), range(4)
-ARMS = [
-    surlemont.protocol.Arm(optimizer, scaling, sam)
-    for optimizer in ("sgd", "adam")
-    for scaling in ("linear", "none")
-    for sam in (False, True)
-] + [surlemont.protocol.NO_DROPOUT, surlemont.protocol.NO_DROPOUT_SAM]
+SEEDS = [10, 11, 12, 13, 14]
+RULES = {
+    "sharpness": lambda run: 1.0,
+    "train": lambda run: 0.95,
+    "test": lambda run: 0.9,
+    "stopped": lambda run: "patience",
+}
 
 
-def world(**rules):
-    """Results in which each run is what `rules` say, with a little noise from its seed.
+def world(profile="laptop", **rules):
+    """Results of a design in which each run is what `rules` say, with a little noise by its seed.
 
-    Each rule maps (arm, batch size) to a number; accuracies in [0, 1].
+    Each rule maps a run, a row of the design, to a number; accuracies in [0, 1].
     """
-    defaults = {
-        "phi": lambda arm, b: 1.0,
-        "validation": lambda arm, b: 0.9,
-        "train": lambda arm, b: 0.95,
-        "test": lambda arm, b: 0.9,
-    }
-    rules, rows, generator = defaults | rules, [], np.random.default_rng(0)
-    for arm in ARMS:
-        for b in SIZES:
-            for seed in SEEDS:
-                noise = 1 + 1e-4 * generator.standard_normal()
-                row = {"arm": arm.label, "batch_size": b, "seed": seed} | arm.labels
-                row |= {"rho": 0.05 if arm.sam else np.nan}
-                row |= {"keskar_sharpness": rules["phi"](arm, b) * noise}
-                for part in ("train", "validation", "test"):
-                    row[f"{part}_accuracy"] = rules[part](arm, b) * noise
-                rows.append(row)
-    for rho in (0.01, 0.5):
-        for seed in SEEDS:
-            row = {"arm": RHO_SWEEP, "condition": RHO_SWEEP, "batch_size": 1024, "seed": seed}
-            row |= {"rho": rho, "train_accuracy": 0.95}
-            rows.append(row | {"keskar_sharpness": 1 / (1 + 2 * rho) ** 2})
-    timings = [
+    p = profiles.load(surlemont.study, profile)
+    if p.confirm is None:
+        p = p.model_copy(update={"seeds": SEEDS, "more_seeds": []})
+    design = designed_table(surlemont.study.design(p))
+    given = {name: np.array([rule(run) for run in design.itertuples()])
+             for name, rule in (RULES | rules).items()}  # fmt: skip
+    noise = 1 + 1e-4 * np.random.default_rng(0).standard_normal(len(design))
+    columns = {c: given["sharpness"] * noise for c in ("keskar_sharpness", "adaptive")}
+    for part in ("train", "test"):
+        columns |= {f"{part}_accuracy": given[part] * noise, f"{part}_loss": 0.3 * noise}
+    runs = design.assign(**columns, stopped=given["stopped"], updates=100, classes=10)
+    timings = pd.DataFrame(
         {"repeat": r, "sam": sam, "batch_size": b, "seconds": (1 + sam) * (3 - np.log2(b) / 5)}
         for r in range(5)
         for sam in (False, True)
-        for b in SIZES
-    ]
-    runs = pd.DataFrame(rows).assign(updates=100, stopped="epochs", target_loss=np.nan, base_lr=0.1)
-    runs["entry"] = [str(i) for i in range(len(runs))]
-    return SimpleNamespace(
-        runs=runs,
-        design=runs,
-        left_out=pd.DataFrame(),
-        timings=pd.DataFrame(timings),
-        parameters=SimpleNamespace(batch_sizes=list(SIZES), seeds=list(SEEDS), rho=0.05),
+        for b in p.batch_sizes
     )
+    none = pd.DataFrame()
+    return Results(surlemont.study, p, runs, none, none, timings, design, computed=0)
 
 
-def word(results, name):
-    found = surlemont.study.claim(f"surlemont-{name}")
-    return verdict(found, found.statistic(results)).verdict
+def changed(results, where, **values):
+    """Results whose runs at some places have other values."""
+    columns = {name: results.runs[name].mask(where, value) for name, value in values.items()}
+    return replace(results, runs=results.runs.assign(**columns))
 
 
-def as_stated(arm, b):
+def judged(results, name):
+    return results.judge(surlemont.study.claim(f"surlemont-{name}"))
+
+
+def words(results, *names):
+    return {judged(results, name).word for name in names}
+
+
+def as_stated(run):
     """Sharpness as section V of the source states it."""
-    if not arm.sam and arm.optimizer == "sgd":
-        return 9.0 if arm != surlemont.protocol.NO_DROPOUT else 4.0
-    if arm == surlemont.protocol.NO_DROPOUT_SAM:
-        return 1.0
-    if arm.optimizer == "adam":
+    if run.optimizer == "adam":
         return 12.0
-    return {32: 1.0, 64: 4.5, 128: 9.0, 256: 12.0, 512: 12.0, 1024: 0.8}[b]
+    if run.condition == protocol.RHO_SWEEP:
+        return 0.8 - run.rho
+    if not run.sam:
+        return 9.0 if run.dropout else 4.0
+    by_size = {32: 1.0, 64: 4.5, 128: 9.0, 256: 14.0, 512: 14.0, 1024: 0.8}
+    return by_size[run.batch_size] if run.dropout else 1.0
 
 
-def test_a_world_like_the_source_reproduces_its_claims():
-    results = world(
-        phi=as_stated,
-        validation=lambda arm, b: (
-            0.9
-            - 0.03 * (arm.optimizer == "adam")
-            - 0.05 * (arm.sam and b >= 256)
-            - 0.05 * (arm.sam and b == 1024)
-            - 0.04 * (arm.scaling == "none" and b == 1024)
-        ),
-        train=lambda arm, b: 0.95 - 0.02 * arm.sam,
-        test=lambda arm, b: 0.9 - 0.04 * (arm == surlemont.protocol.SGD_FIXED and b == 1024),
-    )
-    words = {name: word(results, name.removeprefix("surlemont-")) for name in IDS}
-    contradicted = {  # the source says both, and its own figure 2 decides; or asked, not claimed
-        "surlemont-scaled-sharper",
-        "surlemont-sam-lr-relation",
-        "surlemont-larger-rho",
-        "surlemont-sam-without-dropout",  # a rival of "dropout-explains"
+def as_accurate(run):
+    """Accuracy as section V states it: Adam's is worse, and that of B = 1024 at a fixed rate."""
+    at_1024 = run.batch_size == 1024 and (run.sam or run.rate == "fixed")
+    return 0.87 if run.optimizer == "adam" else 0.9 - 0.06 * at_1024
+
+
+def test_a_world_like_the_source_bears_out_its_claims():
+    train = lambda run: 0.95 - 0.02 * (run.sam and run.optimizer == "sgd")  # noqa: E731
+    results = world(sharpness=as_stated, test=as_accurate, train=train)
+    found = {claim.id: results.judge(claim) for claim in surlemont.study.claims}
+    wrong = {i for i, one in found.items() if one.word != SAME}  # the source says both; or asks
+    assert wrong == {"surlemont-scaled-sharper", "surlemont-sam-lr-relation"}
+    for name in ("sam-sharpness-32", "sam-sharpness-64", "dropout-explains", "sam-doubles-time"):
+        assert found[f"surlemont-{name}"].verdict.size == AGREES, name
+
+
+def test_where_sam_changes_nothing_it_has_no_effect_and_what_is_equal_is_the_same():
+    results = world()
+    effects = "sam-sharpness-32", "sam-narrows-gap", "sam-error-ratio", "dropout-alone"
+    assert words(results, *effects, "sam-small-only", "adam-sharper-scaled") == {NO_EFFECT}
+    equal = "sam-keeps-accuracy", "scaled-equal-sharpness", "adam-sharpness-fixed"
+    assert words(results, *equal, "sam-sharpness-128", "adam-accuracy-scaled") == {SAME}
+    other = changed(results, results.runs["sam"], adaptive=0.5)
+    assert words(other, "sam-sharpness-128") == {DEPENDS}
+
+
+def test_a_lost_accuracy_refutes_that_it_is_kept_and_a_harm_that_there_is_no_gain():
+    lost = lambda run: 0.1 if run.sam and run.batch_size == 64 else 0.9  # noqa: E731
+    names = "sam-keeps-accuracy", "fixed-sam-accuracy", "adam-accuracy-scaled"
+    for results in (world(test=lost), world(test=lost, train=lost)):
+        assert words(results, *names) == {OPPOSITE}
+    found = judged(results, names[0])
+    assert "B = 64" in found.verdict.words and "training accuracy -80" in found.note
+    collapse = world(test=lambda run: 0.5 if run.batch_size == 1024 else 0.9)
+    assert words(collapse, "scaling-compensates") == {OPPOSITE}
+
+
+def test_no_minimizer_is_compared_that_was_cut_off_diverged_or_never_learned():
+    names = "sam-sharpness-32", "scaled-equal-sharpness", "dropout-explains"
+    results = world()
+    at = (results.runs["batch_size"] == 32) & ~results.runs["sam"] & (results.runs["seed"] == 10)
+    for values, on_accuracy in (
+        ({"stopped": "epochs", "train_accuracy": 0.85}, NO_EFFECT),
+        ({"stopped": "diverged", "keskar_sharpness": np.nan}, NOT_TESTABLE),
+        ({"train_accuracy": 0.1}, NOT_TESTABLE),
+    ):
+        unfit = changed(results, at, **values)
+        assert words(unfit, *names) == {NOT_TESTABLE}, values
+        assert words(unfit, "adam-worse-scaled") == {on_accuracy}, values
+
+
+def test_the_largest_radius_that_trains_is_compared():
+    results = world()
+    swept = results.runs["condition"] == protocol.RHO_SWEEP
+    cut_off = {"stopped": "epochs", "train_accuracy": 0.5}
+    found = {}
+    for rho in (0.01, 0.1, 0.2, 0.5):
+        beyond = swept & (results.runs["rho"] > rho)
+        found[rho] = judged(changed(results, beyond, **cut_off), "larger-rho")
+    assert found[0.01].word == NOT_TESTABLE
+    assert [found[rho].note.split()[-1] for rho in (0.1, 0.2, 0.5)] == ["0.1", "0.2", "0.5"]
+
+
+# ------------------------------------------------------------- the profile `confirm`
+
+
+def shown(run):
+    """Sharpness in which the controls show: lower at a large radius, higher at a low rate."""
+    if run.condition == confirm.LARGE_RHO:
+        return 0.2
+    return 5.0 if run.rate == "fixed" and run.batch_size == 1024 else 1.0
+
+
+def few_are_worse(run):
+    return 0.7 if run.condition == confirm.FEW_EPOCHS else 0.9
+
+
+PRIMARY = "sam-sharpness-32", "sam-keeps-accuracy", "scaled-equal-sharpness"
+
+
+def test_primary_claims_have_ten_seeds_of_the_arms_as_written():
+    results = world("confirm", sharpness=shown, test=few_are_worse)
+    assert {c.id for c in surlemont.study.claims if c.primary} == {
+        f"surlemont-{n}" for n in PRIMARY
     }
-    wrong = {name: w for name, w in words.items() if w != REPRODUCED and name not in contradicted}
-    assert wrong == {}
-    assert words["surlemont-scaled-sharper"] != REPRODUCED
+    assert [judged(results, name).verdict.ours.n for name in PRIMARY] == [10, 10, 10]
+    assert [judged(results, name).word for name in PRIMARY] == [NO_EFFECT, SAME, SAME]
+    as_run = results.runs["arm"].isin([confirm.ADAPTIVE_ON, confirm.AS_RUN, confirm.PLAIN_OFF])
+    other = changed(results, as_run, keskar_sharpness=99.0, test_accuracy=0.2, stopped="diverged")
+    for claim in surlemont.study.claims:
+        ours, theirs = (r.judge(claim).verdict for r in (results, other))
+        assert ours == theirs or "dropout" in claim.id, claim.id
+    assert words(other, "dropout-explains") == {NOT_TESTABLE}, "SAM as in the cited code"
 
 
-def test_a_world_where_sam_changes_nothing_reproduces_no_effect_of_it():
-    results = world()
-    for name in ("sam-sharpness-32", "sam-sharpness-64", "sam-narrows-gap", "sam-error-ratio"):
-        assert word(results, name) not in (REPRODUCED, DIRECTION_ONLY), name
-    assert word(results, "sam-keeps-accuracy") == REPRODUCED
-    assert word(results, "scaled-equal-sharpness") == REPRODUCED
+@pytest.mark.parametrize(
+    ("failing", "names"),
+    [
+        ({"sharpness": lambda run: min(shown(run), 1.0)}, ["scaled-equal-sharpness"]),
+        ({"sharpness": lambda run: max(shown(run), 1.0)}, ["sam-sharpness-32", "dropout-alone"]),
+        ({"test": RULES["test"]}, ["sam-keeps-accuracy", "sam-narrows-gap"]),
+    ],
+)
+def test_claims_are_judged_only_where_their_control_shows(failing, names):
+    results = world("confirm", **{"sharpness": shown, "test": few_are_worse} | failing)
+    tested = [*PRIMARY, "sam-narrows-gap", "dropout-alone"]
+    refused = {name for name in tested if judged(results, name).word == NOT_TESTABLE}
+    assert refused == set(names)
+    assert "positive control" in judged(results, names[0]).row()["reason"]
 
 
-def test_a_lost_accuracy_refutes_that_it_is_kept():
-    collapse = {
-        part: lambda arm, b: 0.5 if arm.sam and b <= 64 else 0.9 for part in ("train", "validation")
-    }
-    for name in ("sam-keeps-accuracy", "fixed-sam-accuracy"):
-        assert word(world(**collapse), name) == NOT_REPRODUCED
-    collapse = {part: lambda arm, b: 0.5 if b == 1024 else 0.9 for part in ("train", "validation")}
-    assert word(world(**collapse), "scaling-compensates") == NOT_REPRODUCED
+# ------------------------------------------------------------- scale
 
 
-def test_claims_on_the_ends_ask_nothing_of_the_sizes_between():
-    results = world()
-    results.runs = results.design = results.runs[results.runs["batch_size"] != 128]
-    for name in ("scaling-compensates", "scaled-equal-sharpness", "fixed-gap", "sam-lr-relation"):
-        assert word(results, name) != NOT_TESTABLE, name
-
-
-def test_optimizers_that_were_cut_off_unequally_far_are_not_compared():
-    results = world(train=lambda arm, b: 0.84 + 0.04 * (arm.optimizer == "adam"))
-    for name in ("adam-worse-scaled", "adam-worse-fixed", "adam-sharper-scaled"):
-        found = surlemont.study.claim(f"surlemont-{name}")
-        judged = verdict(found, found.statistic(results))
-        assert judged.verdict == NOT_TESTABLE, name
-        assert judged.reason.startswith(
-            "stopped at the maximum of epochs with training accuracies of 8"
-        ), name
-    results.runs["stopped"] = "patience"
-    assert word(results, "adam-worse-scaled") != NOT_TESTABLE, "to end so is a result"
-
-
-def diverged(results, name, size, seed=0):
-    """Mark one run as diverged: no sharpness, and an accuracy by chance."""
-    mine = (results.runs["arm"] == name) & (results.runs["batch_size"] == size)
-    mine &= results.runs["seed"] == seed
-    results.runs.loc[mine, "keskar_sharpness"] = np.nan
-    results.runs.loc[mine, "stopped"] = "diverged"
-    results.runs.loc[mine, ["train_accuracy", "validation_accuracy", "test_accuracy"]] = 0.1
-    return results
-
-
-def test_a_batch_size_left_out_of_a_mean_is_named():
-    results = diverged(world(), surlemont.protocol.ADAM_SAM.label, 1024)
-    found = surlemont.study.claim("surlemont-adam-sharpness-scaled")
-    judged = verdict(found, found.statistic(results))
-    assert judged.ours.n == len(SEEDS)
-    assert "only B = 32, 64, 128, 256, 512 (Adam, scaled lr, SAM, B = 1024" in judged.reason
-
-
-def test_more_seeds_have_sgd_with_dropout_alone_and_others_are_compared_over_common_ones():
-    p = cli._parameters(surlemont.study, "laptop")
-    more = [e for e in surlemont.study.design(p) if e.config.seed in p.more_seeds]
-    assert p.more_seeds and len(more) == len(p.more_seeds) * 4 * len(SIZES)
-    assert {e.config.optimizer for e in more} == {"sgd"}
-    assert {e.config.network_options["dropout"] for e in more} == {p.dropout}
-    results = world()
-    fewer = results.runs["arm"].str.contains("Adam|no dropout|other rho")
-    results.runs = results.design = results.runs[~fewer | (results.runs["seed"] < 3)]
-    results.parameters.seeds = [0, 1, 2]
-    seeds = {
-        "sam-keeps-accuracy": 4,
-        "adam-worse-scaled": 3,
-        "dropout-explains": 3,
-        "larger-rho": 3,
-    }
-    for name, n in seeds.items():
-        found = surlemont.study.claim(f"surlemont-{name}")
-        assert verdict(found, found.statistic(results)).ours.n == n, name
-
-
-def test_radii_at_which_nothing_trains_do_not_count_as_flat():
-    results = world()
-    results.runs.loc[results.runs["arm"] == RHO_SWEEP, "train_accuracy"] = 0.1
-    assert word(results, "larger-rho") == NOT_TESTABLE
-
-
-def test_a_radius_that_lacks_a_seed_hides_no_complete_one():
-    results = world()
-    extra = results.runs[results.runs["rho"] == 0.5].assign(rho=0.9).iloc[:1]
-    results.runs = pd.concat([results.runs, extra])
-    found = surlemont.study.claim("surlemont-larger-rho")
-    judged = verdict(found, found.statistic(results))
-    assert judged.ours.n == len(SEEDS) and "over rho = 0.5" in judged.reason
+def test_shares_count_updates_only_of_runs_cut_off_before_the_authors_maximum():
+    results = world(stopped=lambda run: "epochs" if run.batch_size == 32 else "patience")
+    runs = results.of(protocol.SGD.label, batch_size=[32, 64]).drop_duplicates("batch_size")
+    cut_off, stopped = protocol.shares(results, runs)
+    assert cut_off.updates == pytest.approx(100 / (199.5 * 1500)) and stopped.updates == 1
+    assert (stopped.examples, stopped.width, stopped.data) == (10_240 / 48_000, 0.25, "")
+    whole = runs.assign(epochs=published.MAX_EPOCHS, train_size=np.nan, dataset="digits")
+    (share, _) = protocol.shares(results, whole)
+    assert (share.updates, share.examples, share.data) == (1, 1, "digits")
+    assert published.updates("sgd", "scaled", False, 16) == 500 * 3000

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,7 @@ UNDATED = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 NAMESPACES = {"": "http://www.w3.org/2000/svg", "xlink": "http://www.w3.org/1999/xlink"}
 FAMILY, WHITE = "'DejaVu Sans', sans-serif", "background: #ffffff"
 COUNTED = re.compile(r"(axes|figure|legend|line2d|matplotlib\.axis|patch|text|[xy]tick)_\d+")
+PLACE = "network", "arm", "batch_size", "seed", "epoch", "updates"  # columns that tell rows apart
 PLOTLY = "application/vnd.plotly.v1+json"  # the media type of an interactive figure
 
 
@@ -97,6 +99,7 @@ def figure(
     runs: pd.DataFrame | None = None,
     *,
     rows: pd.DataFrame | None = None,
+    drawn: Iterable[str] = (),
     alt: str | None = None,
     **facts: str,
 ) -> None:
@@ -108,12 +111,17 @@ def figure(
         statement: what is plotted against what; without runs the whole caption, Markdown.
         runs: the runs behind the figure, of which `caption` tells the facts.
         rows: the data behind it; None: the runs.
+        drawn: the columns of the rows that it shows; kept are these and what tells rows apart, or
+            all columns if none is named.
         alt: what the figure shows, for those who cannot see it; None: the statement.
         **facts: what else `caption` takes.
     """
     text = statement if runs is None else caption(statement, runs, **facts)
     alt, folder = alt or statement, _kept["folder"]
-    keep_rows(runs if rows is None else rows, name)
+    behind = runs if rows is None else rows
+    if drawn:
+        behind = behind[[*(c for c in PLACE if c in behind), *drawn]]
+    keep_rows(behind, name)
     dpi = fig.dpi
     with rc_context({"figure.constrained_layout.use": False}):  # laid out once, not per drawing
         if folder is not None:

@@ -109,12 +109,10 @@ def _of_all(
 
 
 def _claims(by_profile: dict[str, list[dict]]) -> list[dict]:
-    """Claims in their order, each with the verdicts that rest on runs, largest profile first.
-
-    They are in `found`. Where no profile has the runs, the last one says so.
+    """Claims in their order, with the verdicts that rest on runs, of the largest profile first.
 
     Returns:
-        the rows of the last profile, with `found`.
+        the rows of the last profile, each with `found`; where nothing was run, that holds the row.
     """
     claims: dict[str, dict] = {}
     for rows in reversed(by_profile.values()):

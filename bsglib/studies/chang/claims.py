@@ -359,7 +359,8 @@ def on_processes(
         return Measured(not_testable=f"{least} devices needed, {here}")
     n = devices or readings.most_processes(results)
     values = by(results, seconds(results, processes=1), seconds(results, processes=n))
-    return Measured(tuple(values), note="; ".join(filter(None, (f"{n} processes", note))))
+    seeds = () if note else tuple(values.index)
+    return Measured(tuple(values), seeds, note="; ".join(filter(None, (f"{n} processes", note))))
 
 
 def split_largest(results: Results, one: Table, more: Table) -> pd.Series:

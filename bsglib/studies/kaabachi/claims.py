@@ -165,11 +165,6 @@ def single_local_step(runs: pd.DataFrame) -> str | None:
     )
 
 
-def without_times(results: Results, sides: Sequence[Side]) -> str | None:
-    """Return how many timings there are, if they are too few."""
-    return untimed(results)
-
-
 def best_rate_at_end(results: Results, sides: Sequence[Side]) -> str | None:
     """Return the best rate if it is the lowest or the highest that was tried."""
     tried, best = TUNED.computed(results)["lr"], TUNED.of(results)["lr"].iloc[0]
@@ -348,6 +343,8 @@ def sooner(
 
 def times_over(results: Results, *, a, b, column, by, cost, kind, target) -> Measured:
     """Return the values of `sooner`."""
+    if kind == "time" and (why := untimed(results)):
+        return Measured(not_run=why)
     runs = pd.concat(derived(results, one.of(results)) for one in (a, b))
     if target is not None:
         runs = to_target(results, runs, target(results, runs))
@@ -387,9 +384,7 @@ def seconds_per_epoch(results: Results) -> pd.Series:
     return seconds(results).median()
 
 
-quicker = partial(
-    sooner, by=fastest, cost=seconds_per_epoch, kind="time", gates=(without_times, LEARNS)
-)
+quicker = partial(sooner, by=fastest, cost=seconds_per_epoch, kind="time")
 
 
 def updates(results: Results) -> pd.Series:
@@ -430,7 +425,6 @@ def most_steps(runs: pd.DataFrame) -> pd.DataFrame:
 TUNED = side(largest, choose=at_best_rate, varied=protocol.RATE)
 LOCAL = side(arm=protocol.LOCAL, choose=most_steps)
 SINGLE_STEP = side(setting=protocol.SETTINGS[protocol.LOCAL].format(local_steps=1))
-LENGTHS = side(arm=(protocol.COLD, protocol.EXPONENTIAL, protocol.LENGTHS), sizes=largest)
 
 
 def tuned_note(results: Results) -> str:
@@ -451,6 +445,11 @@ def numbers(size: int | None = None, **_: object) -> dict[str, float]:
     """Return the numbers in claims: the paper's, of one or several batch sizes, and our limits."""
     found = {"similar": SIMILAR, "jump": JUMP, "learned": LEARNED}
     return found | published.quoted() | (published.epochs(size) if size else {})
+
+
+def rank_of_first(first: Table, *_: Table) -> pd.Series:
+    """Return the rank correlation of the first side's value and the length of warm-up."""
+    return rank_with_batch_size(first)
 
 
 def levels(table: Table) -> pd.Series:
@@ -534,7 +533,12 @@ STATISTICS = {
     "kaabachi-tuned-beats-warmup": tuned_gains(WARMEST),
     "kaabachi-tuned-similar": tuned_gains(SMALL),
     "kaabachi-warmup-length": compare(
-        rank_with_batch_size, LENGTHS, column="final", across="warmup_epochs", gates=ACCURATE
+        rank_of_first,
+        side(arm=(protocol.COLD, protocol.EXPONENTIAL, protocol.LENGTHS), sizes=largest),
+        side(arm=protocol.LENGTHS),
+        column="final",
+        across="warmup_epochs",
+        gates=ACCURATE,
     ),
     "kaabachi-local-linear": local_gains(COLDEST),
     "kaabachi-local-warmup": local_gains(WARMEST),

@@ -126,7 +126,7 @@ def to_target(results: Results, runs: pd.DataFrame, target: pd.Series) -> pd.Dat
     return runs.assign(target_epochs=_read("target_epochs", runs, _histories(results)))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _all_runs(results: Results) -> pd.DataFrame:
     """Return all runs with all readings, once for the many claims that ask."""
     runs = results.runs
@@ -135,7 +135,7 @@ def _all_runs(results: Results) -> pd.DataFrame:
     return runs.assign(**{name: _read(name, runs, _histories(results)) for name in READINGS})
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _histories(results: Results) -> dict[tuple[str, str], pd.DataFrame]:
     return dict(iter(results.history.groupby(["entry", "arm"])))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import Measured
+from bsglib.claims import NOT_HERE, Measured
 from bsglib.stats import kendall
 from bsglib.studies import notes, stated
 from bsglib.studies.comparing import (
@@ -84,7 +84,7 @@ def agreement(name: str, results: Results) -> pd.Series:
     """Return whether rise and sharpness name the same batch as sharper, +1 or -1 by seed."""
     found = sharper(name, gates=())(results)
     ratios = pd.Series(found.values, found.seeds, dtype=float)
-    return np.sign(steeper(name, results) * np.log(ratios))
+    return np.sign(steeper(name, results) * np.log(ratios)).dropna()  # a seed may lack its line
 
 
 def follows(one: Side, results: Results) -> Measured:
@@ -184,7 +184,7 @@ NOT_YET = {
 
 def not_run(needed: str, results: Results) -> Measured:
     """Return what a claim would need."""
-    return Measured(not_run=f"no design has {needed}")
+    return Measured(not_run=f"{needed}: {NOT_HERE}")
 
 
 def numbers(name: str | None = None) -> dict[str, Any]:

@@ -235,8 +235,9 @@ def correlation(name: str, column: str, results: Results) -> Measured:
     others = {
         name: Measured(estimate=one) for (name, _), one in zip(FROZEN, found[1:], strict=False)
     }
-    note = f"{n} configurations, means over {runs['seed'].nunique()} seeds"
-    return Measured(estimate=found[0], others=others, note=note)
+    seeds = tuple(runs["seed"].unique())
+    note = f"{n} configurations, means over {len(seeds)} seeds"
+    return Measured(seeds=seeds, estimate=found[0], others=others, note=note)
 
 
 def measures(runs: pd.DataFrame) -> list[str]:

@@ -116,7 +116,7 @@ def sharpness(
     controls: Sequence[Control] = (SAM_FLATTENS,),
 ) -> Comparison:
     """Return a comparison of minimizers by all registered measures of sharpness."""
-    others = (("adaptive box", ADAPTIVE), ("largest eigenvalue", "lambda_max"))
+    others = (("adaptive box", ADAPTIVE), ("lambda_max", "lambda_max"))
     gates = (*TRAINED, *controls)
     return Comparison(by, _at(sides, sizes), "keskar_sharpness", others, gates=gates)
 
@@ -171,7 +171,9 @@ def larger_rho(results: Results) -> Measured:
     for rho in larger:
         at_rho = replace(OTHER_RHO, where=(*OTHER_RHO.where, ("rho", rho)))
         found[rho] = sharpness(ratio, SAM.at(largest), at_rho, controls=())(results)
-    rho = max(larger, key=lambda rho: (len(found[rho].values), rho))
+    most = max(len(one.values) for one in found.values())
+    trained = [rho for rho in larger if most and len(found[rho].values) == most]
+    rho = max(trained, default=min(larger))
     return replace(found[rho], note=f"rho = {p.rho:g} over rho = {rho:g}")
 
 
