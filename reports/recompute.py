@@ -12,6 +12,7 @@ It prints a line per difference, and exits with 1 if there is one.
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import json
 import math
@@ -20,7 +21,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -160,9 +161,10 @@ class Permuted(Estimate):
     def _orders(self, n: int, sets: list[list[int]]) -> Iterable[np.ndarray]:
         """All orders within the sets, or the one at hand and random ones."""
         draw = np.random.default_rng(20).permutation
-        exchanged = product(*(permutations(s) for s in sets))
         if self.random:
             exchanged = ([draw(s) for s in sets] if i else sets for i in range(self.DRAWS))
+        else:
+            exchanged = product(*(permutations(s) for s in sets))
         for places in exchanged:
             order = np.arange(n)
             for own, new in zip(sets, places, strict=True):
@@ -350,56 +352,44 @@ class Found:
     repeats: bool = False  # one value is one repeat of a timing
 
 
-def judge(
-    statistic: Callable[[], "Found | dict[str, Callable]"],
-    rule: Rule,
-    shares: Callable[[pd.DataFrame], Iterable],
-    seeds: int,
-    primary_seeds: int,
-) -> Verdict:
+def judge(statistic: Callable, rule: Rule, study: "Study", needed: int) -> Verdict:
     """Return the verdict on a claim, or on a part of it, before a correction.
 
-    Args:
-        statistic: of the claim; of several parts one each, by name.
-        rule: of the claim.
-        shares: what each of some runs has of the source's set-up.
-        seeds, primary_seeds: that a claim needs, and a primary one.
+    A statistic returns what was found, or the statistics of several parts by name; one that cannot
+    is not run or not testable. Orders need six seeds: fewer signs exclude nothing.
     """
-    needed = primary_seeds if rule.primary else seeds
-    if rule.estimate == "signs":
-        needed = max(needed, 6)  # fewer than six signs exclude nothing
+    study.needed = needed
     try:
         found = statistic()
         if isinstance(found, dict):
-            again = partial(
-                judge, rule=rule, shares=shares, seeds=seeds, primary_seeds=primary_seeds
-            )
-            return composite([again(part) for part in found.values()])
+            return composite([judge(part, rule, study, needed) for part in found.values()])
         estimate = found.estimate or _estimate(found.values, rule, found.examples)
-        if found.estimate is None and estimate.n < (5 if found.repeats else needed):
-            raise NotRun(f"{estimate.n} of {needed}")
+        least = 5 if found.repeats else max(needed, 6) if rule.estimate == "signs" else needed
+        if found.estimate is None and estimate.n < least:
+            raise NotRun(f"{estimate.n} of {least}")
     except Absent as absent:
         return Verdict(absent.word, why=str(absent))
     word, p = direction(estimate, rule)
-    others = {}
-    for name, values in found.others.items():
-        try:
-            own = values if isinstance(values, Estimate) else _estimate(values, rule)
-            others[name] = direction(own, rule)[0]
-        except Absent:
-            continue
-    if word == "same" and {"opposite", "no effect"} & set(others.values()):
+    if word == "same" and {"opposite", "no effect"} & set(_by_others(found, rule)):
         word = "depends on the measure"
     ours = np.array([estimate.centre, *estimate.interval(1 - ALPHA)])
     return Verdict(
         word,
         size(estimate, rule) if word == "same" else "",
-        "other hardware" if found.timing else scale(shares(found.runs)),
+        "other hardware" if found.timing else scale(study.shares(found.runs)),
         tuple(np.exp(ours) if rule.ratios else ours),
         estimate.n,
         p,
         rough=getattr(estimate, "random", False),
     )
+
+
+def _by_others(found: Found, rule: Rule) -> Iterable[str]:
+    """The directions by the other measures that have one."""
+    for values in found.others.values():
+        with contextlib.suppress(Absent):
+            own = values if isinstance(values, Estimate) else _estimate(values, rule)
+            yield direction(own, rule)[0]
 
 
 def _estimate(values: Sequence[float], rule: Rule, examples: np.ndarray | None = None) -> Estimate:
@@ -449,6 +439,7 @@ class Study:
     def __init__(self, root: Path, profile: str, name: str):
         """Read tables and parameters."""
         self.root, self.profile, self.name = root, profile, name
+        self.needed = 1  # seeds, of the claim that is judged
         values = [self._yaml(file) for file in ("quick", profile)]
         self.p: dict[str, Any] = values[0] | values[1]
         runs = self.table("runs")
@@ -460,7 +451,7 @@ class Study:
         options = runs["network_options"].map(json.loads)
         runs["width"] = options.map(lambda o: o.get("width", 1.0))
         runs["dropout"] = options.map(lambda o: o.get("dropout"))
-        self.runs = runs.set_index("run", drop=False, verify_integrity=True).rename_axis("id")
+        self.runs = runs.set_index("run", drop=False).rename_axis("id")
 
     @cached_property
     def margins(self) -> dict[str, dict[str, Any]]:
@@ -485,8 +476,11 @@ class Study:
 
     @cached_property
     def measures(self) -> pd.DataFrame:
-        """Return the measures of all runs that are one number."""
-        return self.table("measures").reindex(columns=MEASURES)
+        """Return the measures that are one number, with their options but for the seed as text."""
+        table = self.table("measures").reindex(columns=MEASURES)
+        options = [json.loads(text) for text in table["options"]]
+        kept = ({k: v for k, v in one.items() if k != "seed"} for one in options)
+        return table.assign(options=[json.dumps(one, sort_keys=True) for one in kept])
 
     @cached_property
     def points(self) -> pd.DataFrame:
@@ -503,6 +497,13 @@ class Study:
         """Return the runs whose columns have some values; a list means one of them."""
         return matching(self.runs, **where)
 
+    def compared(self, *sides: pd.DataFrame) -> list[pd.DataFrame]:
+        """Return the runs of the seeds that all sides have, of which there have to be enough."""
+        sides = shared_seeds(*sides)
+        if (n := sides[0]["seed"].nunique()) < self.needed:
+            raise NotRun(f"{n} of {self.needed} seeds")
+        return sides
+
     def side(self, sizes: Iterable[int], **where: Any) -> pd.DataFrame:
         """Return runs at some batch sizes, of the seeds that have them all.
 
@@ -514,13 +515,9 @@ class Study:
 
     def measure(self, name: str, examples: int, epoch: int | None = None, **options: Any):
         """Return a measure's value of every run that has it, by run; its seed is the run's."""
-        table = self.measures
-        known = (table["name"] == name) & (table["examples"] == examples)
-        known &= table["epoch"].isna() if epoch is None else table["epoch"] == epoch
-        table = table[known]
-        stored = [json.loads(text) for text in table["options"]]
-        same = [{k: v for k, v in one.items() if k != "seed"} == options for one in stored]
-        return table[np.array(same, dtype=bool)].set_index("run", verify_integrity=True)["value"]
+        known = {"name": name, "examples": examples, "epoch": epoch}
+        text = json.dumps(options, sort_keys=True)
+        return matching(self.measures, **known, options=text).set_index("run")["value"]
 
     def rows(self, runs: pd.DataFrame, digest: str) -> pd.DataFrame:
         """Return the points of a measure of some runs, with their batch size and seed."""
@@ -731,7 +728,7 @@ def control(study: Study, kind: str, claimed: str, values: Callable[[], pd.Serie
         study: whose margins hold.
         kind: of the quantity.
         claimed: "above" or "below"; "differ" for an effect of either sign.
-        values: of the effect, by seed; runs that the profile does not have are no control.
+        values: of the effect, by seed.
 
     Raises:
         NotTestable: if the effect does not appear.
@@ -749,11 +746,7 @@ def control(study: Study, kind: str, claimed: str, values: Callable[[], pd.Serie
         "mean",
         False,
     )
-    try:
-        found = values()
-    except NotRun:
-        return
-    estimate = _estimate(found, rule)
+    estimate = _estimate(values(), rule)
     if estimate.n < 2 or direction(estimate, rule)[0] != wanted:
         raise NotTestable(f"positive control of {kind}")
 
@@ -860,6 +853,7 @@ class Keskar(Study):
         config |= {field: value for field, (value, default) in more.items() if value != default}
         return json.dumps(config, sort_keys=True)
 
+    @cache  # noqa: B019
     def path(self, name: str, b: int) -> pd.DataFrame:
         """Return a batch size's states after its recorded epochs, of the seeds that have them all.
 
@@ -886,26 +880,22 @@ class Keskar(Study):
         return whole_seeds(pd.concat(states), "epochs", epochs)
 
     def at_rates(self, name: str, *sizes: int) -> pd.DataFrame:
-        """Return the runs at the rates that are tried, of the seeds that have all of them.
+        """Return the runs at the rates that are tried, of the seeds that have all of them."""
+        rates = {float(r) for r in (self.p["lr"], *self.p["networks"][name]["lrs"])}
+        return pd.concat(shared_seeds(*(self.main(name, sizes, base_lr=r) for r in sorted(rates))))
 
-        Without rates at which one is not trained.
-
-        Raises:
-            NotTestable: if none is left.
-        """
-        net = self.p["networks"][name]
-        if not net.get("lrs"):
-            raise NotRun("no rates are tried")
-        rates = sorted({self.p["lr"], *net["lrs"]})
-        runs = shared_seeds(*(self.main(name, sizes, base_lr=float(r)) for r in rates))
-        trained = [one for one in runs if passes(minima, one)]
-        if not trained:
+    @staticmethod
+    def trained(runs: pd.DataFrame) -> pd.DataFrame:
+        """Return the runs at the rates at which all are trained."""
+        rates = [own for _, own in runs.groupby("base_lr") if passes(minima, own)]
+        if not rates:
             raise NotTestable("trained at no rate")
-        return pd.concat(trained)
+        return pd.concat(rates)
 
     def shows(self, name: str, kind: str) -> None:
         """Refuse claims of a kind on a network whose small batch does not show the effect."""
-        if name not in ("F2", "C1"):
+        net = self.p["networks"][name]
+        if name not in ("F2", "C1") or not net.get("lrs" if kind == "sharpness" else "evolution_epochs"):
             return
 
         def along(column: str, unit: float = 1) -> pd.Series:
@@ -915,7 +905,7 @@ class Keskar(Study):
             return unit * (table[max(table)] - table[min(table)])
 
         def between_rates() -> pd.Series:
-            runs = self.at_rates(name, self.two(name)[0])
+            runs = self.trained(self.at_rates(name, self.two(name)[0]))
             table = table_of(runs, source_of(runs), "base_lr")
             return table[max(table)] / table[min(table)]
 
@@ -944,23 +934,26 @@ class Keskar(Study):
             sides = [self.main(name, [b], **to_loss) for b in two]
         else:
             sides = [self.main(name, [b]) for b in two]
-        return shared_seeds(*sides)
+        return self.compared(*sides)
 
     def fit(self, name: str, condition: str, kind: str) -> list[pd.DataFrame]:
         """Return SB and LB, if they are fit for a claim on accuracy or sharpness."""
         sides = self.pair(name, condition)
+        self.shows(name, kind)
         (above_chance if kind == "accuracy" else minima)(*sides)
         if condition == "loss":
             losses = [runs["train_loss"].mean() for runs in sides]
             if max(losses) > 1.1 * min(losses):
                 raise NotTestable("training losses differ by more than a tenth")
-        self.shows(name, kind)
         return sides
 
     def tuned(self, name: str, kind: str) -> list[pd.DataFrame]:
         """Return SB and LB at the rates at which both are trained."""
-        runs = self.at_rates(name, *self.two(name))
+        if not self.p["networks"][name].get("lrs"):
+            raise NotRun("no rates are tried")
+        (runs,) = self.compared(self.at_rates(name, *self.two(name)))
         self.shows(name, kind)
+        runs = self.trained(runs)
         return [runs[runs["batch_size"] == b] for b in self.two(name)]
 
     def sizes(self, name: str) -> pd.DataFrame:
@@ -1022,10 +1015,10 @@ class Keskar(Study):
     def on_line(self, name: str, *, agree: bool) -> Found:
         """Return how much more the loss rises around LB, or whether it agrees with sharpness."""
         small, large = self.pair(name)
+        self.shows(name, "loss")
         minima(small, large)
         if (0.25 * (self.p["line_points"] - 1) / 3) % 1:
             raise NotTestable("no points on the line at a quarter")
-        self.shows(name, "loss")
         rise = steeper(self.line(name))
         if agree:
             rise = np.sign(rise * np.log(ratio(large, small, source_of(pd.concat([small, large])))))
@@ -1033,21 +1026,21 @@ class Keskar(Study):
 
     def warm_start(self, name: str, first: int, kind: str = "accuracy") -> Found:
         """Return what the latest switch gains over none or over the earliest."""
-        runs = self.switched(name)
+        (runs,) = self.compared(self.switched(name))
+        self.shows(name, kind)
         runs = runs[runs["first_epochs"] > 0] if first else runs
         (above_chance if kind == "accuracy" else minima)(runs)
-        self.shows(name, kind)
         early, late = (runs[runs["first_epochs"] == f(runs["first_epochs"])] for f in (min, max))
         found = points(self, late, early) if kind == "accuracy" else sharper(early, late)
         return replace(found, runs=runs)
 
     def evolution(self, name: str, place: int) -> Found:
         """Return the rank correlation of training loss and sharpness over the epochs."""
-        paths = shared_seeds(*(self.path(name, b) for b in self.two(name)))
+        paths = self.compared(*(self.path(name, b) for b in self.two(name)))
+        self.shows(name, "sharpness")
         mine = paths[place]
         finite(mine)
-        minima(last := mine[mine["epochs"] == mine["epochs"].max()])
-        self.shows(name, "sharpness")
+        minima(mine[mine["epochs"] == mine["epochs"].max()])
         has = [m for m in SOURCE if mine[m].notna().all()]
         if not has:
             raise NotTestable("a state has no sharpness")
@@ -1057,14 +1050,11 @@ class Keskar(Study):
 
     def correlation(self, name: str, column: str) -> Found:
         """Return the rank correlation of sharpness and a column over trained configurations."""
-        sizes, net = self.sizes(name), self.p["networks"][name]
-        if not net.get("lrs"):
+        if not self.p["networks"][name].get("lrs"):
             raise NotRun("no rates are tried")
-        rates = sorted({self.p["lr"], *net["lrs"]})
+        sides = self.sizes(name), self.at_rates(name, *self.two(name))
+        runs = pd.concat(self.compared(*sides)).drop_duplicates("run")
         self.shows(name, "sharpness")
-        others = [self.main(name, self.two(name), base_lr=float(r)) for r in rates]
-        runs = pd.concat(shared_seeds(sizes, *others))
-        runs = runs.drop_duplicates("run")
         cells = [own for _, own in runs.groupby(["batch_size", "base_lr"]) if passes(minima, own)]
         if len(cells) < 4:
             raise NotTestable(f"{len(cells)} trained configurations")
@@ -1101,9 +1091,9 @@ def keskar(study: Keskar) -> dict[str, Callable]:
         return points(s, *by) if kind == "accuracy" else sharper(by[1], by[0])
 
     def ordered(name: str, kind: str) -> Found:
-        runs = s.sizes(name)
-        (above_chance if kind == "accuracy" else minima)(runs)
+        (runs,) = s.compared(s.sizes(name))
         s.shows(name, kind)
+        (above_chance if kind == "accuracy" else minima)(runs)
         if kind == "accuracy":
             return Found(ranks(runs, "test_accuracy"), runs)
         return by_measure(lambda measure: ranks(runs, measure), runs)
@@ -1189,7 +1179,7 @@ class Chang(Study):
         rates = [
             self.grid(self.sizes, base_lr=float(r), seed=self.p["seeds"]) for r in self.p["lrs"]
         ]
-        return pd.concat(shared_seeds(*rates))
+        return pd.concat(self.compared(*rates))
 
     def points_of(self, runs: pd.DataFrame, name: str, examples: int = 0, **options: Any):
         """Return the rows of a measure of some runs."""
@@ -1242,39 +1232,39 @@ class Chang(Study):
             chance = runs["validation_loss"] > 0.95 * np.log(runs["classes"])
             fail_if(runs, chance, "no better than chance")
 
-    def shows(self, kind: str, column: str, claimed: str, **arm: Any) -> None:
-        """Refuse claims of a kind unless an arm differs from the smallest batch's fixed rate."""
-        confirm = self.p.get("confirm")
-        if confirm is None:
+    def shows(self, kind: str) -> None:
+        """Refuse claims of a kind unless a control differs from the smallest batch's fixed rate.
+
+        With SAM it is flatter, and after a few epochs its loss higher, its distance and time less.
+        """
+        if (confirm := self.p.get("confirm")) is None:
             return
-        one = [self.smallest]
-        few = self.select(
-            batch_size=self.smallest, stopped="epochs", epochs=confirm["control_epochs"]
-        )
-        runs = self.grid(one, rho=float(confirm["control_rho"])) if arm else few
+        one, flat = [self.smallest], kind == "sharpness"
+        of, column, claimed = {
+            "losses": ("ratio of losses", "validation_loss", "above"),
+            "epochs": ("epochs", "kept_epoch", "below"),
+            "distance": ("distance", "distance", "below"),
+            "sharpness": ("sharpness", "frozen", "below"),
+        }[kind]
 
         def values() -> pd.Series:
+            few = {"stopped": "epochs", "epochs": confirm["control_epochs"]}
+            runs = self.select(batch_size=self.smallest, **few)
+            runs = self.grid(one, rho=float(confirm["control_rho"])) if flat else runs
             a, b = shared_seeds(whole_seeds(runs, "batch_size", one), self.grid(one))
-            (minima if arm else finite)(a, b)
+            if flat:
+                self.learned(a, b)
+            (minima if flat else finite)(a, b)
             return ratio(a, b, column)
 
-        control(self, kind, claimed, values)
+        control(self, of, claimed, values)
 
     def fit(self, kind: str, *sides: pd.DataFrame) -> None:
         """Refuse runs that do not test claims on losses, epochs, distances or sharpness."""
+        self.compared(*sides)
+        self.shows(kind)
         self.learned(*sides)
-        if kind in ("losses", "epochs"):
-            ended(*sides)
-        else:
-            minima(*sides)
-        if kind == "losses":
-            self.shows("ratio of losses", "validation_loss", "above")
-        elif kind == "epochs":
-            self.shows("epochs", "kept_epoch", "below")
-        elif kind == "distance":
-            self.shows("distance", "distance", "below")
-        else:
-            self.shows("sharpness", "frozen", "below", sam=True)
+        (ended if kind in ("losses", "epochs") else minima)(*sides)
 
     # Statistics: the largest batch against the smallest.
 
@@ -1302,14 +1292,14 @@ class Chang(Study):
 
     def pair(self) -> pd.DataFrame:
         """Return the runs of the largest and the smallest batch at the fixed rate."""
-        return self.grid([self.smallest, self.largest])
+        return self.compared(self.grid([self.smallest, self.largest]))[0]
 
     def slower(self) -> Found:
         """Return the running loss at the epoch of the smallest batch's lowest validation loss."""
         runs = self.pair()
         self.learned(runs)
         ended(self.ends(runs)[1])
-        self.shows("ratio of losses", "validation_loss", "above")
+        self.shows("losses")
         until = self.ends(runs)[1].set_index("seed")["kept_epoch"]
         rows = self.seen(runs)
         rows = rows[rows["epoch"] <= rows["seed"].map(until)].sort_values("epoch")
@@ -1320,7 +1310,7 @@ class Chang(Study):
         """Return the lowest validation loss up to the updates of a seed's shorter run."""
         runs = self.pair()
         self.learned(runs)
-        self.shows("ratio of losses", "validation_loss", "above")
+        self.shows("losses")
         rows = self.seen(runs)
         until = rows.groupby(["seed", "batch_size"])["updates"].max().groupby("seed").min()
         rows = rows[rows["updates"] <= rows["seed"].map(until)]
@@ -1329,7 +1319,7 @@ class Chang(Study):
 
     def at_one_loss(self) -> pd.DataFrame:
         """Return the ends of the runs to one loss, whose losses agree within a tenth in a seed."""
-        runs = pd.concat(self.ends(self.to_one_loss()))
+        runs = pd.concat(self.compared(*self.ends(self.to_one_loss())))
         finite(runs)
         losses = runs.groupby("seed")["train_loss"]
         if (losses.max() / losses.min() > 1.1).any():
@@ -1339,14 +1329,14 @@ class Chang(Study):
     def gap_at_one_loss(self) -> Found:
         """Return the gap of losses at equal training loss."""
         runs = self.at_one_loss()
-        self.shows("ratio of losses", "validation_loss", "above")
+        self.shows("losses")
         return difference(self, *self.ends(runs), "gap")
 
     def sharper_at_one_loss(self) -> Found:
         """Return the ratio of sharpness at equal training loss."""
         runs = self.at_one_loss()
         minima(runs)
-        self.shows("sharpness", "frozen", "below", sam=True)
+        self.shows("sharpness")
         return sharper(*self.ends(runs))
 
     def layers(self) -> dict[str, Callable]:
@@ -1435,6 +1425,7 @@ class Chang(Study):
 
     def fit_times(self, runs: pd.DataFrame) -> None:
         """Refuse runs without a lowest validation loss."""
+        self.compared(runs)
         self.learned(runs)
         ended(runs)
 
@@ -1491,7 +1482,7 @@ class Chang(Study):
     def high_rate(self) -> Found:
         """Return the loss at B = 64 minus that at 32, at the largest batch's scaled rate."""
         rate = float(self.p["lr"] * self.largest / self.smallest)
-        runs = self.grid([32, 64], base_lr=rate, seed=self.p["seeds"])
+        (runs,) = self.compared(self.grid([32, 64], base_lr=rate, seed=self.p["seeds"]))
         ended(runs)
         loss = table_of(runs.assign(loss=self.bounded(runs)), "loss")
         return Found(loss[64] - loss[32], runs)
@@ -1824,45 +1815,41 @@ class Kaabachi(Study):
 
     def shows_accuracy(self) -> None:
         """Refuse claims on accuracy unless few epochs cost accuracy."""
-        few = (self.p.get("confirm") or {}).get("control_epochs", 0)
-        small, large = [min(self.small)], [min(self.large)]
+        if not (confirm := self.p.get("confirm")):
+            return
+        small, large, few = [min(self.small)], [min(self.large)], confirm["control_epochs"]
         fixed = {"base_lr": float(self.p["unscaled_lr"]), "scaling": "none"}
-        control(
-            self,
-            "accuracy",
-            "above",
-            lambda: 100 * paired(self.unscaled(small), self.at(small, few, **fixed), "final"),
-        )
-        control(
-            self,
-            "accuracy",
-            "above",
-            lambda: 100 * paired(self.at(large), self.at(large, few), "final"),
-        )
+
+        def cost(whole: pd.DataFrame, short: pd.DataFrame) -> pd.Series:
+            return 100 * paired(whole, short, "final")
+
+        for whole, sizes, changes in (
+            (self.unscaled(small), small, fixed),
+            (self.at(large), large, {}),
+        ):
+            short = self.at(sizes, few, **changes)
+            control(self, "accuracy", "above", partial(cost, whole, short))
 
     def shows_rise(self) -> None:
         """Refuse claims on jumps unless a low rate is steadier than the linear rule."""
-        share = (self.p.get("confirm") or {}).get("control_share", 0)
-        two, low = self.large[-2:], {"base_lr": float(self.p["lr"]) * share}
-        control(
-            self,
-            "rise of a loss",
-            "above",
-            lambda: paired(self.at(two), self.at(two, **low), "rise"),
-        )
+        if confirm := self.p.get("confirm"):
+            low = {"base_lr": float(self.p["lr"]) * confirm["control_share"]}
+            sides = self.at(two := self.large[-2:]), self.at(two, **low)
+            control(self, "rise of a loss", "above", partial(paired, *sides, "rise"))
 
     # Statistics.
 
     def gained(self, a: pd.DataFrame, b: pd.DataFrame, column: str = "peak") -> Found:
         """Return a - b in percentage points of the highest accuracy, or of the final one."""
-        a, b = shared_seeds(a, b)
+        a, b = self.compared(a, b)
+        self.shows_accuracy()
         self.enough_updates(a, b)
         self.learned(a, b)
-        self.shows_accuracy()
         return points(self, a, b, column)
 
     def rises(self, runs: pd.DataFrame, column: str = "rise") -> Found:
         """Return the largest rise of the loss, or whether a run is lost, by seed."""
+        self.compared(runs)
         self.enough_updates(runs)
         seen = (
             runs.groupby("seed")["rise"].mean().max() > 0.1
@@ -1874,19 +1861,19 @@ class Kaabachi(Study):
 
     def steadied(self, runs: pd.DataFrame, cold: pd.DataFrame) -> Found:
         """Return the largest rise of the loss at lower rates, where the linear rule's jumps."""
-        runs, cold = shared_seeds(runs, cold)
+        runs, cold = self.compared(runs, cold)
+        self.shows_rise()
         self.enough_updates(cold)
         self.has_jump(cold)
-        self.shows_rise()
         self.learned(runs)
         return replace(self.rises(runs), runs=pd.concat([runs, cold]))
 
     def warmup_steadies(self, b: int) -> Found:
         """Return how much more the loss rises without warm-up."""
-        cold, warm = shared_seeds(self.at([b]), self.warm([b]))
+        cold, warm = self.compared(self.at([b]), self.warm([b]))
+        self.shows_rise()
         self.enough_updates(cold, warm)
         self.has_jump(cold)
-        self.shows_rise()
         return Found(paired(cold, warm, "rise"), pd.concat([cold, warm]))
 
     def own_times(self, runs: pd.DataFrame, *others: pd.DataFrame) -> pd.Series:
@@ -1899,22 +1886,28 @@ class Kaabachi(Study):
 
     def epochs_over(self, b: int) -> Found:
         """Return the epochs of a batch size to its final accuracy over those of small batches."""
-        large, small = shared_seeds(self.unscaled([b]), self.unscaled(self.small))
+        large, small = self.compared(self.unscaled([b]), self.unscaled(self.small))
         values = self.own_times(large, small) / self.own_times(small, large)
         return Found(values, pd.concat([large, small]))
 
     def small_epochs(self) -> Found:
         """Return the epochs of small batches to their final accuracy."""
-        small = self.unscaled(self.small)
+        (small,) = self.compared(self.unscaled(self.small))
         if self.p["small_epochs"] != 50:
             raise NotTestable("small batches are not trained for 50 epochs")
         return Found(self.own_times(small), small)
 
+    @cached_property
     def common(self) -> pd.Series:
         """Return the common target by seed: a share of what the largest small batch ends at."""
         runs = self.unscaled([max(self.small)])
         runs = runs[runs["stopped"] != "diverged"].set_index("seed")
         return runs["test_accuracy"] * self.p["target_share"]
+
+    @cached_property
+    def at_small(self) -> pd.Series:
+        """Return what the largest small batch ends at, by seed."""
+        return self.unscaled([max(self.small)]).set_index("seed")["final"]
 
     def sooner(
         self,
@@ -1938,9 +1931,11 @@ class Kaabachi(Study):
             costs: of an epoch by batch size; None: times are epochs.
             timing: whether times are seconds.
         """
-        a, b = shared_seeds(a, b)
+        a, b = self.compared(a, b)
         self.enough_updates(a, b)
         self.learned(a, b)
+        if timing:
+            costs = self.seconds().median()
         (time_a, open_a), (time_b, open_b) = (
             self._times(s, target, fastest, costs) for s in (a, b)
         )
@@ -1989,21 +1984,19 @@ def kaabachi(study: Kaabachi) -> dict[str, Callable]:
         return lambda: {f"B = {b}": partial(statistic, b) for b in there}
 
     def to_common(run: pd.Series) -> float:
-        return s.common()[run["seed"]]
+        return s.common[run["seed"]]
 
     def to_small(run: pd.Series) -> float:
-        ends = s.unscaled([max(small)]).set_index("seed")["final"]
-        return ends[run["seed"]] - 0.01
+        return s.at_small[run["seed"]] - 0.01
 
     def to_both(b: int) -> Found:
-        cold, warm = shared_seeds(s.at([b]), s.warm([b]))
+        cold, warm = s.compared(s.at([b]), s.warm([b]))
         lowest = pd.concat([cold, warm]).groupby("seed")["peak"].min() * p["target_share"]
         least = 2 / cold["classes"].iloc[0]
         return s.sooner(cold, warm, lambda run: max(lowest[run["seed"]], least), fastest=False)
 
     def quicker(a: Callable, b: Callable, target: Callable | None) -> Found:
-        sides, costs = (a(), b()), s.seconds().median()
-        return s.sooner(*sides, target, fastest=True, costs=costs, timing=True)
+        return s.sooner(a(), b(), target, fastest=True, timing=True)
 
     def at_32(target: Callable | None) -> Callable:
         others = (4, 8, 16, 128, 256, 512)
@@ -2017,23 +2010,26 @@ def kaabachi(study: Kaabachi) -> dict[str, Callable]:
         return s.sooner(*sides, None, fastest=True, costs=costs)
 
     def accuracy_at_4() -> Found:
-        runs = s.unscaled([4])
+        (runs,) = s.compared(s.unscaled([4]))
+        s.shows_accuracy()
         s.enough_updates(runs)
         fail_if(runs, runs["train_size"] < 0.9 * 50_000, "too few examples")
         s.learned(runs)
-        s.shows_accuracy()
         tested = s.tested(runs, "peak")
         return Found(
             100 * per_seed(runs, "peak"), runs, examples=None if tested is None else 100 * tested
         )
 
     def lengths() -> Found:
+        if not p["other_shares"]:
+            raise NotRun("one length of warm-up")
         shares = [p["warmup_share"], *p["other_shares"]]
         runs = pd.concat([s.at([largest]), *(s.warm([largest], share=x) for x in shares)])
         runs = whole_seeds(runs, "warmup_epochs", set(runs["warmup_epochs"]))
+        s.compared(runs)
+        s.shows_accuracy()
         s.enough_updates(runs)
         s.learned(*(own for _, own in runs.groupby("warmup_epochs")))
-        s.shows_accuracy()
         return Found(ranks(runs, "final", "warmup_epochs"), runs)
 
     def local(other: Callable[[], pd.DataFrame]) -> Found:
@@ -2166,6 +2162,8 @@ class Surlemont(Study):
         SAM without dropout is, in the profiles that have both, SAM with its dropout off.
         """
         p = self.p
+        if p.get("confirm") and sam and scaling == "none":
+            raise NotRun("no arm of this profile, which has one of its batch sizes alone")
         fields = {"optimizer": optimizer, "base_lr": float(p[f"{optimizer}_lr"])}
         fields |= {"rho": float(p["rho"]) if sam else None}
         fields |= {"dropout": float(p["dropout"] if dropout else 0), "seed": self.seeds}
@@ -2231,26 +2229,26 @@ class Surlemont(Study):
 
     def sharper(self, a: pd.DataFrame, b: pd.DataFrame, shows: str = "sharpness") -> Found:
         """Return the sharpness of a over that of b."""
-        a, b = shared_seeds(a, b)
-        above_chance(a, b)
-        minima(a, b)
+        a, b = self.compared(a, b)
         if shows:
             self.shows(shows)
+        above_chance(a, b)
+        minima(a, b)
         return sharper(a, b)
 
     def more_accurate(self, a: pd.DataFrame, b: pd.DataFrame) -> Found:
         """Return the test accuracy of a minus that of b, which has learned something."""
-        a, b = shared_seeds(a, b)
-        above_chance(b)
+        a, b = self.compared(a, b)
         self.shows("accuracy")
+        above_chance(b)
         return points(self, a, b)
 
     def gap(self, a: pd.DataFrame, b: pd.DataFrame, column: str, unit: float = 100) -> Found:
         """Return the gap between training and test of a minus that of b."""
-        a, b = shared_seeds(a, b)
+        a, b = self.compared(a, b)
+        self.shows("accuracy")
         above_chance(a, b)
         minima(a, b)
-        self.shows("accuracy")
         return difference(self, a, b, column, unit)
 
     def larger_rho(self) -> Found:
@@ -2274,7 +2272,7 @@ class Surlemont(Study):
 
 def surlemont(study: Surlemont) -> dict[str, Callable]:
     """Return the statistic of each claim."""
-    s, ends, sizes = study, [study.sizes[0], study.sizes[-1]], (32, 64, 128, 256, 512, 1024)
+    s, sizes = study, (32, 64, 128, 256, 512, 1024)
     large, first = [study.sizes[-1]], [study.sizes[0]]
     fixed, adam = {"scaling": "none"}, {"optimizer": "adam"}
     plain, sam, off = {}, {"sam": True}, {"dropout": False}
@@ -2374,8 +2372,9 @@ def verdicts(root: Path, profile: str) -> dict[str, dict[str, Verdict]]:
         study = read(root, profile, name)
         statistics = claims(study)
         few = 3 if (study.runs["seed"] < FRESH).any() else 5
-        terms = study.shares, few, 10 if profile == CORRECTED else few
-        found[name] = {c: judge(statistics[c], rule, *terms) for c, rule in rules.items()}
+        ten = 10 if profile == CORRECTED else few
+        needs = {claim: ten if rule.primary else few for claim, rule in rules.items()}
+        found[name] = {c: judge(statistics[c], rules[c], study, needs[c]) for c in rules}
         p |= {(name, claim): found[name][claim].p for claim in rules if rules[claim].primary}
     if profile == CORRECTED:
         for (name, claim), adjusted in holm(p).items():
