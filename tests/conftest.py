@@ -2,14 +2,17 @@
 
 import copy
 import os
+from types import SimpleNamespace
 
 import matplotlib as mpl
+import pandas as pd
 import pytest
 import torch
 import yaml
 
 from bsglib import cli, runtime
 from bsglib.figures import style
+from bsglib.runs import build
 from bsglib.runs.params import RunConfig
 from bsglib.runs.store import Store
 from bsglib.studies import study as studies
@@ -77,6 +80,22 @@ def tiny():
 
 
 @pytest.fixture
+def batches(monkeypatch):
+    """The batches trained on, as they come, with their rate and the weights before the update."""
+    seen, train_batch = [], build.train_batch
+
+    def recorded(model, optimizer, x, y, **options):
+        now = {"lr": float(optimizer.param_groups[0]["lr"])}
+        now["weights"] = {name: t.clone() for name, t in model.state_dict().items()}
+        loss, correct = train_batch(model, optimizer, x, y, **options)
+        seen.append(SimpleNamespace(x=x, y=y, loss=float(loss), correct=int(correct), **now))
+        return loss, correct
+
+    monkeypatch.setattr(build, "train_batch", recorded)
+    return seen
+
+
+@pytest.fixture
 def report_style():
     """Draw as the reports do, and give matplotlib its settings back."""
     with mpl.rc_context():
@@ -138,3 +157,11 @@ def assert_same_state(model, before):
         assert now[key] == before[key]
     for a, b in zip(now["gradients"], before["gradients"], strict=True):
         assert (a is None and b is None) or torch.equal(a, b)
+
+
+def same(one, other):
+    """Whether two runs have the same numbers, to the bit."""
+    pd.testing.assert_frame_equal(one.history, other.history, check_exact=True)
+    return one.weights.keys() == other.weights.keys() and all(
+        torch.equal(t, other.weights[name]) for name, t in one.weights.items()
+    )

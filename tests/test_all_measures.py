@@ -124,14 +124,18 @@ def test_a_random_network_is_refused(name):
 
 
 @each_measure
-def test_unknown_names_and_weights_that_are_not_finite_are_refused(name):
+def test_unknown_names_data_that_do_not_fit_and_weights_that_are_not_finite_are_refused(name):
     model, x, y = images(n=N)
     for option, given, message in (
         ("batch_norm", "frozen", "batch_norm = 'frozen'.*stored, .*reestimate"),
         ("loss", "cross_entrop", "unknown loss 'cross_entrop'.*did you mean 'cross_entropy'"),
+        ("chunk_size", 0, "chunk_size = 0.*at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
             MEASURES[name](model, x, y, **{option: given})
+    for inputs, labels, message in ((x, y[:7], "33 inputs and 7 labels"), (x[:0], y[:0], " 0 ")):
+        with pytest.raises(ValueError, match=message):
+            MEASURES[name](model, inputs, labels)
     with torch.no_grad():
         model[0].weight[0, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="is nan|not finite"):

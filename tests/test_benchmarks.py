@@ -31,13 +31,6 @@ def test_a_row_holds_median_and_range_and_is_judged_by_its_median():
     assert bench.row("a", "b", [2.0])["met"] is None
 
 
-def test_a_row_as_text():
-    row = bench.row("a", "b", [71.0, 72.0, 75.0], unit=" %", at_least=70)
-    assert bench.measured(row) == "72 [71, 75] %"
-    assert bench.target(row) == "at least 70 %"
-    assert bench.verdict(row) == "met"
-
-
 class Side:
     def __init__(self, name, asked):
         self.name, self.asked = name, asked

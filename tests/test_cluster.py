@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 import yaml
+from conftest import TINY
 from typer.testing import CliRunner
 
 from benchmarks.soak import CONFIG, contents
@@ -22,20 +23,8 @@ from bsglib.runs.sweep import Entry, SweepError, sweep
 pytestmark = pytest.mark.slow
 PATIENCE_S = 300
 HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+PROFILE = {name: value for name, value in TINY.items() if name != "workers"} | {"epochs": 4}
 BSG = sys.executable, "-c", HEARS_CTRL_C + "from bsglib.cli import app; app()"  # in the background
-TINY = {
-    "profile": "tiny",
-    "train_size": 64,
-    "network_options": {"width": 0.1},
-    "batch_sizes": [32, 64],
-    "seeds": [0],
-    "epochs": 4,
-    "rho_sweep": [0.1],
-    "sharpness_examples": 32,
-    "lambda_max_examples": 32,
-    "timing_samples": 64,
-    "timing_repeats": 1,
-}
 
 
 def wait_for(what):
@@ -54,7 +43,7 @@ def results(root):
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
     file = tmp_path_factory.mktemp("profile") / "tiny.yaml"
-    file.write_text(yaml.safe_dump(TINY))
+    file.write_text(yaml.safe_dump(PROFILE))
     return str(file)
 
 

@@ -131,8 +131,4 @@ def test_surface_rows_hold_every_point_under_its_coordinates():
     assert point == surface().loss[0, 3]
     assert rows["loss"].isna().sum() == 2
     curve = Surface(a=np.array([-1.0, 0, 1]), b=None, loss=np.array([3.0, 1, 2]), n=1, cosine=None)
-    assert list(contours.surface_rows({"SB": curve}, ["network"]).columns) == [
-        "network",
-        "a",
-        "loss",
-    ]
+    assert list(contours.surface_rows({"SB": curve}, ["network"])) == ["network", "a", "loss"]

@@ -136,12 +136,8 @@ def impatient(monkeypatch):
 
 def forget():
     """Know as little as another process."""
-    for kept in (
-        data._read,
-        data.folders.images,
-        data.folders.images_checksum,
-        data.folders._looked_up,
-    ):
+    of_folders = (getattr(data.folders, n) for n in ("images", "images_checksum", "_looked_up"))
+    for kept in (data._read, *of_folders):
         kept.cache_clear()
 
 
@@ -264,19 +260,10 @@ def test_a_users_arrays_are_read_with_their_own_test_part(tmp_path):
     path = save(tmp_path / "a.npz", x_test=x, y_test=np.arange(5))
     dataset = load(path, validation_fraction=0.0)
     assert (len(dataset.train), len(dataset.test)) == (N, 5)
-    assert (dataset.test.x == 7).all()
+    assert (dataset.as_input(dataset.test.x, torch.float32) == 7).all(), "only bytes are scaled"
     assert dataset.classes == ("0", "1", "2", "3", "4")
-    assert (
-        dataset.checksum
-        == "sha256:" + hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest()
-    )
-
-
-def test_a_users_bytes_are_scaled_to_one_and_floats_are_left(tmp_path):
-    pixels = np.full((N, 1, 2, 2), 255, dtype=np.uint8)
-    for x, largest in ((pixels, 1.0), (pixels.astype(np.float32), 255.0)):
-        dataset = load(save(tmp_path / f"{largest}.npz", x=x))
-        assert dataset.as_input(dataset.train.x, torch.float32).max() == largest
+    content = (tmp_path / "a.npz").read_bytes()
+    assert dataset.checksum == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "mnist"])
@@ -299,10 +286,8 @@ def test_cifar_is_read_from_its_pickles(tmp_path, monkeypatch, no_download, name
     dataset = load(name, root=tmp_path, validation_fraction=0.0)
     assert (len(dataset.train), len(dataset.test)) == (4 * batches, 4)
     assert dataset.input_shape == (3, 32, 32)
-    assert (dataset.train.x.dtype, dataset.classes) == (
-        torch.uint8,
-        ("class 0", "class 1", "class 2"),
-    )
+    assert dataset.train.x.dtype == torch.uint8
+    assert dataset.classes == ("class 0", "class 1", "class 2")
     for split, first in ((dataset.train, 0), (dataset.test, 4 * batches)):
         number = split.x[:, 2, 31, 31].long()
         assert sorted(number.tolist()) == list(range(first, first + len(split)))
@@ -624,9 +609,9 @@ def test_names_of_folders_are_among_those_allowed():
             load(name)
 
 
-def damaged(folder, content):
+def halve(folder):
     for path in (folder / "cat").iterdir():
-        path.write_bytes(content(path.read_bytes()))
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 @pytest.mark.parametrize(
@@ -634,8 +619,7 @@ def damaged(folder, content):
     [
         (lambda f: [(f / c).rename(f / f".{c}") for c in ("cat", "dog")], "holds no folders"),
         (lambda f: (f / "dog" / "x.png").symlink_to(f / "none"), r"cannot be read.*x\.png"),
-        (lambda f: damaged(f, lambda c: c[: len(c) // 2]), r"unreadable images, \d+ of 30.*cat.0"),
-        (lambda f: damaged(f, lambda c: b"text"), r"unreadable images, 15 of 30.*cat.00\.png"),
+        (halve, r"unreadable images, \d+ of 30.*cat.0"),
         (
             lambda f: Image.new("I;16", (5, 5)).save(f / "cat" / "00.png"),
             r"1 of 30.*cat.00\.png \(values of mode I;16.*8 bits",
@@ -666,7 +650,7 @@ def test_a_file_with_the_wrong_checksum_is_named_and_not_opened(
     folder = publish(monkeypatch, tmp_path, name, contents)
     for file, md5 in data.PUBLISHED[name].md5.items():
         (folder / file).write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-        with pytest.raises(DataError, match=rf"damaged file .*{file}.*{md5}"):
+        with pytest.raises(DataError, match=rf"damaged file .*{file}.*{md5}.*delete it and retry"):
             load(name, root=tmp_path)
         (folder / file).write_bytes(contents[file])
     assert not (tmp_path / "sprung").exists()

@@ -159,61 +159,59 @@ LISTED = "config.json", "history.csv", "final.safetensors"  # in the result
 UNHARMED = {"whole": Counter(), "begun": AGAIN - Counter(epochs=2), "surface": Counter(points=5)}
 
 
-def identities(root):
-    """Return the ids of RUN and OTHER."""
-    return (run_id(c, dataset_of(c).checksum) for c in (RUN, OTHER))
+ID, OTHER_ID = (run_id(c, dataset_of(c).checksum) for c in (RUN, OTHER))
+WANTED = Entry(RUN, (SHARPNESS, SURFACE))
+
+
+@pytest.fixture
+def copied(stores, tmp_path):
+    """Return a function that copies one of the stores."""
+    return lambda name: Path(shutil.copytree(stores / name, tmp_path / "store"))
 
 
 @pytest.mark.parametrize("name", UNHARMED)
-def test_unharmed_stores_go_on_from_what_they_have(stores, tmp_path, computed, name):
-    root = tmp_path / "store"
-    shutil.copytree(stores / name, root)
-    compute(Entry(RUN, (SHARPNESS, SURFACE)), str(root))
+def test_unharmed_stores_go_on_from_what_they_have(stores, copied, computed, name):
+    root = copied(name)
+    compute(WANTED, str(root))
     assert computed == UNHARMED[name]
-    run, _ = identities(root)
-    assert contents(root / run) == contents(stores / "whole" / run)
+    assert contents(root / ID) == contents(stores / "whole" / ID)
 
 
 @pytest.mark.parametrize("damage", [truncated, flipped, empty, half_renamed, foreign])
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_noticed_said_and_computed_again(
-    stores, tmp_path, caplog, computed, name, damage
+    stores, copied, caplog, computed, name, damage
 ):
     kind, cost = FILES[name]
-    root = tmp_path / "store"
-    shutil.copytree(stores / kind, root)
-    run, other = identities(root)
-    path = root / run / name
-    damage(path, root / other / name)
+    root = copied(kind)
+    path = root / ID / name
+    damage(path, root / OTHER_ID / name)
     with caplog.at_level(logging.WARNING):
-        compute(Entry(RUN, (SHARPNESS, SURFACE)), str(root))
+        compute(WANTED, str(root))
     if damage is not half_renamed or name in LISTED:  # else as if never written
         assert str(path) in caplog.text
     never_finished = name == "result.json" and damage is half_renamed
     assert computed == (Counter(epochs=EPOCHS) if never_finished else cost)
     aside = kind == "whole" and cost == AGAIN and not never_finished
     assert len(list(root.glob("damaged/*"))) == aside
-    assert contents(root / run) == contents(stores / "whole" / run)
+    assert contents(root / ID) == contents(stores / "whole" / ID)
 
 
-def test_what_is_not_ours_is_left_alone(stores, tmp_path, computed):
-    root = tmp_path / "store"
-    shutil.copytree(stores / "whole", root)
-    run, _ = identities(root)
-    strange = [root / "notes.txt", root / run / ".DS_Store", root / "other" / "data.bin"]
+def test_what_is_not_ours_is_left_alone(copied, computed):
+    root = copied("whole")
+    strange = [root / "notes.txt", root / ID / ".DS_Store", root / "other" / "data.bin"]
     for path in strange:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"not ours")
-    compute(Entry(RUN, (SHARPNESS, SURFACE)), str(root))
+    compute(WANTED, str(root))
     assert computed == Counter()
     assert [path.read_bytes() for path in strange] == [b"not ours"] * 3
 
 
 def test_a_file_where_a_run_should_be_is_set_aside(tmp_path, caplog):
-    run, _ = identities(tmp_path)
-    (tmp_path / run).write_bytes(b"a file")
+    (tmp_path / ID).write_bytes(b"a file")
     compute(Entry(RUN), str(tmp_path))
-    assert str(tmp_path / run) in caplog.text
+    assert str(tmp_path / ID) in caplog.text
     assert [path.read_bytes() for path in tmp_path.glob("damaged/*")] == [b"a file"]
     assert is_stored(Entry(RUN), Store(tmp_path))
 
@@ -238,24 +236,22 @@ def files_of_at_most(size):
         ("whole", SURFACE.file),
     ],
 )
-def test_a_full_disk_is_said_and_costs_nothing(stores, tmp_path, monkeypatch, computed, kind, file):
-    root, entry = tmp_path / "store", Entry(RUN, (SHARPNESS, SURFACE))
-    shutil.copytree(stores / kind, root)
-    run, _ = identities(root)
+def test_a_full_disk_is_said_and_costs_nothing(stores, copied, monkeypatch, computed, kind, file):
+    root = copied(kind)
     if kind == "whole":
-        (root / run / SURFACE.file).unlink()
+        (root / ID / SURFACE.file).unlink()
     before = contents(root)
     with monkeypatch.context() as patch, files_of_at_most(100):
         if file != SURFACE.file:
             patch.setattr(train_module, "CHECKPOINT_EVERY_S", -1)
             patch.setattr(measures, "SAVE_EVERY_S", -1)
         with pytest.raises(SweepError, match=f"{file} cannot be written: File too large"):
-            sweep([entry], Store(root), workers=0)
+            sweep([WANTED], Store(root), workers=0)
     assert contents(root) == before, "nothing lost, nothing left over"
     computed.clear()
-    compute(entry, str(root))
+    compute(WANTED, str(root))
     assert computed == (UNHARMED | {"whole": Counter(points=POINTS)})[kind]
-    assert contents(root / run) == contents(stores / "whole" / run)
+    assert contents(root / ID) == contents(stores / "whole" / ID)
 
 
 @contextlib.contextmanager
@@ -280,14 +276,13 @@ def read_only(root):
             path.chmod(mode)
 
 
-def test_a_read_only_store_is_read(stores, tmp_path, computed):
-    root, entry = tmp_path / "store", Entry(RUN, (SHARPNESS, SURFACE))
-    shutil.copytree(stores / "whole", root)
+def test_a_read_only_store_is_read(copied, computed):
+    root = copied("whole")
     stored_timing("timing-x", Store(root), lambda: {"rows": [1]})
     with read_only(root):
         with pytest.raises(OSError):
             (root / "x").write_bytes(b"")
-        assert sweep([entry], Store(root), workers=0) == []
+        assert sweep([WANTED], Store(root), workers=0) == []
         assert stored_timing("timing-x", Store(root), pytest.fail) == {"rows": [1]}
         assert stored_timing("timing-y", Store(root), None) is None
     assert computed == Counter()
@@ -295,10 +290,9 @@ def test_a_read_only_store_is_read(stores, tmp_path, computed):
 
 @pytest.mark.parametrize("kind", ["whole", "begun", "surface"])
 def test_a_read_only_store_that_lacks_something_says_that_it_cannot_be_written(
-    stores, tmp_path, computed, kind
+    copied, computed, kind
 ):
-    root = tmp_path / "store"
-    shutil.copytree(stores / kind, root)
+    root = copied(kind)
     if kind == "whole":
         truncated(next(root.glob("*/history.csv")), None)
     before = contents(root)
@@ -308,10 +302,9 @@ def test_a_read_only_store_that_lacks_something_says_that_it_cannot_be_written(
     assert contents(root) == before
 
 
-def test_a_file_that_cannot_be_read_is_no_damage(stores, tmp_path, computed, monkeypatch):
-    root = tmp_path / "store"
-    shutil.copytree(stores / "whole", root)
-    path = root / next(identities(root)) / "result.json"
+def test_a_file_that_cannot_be_read_is_no_damage(copied, computed, monkeypatch):
+    root = copied("whole")
+    path = root / ID / "result.json"
     read = Path.read_bytes
 
     def refused(self):
@@ -338,7 +331,7 @@ def test_a_clock_that_jumps_back_changes_nothing(stores, tmp_path, monkeypatch, 
     monkeypatch.setattr(Store, "write", noted)
     clock, ticks = time.monotonic, iter(range(0, 10**6, 30))
     monkeypatch.setattr("time.monotonic", lambda: clock() + next(ticks))
-    sweep([Entry(RUN, (SHARPNESS, SURFACE))], Store(tmp_path), workers=0, progress=True)
+    sweep([WANTED], Store(tmp_path), workers=0, progress=True)
     assert written.count("checkpoint.safetensors") == EPOCHS
     whole = contents(stores / "whole")
     assert all(whole[name] == content for name, content in contents(tmp_path).items())

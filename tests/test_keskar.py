@@ -365,10 +365,9 @@ def test_missing_runs_are_not_run_and_named(stated, kind, missing):
     results = without(stated, arm=arm, **missing)
     for name in ENDS[kind]:
         found = judged(results, f"f2-{name}")
-        if (
-            missing and found.word != verdicts.NOT_RUN
-        ):  # five seeds decide claims that are not on ranks
-            assert found.word == verdicts.SAME and found.verdict.ours.n == 5
+        if missing and found.word != verdicts.NOT_RUN:  # ranks need six seeds, shares to decide
+            assert found.word in (verdicts.SAME, verdicts.UNDECIDED)
+            assert found.verdict.ours.n == 5
         else:
             why = found.row()["reason"]
             assert "5 of 6 seeds" in why if missing else " runs computed: " in why and arm in why

@@ -283,21 +283,6 @@ def test_points_are_computed_at_once_on_one_thread_of_torch_each_and_told_in_the
     assert told_in == [here] * 9
 
 
-def test_a_network_that_needs_its_images_in_their_order_is_measured_too():
-    class Viewing(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.dense = nn.Conv2d(2, 4, 3), nn.Linear(64, 3)
-
-        def forward(self, x):
-            h = self.conv(x)
-            return self.dense(h.view(len(h), -1))  # refused where channels come last
-
-    model, (_, x, y) = Viewing(), images(torch.float32)
-    surface = loss_surface(model, x, y, directions=two_directions(model), points=3)
-    assert surface.loss[1, 1] == pytest.approx(evaluate(model, x, y).loss, rel=1e-5)
-
-
 # Loss surfaces: what is refused
 
 
@@ -341,10 +326,10 @@ def test_options_not_allowed_are_refused_and_leave_the_network_alone(options, me
 def test_inputs_without_labels_and_weights_that_are_not_finite_are_refused():
     model, x, y = images()
     directions = two_directions(model)
-    with pytest.raises(ValueError, match="21 inputs and 20 labels"):
-        loss_surface(model, x, y[:-1], directions=directions)
     with pytest.raises(ValueError, match="set 'test': 0 inputs and 0 labels"):
         interpolate(model, {}, {}, {"test": (x[:0], y[:0])}, alphas=[0, 1])
+    with pytest.raises(ValueError, match=r"weights_b.*state_dict\(\)"):
+        interpolate(model, model.state_dict(), model, {"train": (x, y)}, alphas=[0, 1])
     with torch.no_grad():
         model[0].weight[0, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="loss at the weights is nan"):

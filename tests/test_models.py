@@ -25,12 +25,6 @@ def test_the_network_has_the_sources_layers():
     assert [m.p for m in model.modules() if isinstance(m, Dropout)] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize(("width", "filters"), [(0.25, [8, 16]), (1.0, [32, 64]), (2.0, [64, 128])])
-def test_width_multiplies_the_filters(width, filters):
-    model = build("surlemont", (1, 8, 8), 10, width=width)
-    assert [m.out_channels for m in layers(model, nn.Conv2d)] == filters
-
-
 def test_pooling_and_flattening_before_relu_equal_relu_before_them():
     model = build("surlemont", (1, 12, 12), 10, width=0.25, dropout=0.0)
     conv1, pool, relu, _, conv2, _, flatten, _, _, dense = model
@@ -74,10 +68,8 @@ KAABACHI += conv(3, 128, 256) + conv(3, 256, 256) + dense(4096, 1024) + dense(10
         ("f1", (1, 28, 28), 10, {"batch_norm": False}, F1 - 5 * 2 * 512 + dense(512, 10)),
         ("f2", (360,), 1973, {}, F2 + dense(512, 1973)),
         ("c1", (3, 32, 32), 10, {}, C1 + dense(192, 10)),
-        ("c1", (3, 32, 32), 100, {}, C1 + dense(192, 100)),
         ("c1", (3, 32, 32), 10, {"batch_norm": False}, C1 - 2 * (128 + 576) + dense(192, 10)),
         ("c2", (3, 32, 32), 10, {}, C2 + dense(512, 10)),
-        ("c2", (3, 32, 32), 100, {}, C2 + dense(512, 100)),
         ("c2", (1, 8, 8), 10, {}, C2 - 9 * 2 * 64 + dense(512, 10)),  # one pixel is left here too
         ("kaabachi", (3, 32, 32), 10, {}, KAABACHI + 2 * (32 + 128 + 256) + dense(512, 10)),
         (
@@ -86,7 +78,6 @@ KAABACHI += conv(3, 128, 256) + conv(3, 256, 256) + dense(4096, 1024) + dense(10
         ),
         ("chang", (3, 128, 128), 2, {}, CHANG + dense(4 * 4 * 64, 256) + dense(256, 1)),
         ("chang", (3, 64, 64), 2, {}, CHANG + dense(2 * 2 * 64, 256) + dense(256, 1)),
-        ("chang", (3, 64, 64), 10, {}, CHANG + dense(2 * 2 * 64, 256) + dense(256, 10)),
         (
             *("chang", (1, 8, 8), 2, {"blocks": 3}),
             conv(3, 1, 4) + conv(3, 4, 8) + conv(3, 8, 16) + dense(16, 256) + dense(256, 256) + 257,
@@ -105,21 +96,16 @@ def test_the_counts_are_the_ones_worked_out_by_hand():
     assert counts == [353_161, 156_553]
 
 
-PAPERS = ("f1", "f2", "c1", "c2", "kaabachi")
+PAPERS = ("surlemont", "f1", "f2", "c1", "c2", "kaabachi")
 
 
-VECTORS = [("f1", (360,)), ("f2", (360,))]
-IMAGES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 11, 17)]
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    VECTORS + [(name, shape) for name in ("surlemont", *PAPERS) for shape in IMAGES],
-)
+@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("shape", [(360,), (1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 11, 17)])
 def test_the_papers_networks_take_images_of_any_size_and_dense_ones_vectors(name, shape):
-    model = build(name, shape, 7, width=0.1)
-    assert model(torch.rand(5, *shape, dtype=torch.float64)).shape == (5, 7)
-    assert model.training
+    if len(shape) == 3 or name in ("f1", "f2"):
+        model = build(name, shape, 7, width=0.1)
+        assert model(torch.rand(5, *shape, dtype=torch.float64)).shape == (5, 7)
+        assert model.training
 
 
 def layers(model, *kinds):
@@ -127,12 +113,14 @@ def layers(model, *kinds):
 
 
 @pytest.mark.parametrize("name", PAPERS)
-def test_no_layer_is_narrower_than_one_unit(name):
+def test_width_multiplies_the_layers_and_none_is_narrower_than_one_unit(name):
     model = build(name, (1, 8, 8), 10, width=1e-9)
     sizes = [len(m.weight) for m in layers(model, nn.Conv2d, nn.Linear)]
     assert sizes == [1] * (len(sizes) - 1) + [10]
-    half = [len(m.weight) for m in layers(build(name, (1, 8, 8), 10, width=0.5), nn.Linear)]
-    whole = [len(m.weight) for m in layers(build(name, (1, 8, 8), 10), nn.Linear)]
+    half, whole = (
+        [len(m.weight) for m in layers(build(name, (1, 8, 8), 10, width=w), nn.Conv2d, nn.Linear)]
+        for w in (0.5, 1.0)
+    )
     assert [2 * n for n in half[:-1]] == whole[:-1]
 
 
@@ -256,7 +244,7 @@ def test_changs_layers_are_the_sources_though_pooling_stands_before_relu():
     assert [len(m.weight) for m in layers(half, nn.Conv2d, nn.Linear)] == [2, 4, 8, 128, 128, 5]
 
 
-def test_the_seed_alone_decides_the_weights():
+def test_the_seed_alone_decides_the_weights_drawn_in_float64_and_the_default_dtype_is_left():
     models = []
     for seed, dropout in ((3, 0.5), (3, 0.5), (3, 0.0), (4, 0.5)):
         torch.manual_seed(seed)
@@ -264,12 +252,8 @@ def test_the_seed_alone_decides_the_weights():
     first, *same, other = models
     assert all(torch.equal(first[name], model[name]) for model in same for name in first)
     assert not torch.equal(first["0.weight"], other["0.weight"])
-
-
-def test_weights_are_drawn_in_float64_and_the_default_dtype_is_left():
-    model = build("surlemont", (1, 8, 8), 10)
-    assert {w.dtype for w in model.parameters()} == {torch.float64}
-    weights = model[0].weight
+    assert {w.dtype for w in first.values()} == {torch.float64}
+    weights = first["0.weight"]
     assert not torch.equal(weights, weights.float().double())  # not cast from float32
     with pytest.raises(ModelError):
         build("surlemont", (64,), 10)

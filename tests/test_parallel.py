@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from conftest import TINY_RUN
 from torch import nn
 
 from bsglib import runtime
@@ -26,17 +27,8 @@ enough_devices = pytest.mark.skipif(TOO_FEW[0], reason=TOO_FEW[1])
 
 
 def config(**changes):
-    values = {
-        "dataset": "digits",
-        "train_size": 50,  # batches of 16, 16, 16 and 2: with three processes, one gets nothing
-        "network": "surlemont",
-        "network_options": {"width": 0.0625, "dropout": 0.0},
-        "base_lr": 0.1,
-        "batch_size": 16,
-        "epochs": EPOCHS,
-        "dtype": "float64",
-    }
-    return RunConfig(**values | changes)
+    """A run with batches of 16, 16, 16 and 2: with three processes, one gets nothing."""
+    return RunConfig(**TINY_RUN | {"network_options": {"width": 0.0625, "dropout": 0.0}} | changes)
 
 
 CONFIGS = {
@@ -231,13 +223,10 @@ def test_what_cannot_be_split_is_refused_by_name(changes, processes, message, no
         train_parallel([config(**changes)], processes, epochs=2)
 
 
-def test_more_processes_than_accelerators_are_refused(no_launch, monkeypatch):
+def test_more_processes_than_accelerators_and_no_epochs_are_refused(no_launch, monkeypatch):
     monkeypatch.setattr(parallel.runtime, "accelerators", lambda: 2)
     with pytest.raises(ParameterError, match="'processes' = 4: there are 2 accelerators"):
         train_parallel([config()], [1, 2, 4], epochs=2)
-
-
-def test_no_epochs_are_refused(no_launch):
     with pytest.raises(ParameterError, match="'epochs' = 0"):
         train_parallel([config()], [1], epochs=0)
 
@@ -262,17 +251,12 @@ def test_times_are_stored_with_the_machine_and_not_taken_again(store, monkeypatc
     assert calls == [(4, 32)]  # one epoch to warm up
     assert {"processor", "threads", "cores", "torch_version"} <= content.keys()
     machine = {name: content[name] for name in ("processor", "threads", "cores")}
-    assert rows[:5] == [
+    assert rows == [
         {"config": c, "batch_size": b, "processes": n, "repeat": r, "seconds": b / n + r} | machine
-        for c, b, n, r in [
-            (0, 16, 1, 0),
-            (0, 16, 2, 0),
-            (1, 32, 1, 0),
-            (1, 32, 2, 0),
-            (0, 16, 1, 1),
-        ]
+        for r in range(3)
+        for c, b in ((0, 16), (1, 32))
+        for n in (1, 2)
     ]
-    assert len(rows) == 12
     assert stored_parallel_times(*arguments, **options, compute=True) == content
     assert stored_parallel_times(*arguments, **options, compute=False) == content
     others = options | {"processes": (1, 2, 4)}

@@ -40,56 +40,25 @@ def config(**changes):
     return parse(VALUES | changes, RunConfig)
 
 
-def test_a_misspelt_parameter_is_refused_with_the_nearest_name():
-    with pytest.raises(ParameterError, match=r"'batch_sise'.*did you mean 'batch_size'"):
-        config(batch_sise=3)
-
-
-def test_a_name_like_no_other_is_refused_with_the_allowed_ones():
-    with pytest.raises(ParameterError, match=r"'xyzzy'.*allowed: base_lr, batch_size"):
-        config(xyzzy=3)
-
-
-def test_a_missing_parameter_is_named():
-    with pytest.raises(ParameterError, match="'epochs' is missing"):
-        parse({k: v for k, v in VALUES.items() if k != "epochs"}, RunConfig)
-
-
 def test_every_mistake_is_told_at_once():
+    values = {k: v for k, v in VALUES.items() if k != "network"}
     with pytest.raises(ParameterError) as caught:
-        config(epochs="two", batch_size=0, bogus=1)
-    assert all(name in str(caught.value) for name in ("'epochs'", "'batch_size'", "'bogus'"))
-
-
-def test_yaml_that_reads_a_number_as_text_is_explained():
-    values = yaml.safe_load("base_lr: 1e-3")
-    assert values["base_lr"] == "1e-3"  # what the explanation is about
-    with pytest.raises(ParameterError, match=r"'base_lr' = '1e-3' \(str\).*1\.0e-3"):
-        config(**values)
+        parse(values | {"epochs": "two", "batch_size": 0, "bogus": 1}, RunConfig)
+    for part in ("'epochs' = 'two'", "'batch_size' = 0", "'bogus'", "'network' is missing"):
+        assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["0.001", "1.0e-3"])
-def test_yaml_as_the_explanation_writes_it_is_accepted(text):
+def test_yaml_as_the_message_on_1e_3_writes_it_is_accepted(text):
     assert config(**yaml.safe_load(f"base_lr: {text}")).base_lr == 0.001
-
-
-def test_an_integer_is_accepted_where_a_float_is_needed():
-    assert isinstance(config(base_lr=1).base_lr, float)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("epochs", True),
-        ("epochs", 2.0),
-        ("epochs", "2"),
-        ("base_lr", True),
-        ("base_lr", "0.1"),
-        ("base_lr", math.nan),
-        ("base_lr", math.inf),
-        ("base_lr", 0.0),
+        *(("epochs", value) for value in (True, 2.0, "2", 0)),
+        *(("base_lr", value) for value in (True, "0.1", math.nan, math.inf, 0.0)),
         ("batch_size", 0),
-        ("epochs", 0),
         ("rho", -0.1),
         ("momentum", 1.0),
         ("validation_fraction", 1.0),
@@ -113,35 +82,37 @@ def test_a_config_cannot_be_changed():
         config().epochs = 3
 
 
-def test_integers_and_floats_of_one_value_have_one_canonical_form():
-    assert config(base_lr=1).canonical() == config(base_lr=1.0).canonical()
-    assert config(rho=1).canonical() == config(rho=1.0).canonical()
-
-
-def test_network_options_of_one_value_have_one_canonical_form():
-    one, other = ({"width": value} for value in (1, 1.0))
-    assert config(network_options=one).canonical() == config(network_options=other).canonical()
-
-
-def test_switches_and_numbers_are_told_apart_in_network_options():
-    one, other = ({"bias": value} for value in (1, True))
-    assert config(network_options=one).canonical() != config(network_options=other).canonical()
-
-
-def test_the_canonical_form_leaves_defaults_out_and_sorts_keys():
-    assert config(seed=0, rho=None, momentum=0, scaling="none").canonical() == config().canonical()
-    assert "momentum" not in config(momentum=0.0).canonical()
-    forward = config(network_options={"a": 1, "b": 2}).canonical()
-    assert config(network_options={"b": 2, "a": 1}).canonical() == forward
-    shuffled = RunConfig(**dict(reversed(VALUES.items())))
-    assert shuffled.canonical() == config().canonical()
+def options(**values):
+    return {"network_options": values}
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"rho": 0.0}, {"base_lr": 0.1000001}, {"network_options": {"a": 1}}]
+    ("one", "other"),
+    [
+        ({"base_lr": 1}, {"base_lr": 1.0}),
+        ({"rho": 1}, {"rho": 1.0}),
+        (options(width=1), options(width=1.0)),
+        (options(a=1, b=2), options(b=2, a=1)),
+        ({"seed": 0, "rho": None, "momentum": 0, "scaling": "none"}, {}),
+        (dict(reversed(VALUES.items())), {}),
+    ],
 )
-def test_other_values_have_another_canonical_form(change):
-    assert config(**change).canonical() != config().canonical()
+def test_equal_values_have_one_canonical_form(one, other):
+    assert RunConfig(**VALUES | one).canonical() == config(**other).canonical()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"seed": 1}, {}),
+        ({"rho": 0.0}, {}),
+        ({"base_lr": 0.1000001}, {}),
+        (options(a=1), {}),
+        (options(bias=1), options(bias=True)),
+    ],
+)
+def test_other_values_have_another_canonical_form(one, other):
+    assert config(**one).canonical() != config(**other).canonical()
 
 
 def test_the_digest_tells_parts_apart():
@@ -167,11 +138,6 @@ def test_check_returns_a_notebooks_parameters():
     }
     found = check(namespace, Study)
     assert found == Study(epochs=2, base_lr=1.0, batch_sizes=[32, 64])
-
-
-def test_check_refuses_what_papermill_lets_through():
-    with pytest.raises(ParameterError, match="'epoch'; did you mean 'epochs'"):
-        check({"epochs": 2, "epoch": 3, "base_lr": 0.1, "batch_sizes": [1]}, Study)
 
 
 def test_check_refuses_a_type_hint_that_lies():

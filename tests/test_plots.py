@@ -22,8 +22,8 @@ def runs(seeds=3):
         for b in BATCHES
         for s in range(seeds)
     ]
-    data = {"dataset": "digits", "train_size": 64, "dtype": "float64"}
-    return pd.DataFrame(rows).assign(**data, network="small", network_options="{}")
+    facts = {"dataset": "digits", "train_size": 64, "dtype": "float64", "network": "small"}
+    return pd.DataFrame(rows).assign(**facts, network_options="{}")
 
 
 def history(seeds=3):
@@ -79,12 +79,18 @@ def test_curves_show_every_seed_their_mean_and_band_and_a_label_per_batch_size(s
     assert (edges.min(), edges.max()) == pytest.approx(expected)
 
 
-def test_end_labels_never_overlap():
+def test_labels_at_ends_and_of_the_papers_numbers_never_overlap():
     close = history(1).assign(train_loss=1.0)
     ax = drawn(plots.plot_curves, close, column="train_loss", label="loss")
     ax.figure.draw_without_rendering()
     bottoms = sorted(text.get_window_extent().y0 for text in ax.texts)
     assert (np.diff(bottoms) * 72 / ax.figure.dpi > 7.5).all()
+    fig, axes = style.panels(1, 1, height=3)
+    style.mark_paper(axes[0, 0], 0.50, "paper, 32", below=True)
+    style.mark_paper(axes[0, 0], 0.51, "paper, 256")
+    fig.draw_without_rendering()
+    one, other = (text.get_window_extent() for text in axes[0, 0].texts)
+    assert not one.overlaps(other)
 
 
 def test_plain_is_discs_then_open_squares_and_sam_is_diamonds_as_long_as_there_are_markers():
@@ -130,8 +136,7 @@ def test_a_ratio_is_averaged_geometrically_and_only_where_all_seeds_are():
 
 def test_missing_and_infinite_values_leave_gaps_instead_of_errors():
     broken = runs(1).assign(value=[np.nan, np.inf, 1.0])
-    fig, axes = style.panels(1, 1, height=3)
-    ax = plots.plot_against_batch_size({"SGD": broken}, axes[0, 0], column="value", label="v")
+    ax = drawn(plots.plot_against_batch_size, {"SGD": broken}, column="value", label="v")
     assert np.isfinite(ax.lines[0].get_ydata()).all()
 
 
@@ -149,35 +154,16 @@ def test_rho_panel_has_a_tick_per_radius():
     assert texts(ax.get_xticklabels()) == ["0.01", "0.1"]
 
 
-def test_a_caption_names_n_data_and_the_paper_s_figure():
-    facts = {"dataset": "digits", "train_size": 1024, "network": "net", "network_options": "{}"}
-    rows = runs(3).assign(dtype="float64", **facts)
-    text = show.caption("What is shown", rows, compare="figure 2 of the paper", marks="curves")
-    assert text.startswith("**What is shown (n = 3 seeds).**")
-    assert "digits, 1,024 training examples" in text and "band: their range" in text
-    assert text.endswith("Compare figure 2 of the paper.")
-    assert "Small marks: seeds" in show.caption("Marks", rows, compare="it")
-    with pytest.raises(ValueError, match="marks = 'point'; did you mean 'points'"):
-        show.caption("Loss against batch size", rows, compare="figure 1", marks="point")
-
-
-def test_a_long_label_has_its_room_in_the_drawing(tmp_path, monkeypatch):
+def test_a_figure_is_kept_as_svg_with_its_data_and_room_for_a_long_label(tmp_path, monkeypatch):
     monkeypatch.setattr(show, "_kept", {"folder": str(tmp_path)})
     fig, axes = style.panels(1, 1, height=2)
     axes[0, 0].set_yticks([0], ["with a rate tuned for each batch size and more"])
-    show.figure(fig, "long", "What is shown", rows=runs())
-    assert fig.dpi == mpl.rcParams["figure.dpi"]
-    fig.set_dpi(400)  # finer than it was laid out for
-    assert 0 <= axes[0, 0].get_tightbbox().x0 * 72 / 400 < 10, "points left of it"
-
-
-def test_show_keeps_svg_and_the_data(tmp_path, monkeypatch):
-    monkeypatch.setattr(show, "_kept", {"folder": str(tmp_path)})
-    fig, axes = style.panels(1, 1, height=2)
-    axes[0, 0].plot([1, 2])
     show.figure(fig, "figure-9", "What is shown", rows=runs())
     assert {p.name for p in tmp_path.iterdir()} == {"figure-9.svg", "figure-9.csv"}
     assert len(pd.read_csv(tmp_path / "figure-9.csv")) == len(runs())
+    assert fig.dpi == mpl.rcParams["figure.dpi"]
+    fig.set_dpi(400)  # finer than it was laid out for
+    assert 0 <= axes[0, 0].get_tightbbox().x0 * 72 / 400 < 10, "points left of it"
 
 
 # Divergence and times without end
@@ -186,15 +172,10 @@ def test_show_keeps_svg_and_the_data(tmp_path, monkeypatch):
 def diverging(seeds=3):
     """Curves of two batch sizes, of which one seed of the larger ends after the third epoch."""
     rows = history(seeds).assign(running_loss=1.0, percent=lambda t: 10.0 * t["epoch"])
-    rows = rows[rows["batch_size"] < 512]
-    gone = (rows["batch_size"] == 128) & (rows["seed"] == 1)
-    return pd.concat(
-        [
-            rows[~gone],
-            rows[gone & (rows["epoch"] <= 4)],
-            rows[gone & (rows["epoch"] == 8)].assign(running_loss=np.nan, percent=9.0),
-        ]
-    )
+    rows = rows[rows["batch_size"] < 512].reset_index(drop=True)
+    last = rows.eval("batch_size == 128 and seed == 1 and epoch == 8")
+    rows.loc[last, ["running_loss", "percent"]] = np.nan, 9.0
+    return rows
 
 
 def crosses(ax):
@@ -307,22 +288,15 @@ def test_a_line_has_hairlines_at_the_minimizers_and_ticks_around_them():
     assert texts(near.get_xticklabels()) == ["0", "1"]
 
 
-def test_training_is_thin_and_faint_and_test_is_full():
-    train, test = drawn(plots.plot_line, points(), **LINE).lines[:2]
-    assert [train.get_label(), test.get_label()] == ["training", "test"]
-    assert train.get_linewidth() < test.get_linewidth()
-    assert train.get_alpha() < test.get_alpha() == 1
-    assert train.get_color() == test.get_color() == style.INK
-
-
 @pytest.mark.parametrize("seeds", [1, 3, 5])
-def test_a_line_is_the_mean_over_seeds_with_a_band(seeds):
+def test_lines_of_training_and_test_are_means_over_seeds_with_a_band(seeds):
     rows = points(seeds)
     ax = drawn(plots.plot_line, rows, **LINE)
     for line, name in zip(ax.lines, ("train", "test"), strict=False):
         by_alpha = rows[rows["set"] == name].groupby("alpha")["loss"]
         mean = by_alpha.agg(lambda losses: np.exp(np.log(losses).mean()))  # on a logarithmic axis
         np.testing.assert_allclose(line.get_ydata(), mean)
+        assert line.get_label().startswith(name)
     assert len(ax.collections) == (2 if seeds > 1 else 0)
 
 
@@ -354,23 +328,17 @@ def path_rows(seeds=2):
 PATH = {"x": "loss", "y": "phi", "order": "epochs", "labels": ("x", "y")}
 
 
-def test_there_is_a_path_per_batch_size_in_its_colour_named_at_its_end():
-    ax = drawn(plots.plot_path, path_rows(), **PATH)
-    paths = [line for line in ax.lines if line.get_linestyle() == "-"]
-    assert [line.get_color() for line in paths] == [style.batch_colour(b) for b in (32, 512)]
-    assert texts(ax.texts) == ["32", "512"]
-    for line, text in zip(paths, ax.texts, strict=True):
-        assert text.xy == (line.get_xdata()[-1], line.get_ydata()[-1])
-        assert text.get_color() == line.get_color()
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "y")
-
-
 def test_a_path_joins_means_over_seeds_in_the_order_of_a_third_column():
     ax = drawn(plots.plot_path, path_rows(), **PATH, log=(True, True))
-    line = next(line for line in ax.lines if line.get_linestyle() == "-")
-    np.testing.assert_allclose(line.get_xdata(), [1 / e + 0.005 for e in (1, 3, 8)])
-    np.testing.assert_allclose(line.get_ydata(), [32 * (e + 0.5) for e in (1, 3, 8)])
+    paths = [line for line in ax.lines if line.get_linestyle() == "-"]
+    for line, text, batch_size in zip(paths, ax.texts, (32, 512), strict=True):
+        assert line.get_color() == text.get_color() == style.batch_colour(batch_size)
+        assert text.get_text() == str(batch_size)
+        assert text.xy == (line.get_xdata()[-1], line.get_ydata()[-1])
+        np.testing.assert_allclose(line.get_xdata(), [1 / e + 0.005 for e in (1, 3, 8)])
+        np.testing.assert_allclose(line.get_ydata(), [batch_size * (e + 0.5) for e in (1, 3, 8)])
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "y")
     small = [line for line in ax.lines if line.get_linestyle() == "None"]
     assert [len(line.get_xdata()) for line in small] == [6, 6], "every seed"
     assert len(drawn(plots.plot_path, path_rows(1), **PATH).lines) == 2, "one seed: its own mean"
@@ -391,21 +359,6 @@ def conditions(seeds=3):
 CONDITIONS = {"column": "gap", "label": "points"}
 
 
-@pytest.mark.parametrize("log", [False, True])
-def test_conditions_stand_below_each_other_in_their_order_around_no_effect(log):
-    none = 1 if log else 0
-    ax = drawn(plots.plot_conditions, conditions(), **CONDITIONS, none=none, log=log)
-    shown = texts(ax.get_yticklabels())
-    assert shown == ["as in the paper", "at equal updates", "another"]
-    bottom, top = ax.get_ylim()
-    assert bottom > top, "the first is on top"
-    assert set(ax.lines[0].get_xdata()) == {none}, "a hairline at no effect"
-    low, high = ax.get_xlim()
-    assert low < none and high > 6
-    assert ax.get_xscale() == ("log" if log else "linear")
-    assert ax.get_xlabel() == "points"
-
-
 @pytest.mark.parametrize("none", [10.0, np.nan])
 def test_conditions_that_are_all_equal_have_a_span_around_them(none):
     equal = conditions().assign(gap=10.0)
@@ -414,18 +367,22 @@ def test_conditions_that_are_all_equal_have_a_span_around_them(none):
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_a_condition_shows_seeds_mean_and_interval(log):
-    ax = drawn(plots.plot_conditions, conditions(), **CONDITIONS, none=1, log=log)
-    seeds, bar, mean = ax.lines[1:4]
+def test_conditions_stand_in_their_order_around_no_effect_with_seeds_mean_and_interval(log):
+    none = 1 if log else 0
+    ax = drawn(plots.plot_conditions, conditions(), **CONDITIONS, none=none, log=log)
+    shown = texts(ax.get_yticklabels())
+    assert shown == ["as in the paper", "at equal updates", "another"]
+    (bottom, top), (low, high) = ax.get_ylim(), ax.get_xlim()
+    assert bottom > top, "the first is on top"
+    assert low < none and high > 6
+    assert (ax.get_xscale(), ax.get_xlabel()) == ("log" if log else "linear", "points")
+    hairline, seeds, bar, mean = ax.lines[:4]
+    assert set(hairline.get_xdata()) == {none}
     assert list(seeds.get_xdata()) == [2, 3, 4]
-    values = np.log([2, 3, 4]) if log else np.array([2, 3, 4])
+    values, of_axis = (np.log([2, 3, 4]), np.exp) if log else (np.array([2, 3, 4]), np.array)
     half = 4.30265273 * values.std(ddof=1) / np.sqrt(3)  # Student's t, 2 degrees of freedom
-    ends = values.mean() - half, values.mean() + half
-    centre = values.mean()
-    if log:
-        ends, centre = np.exp(ends), np.exp(centre)
-    np.testing.assert_allclose(bar.get_xdata(), ends)
-    np.testing.assert_allclose(mean.get_xdata(), centre)
+    np.testing.assert_allclose(bar.get_xdata(), of_axis(values.mean() + half * np.array([-1, 1])))
+    np.testing.assert_allclose(mean.get_xdata(), of_axis(values.mean()))
     assert {y for line in (seeds, bar, mean) for y in line.get_ydata()} == {0}
 
 
@@ -461,22 +418,24 @@ def several():
 
 
 def test_a_caption_lists_each_networks_data_once_the_range_of_n_and_what_the_band_is():
-    text = show.caption("What is shown", several(), compare="it")
+    text = show.caption("What is shown", several(), compare="figure 2 of the paper")
     assert text.startswith("**What is shown (n = 3 to 5 seeds).**")
+    assert text.endswith("Compare figure 2 of the paper.") and "Small marks: seeds" in text
     for name in ("f1", "c1"):
         assert text.count(f"digits, 1,024 training examples, network {name} {{}}") == 1
-    one = show.caption("What", several().query("network == 'c1'"), compare="it")
-    assert "(n = 3 seeds)" in one and "f1" not in one
     single = show.caption("What", several().query("seed == 0"), compare="it")
     assert "(n = 1 seed)" in single and "marks" not in single
     interval = "the 95 % interval of the mean."
-    for networks, band in (
-        (["c1"], "band: their range."),
-        (["f1"], f"band: {interval}"),
-        (["f1", "c1"], f"band: their range, from 5 seeds on {interval}"),
+    for networks, n, band in (
+        (["c1"], "3", "band: their range."),
+        (["f1"], "5", f"band: {interval}"),
+        (["f1", "c1"], "3 to 5", f"band: their range, from 5 seeds on {interval}"),
     ):
         rows = several()[lambda t, names=networks: t["network"].isin(names)]
-        assert band in show.caption("What", rows, compare="it", marks="curves")
+        text = show.caption("What", rows, compare="it", marks="curves")
+        assert band in text and f"(n = {n} seeds)" in text
+    with pytest.raises(ValueError, match="marks = 'point'; did you mean 'points'"):
+        show.caption("What", several(), compare="figure 1", marks="point")
 
 
 # ---------------------------------------------------------------- directions, and labels
@@ -700,12 +659,3 @@ def test_what_is_not_computed_yet_says_so():
     axes.append(plots.line_panels({"F1": points().iloc[:0]}).axes[0])
     assert {ax.texts[0].get_text() for ax in axes} == {"not computed yet"}
     assert "Not computed yet" in show.caption("Nothing", runs().iloc[:0], compare="it")
-
-
-def test_labels_of_two_close_numbers_of_the_paper_do_not_overlap():
-    fig, axes = style.panels(1, 1, height=3)
-    style.mark_paper(axes[0, 0], 0.50, "paper, 32", below=True)
-    style.mark_paper(axes[0, 0], 0.51, "paper, 256")
-    fig.draw_without_rendering()
-    one, other = (text.get_window_extent() for text in axes[0, 0].texts)
-    assert not one.overlaps(other)

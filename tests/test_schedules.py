@@ -7,19 +7,21 @@ import pytest
 from bsglib.schedules import Schedule
 
 
-@pytest.mark.parametrize(("scaling", "peak"), [("none", 0.1), ("linear", 0.4), ("sqrt", 0.2)])
-def test_the_peak_is_scaled_with_the_batch(scaling, peak):
-    schedule = Schedule(0.1, 128, 32, scaling=scaling)
-    assert schedule.peak_lr == pytest.approx(peak, rel=1e-15)
-    assert schedule(0) == schedule(10**6) == schedule.peak_lr
-
-
-def test_batches_below_the_reference_get_a_smaller_rate():
-    assert Schedule(0.1, 8, 32, scaling="linear")(0) == pytest.approx(0.025, rel=1e-15)
-
-
-def test_a_rate_per_example_is_linear_scaling_from_a_batch_of_one():
-    assert Schedule(0.001, 256, 1, scaling="linear")(0) == pytest.approx(0.256, rel=1e-15)
+@pytest.mark.parametrize(
+    ("base", "batch", "reference", "scaling", "peak"),
+    [
+        (0.1, 128, 32, "none", 0.1),
+        (0.1, 128, 32, "linear", 0.4),
+        (0.1, 128, 32, "sqrt", 0.2),
+        (0.1, 8, 32, "linear", 0.025),
+        (0.001, 256, 1, "linear", 0.256),  # a rate per example
+    ],
+)
+def test_the_peak_is_scaled_with_the_batch(base, batch, reference, scaling, peak):
+    for warmup in ("none", "constant", "linear", "exponential"):  # of no updates
+        schedule = Schedule(base, batch, reference, scaling, warmup, warmup_updates=0)
+        assert schedule.peak_lr == pytest.approx(peak, rel=1e-15)
+        assert schedule(0) == schedule(10**6) == schedule.peak_lr
 
 
 @pytest.mark.parametrize(
@@ -37,28 +39,25 @@ def test_warmup_starts_at_the_base_rate_and_ends_at_the_peak(warmup, rates):
     assert schedule(5) == schedule(1000) == schedule.peak_lr
 
 
-@pytest.mark.parametrize("warmup", ["constant", "linear", "exponential"])
-def test_warmup_starts_where_it_is_told(warmup):
-    schedule = Schedule(0.1, 32, 32, warmup=warmup, warmup_updates=10, warmup_from=0.02)
-    assert schedule(0) == pytest.approx(0.02, rel=1e-15)
-    assert schedule(10) == 0.1
-
-
-@pytest.mark.parametrize("warmup", ["constant", "linear"])
-def test_warmup_may_start_at_zero(warmup):
-    schedule = Schedule(0.1, 32, 32, warmup=warmup, warmup_updates=4, warmup_from=0.0)
-    assert schedule(0) == 0
-    assert schedule(2) == pytest.approx(0.05 if warmup == "linear" else 0, rel=1e-15)
+@pytest.mark.parametrize(
+    ("warmup", "start", "middle"),
+    [
+        ("constant", 0.02, 0.02),
+        ("linear", 0.02, 0.06),
+        ("exponential", 0.025, 0.05),
+        ("constant", 0.0, 0.0),
+        ("linear", 0.0, 0.05),
+    ],
+)
+def test_warmup_starts_where_it_is_told(warmup, start, middle):
+    schedule = Schedule(0.1, 32, 32, warmup=warmup, warmup_updates=10, warmup_from=start)
+    found = [schedule(update) for update in (0, 5, 10)]
+    assert found == pytest.approx([start, middle, 0.1], rel=1e-15)
 
 
 def test_an_exponential_warmup_cannot_start_at_zero():
     with pytest.raises(ValueError, match="warmup_from"):
         Schedule(0.1, 32, 32, warmup="exponential", warmup_updates=4, warmup_from=0.0)
-
-
-@pytest.mark.parametrize("warmup", ["none", "constant", "linear", "exponential"])
-def test_a_warmup_of_no_updates_is_none(warmup):
-    assert Schedule(0.1, 64, 32, "linear", warmup, warmup_updates=0)(0) == 0.2
 
 
 def test_the_rate_is_divided_at_each_knot_from_that_update_on():

@@ -56,9 +56,9 @@ def quadratic(size=200, slope=1e-3, seed=0):
     return Quadratic(x, g, d), x, g, d
 
 
-def corner(x, g, d, epsilon, f0=0.01):
+def corner(x, g, d, epsilon, f0=0.01, least=1):
     """The metric's exact value where the curvature is diagonal and positive."""
-    b = epsilon * (np.abs(x) + 1)
+    b = epsilon * (np.abs(x) + least)
     return 100 * (np.abs(g) * b + d * b**2 / 2).sum() / (1 + f0)
 
 
@@ -114,6 +114,8 @@ def test_the_metric_of_a_diagonal_quadratic_is_that_of_the_corner(solver, slope,
     assert found.value == pytest.approx(corner(x, g, d, epsilon), rel=1e-9)
     assert found.iterations <= 10
     assert found.solver == solver
+    adaptive = keskar_sharpness(model, X, Y, epsilon=epsilon, loss=total, adaptive=True)
+    assert adaptive.value == pytest.approx(corner(x, g, d, epsilon, least=0), rel=1e-9)
 
 
 def test_a_tiny_gradient_does_not_stop_the_solver_on_the_literal_objective():
@@ -163,23 +165,32 @@ def test_the_fields_agree_with_each_other_and_with_evaluate_and_the_passes_made(
     assert found.stop
 
 
+def ways_of(solve, function, start, bounds, max_iter):
+    """Where a solver evaluates, stacked, and what it returns."""
+    way = []
+
+    def seen(z):
+        way.append(torch.as_tensor(z).clone())
+        return function(z)
+
+    trace = solve(seen, start, bounds, max_iter)
+    return torch.stack(way), trace
+
+
 @pytest.mark.parametrize("max_iter", [1, 4, 10, 200])
 def test_the_solver_goes_the_way_of_scipy_minimize_to_the_last_bit(max_iter):
     generator = np.random.default_rng(2)
     bounds, pull = generator.uniform(0.1, 2, 60), generator.standard_normal(60)
-    ways = []
-    for solve in (solvers.drive_lbfgsb, solvers.public_lbfgsb):
-        way = []
 
-        def bumpy(z, way=way):  # curved both ways, so that several line searches take more steps
-            way.append(z.copy())
-            value = np.sin(3 * z).sum() + pull @ z + 0.1 * (z**4).sum()
-            return value, 3 * np.cos(3 * z) + pull + 0.4 * z**3
+    def bumpy(z):  # curved both ways, so that several line searches take more steps
+        value = np.sin(3 * z).sum() + pull @ z + 0.1 * (z**4).sum()
+        return value, 3 * np.cos(3 * z) + pull + 0.4 * z**3
 
-        trace = solve(bumpy, np.zeros(60), bounds, max_iter)
-        ways.append((np.array(way), trace))
-    assert ways[0][1] == ways[1][1]
-    assert np.array_equal(ways[0][0], ways[1][0])
+    (one, traced), (other, trace) = (
+        ways_of(solve, bumpy, np.zeros(60), bounds, max_iter)
+        for solve in (solvers.drive_lbfgsb, solvers.public_lbfgsb)
+    )
+    assert traced == trace and torch.equal(one, other)
 
 
 def test_the_objective_is_scaled_so_that_its_largest_slope_is_one():
@@ -199,19 +210,18 @@ def test_the_solver_in_torch_goes_the_way_of_scipys(max_iter, size, monkeypatch)
     generator = np.random.default_rng(size)
     bounds, p = map(torch.from_numpy, generator.uniform(0.1, 2, (2, size)))
     factor = torch.from_numpy(generator.standard_normal((size, size))) / size**0.5
-    h, ways = factor @ factor.T, []
-    for solver in solvers.SOLVERS.values():
-        way = []
+    h = factor @ factor.T
 
-        def bumpy(z, way=way):
-            way.append(z.clone())
-            value = torch.cos(3 * z).sum() + p @ z + z @ h @ z
-            return float(value), -3 * torch.sin(3 * z) + p + 2 * h @ z
+    def bumpy(z):
+        value = torch.cos(3 * z).sum() + p @ z + z @ h @ z
+        return float(value), -3 * torch.sin(3 * z) + p + 2 * h @ z
 
-        trace = solver(bumpy, torch.zeros_like(bounds), bounds, max_iter)
-        ways.append((torch.stack(way), trace))
-    assert ways[0][1] == ways[1][1]
-    torch.testing.assert_close(ways[0][0], ways[1][0], rtol=0, atol=1e-9)
+    (one, traced), (other, trace) = (
+        ways_of(solve, bumpy, torch.zeros_like(bounds), bounds, max_iter)
+        for solve in solvers.SOLVERS.values()
+    )
+    assert traced == trace
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("options", [{}, {"subspace": 6}, {"adaptive": True}])
@@ -447,6 +457,9 @@ def test_frozen_weights_are_part_of_the_box():
     [
         (keskar_sharpness, {"epsilon": 0.0}, "epsilon = 0.0"),
         (keskar_sharpness, {"epsilon": float("nan")}, "epsilon = nan"),
+        (keskar_sharpness, {"max_iter": 0}, "max_iter = 0.*at least 1"),
+        (keskar_sharpness, {"y": torch.arange(33)}, "out of bounds"),
+        (hessian_trace, {"y": torch.arange(33) / 2}, "torch.float32"),
         (keskar_sharpness, {"subspace": 3, "distribution": "cauchy"}, "'cauchy'.*gaussian_unit"),
         (keskar_sharpness, {"subspace": 0}, "subspace = 0.*1 to 43"),
         (keskar_sharpness, {"subspace": 44}, "subspace = 44.*1 to 43"),
@@ -463,7 +476,7 @@ def test_options_not_allowed_are_refused_and_leave_the_network_alone(measure, op
     model, x, y = classifier()
     before = state_of(model)
     with pytest.raises(ValueError, match=message):
-        measure(model, x, y, **options)
+        measure(model, x, **{"y": y} | options)
     assert_same_state(model, before)
 
 
@@ -549,14 +562,6 @@ def test_only_the_adaptive_measures_do_not_see_a_rescaling_that_keeps_the_functi
         values = [measure(m, x, y, adaptive=adaptive, **size).value for m in (model, other)]
         assert (values[0] == pytest.approx(values[1], rel=1e-12)) == adaptive
         assert min(values) > 0
-
-
-def test_the_adaptive_metric_of_a_diagonal_quadratic_is_that_of_its_corner():
-    model, x, g, d = quadratic()
-    b = 1e-3 * np.abs(x)
-    exact = 100 * (np.abs(g) * b + d * b**2 / 2).sum() / 1.01
-    found = keskar_sharpness(model, X, Y, loss=total, adaptive=True)
-    assert found.value == pytest.approx(exact, rel=1e-9)
 
 
 def test_the_trace_of_a_diagonal_hessian_is_exact():

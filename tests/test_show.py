@@ -23,6 +23,13 @@ def test_data_are_kept_without_empty_columns_and_without_entries(tmp_path, monke
     assert (tmp_path / "none.csv").read_text() == "entry,seed,rho,loss\n"
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(show, "_kept", {"folder": str(tmp_path / "figures")})
+    (tmp_path / "figures").write_text("")
+    with pytest.raises(OSError, match=f"{tmp_path}/figures"):
+        show.keep_rows(pd.DataFrame(), "x")
+
+
 def shown_by(fig, folder, monkeypatch):
     """Return the data of the picture that `show.figure` displays."""
     displayed = []

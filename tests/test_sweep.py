@@ -179,17 +179,15 @@ def test_a_diverged_run_is_stored_without_measures_and_a_line_from_it_has_no_poi
 # Measures with rows
 
 
-def rows_of(entry, store, name):
-    sweep([entry], store, workers=0)
-    run = stored_run(entry.config, load("digits").checksum, store)
-    (measure,) = (m for m in entry.measures if m.name == name)
+def rows_of(store, measure, **changes):
+    """A run, and the rows of its one measure."""
+    sweep([Entry(config(**changes), (measure,))], store, workers=0)
+    run = stored_run(config(**changes), load("digits").checksum, store)
     return run, pd.DataFrame(stored_measure(run.id, measure, store)["rows"])
 
 
 def test_distances_from_the_initial_weights_add_up_over_layers(store):
-    run, rows = rows_of(
-        Entry(config(record_path=True), (Measure("distances", 1),)), store, "distances"
-    )
+    run, rows = rows_of(store, Measure("distances", 1), record_path=True)
     layers, whole = rows.set_index("layer").drop("whole"), rows.set_index("layer").loc["whole"]
     path, names = run.path, dict(run.model().named_parameters())
     initial, last = path["weights.0"], flatten(run.weights[name] for name in names)
@@ -201,8 +199,7 @@ def test_distances_from_the_initial_weights_add_up_over_layers(store):
 
 
 def test_update_norms_are_their_quantiles(store):
-    entry = Entry(config(record_path=True), (Measure("update_norms", 1),))
-    run, rows = rows_of(entry, store, "update_norms")
+    run, rows = rows_of(store, Measure("update_norms", 1), record_path=True)
     assert rows["level"].tolist() == pytest.approx([i / 100 for i in range(101)])
     norms = run.path["norms"].numpy()
     for level, expected in ((0, norms.min()), (0.5, np.median(norms)), (1, norms.max())):
@@ -211,8 +208,7 @@ def test_update_norms_are_their_quantiles(store):
 
 
 def trajectory(store, **changes):
-    entry = Entry(config(record_path=True, **changes), (Measure("trajectory", 1),))
-    return rows_of(entry, store, "trajectory")
+    return rows_of(store, Measure("trajectory", 1), record_path=True, **changes)
 
 
 def test_a_trajectory_ends_in_the_origin_of_its_plane(store):
@@ -238,8 +234,7 @@ def test_a_trajectory_ends_where_the_weights_were_kept(store):
 
 def test_gradients_are_those_of_the_last_weights_and_first_training_examples(store):
     options = {"batch_sizes": [1, 8], "draws": 3, "seed": 2}
-    measure = Measure("gradient_agreement", 20, options)
-    run, rows = rows_of(Entry(config(), (measure,)), store, "gradient_agreement")
+    run, rows = rows_of(store, Measure("gradient_agreement", 20, options))
     found = gradient_agreement(run.model(), *examples(), **options).rows()
     pd.testing.assert_frame_equal(rows, found, check_exact=True, check_like=True)
     assert rows["examples"].tolist() == [1, 8] and set(rows["n"]) == {20}
@@ -250,35 +245,27 @@ def test_what_was_not_recorded_cannot_be_measured(store):
         sweep([Entry(config(), (Measure("update_norms", 1),))], store, workers=0)
 
 
-SURFACE = Measure("loss_surface", 20, {"seeds": [0, 1], "points": 3, "extent": 0.5})
-
-
 def test_the_middle_of_a_stored_surface_is_the_loss_of_the_run(store):
-    run, rows = rows_of(Entry(config(), (SURFACE,)), store, "loss_surface")
+    options = {"seeds": [0, 1], "points": 3, "extent": 0.5}
+    run, rows = rows_of(store, Measure("loss_surface", 20, options))
     assert sorted(set(rows["a"])) == sorted(set(rows["b"])) == [-0.5, 0.0, 0.5]
     middle = rows.loc[(rows["a"] == 0) & (rows["b"] == 0), "loss"].item()
     assert middle == pytest.approx(evaluate(run.model(), *examples()).loss, rel=1e-12)
 
 
-def test_all_entries_are_trained_and_measured_and_a_second_call_computes_nothing(
-    store, monkeypatch
-):
-    assert not any(is_stored(entry, store) for entry in entries())
-    assert sweep(entries(), store, workers=0) == []
-    assert all(is_stored(entry, store) for entry in entries())
-    monkeypatch.setattr(train_module, "_train_epoch", forbid)
-    monkeypatch.setattr(measures, "MEASURES", dict.fromkeys(measures.MEASURES, forbid))
-    assert sweep(entries(), store, workers=0) == []
-    assert sweep([], store) == []
-
-
-def test_a_measure_added_later_does_not_train_again(store, monkeypatch):
+def test_what_is_stored_is_not_computed_again_whatever_it_is_asked_for(store, monkeypatch):
     bare = [Entry(entry.config) for entry in entries()]
-    sweep(bare, store, workers=0)
-    assert not is_stored(entries()[0], store)
+    assert not any(is_stored(entry, store) for entry in bare)
+    assert sweep(bare, store, workers=0) == sweep([], store) == []
+    assert all(is_stored(entry, store) for entry in bare)
+    assert not is_stored(entries()[0], store), "measures are asked for later"
     monkeypatch.setattr(train_module, "_train_epoch", forbid)
-    sweep(entries(), store, workers=0)
+    assert sweep(entries(), store, workers=0) == []
     assert all(is_stored(entry, store) for entry in entries())
+    monkeypatch.setattr(measures, "MEASURES", dict.fromkeys(measures.MEASURES, forbid))
+    named = Entry(config(), (dataclasses.replace(SHARPNESS, label="half_box"),))
+    assert is_stored(named, store)
+    assert sweep([*entries(), named], store, workers=0) == []
 
 
 def test_one_failing_entry_is_reported_and_the_others_finish(store):
@@ -329,14 +316,6 @@ def test_the_key_tells_configs_measures_and_labels_apart():
         Measure("lambda_maximum", 10)
 
 
-def test_a_measure_under_another_label_is_not_measured_again(store, monkeypatch):
-    sweep([Entry(config(), (SHARPNESS,))], store, workers=0)
-    named = Entry(config(), (dataclasses.replace(SHARPNESS, label="half_box"),))
-    assert is_stored(named, store)
-    monkeypatch.setattr(measures, "MEASURES", dict.fromkeys(measures.MEASURES, forbid))
-    sweep([named], store, workers=0)
-
-
 @pytest.mark.parametrize(
     ("optional", "there", "computable"),
     [(False, True, True), (False, False, True), (True, True, True), (True, False, False)],
@@ -354,15 +333,12 @@ def test_samples_count_both_passes_of_sam_and_the_whole_set_where_no_size_is_giv
     assert Entry(config(train_size=None)).samples == 2 * len(load("digits").train)
 
 
-SCRIPT = """
-from test_sweep import Store, entries, sweep
-sweep(entries(), Store("runs"), workers=2)
-"""
-
-
 @pytest.mark.slow
 def test_a_script_without_a_main_guard_is_told_to_have_one(tmp_path):
-    (script := tmp_path / "script.py").write_text(SCRIPT)
+    (script := tmp_path / "script.py").write_text(
+        "from test_sweep import Store, entries, sweep\n\n"
+        'sweep(entries(), Store("runs"), workers=2)\n'
+    )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ran = subprocess.run(
         [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True

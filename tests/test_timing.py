@@ -40,7 +40,7 @@ def test_a_time_is_scaled_to_the_training_set(tiny, monkeypatch):
     assert row["seconds"] == pytest.approx(50 / 20)  # one second for 20 of 50 examples
 
 
-def test_stored_times_are_not_taken_again(configs, store, monkeypatch):
+def test_stored_times_are_not_taken_again_and_others_are_not_them(configs, store, monkeypatch):
     assert stored_epoch_times(configs, store, **OPTIONS, compute=False) is None
     first = stored_epoch_times(configs, store, **OPTIONS, compute=True)
     assert len(first["rows"]) == 9
@@ -48,13 +48,12 @@ def test_stored_times_are_not_taken_again(configs, store, monkeypatch):
     monkeypatch.setattr(timing, "epoch_times", None)
     assert stored_epoch_times(configs, store, **OPTIONS, compute=True) == first
     assert stored_epoch_times(configs, store, **OPTIONS, compute=False) == first
-
-
-def test_other_configs_and_counts_are_timed_apart(configs, store):
-    stored_epoch_times(configs, store, **OPTIONS, compute=True)
-    assert stored_epoch_times(configs[:2], store, **OPTIONS, compute=False) is None
-    assert stored_epoch_times(configs, store, samples=32, repeats=2, compute=False) is None
-    assert stored_epoch_times(configs, store, samples=16, repeats=3, compute=False) is None
+    for others, changes in (
+        (configs[:2], {}),
+        (configs, {"repeats": 2}),
+        (configs, {"samples": 16}),
+    ):
+        assert stored_epoch_times(others, store, **OPTIONS | changes, compute=False) is None
 
 
 def test_damaged_times_are_set_aside_and_taken_again(configs, store, caplog):

@@ -1,9 +1,10 @@
 """Tests of bsglib.weights."""
 
-import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
+from conftest import assert_same_state, state_of
 from torch import nn
 
 from bsglib.weights import (
@@ -22,33 +23,12 @@ def network():
     )
 
 
-def state_of(model):
-    """Everything that must survive: tensors, modes, flags and gradients."""
-    return {
-        "tensors": copy.deepcopy(model.state_dict()),
-        "modes": [m.training for m in model.modules()],
-        "flags": [w.requires_grad for w in model.parameters()],
-        "gradients": [None if w.grad is None else w.grad.clone() for w in model.parameters()],
-    }
-
-
-def assert_same_state(model, before):
-    now = state_of(model)
-    for name, tensor in before["tensors"].items():
-        assert torch.equal(now["tensors"][name], tensor), name
-    assert now["modes"] == before["modes"]
-    assert now["flags"] == before["flags"]
-    for a, b in zip(now["gradients"], before["gradients"], strict=True):
-        assert (a is None and b is None) or torch.equal(a, b)
-
-
 def used_network():
     """A network with a past: gradients, moved buffers, mixed modes, a frozen weight."""
     model = network()
     model(torch.randn(5, 1, 4, 4)).sum().backward()
     model[0].bias.grad = None
     model[4].weight.requires_grad_(False)
-    model.train()
     model[1].eval()
     return model
 
@@ -63,33 +43,14 @@ def disturb(model):
     model.zero_grad()
 
 
-def test_flatten_is_the_parameters_in_order():
-    model = network()
-    expected = torch.nn.utils.parameters_to_vector(model.parameters())
-    theta = flatten(model.parameters())
-    assert torch.equal(theta, expected)
-    assert not theta.requires_grad
-
-
-def test_flatten_does_not_share_memory_with_the_weights():
-    model = nn.Linear(3, 2, bias=False)
-    before = model.weight.detach().clone()
-    flatten(model.parameters()).zero_()
-    assert torch.equal(model.weight, before)
-
-
-def test_install_is_the_inverse_of_flatten():
-    model, other = network(), network()
-    install(other, flatten(model.parameters()))
-    for a, b in zip(model.parameters(), other.parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_install_casts_to_the_models_dtype_and_keeps_the_parameters_themselves():
+def test_flatten_copies_the_parameters_in_order_and_install_puts_them_back():
     model = network()
     weights = list(model.parameters())
-    theta = torch.randn(sum(w.numel() for w in weights), dtype=torch.float64)
-    install(model, theta)
+    theta, expected = flatten(weights), torch.nn.utils.parameters_to_vector(weights).detach()
+    assert torch.equal(theta, expected) and not theta.requires_grad
+    theta.zero_()
+    assert torch.equal(flatten(weights), expected), "no memory is shared"
+    install(model, theta := torch.randn(len(theta), dtype=torch.float64))
     assert all(a is b for a, b in zip(weights, model.parameters(), strict=True))
     assert torch.equal(flatten(model.parameters()), theta.float())
 
@@ -104,62 +65,41 @@ def test_install_refuses_a_vector_of_another_length(change):
     assert_same_state(model, before)
 
 
-def test_unchanged_restores_everything():
+def accumulate(model):
+    model(torch.randn(5, 1, 4, 4)).sum().backward()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("change", [disturb, accumulate])
+def test_unchanged_restores_everything_also_after_an_error(change, fails):
     model = used_network()
-    before = state_of(model)
-    with unchanged(model):
-        disturb(model)
-        assert not torch.equal(model[0].weight, before["tensors"]["0.weight"])
-        assert not torch.equal(model[1].running_mean, before["tensors"]["1.running_mean"])
+    before, weights = state_of(model), list(model.parameters())
+    with pytest.raises(KeyboardInterrupt) if fails else nullcontext(), unchanged(model):
+        change(model)
+        with pytest.raises(AssertionError):
+            assert_same_state(model, before)
+        if fails:
+            raise KeyboardInterrupt
     assert_same_state(model, before)
+    assert all(map(lambda a, b: a is b, weights, model.parameters())), "optimizers still act"
 
 
-def test_unchanged_restores_everything_after_an_error():
-    model = used_network()
-    before = state_of(model)
-    with pytest.raises(KeyboardInterrupt), unchanged(model):
-        disturb(model)
-        raise KeyboardInterrupt
-    assert_same_state(model, before)
-
-
-def test_unchanged_restores_gradients_accumulated_in_place():
-    model = used_network()
-    before = state_of(model)
-    with unchanged(model):
-        model(torch.randn(5, 1, 4, 4)).sum().backward()
-    assert_same_state(model, before)
-
-
-def test_unchanged_keeps_the_very_tensors_so_that_optimizers_still_act():
-    model = network()
-    weights = list(model.parameters())
-    with unchanged(model):
-        disturb(model)
-    assert all(a is b for a, b in zip(weights, model.parameters(), strict=True))
-
-
-def test_at_weights_installs_and_restores():
-    model = used_network()
-    before = state_of(model)
-    theta = torch.randn(sum(w.numel() for w in model.parameters()))
-    with at_weights(model, theta) as inside:
-        assert inside is model
-        assert torch.equal(flatten(model.parameters()), theta)
-        disturb(model)
-    assert_same_state(model, before)
-
-
-def test_at_weights_restores_where_the_vector_does_not_fit_or_the_block_raises():
+@pytest.mark.parametrize("fails", [False, True])
+def test_at_weights_installs_and_restores_also_after_an_error(fails):
     model = used_network()
     before = state_of(model)
     with pytest.raises(ValueError, match="weights"), at_weights(model, torch.zeros(3)):
         pass
     assert_same_state(model, before)
-    theta = torch.zeros(sum(w.numel() for w in model.parameters()))
-    with pytest.raises(ZeroDivisionError), at_weights(model, theta):
+    theta = torch.randn(sum(w.numel() for w in model.parameters()))
+    with (
+        pytest.raises(KeyboardInterrupt) if fails else nullcontext(),
+        at_weights(model, theta) as inside,
+    ):
+        assert inside is model and torch.equal(flatten(model.parameters()), theta)
         disturb(model)
-        _ = 1 / 0
+        if fails:
+            raise KeyboardInterrupt
     assert_same_state(model, before)
 
 
@@ -184,28 +124,16 @@ def test_reestimation_of_later_layers_sees_normalised_batches_and_no_dropout():
     assert (model[2].running_var > 0.9).all()
 
 
-def test_reestimation_changes_statistics_only():
-    model = network().eval()
-    weights, momentum = flatten(model.parameters()), model[1].momentum
-    reestimate_batch_norm(model, [torch.randn(5, 1, 4, 4)])
-    assert torch.equal(flatten(model.parameters()), weights)
-    assert model[1].momentum == momentum
-    assert not any(m.training for m in model.modules())
-
-
-def test_reestimation_restores_momentum_after_an_error():
-    model = network()
-    with pytest.raises(RuntimeError):
-        reestimate_batch_norm(model, [torch.randn(5, 2, 4, 4)])
-    assert model[1].momentum == 0.1
-    assert model.training
-
-
-def test_reestimation_keeps_the_mode_of_each_module():
+@pytest.mark.parametrize("channels", [1, 2])  # two do not fit
+def test_reestimation_changes_statistics_only_also_after_an_error(channels):
     model = used_network()
-    modes = [m.training for m in model.modules()]
-    reestimate_batch_norm(model, [torch.randn(5, 1, 4, 4)])
-    assert [m.training for m in model.modules()] == modes
+    before = state_of(model)
+    with pytest.raises(RuntimeError) if channels == 2 else nullcontext():
+        reestimate_batch_norm(model, [torch.randn(5, channels, 4, 4)])
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        before["tensors"][f"1.{name}"] = model.state_dict()[f"1.{name}"]
+    assert_same_state(model, before)
+    assert model[1].momentum == 0.1
 
 
 @pytest.mark.parametrize("n", [1, 4, 5, 9, 10, 14, 23])

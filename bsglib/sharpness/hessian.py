@@ -8,7 +8,13 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
-from bsglib.evaluate import SumLoss, chunks, loss_and_gradient, loss_function
+from bsglib.evaluate import (
+    SumLoss,
+    chunks,
+    loss_and_gradient,
+    loss_function,
+    require_examples,
+)
 from bsglib.sharpness import lanczos
 from bsglib.sharpness.measured import at_start, measured, pass_options
 from bsglib.sharpness.solvers import solver_for
@@ -172,6 +178,7 @@ def batch_sharpness(
         ValueError: as `keskar_sharpness`, if batch_size or draws is not allowed, or a batch's
             gradient is zero.
     """
+    require_examples("x, y", x, y)
     if not 0 < batch_size <= len(y):
         raise ValueError(f"batch_size = {batch_size}: allowed are 1 to {len(y)}, the examples")
     if draws < 2:

@@ -353,7 +353,7 @@ def times_over(results: Results, *, a, b, column, by, cost, kind, target) -> Mea
         pd.concat(by(*times(results, one, runs, column, costs)), axis=1, keys=("time", "open"))
         for one in (a, b)
     ]
-    both = each[0].join(each[1], how="inner", lsuffix="_a", rsuffix="_b")
+    both = each[0].add_suffix("_a").join(each[1].add_suffix("_b"), how="inner")
     found, margin = both["time_a"] / both["time_b"], MARGINS[kind].size
     open_a, open_b = both["open_a"], both["open_b"]
     vague = (open_a & open_b) | (open_a & (found <= margin)) | (open_b & (found >= 1 / margin))
