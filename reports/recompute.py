@@ -1021,7 +1021,8 @@ class Keskar(Study):
             raise NotTestable("no points on the line at a quarter")
         rise = steeper(self.line(name))
         if agree:
-            rise = np.sign(rise * np.log(ratio(large, small, source_of(pd.concat([small, large])))))
+            sharpness = ratio(large, small, source_of(pd.concat([small, large])))
+            rise = np.sign(rise * np.log(sharpness[rise.index]))
         return Found(rise, pd.concat([small, large]))
 
     def warm_start(self, name: str, first: int, kind: str = "accuracy") -> Found:
