@@ -39,7 +39,7 @@ FRESH = 10  # the first seed that nobody had looked at; with others three seeds 
 
 
 class Estimate:
-    """A centre from n seeds, with an interval at any level and the tails that lie beyond a value."""
+    """A centre from n seeds, with an interval at any level and the tails beyond a value."""
 
     centre: float
     n: int
@@ -505,11 +505,7 @@ class Study:
         return sides
 
     def side(self, sizes: Iterable[int], **where: Any) -> pd.DataFrame:
-        """Return runs at some batch sizes, of the seeds that have them all.
-
-        Raises:
-            NotRun: if there are no runs at a batch size, or no seed has all.
-        """
+        """Return runs at some batch sizes, of the seeds that have them all."""
         runs = self.select(**where)
         return whole_seeds(runs[runs["batch_size"].isin(list(sizes))], "batch_size", sizes)
 
@@ -542,11 +538,7 @@ class Study:
         return np.mean(found, axis=0)
 
     def seconds(self, **where: Any) -> pd.DataFrame:
-        """Return seconds per epoch [repeat, batch size].
-
-        Raises:
-            NotRun: if there are fewer than five repeats.
-        """
+        """Return seconds per epoch [repeat, batch size]."""
         times = self.table("timings")
         times = matching(times, **where) if len(times) else times
         if times.empty or times["repeat"].nunique() < 5:
@@ -573,7 +565,7 @@ def matching(rows: pd.DataFrame, **where: Any) -> pd.DataFrame:
 
 
 def unpacked(row: pd.Series, column: str) -> np.ndarray:
-    """Return the outcomes of a run: bits of right answers, or losses in steps of their logarithm."""
+    """Return the outcomes of a run: bits of right answers, or steps of log losses."""
     name = "loss" if column == "test_loss" else "correct"
     codes = np.frombuffer(zlib.decompress(base64.b64decode(row[name])), np.uint8)
     if name == "correct":
@@ -582,12 +574,7 @@ def unpacked(row: pd.Series, column: str) -> np.ndarray:
 
 
 def whole_seeds(runs: pd.DataFrame, column: str, cells: Iterable) -> pd.DataFrame:
-    """Return the runs of the seeds that have one for each of the cells.
-
-    Raises:
-        NotRun: if no seed has.
-        ValueError: if a seed has two.
-    """
+    """Return the runs of the seeds that have one for each of the cells."""
     if runs.duplicated(["seed", column]).any():
         raise ValueError(f"two runs for one seed and {column}: {runs['run'].tolist()}")
     wanted = set(cells)
@@ -601,11 +588,7 @@ def whole_seeds(runs: pd.DataFrame, column: str, cells: Iterable) -> pd.DataFram
 
 
 def shared_seeds(*sides: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return the runs of the seeds that all sides have.
-
-    Raises:
-        NotRun: if they have none in common.
-    """
+    """Return the runs of the seeds that all sides have."""
     seeds = set.intersection(*(set(one["seed"]) for one in sides))
     if not seeds:
         raise NotRun("no seed has all the runs")
@@ -621,11 +604,7 @@ def table_of(runs: pd.DataFrame, column: str, across: str = "batch_size") -> pd.
 
 
 def fail_if(runs: pd.DataFrame, wrong: pd.Series, why: str) -> None:
-    """Refuse a comparison if something is wrong with one of the runs.
-
-    Raises:
-        NotTestable: naming the first of these runs.
-    """
+    """Refuse a comparison if something is wrong with one of the runs."""
     if wrong.any():
         run = runs[wrong].iloc[0]
         raise NotTestable(f"B = {run['batch_size']}, rate {run['base_lr']:g}: {why}")
@@ -722,17 +701,7 @@ def ranks(runs: pd.DataFrame, column: str, across: str = "batch_size") -> pd.Ser
 
 
 def control(study: Study, kind: str, claimed: str, values: Callable[[], pd.Series]) -> None:
-    """Refuse claims of a kind if an effect that has to appear does not.
-
-    Args:
-        study: whose margins hold.
-        kind: of the quantity.
-        claimed: "above" or "below"; "differ" for an effect of either sign.
-        values: of the effect, by seed.
-
-    Raises:
-        NotTestable: if the effect does not appear.
-    """
+    """Refuse claims of a kind if an effect that has to appear does not."""
     margin = study.margins[kind]
     on_scale = math.log if margin.get("ratios") else float
     claimed_as, wanted = ("equal", "opposite") if claimed == "differ" else (claimed, "same")
@@ -858,9 +827,6 @@ class Keskar(Study):
         """Return a batch size's states after its recorded epochs, of the seeds that have them all.
 
         A state is that of a run that keeps it, or of one that ends there.
-
-        Raises:
-            NotRun: if there are none.
         """
         net, states = self.p["networks"][name], []
         fields = self.network(net) | {"base_lr": float(self.p["lr"]), "batch_size": b}
@@ -895,7 +861,9 @@ class Keskar(Study):
     def shows(self, name: str, kind: str) -> None:
         """Refuse claims of a kind on a network whose small batch does not show the effect."""
         net = self.p["networks"][name]
-        if name not in ("F2", "C1") or not net.get("lrs" if kind == "sharpness" else "evolution_epochs"):
+        if name not in ("F2", "C1") or not net.get(
+            "lrs" if kind == "sharpness" else "evolution_epochs"
+        ):
             return
 
         def along(column: str, unit: float = 1) -> pd.Series:
@@ -992,7 +960,7 @@ class Keskar(Study):
     # Statistics.
 
     def training(self, name: str) -> Found:
-        """Return the difference of training accuracies, SB - LB, of a small batch that is trained."""
+        """Return the difference of training accuracies, SB - LB, where SB is trained."""
         small, large = self.fit(name, "main", "accuracy")
         minima(small)
         return points(self, small, large, "train_accuracy")
@@ -1191,7 +1159,7 @@ class Chang(Study):
         return self.history.join(runs[["batch_size", "seed"]], how="inner")
 
     def epoch_distances(self) -> pd.DataFrame:
-        """Return the distance per epoch [(seed, epoch), batch size], of epochs that both ends have."""
+        """Return the distance per epoch [(seed, epoch), batch size] at both ends."""
         rows = self.seen(self.grid([self.smallest, self.largest]))
         return rows.pivot(
             index=["seed", "epoch"], columns="batch_size", values="epoch_distance"
@@ -1459,11 +1427,7 @@ class Chang(Study):
         return np.minimum(loss, guessing)
 
     def optima(self, *inside: int) -> pd.DataFrame:
-        """Return the best rates [seed, batch size], at the vertex of a parabola over log(rate).
-
-        Args:
-            *inside: batch sizes whose best rate on the grid must not be an end of it.
-        """
+        """Return the best rates [seed, batch size], at the vertex of a parabola over log(rate)."""
         runs, ends = self.whole_grid(), (min(self.p["lrs"]), max(self.p["lrs"]))
         ended(runs)
         if self.best_rates()[list(inside)].isin(ends).any(axis=None):
@@ -1673,7 +1637,7 @@ class Kaabachi(Study):
     """The runs of Kaabachi et al., with what is read off their histories."""
 
     def __init__(self, root: Path, profile: str, name: str):
-        """Add the readings: final and highest accuracy, rises of the loss, epochs to an accuracy."""
+        """Add final and highest accuracy, rises of the loss, epochs to an accuracy."""
         super().__init__(root, profile, name)
         self.small, self.large = self.p["small_batch_sizes"], self.p["large_batch_sizes"]
         more = (self.p.get("confirm") or {}).get("more_seeds", [])
@@ -1708,14 +1672,7 @@ class Kaabachi(Study):
     def at(
         self, sizes: Iterable[int], epochs: int | None = None, source: int = 70, **changes: Any
     ) -> pd.DataFrame:
-        """Return runs with the linear rule from B = 1, or with changes, at some batch sizes.
-
-        Args:
-            sizes: batch sizes.
-            epochs: that the runs last; None: as long as those with warm-up.
-            source: the paper's epochs.
-            **changes: of the config.
-        """
+        """Return runs with the linear rule from B = 1, or with changes, at some batch sizes."""
         fields = {"base_lr": float(self.p["lr"]), "scaling": "linear", "reference_batch_size": 1}
         fields |= {"warmup": "none", "local_workers": 1, "seed": self.seeds} | changes
         epochs = self.p["warmup_epochs"] if epochs is None else epochs
@@ -1750,11 +1707,7 @@ class Kaabachi(Study):
         return runs.drop_duplicates(["rate", "seed"])
 
     def best_rate(self) -> pd.DataFrame:
-        """Return the largest batch's runs at the rate of the highest mean validation accuracy.
-
-        Raises:
-            NotTestable: if it is the lowest or the highest rate.
-        """
+        """Return the largest batch's runs at the rate of the highest mean validation accuracy."""
         runs = self.rates()
         runs = whole_seeds(runs, "rate", runs["rate"])
         runs = runs.assign(
@@ -1776,7 +1729,7 @@ class Kaabachi(Study):
         return runs.assign(batch_size=max(self.large))
 
     def shares(self, runs: pd.DataFrame) -> Iterable[tuple[float, float, float, bool]]:
-        """Yield what each run has of the paper's updates, examples and width; whether other data."""
+        """Yield each run's shares of updates, examples and width; whether other data."""
         for _, run in runs.iterrows():
             cut_off = run["stopped"] == "epochs" and run["epochs"] < run["source_epochs"]
             updates = run["source_epochs"] * math.ceil(50_000 / run["batch_size"])
@@ -1924,13 +1877,6 @@ class Kaabachi(Study):
 
         A run that does not get there has a bound instead, all of its epochs: it may support a claim
         or refute it, not both.
-
-        Args:
-            a, b: the runs.
-            target: of a run; None: its own final accuracy, which must not still rise.
-            fastest: the fastest batch size of a seed counts; else their geometric mean.
-            costs: of an epoch by batch size; None: times are epochs.
-            timing: whether times are seconds.
         """
         a, b = self.compared(a, b)
         self.enough_updates(a, b)
@@ -2253,11 +2199,7 @@ class Surlemont(Study):
         return difference(self, a, b, column, unit)
 
     def larger_rho(self) -> Found:
-        """Return sharpness at the default radius over that at the largest one that trains.
-
-        Raises:
-            Absent: if none does.
-        """
+        """Return sharpness at the default radius over that at the largest one that trains."""
         p, large, found = self.p, self.sizes[-1:], {}
         rhos = [*p["rho_sweep"], *([p["confirm"]["control_rho"]] if p.get("confirm") else [])]
         for rho in sorted(r for r in rhos if r > p["rho"]):

@@ -60,7 +60,9 @@ def test_a_changed_word_or_number_is_found(copy, capsys):
     published = pd.read_csv(file, dtype=str, keep_default_na=False).set_index("claim")
     for column, other in (("verdict", "undecided"), ("size", "larger"), ("scale", "full")):
         published.assign(**{column: other}).to_csv(file)
-        assert any(f": {column} {other!r}" in line for line in recompute.differences(copy, "laptop"))
+        assert any(
+            f": {column} {other!r}" in line for line in recompute.differences(copy, "laptop")
+        )
     published.to_csv(file)
     table = copy / "reports" / "results" / "laptop" / STUDY / "runs.csv"
     runs = pd.read_csv(table, dtype={"run": str})
@@ -110,3 +112,9 @@ def test_statistics_and_words_are_those_of_the_package(claimed):
             assert word == found.word
             assert math.isclose(min(p, 0.5), min(verdicts.p_value(theirs, rule), 0.5), abs_tol=1e-6)
             assert recompute.size(ours, mine) == verdicts.size(interval, rule)
+
+
+def test_corrections_are_those_of_the_package():
+    p = np.random.default_rng(0).random(12) ** 3
+    ours = recompute.holm(dict(enumerate(p)))
+    assert np.allclose([ours[i] for i in range(12)], stats.holm(p))
