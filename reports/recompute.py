@@ -777,7 +777,7 @@ class Keskar(Study):
 
     def line(self, name: str) -> pd.DataFrame:
         """Return the training loss on the straight line, from SB at 0 to LB at 1: [seed, alpha]."""
-        p, net, found = self.p, self.p["networks"][name], []
+        p, found = self.p, []
         small, large = (self.main(name, [b]) for b in self.two(name))
         options = {"points": p["line_points"], "path": "linear"}
         options |= {"batch_norm": "batch"} if p.get("thorough") else {}
@@ -840,6 +840,8 @@ class Keskar(Study):
                 state = recorded.drop(columns=[*rows, *measured], errors="ignore")
                 state = state.join(rows, how="left").join(measured)
                 state["stopped"] = state["stopped"].where(state["stopped"] == "diverged", "epochs")
+                ended_there = state["epochs"] == epoch  # else the test outcomes are not its own
+                state.index = state.index.where(ended_there, state.index + f", epoch {epoch}")
             else:
                 state = runs[runs["epochs"] == epoch]
             states.append(state.assign(epochs=epoch))
