@@ -504,11 +504,6 @@ class Study:
             raise NotRun(f"{n} of {self.needed} seeds")
         return sides
 
-    def side(self, sizes: Iterable[int], **where: Any) -> pd.DataFrame:
-        """Return runs at some batch sizes, of the seeds that have them all."""
-        runs = self.select(**where)
-        return whole_seeds(runs[runs["batch_size"].isin(list(sizes))], "batch_size", sizes)
-
     def measure(self, name: str, examples: int, epoch: int | None = None, **options: Any):
         """Return a measure's value of every run that has it, by run; its seed is the run's."""
         known = {"name": name, "examples": examples, "epoch": epoch}
@@ -766,9 +761,13 @@ class Keskar(Study):
         net = self.p["networks"][name]
         fields = self.network(net) | {"base_lr": float(self.p["lr"]), "first_epochs": 0}
         fields |= {"patience": self.p["patience"], "target_loss": None}
-        if self.p["patience"] is None:
-            fields["epochs"] = net["epochs"]
-        return self.side(sizes, **fields | changes)
+        fields |= changes
+        epochs = fields.pop("epochs", net["epochs"])
+        runs = self.select(**fields)
+        if fields["patience"] is None and fields["target_loss"] is None:  # others end earlier
+            early = (runs["stopped"] == "diverged") & (runs["epochs"] < epochs)
+            runs = runs[early | (runs["epochs"] == epochs)].drop_duplicates(["seed", "batch_size"])
+        return whole_seeds(runs[runs["batch_size"].isin(sizes)], "batch_size", sizes)
 
     def two(self, name: str) -> tuple[int, int]:
         """Return the small and the large batch size of a network."""
@@ -1954,8 +1953,9 @@ def kaabachi(study: Kaabachi) -> dict[str, Callable]:
         )
 
     def updates() -> Found:
-        costs = pd.Series({b: math.ceil(p["train_size"] / b) for b in every})
         sides = s.unscaled([512]), s.unscaled([32])
+        n = sides[0]["train_size"].iloc[0]
+        costs = pd.Series({b: math.ceil(n / b) for b in every})
         return s.sooner(*sides, None, fastest=True, costs=costs)
 
     def accuracy_at_4() -> Found:
