@@ -975,7 +975,7 @@ show.table(missed.set_index("statement"), "against", keep=False)
 # - In all but the largest profile, images are smaller and fewer than the paper's. With fewer images a run
 #   overfits sooner, which changes its lowest loss and the epochs to it.
 # - A run that still improves at its last epoch has no lowest loss. Claims about it are not testable. Distances
-#   and sharpness are, at a training accuracy of 90 %.
+#   and sharpness are, at a training accuracy of nine tenths.
 # - The lowest of many validation losses is biased low. The bias grows with the noise of the curve and with
 #   the number of evaluations, which differs between batch sizes. The test loss is not biased.
 # - Seeds below 10 share one split. Their intervals cover initial weights and data order, not the choice of

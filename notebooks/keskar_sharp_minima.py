@@ -189,7 +189,7 @@ results.verdicts(figure="accuracy")
 # %% [markdown]
 # Accuracies are in per cent: mean and standard deviation over seeds. The claims compare differences of SB and
 # LB. Each claim's note has the differences in test loss and in training accuracy: a gap that is one of
-# training accuracy is not a generalization gap. A claim on minima requires a training accuracy of 90 % from
+# training accuracy is not a generalization gap. A claim on minima requires a training accuracy of nine tenths from
 # runs that no rule stopped; below it the claim is not testable. This does not show that training had
 # converged. The next table counts the runs that stopped at the maximum number of epochs. Their accuracies
 # might still have changed.

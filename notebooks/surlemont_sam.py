@@ -147,7 +147,7 @@ results
 
 # %% [markdown]
 # Sharpness and generalization gaps are compared where the stopping rule ended the runs, or at a training
-# accuracy of 90 % and more, which does not show that training had converged. The next table counts the runs
+# accuracy of nine tenths and more, which does not show that training had converged. The next table counts the runs
 # that stopped at the maximum number of epochs.
 
 # %%

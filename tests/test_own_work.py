@@ -263,8 +263,8 @@ def test_what_is_no_study_of_a_users_is_refused(bsg, folder, name, message):
 def test_commands_take_a_study_of_a_users_and_profiles_beside_it(bsg, folder):
     (folder / "my" / "momentum" / "params" / "large.yaml").write_text("epochs: 20\n")
     status, printed = bsg("compute", "my.momentum:study", "--profile", "large", "--dry-run")
-    assert status == 0 and "momentum, large: 12 runs, 12 to compute" in printed
+    assert status == 0 and "momentum, large: 20 runs, 20 to compute" in printed
     status, printed = bsg("status", "my.momentum:study")
     assert status == 0
     for profile in ("large", "quick"):
-        assert f"momentum, {profile}, part 1: 0 of 12 runs" in printed
+        assert f"momentum, {profile}, part 1: 0 of 20 runs" in printed

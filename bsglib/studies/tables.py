@@ -175,7 +175,7 @@ def worked_out(results: Results, claim_id: str) -> pd.DataFrame:
     """
     claim = results.study.claim(claim_id)
     measured, judged = claim.statistic(results.judged), results.judge(claim)
-    names = [f"seed {seed}" for seed in measured.seeds]
+    names = [f"seed {seed}" for seed in measured.seeds] if measured.values else []
     names = names or [f"value {i}" for i, _ in enumerate(measured.values, start=1)]
     steps = {n: f"{value:.4g}" for n, value in zip(names, measured.values, strict=True)}
     if (ours := judged.verdict.ours) is not None:
