@@ -47,6 +47,7 @@ def results():
         base_lr=0.1, updates=100, classes=10, dataset="mnist",
     )  # fmt: skip
     runs["entry"] = [str(i) for i in range(len(runs))]
+    runs = runs.assign(run_id=runs["entry"], epochs=10)
     runs["value"] *= 1 + runs["seed"]
     times = [
         {"repeat": r, "sam": sam, "batch_size": b, "seconds": (1 + sam) * 64 / b}
@@ -218,6 +219,10 @@ def test_differences_of_test_accuracy_come_with_those_at_each_example(results):
     by_chance = lost(replace(few, runs=gone)).examples  # one of three seeds of the first side
     assert by_chance == pytest.approx((250 / 3, -50 / 3, 50 / 3, 250 / 3))
     assert replace(lost, by=ratio)(results).examples == ()
+    twice = replace(results, runs=pd.concat([runs, runs.assign(arm="again", again=True)]))
+    twice = replace(twice, design=twice.runs)
+    same = replace(lost, sides=(side(sam=False, again=True), side(sam=True, again=True)))
+    assert same(twice).examples == (100, 0, 0, 100), "another entry of the same state"
     gap = replace(lost, column="accuracy_gap", derive=with_gap)(results)
     assert gap.values == pytest.approx((0, 0, 0)) and gap.examples == (100, 0, 0, 100)
 

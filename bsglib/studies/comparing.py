@@ -358,7 +358,7 @@ class Comparison:
         kind = TESTED.get(column)
         if kind is None or self.by not in LINEAR or results.outcomes.empty:
             return ()
-        kept = results.outcomes.drop_duplicates(["entry", "arm"]).set_index(["entry", "arm"])
+        kept = _kept_by_run(results)
         tables = []
         for one in sides:
             runs = of_common_seeds(one.of(results), self.across)
@@ -386,9 +386,20 @@ class Comparison:
         return kept, list(reasons), next(iter(reasons.values()), "no value is shared")
 
 
+STATE = ["run_id", "epochs"]  # what several entries may share: a run, and how long it had trained
+
+
+def _kept_by_run(results: Results) -> Table:
+    """What runs make of test examples, by run and epochs: entries of the same state share it."""
+    keys = ["entry", "arm"]
+    runs = results.runs[[*keys, *STATE]]
+    kept = results.outcomes.drop(columns=STATE, errors="ignore").merge(runs, on=keys)
+    return kept.drop_duplicates(STATE).set_index(STATE)
+
+
 def _at_each_example(kept: Table, run: Any, kind: str) -> np.ndarray | None:
     """What a run makes of every test example, None if it did not keep it."""
-    key = run.entry, run.arm
+    key = run.run_id, run.epochs
     if key in kept.index:
         found = Outcomes.unpacked(*kept.loc[key, ["n", "correct", "loss"]])
         return getattr(found, kind).astype(float)

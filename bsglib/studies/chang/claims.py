@@ -190,7 +190,7 @@ def slower(results: Results) -> pd.Series:
 
 def equal_updates(results: Results) -> Measured:
     """Return the lowest validation loss up to equal updates: largest - smallest batch."""
-    rows = readings.at_equal_updates(results)
+    rows = readings.at_equal_updates(results, ends(results.parameters))
     note = f"{rows['updates'].min():,} to {rows['updates'].max():,} updates"
     return Measured(tuple(last_minus_first(per_seed(rows, "validation_loss"))), note=note)
 

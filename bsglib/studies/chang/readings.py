@@ -1,7 +1,7 @@
 """Tables read off the runs of Chang & Pathak's study that its claims and its figures share."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -78,9 +78,14 @@ def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def at_equal_updates(results: Results) -> pd.DataFrame:
-    """Return the lowest validation loss up to the updates of the shortest run of each seed."""
-    history = results.history_of(FIXED)
+def at_equal_updates(results: Results, sizes: Sequence[int] | None = None) -> pd.DataFrame:
+    """Return the lowest validation loss up to the updates of the shortest run of each seed.
+
+    Args:
+        results: of the study.
+        sizes: batch sizes that are compared; None: all.
+    """
+    history = results.history_of(FIXED, **({} if sizes is None else {"batch_size": list(sizes)}))
     ends = history.groupby(["seed", "batch_size"])["updates"].max().groupby("seed").min()
     history = history[history["updates"] <= history["seed"].map(ends)]
     rows = history.groupby(["seed", "batch_size"], as_index=False)["validation_loss"].min()
