@@ -33,7 +33,7 @@ networks: dict = {  # of F1, F2, C1, C2, C3, C4; the parameter files say what ca
         "small_batch_size": 8,
         "large_batch_size": 64,
         "epochs": 8,  # at most
-        "seeds": [10, 11, 12, 13, 14],  # each draws weights, order and masks anew
+        "seeds": [15, 16, 17, 18, 19],  # each draws weights, order and masks anew
         "choices": True,  # vary how the sharpness is measured
     },
     "C1": {
@@ -42,22 +42,21 @@ networks: dict = {  # of F1, F2, C1, C2, C3, C4; the parameter files say what ca
         "dropout": 0.1,  # less than the source's: little of the narrow layers is to spare
         "dataset": "digits",
         "train_size": 640,
-        "small_batch_size": 8,
+        "small_batch_size": 16,
         "large_batch_size": 64,
-        "epochs": 8,
-        "seeds": [10, 11, 12, 13, 14],
-        "other_batch_sizes": [24],  # besides the two
+        "epochs": 12,
+        "seeds": [15, 16, 17, 18, 19],
+        "other_batch_sizes": [32],  # besides the two
         "switch_epochs": [1, 3],  # small-batch epochs of a warm start
-        "evolution_epochs": [1, 3, 8],  # at which runs end, to see the sharpness change
-        "lrs": [0.001, 0.003],  # to choose from for each batch size
-        "equal_updates_epochs": 4,  # of the small batch; the large one gets as many updates
-        "equal_loss": 1.0,  # training loss at which runs stop
+        "evolution_epochs": [1, 3, 12],  # at which runs end, to see the sharpness change
+        "lrs": [0.003, 0.01],  # besides lr, to choose from for each batch size
+        "equal_updates_epochs": 6,  # of the small batch; the large one gets as many updates
     },
 }
 validation_fraction: float = 0.1  # of the training part, set aside for choices
 dtype: str = "float64"  # or float32, bfloat16
 lr: float = 0.001  # of Adam, at every batch size
-patience = 10  # int: stop after so many epochs without a lower training loss
+patience = None  # int: stop after so many epochs without a lower training loss; None: never
 epsilon: float = 0.001  # half-width of the sharpness box, relative to |weight| + 1; and its half
 subspace: int = 100  # dimensions of the random subspace
 adaptive_epsilon: float = 0.01  # half-width relative to |weight| alone
