@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from bsglib import verdicts
 from bsglib.stats import Estimate, Share, Signs, student, with_test_set
@@ -140,7 +140,7 @@ class Judged:
         """Return the direction in a word."""
         return self.verdict.direction.word
 
-    def row(self) -> dict[str, str | int | bool]:
+    def row(self) -> dict[str, Any]:
         """Return the columns of the tables of claims."""
         claim, found = self.claim, self.verdict
         asks, ours, printed = claim.kind != "stated", found.ours, claim.value
