@@ -192,7 +192,7 @@ TABLE: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "number for a name": (profile("1: 2"), ("unknown parameter '1'", "llowed: adam_lr, ")),
     "Python object": (profile("epochs: !!python/object:os.system {}"), ("mine.yaml", "python/obj")),
     "another profile's name": (profile("profile: laptop"), ("mine.yaml", "'laptop'", "'mine'")),
-    "batch too large": (profile("batch_sizes: [32, 4096]"), ("'batch_size' = 4096", "768 exam")),
+    "batch too large": (profile("batch_sizes: [32, 4096]"), ("'batch_size' = 4096", "576 exam")),
     "batch of none": (profile("batch_sizes: [0, 32]"), ("'batch_sizes.0' = 0", "greater than 0")),
     "batch size twice": (profile("batch_sizes: [32, 32]"), ("'batch_sizes'", "32 occurs twice")),
     "one batch size": (profile("batch_sizes: [32]"), ("'batch_sizes' = [32]", "at least 2")),

@@ -501,4 +501,4 @@ def test_layers_are_named_in_the_order_of_the_network(stated):
     rows = pd.DataFrame({"layer": names, "distance": 1.0, "measure": "distances", "arm": FIXED})
     points = rows.assign(batch_size=32, seed=0)
     shown = views.layer_rows(replace(results, points=points))["layer"].tolist()
-    assert shown == ["conv 1", "conv 2", "conv 3", "dense 1", "dense 2", "dense 3"]
+    assert shown == ["conv 1", "dense 1", "dense 2", "dense 3"]
