@@ -177,43 +177,6 @@ def grouped_kendall(a: np.ndarray, b: np.ndarray, groups: Sequence[Sequence[int]
     return np.average(taus, axis=0, weights=[len(g) for g in groups])
 
 
-def bootstrap(
-    statistic: Callable[..., np.ndarray],
-    *samples: np.ndarray,
-    replicates: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Return a statistic of the configurations' means over seeds with its bootstrap interval.
-
-    Seeds are resampled with replacement within each configuration, the same seeds for all samples.
-    Resampled means of n seeds vary too little, by a factor of sqrt((n - 1) / n); their deviations
-    are divided by this factor. The interval holds percentiles.
-
-    Args:
-        statistic: maps means [..., configurations], one array per sample, to values [...].
-        *samples: measurements [configurations, seeds].
-        replicates: number of bootstrap samples.
-        seed: of the bootstrap.
-        level: confidence, in (0, 1).
-
-    Returns:
-        the statistic of the original means, its interval, and the number of seeds.
-    """
-    configurations, n = samples[0].shape
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(n, size=(replicates, configurations, n))
-    wider = np.sqrt(n / max(n - 1, 1))
-    means = []
-    for sample in samples:
-        centre = sample.mean(axis=1)
-        drawn = np.take_along_axis(sample[None], draws, axis=2).mean(axis=2)
-        means.append(centre + wider * (drawn - centre))
-    low, high = np.quantile(statistic(*means), [(1 - level) / 2, (1 + level) / 2])
-    centre = float(statistic(*(s.mean(axis=1) for s in samples)))
-    return Interval(centre, float(low), float(high), n)
-
-
 # ------------------------------------------------------------- estimates
 
 

@@ -14,7 +14,6 @@ from bsglib.stats import (
     Median,
     Share,
     Signs,
-    bootstrap,
     censored_median,
     false_discovery,
     granulated_kendall,
@@ -217,60 +216,6 @@ def test_a_grid_in_which_nothing_varies_alone_is_refused():
 
 def average(means):
     return means.mean(axis=-1)
-
-
-def test_equal_seeds_have_a_bootstrap_interval_of_no_width():
-    found = bootstrap(average, np.array([[2.0] * 4, [5.0] * 4]))
-    assert found == Interval(3.5, 3.5, 3.5, 4)
-
-
-def test_the_bootstrap_is_centred_on_the_statistic_of_the_means():
-    samples = np.random.default_rng(0).standard_normal((2, 6, 5))
-    found = bootstrap(lambda a, b: granulated_kendall(a, b, GRID), *samples)
-    exact = granulated_kendall(*samples.mean(axis=2), GRID)
-    assert found.mean == exact
-    assert found.low <= found.mean <= found.high
-    assert (found.low, found.high) != (-1, 1)
-    assert found.n == 5
-
-
-def test_the_bootstrap_is_the_same_again_and_another_with_another_seed():
-    sample = np.random.default_rng(0).standard_normal((3, 5))
-    one, same, other = (bootstrap(average, sample, seed=s) for s in (1, 1, 2))
-    assert one == same
-    assert one.mean == other.mean
-    assert (one.low, one.high) != (other.low, other.high)
-
-
-def test_all_samples_get_the_same_draws():
-    sample = np.random.default_rng(0).standard_normal((3, 5))
-    found = bootstrap(lambda a, b: np.abs(b - 2 * a).max(axis=-1), sample, 2 * sample)
-    assert (found.low, found.high) == (0, 0)
-
-
-def test_configurations_are_drawn_independently_of_each_other():
-    sample = np.random.default_rng(0).standard_normal((1, 5)).repeat(2, axis=0)
-    found = bootstrap(lambda means: means[..., 0] - means[..., 1], sample)
-    assert found.low < 0 < found.high
-
-
-def test_the_bootstrap_spreads_as_the_mean_of_draws_does():
-    sample = np.random.default_rng(0).standard_normal((1, 40))
-    found = bootstrap(average, sample, level=0.9, replicates=20_000)
-    half = 1.6449 * sample.std() / math.sqrt(40)  # of the mean of 40 draws from 40 values
-    assert (found.low, found.high) == pytest.approx(
-        (found.mean - half, found.mean + half), abs=0.02
-    )
-
-
-@pytest.mark.parametrize("seeds", [40, 3])
-def test_the_bootstrap_covers_the_true_mean_about_as_often_as_it_says(seeds):
-    draws, repeats, covered = np.random.default_rng(0), 400, 0.95
-    hits = 0
-    for _ in range(repeats):
-        found = bootstrap(average, draws.normal(5, 2, (8, seeds)), replicates=400)
-        hits += found.low <= 5 <= found.high
-    assert abs(hits / repeats - covered) < 0.015 + 3 * math.sqrt(covered * (1 - covered) / repeats)
 
 
 # Estimates
