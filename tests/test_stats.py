@@ -214,10 +214,6 @@ def test_a_grid_in_which_nothing_varies_alone_is_refused():
 # Bootstrap
 
 
-def average(means):
-    return means.mean(axis=-1)
-
-
 # Estimates
 
 
