@@ -211,9 +211,6 @@ def test_a_grid_in_which_nothing_varies_alone_is_refused():
         granulated_kendall(np.arange(3), np.arange(3), {"batch_size": [1, 2, 3], "lr": [1, 2, 3]})
 
 
-# Bootstrap
-
-
 # Estimates
 
 
