@@ -35,7 +35,7 @@ import numpy as np
 import torch
 
 from benchmarks import flop
-from bsglib import cli, graphs, runtime
+from bsglib import cli, device_graphs, runtime
 from bsglib.data import Split, at_hand
 from bsglib.runs import build, finished, train
 from bsglib.runs.params import RunConfig
@@ -224,7 +224,7 @@ def times(given: argparse.Namespace, out: Path) -> dict:
     study = cli.STUDIES[row_of(given).study]
     parameters = profiles.load(study, given.profile, store=str(out / "store"), workers=0)
     kinds = [(c, kind) for c in study.timing(parameters).configs for kind in (True, False)]
-    with graphs.Turn():
+    with device_graphs.Turn():
         timed = [Epochs(config, given.samples, as_graphs=kind) for config, kind in kinds]
         seconds = [[] for _ in timed]
         for repeat in range(given.repeats):
@@ -304,7 +304,7 @@ def main(arguments: list[str] | None = None) -> None:
     if runtime.device().type != given.device:
         raise SystemExit(f"no {given.device} device here; --device cpu is a dry run")
     runtime.single_thread()
-    graphs.Repeated.enabled = not given.no_measure_graphs
+    device_graphs.Repeated.enabled = not given.no_measure_graphs
     train.CHECKPOINT_EVERY_S = float("inf")  # the machine and its disk are gone afterwards
     given.out.mkdir(parents=True, exist_ok=True)
     out = given.out.resolve()

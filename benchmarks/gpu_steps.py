@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from benchmarks.gpu import ceilings, seconds
-from bsglib import graphs, runtime
+from bsglib import device_graphs, runtime
 from bsglib.landscape import filter_normalized_direction, loss_surface
 from bsglib.runs.build import DTYPES, build_model, build_optimizer, dataset_on_device, steps_of
 from bsglib.runs.finished import environment
@@ -104,7 +104,7 @@ def idiomatic(config: RunConfig, budget_s: float, *, compiled: bool = False) -> 
 
 def together(config: RunConfig, rounds: int) -> float:
     """Return seconds per step of several runs, each on a stream, all their steps counted."""
-    turns = [graphs.Turn() for _ in range(runtime.in_flight())]
+    turns = [device_graphs.Turn() for _ in range(runtime.in_flight())]
     runs = []
     for seed, turn in enumerate(turns):
         with turn:
@@ -126,7 +126,7 @@ def compared(config: RunConfig, budget_s: float, *, compiled: bool = False) -> l
     """Return how graphs differ from steps one by one, and what each costs."""
     row = {"network": config.network, "batch_size": config.batch_size, "dtype": config.dtype}
     row |= {"sam": config.rho is not None}
-    with graphs.Turn():
+    with device_graphs.Turn():
         steps, _ = prepared(config)
         eager = list(steps.pieces)
         start = time.perf_counter()
@@ -221,7 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
         (given.out / "steps.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
 
     def on_stream(work: Callable[..., list[dict]], *arguments) -> list[dict]:
-        with graphs.Turn():
+        with device_graphs.Turn():
             return work(*arguments)
 
     begun = time.monotonic()

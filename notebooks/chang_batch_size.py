@@ -68,14 +68,15 @@ from bsglib.landscape import filter_normalized_direction, loss_surface
 from bsglib.pages import provenance
 from bsglib.runs.params import check
 from bsglib.sharpness import keskar_sharpness
-from bsglib.studies import chang, notes, tables
-from bsglib.studies.chang import protocol, readings, views
+from bsglib.studies import chang, notes
+from bsglib.studies.chang import derived, protocol, tables
+from bsglib.studies.tables import arms, joined, regression, worked_out
 
 parameters = check(globals(), chang.ChangParameters)
 style.use_style()
 show.keep_in(figures)
 print(provenance.setting(parameters.profile))
-show.table(views.scope(parameters), "scope")
+show.table(tables.scope(parameters), "scope")
 
 # %% [markdown]
 # **Sharpness** (figures 19 and 20 of the paper, after Keskar et al. 2017) is the largest relative increase of
@@ -143,7 +144,7 @@ results = chang.study.run(parameters)
 results
 
 # %%
-show.table(tables.arms(results), "arms")
+show.table(arms(results), "arms")
 
 # %% [markdown]
 # ### One verdict worked out
@@ -153,7 +154,7 @@ show.table(tables.arms(results), "arms")
 # one, to the margin of what counts as no effect, and to the paper's ratio.
 
 # %%
-show.table(tables.worked_out(results, "chang-best-validation"), "worked-out")
+show.table(worked_out(results, "chang-best-validation"), "worked-out")
 
 # %% [markdown]
 # ## Figure 3: sample images
@@ -163,7 +164,7 @@ show.table(tables.worked_out(results, "chang-best-validation"), "worked-out")
 # > Chang & Pathak, figure 3
 
 # %%
-data = views.data(parameters)
+data = tables.data(parameters)
 if data is None:
     fig, axes = style.panels(1, 1, height=1.0)
     style.nothing_yet(axes[0, 0], "the images are not available")
@@ -172,8 +173,8 @@ else:
 show.figure(
     fig,
     "samples",
-    views.samples_note(data, parameters),
-    rows=views.class_counts(data),
+    tables.samples_note(data, parameters),
+    rows=tables.class_counts(data),
     alt="Sample images of each class",
 )
 
@@ -188,8 +189,8 @@ show.figure(
 # > Chang & Pathak, figure 4; the sizes stand in their code
 
 # %%
-network = views.network(results)
-shape = views.input_shape(results)
+network = tables.network(results)
+shape = tables.input_shape(results)
 count = sum(w.numel() for w in network.parameters())
 fig = drawings.draw_network(network, shape)
 show.figure(
@@ -216,15 +217,15 @@ show.figure(
 # > Chang & Pathak, figures 5 and 6
 
 # %%
-rows, history = views.cells(results, protocol.FIXED)
-fig = plots.loss_panels({"fixed rate": history}, columns=views.LOSSES)
+rows, history = tables.cells(results, protocol.FIXED)
+fig = plots.loss_panels({"fixed rate": history}, columns=tables.LOSSES)
 show.figure(
     fig,
     "losses",
     "Training and validation loss against epochs at one learning rate for all batch sizes",
     rows,
     rows=history,
-    drawn=views.LOSSES,
+    drawn=tables.LOSSES,
     detail="Running training loss. Numbers at the line ends: batch size.",
     marks="curves",
     compare="figure 5 of the paper",
@@ -233,10 +234,10 @@ results.verdicts(figure="losses")
 
 # %%
 fig, axes = style.panels(1, 3, height=2.6, sharey=True)
-for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
+for ax, (column, part) in zip(axes[0], tables.KEPT.items(), strict=True):
     runs = {"": rows}
     plots.plot_against_batch_size(runs, ax, column=column, label="loss (nats)", legend=False)
-    stated = views.stated(parameters, protocol.FIXED, column)
+    stated = tables.stated(parameters, protocol.FIXED, column)
     for text, loss in stated.items():
         style.mark_paper(ax, loss, text, below=loss < max(stated.values()))
     style.title(ax, part)
@@ -249,7 +250,7 @@ show.figure(
     detail="The table adds the lowest running training loss, which the paper plots.",
     compare="figure 6 of the paper",
 )
-show.table(views.best_losses(results, protocol.FIXED), "best-losses-table")
+show.table(tables.best_losses(results, protocol.FIXED), "best-losses-table")
 
 # %%
 results.verdicts(figure="best-losses")
@@ -271,7 +272,7 @@ results.verdicts(figure="best-losses")
 # updates, where the run with the fewest updates ends.
 
 # %%
-show.table(views.equal_updates(results), "equal-updates")
+show.table(tables.equal_updates(results), "equal-updates")
 results.verdicts(figure="equal-updates")
 
 # %% [markdown]
@@ -289,7 +290,7 @@ results.verdicts(figure="equal-updates")
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 3, height=2.6)
 timed = {"seconds": results.timings_of(processes=1)}
-for ax, (column, (title, label)) in zip(axes[0], views.TIMES.items(), strict=True):
+for ax, (column, (title, label)) in zip(axes[0], tables.TIMES.items(), strict=True):
     shown = {"": timed.get(column, rows)}
     plots.plot_against_batch_size(
         shown, ax, column=column, label=label, legend=False, average="median"
@@ -304,7 +305,7 @@ show.figure(
     marks="medians",
     compare="figure 7 of the paper",
 )
-show.table(views.times(results, protocol.FIXED), "times-table")
+show.table(tables.times(results, protocol.FIXED), "times-table")
 
 # %%
 results.verdicts(figure="times")
@@ -334,7 +335,7 @@ show.figure(
     "parallel",
     (
         f"**Seconds per epoch, the batch split over processes.** "
-        f"{views.parallel_note(results)} Small marks: repeats; large: their median. Compare figure 8 of "
+        f"{tables.parallel_note(results)} Small marks: repeats; large: their median. Compare figure 8 of "
         "the paper."
     ),
     rows=results.timings,
@@ -401,7 +402,7 @@ show.figure(
 results.verdicts(figure="distance")
 
 # %%
-layer_rows = views.layer_rows(results)
+layer_rows = tables.layer_rows(results)
 fig, axes = style.panels(1, 1, height=2.9)
 plots.plot_by_layer(layer_rows, axes[0, 0], column="distance", label="distance")
 show.figure(
@@ -429,7 +430,7 @@ results.verdicts(figure="layers")
 # > Chang & Pathak, figure 12
 
 # %%
-ratio = views.epoch_ratio(results)
+ratio = tables.epoch_ratio(results)
 fig, axes = style.panels(1, 2, height=2.8)
 plots.plot_curves(history, axes[0, 0], column="epoch_distance", label="distance per epoch")
 plots.plot_ratio(ratio, axes[0, 1], label=f"B = {min(batch_sizes)} / B = {max(batch_sizes)}")
@@ -465,7 +466,7 @@ results.verdicts(figure="epoch-distance")
 # > Chang & Pathak, figure 13
 
 # %%
-quantiles = readings.update_norms(results)
+quantiles = derived.update_norms(results)
 fig, axes = style.panels(1, 1, height=2.9)
 plots.plot_distribution(quantiles, axes[0, 0], label="norm of an update")
 show.figure(
@@ -478,7 +479,7 @@ show.figure(
     marks="lines",
     compare="figure 13 of the paper",
 )
-show.table(views.norm_table(results), "norm-table")
+show.table(tables.norm_table(results), "norm-table")
 
 # %%
 results.verdicts(figure="update-norms")
@@ -510,7 +511,7 @@ show.figure(
 )
 
 # %%
-agree = readings.agreement(results)
+agree = derived.agreement(results)
 fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_agreement(agree, axes[0, 0])
 show.figure(
@@ -520,7 +521,7 @@ show.figure(
     rows[rows["batch_size"] == min(batch_sizes)],
     rows=agree,
     detail="Bars: tenth to ninetieth percentile of the batches drawn. "
-    + views.agreement_note(agree),
+    + tables.agreement_note(agree),
     marks="bands",
     compare="figure 16 of the paper, measured",
 )
@@ -543,7 +544,7 @@ results.verdicts(figure="agreement")
 # > Chang & Pathak, hypothesis 2, figures 17 and 18
 
 # %%
-points = views.line(results)
+points = tables.line(results)
 fig = plots.line_panels({f"B = {min(batch_sizes)} to {max(batch_sizes)}": points})
 show.figure(
     fig,
@@ -574,7 +575,7 @@ results.verdicts(figure="line")
 # %%
 fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_against_batch_size(
-    {"": rows}, axes[0, 0], column="keskar_sharpness", label=views.PHI, log=True, legend=False
+    {"": rows}, axes[0, 0], column="keskar_sharpness", label=tables.PHI, log=True, legend=False
 )
 show.figure(
     fig,
@@ -584,7 +585,7 @@ show.figure(
     detail=notes.sharpness(parameters, rows),
     compare="figure 21 of the paper",
 )
-show.table(views.sharpness(results), "sharpness-table")
+show.table(tables.sharpness(results), "sharpness-table")
 
 # %%
 results.verdicts(figure="sharpness")
@@ -600,7 +601,7 @@ results.verdicts(figure="sharpness")
 
 # %%
 of_rates = results.of(rate=list(protocol.RATES.values()))
-show.table(tables.regression(of_rates), "regression")
+show.table(regression(of_rates), "regression")
 
 # %% [markdown]
 # ### The same at an equal training loss
@@ -611,7 +612,7 @@ show.table(tables.regression(of_rates), "regression")
 # %%
 equal = results.of(protocol.LOSS)
 fig, axes = style.panels(1, 3, height=2.6)
-for ax, (column, label) in zip(axes[0], views.EQUAL.items(), strict=True):
+for ax, (column, label) in zip(axes[0], tables.EQUAL.items(), strict=True):
     plots.plot_against_batch_size({"": equal}, ax, column=column, label=label, legend=False)
     style.title(ax, "at equal loss")
 show.figure(
@@ -638,21 +639,21 @@ results.verdicts(figure="equal-loss")
 # > Chang & Pathak, figure 22, after Li et al. 2018
 
 # %%
-planes = views.planes(results)
+planes = tables.planes(results)
 fig = contours.contour_panels(planes)
 show.figure(
     fig,
     "surfaces",
     "Training loss around the minimizers of the smallest and the largest batch",
-    views.ends(rows, parameters).query("seed == @seeds[0]"),
-    rows=contours.surface_rows(views.known(planes), ["panel"]),
+    tables.ends(rows, parameters).query("seed == @seeds[0]"),
+    rows=contours.surface_rows(tables.known(planes), ["panel"]),
     detail=f"Filter-normalized directions, biases unchanged; {surface_points} x {surface_points} "
     f"points, {surface_examples:,} training examples, first seed; cross: the minimizer.",
     compare="figure 22 of the paper",
 )
 
 # %%
-first = views.first_pair(planes)
+first = tables.first_pair(planes)
 if first:
     surface3d.show(
         surface3d.surface_figure(first),
@@ -663,14 +664,14 @@ if first:
     )
 
 # %%
-lines = views.directions(results)
+lines = tables.directions(results)
 fig, axes = style.panels(1, 1, height=2.9)
 plots.plot_line_band(lines, axes[0, 0], column="loss", label="training loss (nats)", log=True)
 show.figure(
     fig,
     "directions",
     "Training loss along single filter-normalized directions",
-    views.ends(rows, parameters),
+    tables.ends(rows, parameters),
     rows=lines,
     detail="Several directions of each run: faint lines, their mean and their range.",
     marks="none",
@@ -695,14 +696,14 @@ results.verdicts(figure="surfaces")
 ways = results.points_of(measure="trajectory", seed=seeds[0])
 fig, axes = style.panels(1, 2, height=2.9)
 for ax, (batch_size, way) in zip(axes[0], ways.groupby("batch_size"), strict=False):
-    labels = views.shares(way)
+    labels = tables.shares(way)
     plots.plot_path(way, ax, x="a", y="b", order="epoch", labels=labels)
     style.title(ax, f"B = {batch_size}")
 show.figure(
     fig,
     "trajectory",
     "Weights at log-spaced epochs in the plane of their two leading principal directions",
-    views.ends(rows, parameters).query("seed == @seeds[0]"),
+    tables.ends(rows, parameters).query("seed == @seeds[0]"),
     rows=ways,
     detail="Explained variance on the axes; the trajectory ends at the minimizer, the origin, "
     "marked by the batch size.",
@@ -721,28 +722,28 @@ show.figure(
 # > Chang & Pathak, figures 23 and 24
 
 # %%
-rows, history = views.cells(results, protocol.SCALED)
-fig = plots.loss_panels({"scaled rate": history}, columns=views.LOSSES)
+rows, history = tables.cells(results, protocol.SCALED)
+fig = plots.loss_panels({"scaled rate": history}, columns=tables.LOSSES)
 show.figure(
     fig,
     "scaled-curves",
     "Training and validation loss against epochs, learning rate scaled with the batch size",
     rows,
     rows=history,
-    drawn=views.LOSSES,
+    drawn=tables.LOSSES,
     marks="curves",
     compare="figure 23 of the paper",
 )
 
 # %%
-both = views.compared(results)
-all_rows = tables.joined(both.values())
+both = tables.compared(results)
+all_rows = joined(both.values())
 fig, axes = style.panels(1, 3, height=2.6, sharey=True)
-for ax, (column, part) in zip(axes[0], views.KEPT.items(), strict=True):
+for ax, (column, part) in zip(axes[0], tables.KEPT.items(), strict=True):
     plots.plot_against_batch_size(
         both, ax, column=column, label="loss (nats)", legend=ax is axes[0, 0]
     )
-    stated = views.stated(parameters, protocol.SCALED, column)
+    stated = tables.stated(parameters, protocol.SCALED, column)
     for text, loss in stated.items():
         style.mark_paper(ax, loss, text, below=loss < max(stated.values()))
     style.title(ax, part)
@@ -754,7 +755,7 @@ show.figure(
     all_rows,
     compare="figure 24 of the paper",
 )
-show.table(views.best_losses(results, protocol.SCALED), "scaled-losses-table")
+show.table(tables.best_losses(results, protocol.SCALED), "scaled-losses-table")
 
 # %%
 results.verdicts(figure="scaled-losses")
@@ -774,7 +775,7 @@ results.verdicts(figure="scaled-losses")
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 2, height=2.6)
 for ax, column in zip(axes[0], ("kept_epoch", "total_seconds"), strict=True):
-    title, label = views.TIMES[column]
+    title, label = tables.TIMES[column]
     plots.plot_against_batch_size(both, ax, column=column, label=label, log=True)
     style.title(ax, title)
 show.figure(
@@ -785,7 +786,7 @@ show.figure(
     detail=notes.timing(parameters, results.timings),
     compare="figure 25 of the paper",
 )
-show.table(views.times(results, protocol.SCALED), "scaled-times-table")
+show.table(tables.times(results, protocol.SCALED), "scaled-times-table")
 
 # %%
 results.verdicts(figure="scaled-times")
@@ -805,7 +806,7 @@ results.verdicts(figure="scaled-times")
 # %%
 fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_against_batch_size(
-    both, axes[0, 0], column="keskar_sharpness", label=views.PHI, log=True
+    both, axes[0, 0], column="keskar_sharpness", label=tables.PHI, log=True
 )
 show.figure(
     fig,
@@ -857,7 +858,7 @@ results.verdicts(figure="scaled-distance")
 # > Chang & Pathak, figure 28
 
 # %%
-cells = readings.rates(results)
+cells = derived.rates(results)
 high = cells[cells["base_lr"] == parameters.scaled_lr(max(batch_sizes))]
 fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_against_batch_size(
@@ -868,7 +869,7 @@ show.figure(
     "large-lr",
     "Lowest validation loss against batch size at the largest batch's scaled rate",
     high,
-    detail=views.diverged_note(high),
+    detail=tables.diverged_note(high),
     compare="figure 28 of the paper",
 )
 
@@ -901,7 +902,7 @@ show.figure(
 results.verdicts(figure="rates")
 
 # %%
-table = views.heat_map(results)
+table = tables.heat_map(results)
 fig, axes = style.panels(1, 1, height=2.8)
 plots.plot_heatmap(table, axes[0, 0], label="validation loss (nats)")
 show.figure(
@@ -915,7 +916,7 @@ show.figure(
     marks="none",
     compare="figure 29 of the paper",
 )
-show.table(views.best_rates(results), "best-rates")
+show.table(tables.best_rates(results), "best-rates")
 
 # %%
 results.verdicts(figure="heat-map")
@@ -935,13 +936,13 @@ results.verdicts(figure="heat-map")
 # sharpness and the loss surface of that configuration.
 
 # %%
-of_cells = views.explorer_cells(results)
+of_cells = tables.explorer_cells(results)
 explorer.show(
     of_cells,
-    views.explorer_curves(results),
-    views.explorer_surfaces(results),
+    tables.explorer_curves(results),
+    tables.explorer_surfaces(results),
     name="explorer",
-    caption=views.explorer_note(parameters, of_cells),
+    caption=tables.explorer_note(parameters, of_cells),
 )
 
 # %% [markdown]

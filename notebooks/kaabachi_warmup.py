@@ -65,8 +65,8 @@ from bsglib.runs.train import train
 from bsglib.schedules import Schedule
 from bsglib.stats import PERCENT
 from bsglib.studies import kaabachi, notes
-from bsglib.studies.kaabachi import protocol, published, views
-from bsglib.studies.kaabachi.readings import epochs_to, read_off
+from bsglib.studies.kaabachi import protocol, published, tables
+from bsglib.studies.kaabachi.derived import epochs_to, read_off
 from bsglib.studies.tables import arms, worked_out
 from bsglib.verdicts import DEPENDS, NO_EFFECT, OPPOSITE
 
@@ -74,7 +74,7 @@ parameters = check(globals(), kaabachi.KaabachiParameters)
 style.use_style()
 show.keep_in(figures)
 print(provenance.setting(parameters.profile))
-show.table(views.scope(parameters), "scope")
+show.table(tables.scope(parameters), "scope")
 
 # %% [markdown]
 # Plain SGD on a batch $B$ of examples with losses $f_i$ makes the update
@@ -156,7 +156,7 @@ worked_out(results, "kaabachi-scaling-semi-large")
 # %%
 unscaled = (protocol.SMALL, protocol.LARGE)
 rows = results.of(*unscaled)
-show.table(views.accuracy(results), "accuracy")
+show.table(tables.accuracy(results), "accuracy")
 
 # %%
 fig, axes = style.panels(1, 2, height=3.0, sharey=True)
@@ -187,7 +187,7 @@ results.verdicts(figure="figure-1")
 # lag only at equal epochs, they lack updates.
 
 # %%
-show.table(views.equal_footing(results), "equal-footing")
+show.table(tables.equal_footing(results), "equal-footing")
 
 # %% [markdown]
 # ## Table I: epochs and time to an accuracy
@@ -205,7 +205,7 @@ show.table(views.equal_footing(results), "equal-footing")
 
 # %%
 rows = read_off(results, *unscaled)
-show.table(views.table_1(results), "table-1")
+show.table(tables.table_1(results), "table-1")
 
 # %%
 fig, axes = style.panels(1, 2, height=2.9, sharey=True)
@@ -230,7 +230,7 @@ show.figure(
 )
 
 # %% tags=["nbval-ignore-output"]
-show.table(views.table_1_seconds(results), "table-1-seconds")
+show.table(tables.table_1_seconds(results), "table-1-seconds")
 
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 1, height=2.7)
@@ -273,8 +273,8 @@ results.verdicts(figure=("table-1", "epochs-to-accuracy", "seconds", "table-1-se
 
 # %%
 sizes = parameters.large_batch_sizes
-rows = results.of(*views.ARMS)
-history = results.history_of(*views.ARMS)
+rows = results.of(*tables.ARMS)
+history = results.history_of(*tables.ARMS)
 history = history.assign(percent=PERCENT * history["test_accuracy"])
 
 # %%
@@ -284,7 +284,7 @@ for ax in axes.flat[len(sizes) :]:
     ax.set_visible(False)
 for ax, size in zip(axes.flat, sizes, strict=False):
     mine = history[history["batch_size"] == size]
-    lines = {name: mine[mine["arm"] == arm] for arm, name in views.ARMS.items()}
+    lines = {name: mine[mine["arm"] == arm] for arm, name in tables.ARMS.items()}
     plots.plot_arms(lines, ax, column="percent", label="test accuracy (%)", legend=ax is axes[0, 0])
     style.title(ax, f"B = {size}")
 show.figure(
@@ -316,10 +316,10 @@ results.verdicts(figure="figures-2-6")
 # > Kaabachi et al., section III
 
 # %%
-rows = pd.concat([views.warm_ups(results, size) for size in sizes])
+rows = pd.concat([tables.warm_ups(results, size) for size in sizes])
 fig, axes = style.panels(1, len(sizes), height=2.2, sharey=True)
 for ax, size in zip(axes[0], sizes, strict=False):
-    mine = views.warm_ups(results, size)
+    mine = tables.warm_ups(results, size)
     none = mine.loc[mine["condition"] == "none", "percent"].mean()
     plots.plot_conditions(mine, ax, column="percent", label="final test accuracy (%)", none=none)
     style.title(ax, f"B = {size}")
@@ -359,7 +359,7 @@ rows = results.of(*scaled)
 # same level as all other intervals.
 
 # %%
-show.table(views.divergence(results), "divergence")
+show.table(tables.divergence(results), "divergence")
 
 # %%
 fig, axes = style.panels(1, 2, height=3.0, sharey=True)
@@ -405,14 +405,14 @@ results.verdicts(figure=("figure-7", "divergence"))
 # each batch size. If that is the lowest or the highest of them, claims on it are not testable.
 
 # %%
-rows = views.by_rate(results)
-show.table(views.rules(results), "rules")
+rows = tables.by_rate(results)
+show.table(tables.rules(results), "rules")
 
 # %%
 fig, axes = style.panels(1, 2, height=2.9)
 labels = ("learning rate", "final test accuracy (%)")
 plots.plot_path(rows, axes[0, 0], x="lr", y="percent", order="lr", labels=labels, log=(True, False))
-lengths = views.by_length(results)
+lengths = tables.by_length(results)
 plots.plot_path(
     lengths, axes[0, 1], x="length", y="percent", order="length",
     labels=("warm-up (% of the epochs)", "final test accuracy (%)"),
@@ -451,8 +451,8 @@ results.verdicts(figure="rates")
 # lower rate, except for batch norm and dropout.
 
 # %%
-rows = views.local(results)
-show.table(views.local_table(results), "local-table")
+rows = tables.local(results)
+show.table(tables.local_table(results), "local-table")
 
 # %%
 fig, axes = style.panels(1, 1, height=2.0)

@@ -83,16 +83,17 @@ from bsglib.pages import provenance
 from bsglib.runs.params import check
 from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
-from bsglib.studies import keskar, tables
-from bsglib.studies.keskar import protocol, views
+from bsglib.studies import keskar
+from bsglib.studies.keskar import protocol, tables
 from bsglib.studies.keskar.protocol import LB, MAIN, SB
+from bsglib.studies.tables import arms, regression, worked_out
 
 parameters = check(globals(), keskar.KeskarParameters)
 style.use_style()
 show.keep_in(figures)
 print(provenance.setting(parameters.profile))
-show.table(views.scope(parameters), "scope")
-show.table(views.networks(parameters), "networks")
+show.table(tables.scope(parameters), "scope")
+show.table(tables.networks(parameters), "networks")
 
 # %% [markdown]
 # **Sharpness** (metric 2.1 of the paper) is the largest relative increase of the loss $f$ in a box around the
@@ -169,7 +170,7 @@ results = keskar.study.run(parameters)
 results
 
 # %%
-show.table(tables.arms(results), "arms")
+show.table(arms(results), "arms")
 
 # %% [markdown]
 # ## Training and test accuracy
@@ -180,7 +181,7 @@ show.table(tables.arms(results), "arms")
 # > Keskar, slides; Keskar et al. 2017, table 2
 
 # %%
-show.table(views.accuracy(results), "accuracy")
+show.table(tables.accuracy(results), "accuracy")
 
 # %%
 results.verdicts(figure="accuracy")
@@ -204,7 +205,7 @@ stops.unstack(fill_value=0).rename_axis(columns="runs by stopping criterion")
 # counts as no effect, and the verdict.
 
 # %%
-show.table(tables.worked_out(results, "keskar-f1-gap"), "worked-out")
+show.table(worked_out(results, "keskar-f1-gap"), "worked-out")
 
 # %% [markdown]
 # ## Training curves
@@ -226,10 +227,10 @@ for row, part in zip(axes, ("train", "test"), strict=True):
     for ax, name in zip(row, names, strict=False):
         curves = history[history["network"] == name]
         curves = curves.assign(percent=PERCENT * curves[f"{part}_accuracy"])
-        label = f"{views.PARTS[part]} accuracy (%)"
+        label = f"{tables.PARTS[part]} accuracy (%)"
         plots.plot_curves(curves, ax, column="percent", label=label, log=False)
         ax.label_outer()
-        style.title(ax, f"{name}: {views.PARTS[part]}")
+        style.title(ax, f"{name}: {tables.PARTS[part]}")
 show.figure(
     fig,
     "curves",
@@ -256,7 +257,7 @@ show.figure(
 # > Keskar, slides; Keskar et al. 2017, table 3
 
 # %%
-show.table(views.sharpness(results, subspace=False), "sharpness")
+show.table(tables.sharpness(results, subspace=False), "sharpness")
 
 # %% [markdown]
 # > The same in a random subspace of a hundred dimensions.
@@ -267,7 +268,7 @@ show.table(views.sharpness(results, subspace=False), "sharpness")
 # Along the long columns of $A$, a difference in the last bit can change its result.
 
 # %% tags=["nbval-ignore-output"]
-show.table(views.sharpness(results, subspace=True), "sharpness-subspace")
+show.table(tables.sharpness(results, subspace=True), "sharpness-subspace")
 
 # %%
 results.verdicts(figure="sharpness")
@@ -291,7 +292,7 @@ results.verdicts(figure="sharpness")
 # reparametrization, the largest eigenvalue of the Hessian, and the trace of the Hessian.
 
 # %%
-show.table(views.other_measures(results), "other-measures")
+show.table(tables.other_measures(results), "other-measures")
 
 # %%
 stop = "keskar_sharpness.stop"
@@ -306,14 +307,14 @@ solver.groupby(["network", "batch", stop], sort=False).agg(["size", "mean"])
 
 # %%
 final = results.runs[results.runs["condition"] != protocol.EVOLUTION]
-show.table(tables.regression(final, by="network"), "regression")
+show.table(regression(final, by="network"), "regression")
 
 # %% [markdown]
 # A solver that stops at its iteration limit has found a lower bound; the next table shows what more iterations
 # add. More iterations amplify differences in a processor's last bits, as random subspaces do.
 
 # %% tags=["nbval-ignore-output"]
-show.table(views.choices(results), "choices")
+show.table(tables.choices(results), "choices")
 
 # %% [markdown]
 # Compare two spreads: the effect of the choices that the paper leaves open, and the standard deviations over
@@ -331,7 +332,7 @@ show.table(views.choices(results), "choices")
 
 # %%
 rows = results.of(condition=MAIN, batch=LB)
-linear, curved = (views.points(results, path) for path in ("linear", "curvilinear"))
+linear, curved = (tables.points(results, path) for path in ("linear", "curvilinear"))
 line_note = (
     f"{parameters.line_points} points, {parameters.line_examples:,} training examples (thin) and as "
     "many test examples (thick), batch norm re-estimated at each point."
@@ -387,7 +388,7 @@ show.figure(
 
 # %%
 near = linear[linear["alpha"].between(-0.5, 1.5)]
-views.shift(near)
+tables.shift(near)
 
 # %%
 fig = plots.line_panels({name: near[near["network"] == name] for name in names}, accuracy=False)
@@ -415,16 +416,16 @@ show.figure(
 # > Keskar et al. 2017, figure 4 (F2 and C1)
 
 # %%
-varied = views.varied(results)
+varied = tables.varied(results)
 rows = results.of(condition=protocol.SIZES)
-show.table(views.thresholds(results), "thresholds")
+show.table(tables.thresholds(results), "thresholds")
 
 # %%
 fig, axes = style.panels(2, len(varied), height=4.6, sharex="col")
 for column, name in zip(axes.T, varied, strict=False):
     lines = {name: rows[rows["network"] == name]}
     plots.plot_against_batch_size(
-        lines, column[0], column="keskar_sharpness", label=views.PHI, log=True, legend=False
+        lines, column[0], column="keskar_sharpness", label=tables.PHI, log=True, legend=False
     )
     plots.plot_against_batch_size(
         lines, column[1], column="test_accuracy", label="test accuracy (%)", scale=PERCENT,
@@ -458,7 +459,7 @@ results.verdicts(figure="batch-sizes")
 
 # %%
 rows = results.of(condition=protocol.SWITCH)
-switched = views.warm_start(results)
+switched = tables.warm_start(results)
 rows.groupby(["arm", "first_epochs"])[["test_accuracy", "keskar_sharpness"]].mean().round(3)
 
 # %%
@@ -467,7 +468,7 @@ path = {"x": "small_batch_epochs", "order": "small_batch_epochs"}
 for column, name in zip(axes.T, varied, strict=False):
     mine, epochs = switched[switched["network"] == name], "small-batch epochs"
     plots.plot_path(mine, column[0], y="percent", labels=(epochs, "test accuracy (%)"), **path)
-    plots.plot_path(mine, column[1], y="keskar_sharpness", labels=(epochs, views.PHI), **path)
+    plots.plot_path(mine, column[1], y="keskar_sharpness", labels=(epochs, tables.PHI), **path)
     column[0].set_xlabel("")
     style.title(column[0], f"{name}: test accuracy")
     style.title(column[1], f"{name}: sharpness")
@@ -502,7 +503,7 @@ rows.groupby(["arm", "batch_size", "epochs"])[["train_loss", "keskar_sharpness"]
 # %%
 fig, axes = style.panels(1, len(varied), height=2.9)
 for ax, name in zip(axes[0], varied, strict=False):
-    mine, axis = rows[rows["network"] == name], ("training loss (nats)", views.PHI)
+    mine, axis = rows[rows["network"] == name], ("training loss (nats)", tables.PHI)
     plots.plot_path(
         mine, ax, x="train_loss", y="keskar_sharpness", order="epochs", labels=axis,
         log=(True, True),
@@ -538,13 +539,13 @@ results.verdicts(figure="evolution")
 # one batch size, it cannot.
 
 # %%
-rows = views.grid(results)
-views.correlations(results)
+rows = tables.grid(results)
+tables.correlations(results)
 
 # %%
 fig, axes = style.panels(1, len(varied), height=2.9)
 for ax, name in zip(axes[0], varied, strict=False):
-    mine, axis = rows[rows["network"] == name], (views.PHI, "test error (%)")
+    mine, axis = rows[rows["network"] == name], (tables.PHI, "test error (%)")
     plots.plot_path(
         mine, ax, x="keskar_sharpness", y="percent_error", order="base_lr", labels=axis,
         log=(True, False),
@@ -584,8 +585,8 @@ results.verdicts(figure="correlation")
 # same maximum of epochs, "equal epochs" uses the runs of the paper's comparison.
 
 # %%
-rows = views.rivals(results)
-show.table(views.what_is_left(rows), "what-is-left")
+rows = tables.rivals(results)
+show.table(tables.what_is_left(rows), "what-is-left")
 
 # %%
 fig, axes = style.panels(len(varied), 2, height=0.4 + 1.9 * len(varied), sharey="row")
@@ -601,7 +602,7 @@ show.figure(
     fig,
     "rivals",
     "Gap in test accuracy and ratio of sharpness, small and large batch, by equalized quantity",
-    results.of(network=varied, condition=list(views.RIVALS)),
+    results.of(network=varied, condition=list(tables.RIVALS)),
     rows=rows,
     detail="Bars: 95 % interval of the mean. Conditions without a valid comparison are not drawn.",
 )

@@ -70,7 +70,7 @@ from bsglib.sam import SAM
 from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
 from bsglib.studies import notes, surlemont
-from bsglib.studies.surlemont import claims, confirm, protocol, views
+from bsglib.studies.surlemont import claims, confirm, protocol, tables
 from bsglib.studies.tables import arms, means, of_common_seeds, regression, worked_out
 from bsglib.verdicts import DEPENDS, NO_EFFECT, OPPOSITE
 
@@ -78,7 +78,7 @@ parameters = check(globals(), surlemont.SurlemontParameters)
 style.use_style()
 show.keep_in(figures)
 print(provenance.setting(parameters.profile))
-show.table(views.scope(parameters), "scope")
+show.table(tables.scope(parameters), "scope")
 
 # %% [markdown]
 # SAM replaces the gradient of the loss $L$ at the weights $w$ by the gradient at the worst point
@@ -478,12 +478,12 @@ show.table(accuracy, "accuracy")
 
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 2, height=2.7)
-times = views.epoch_times(results)
+times = tables.epoch_times(results)
 lines = {arm.label: times[times["sam"] == arm.sam] for arm in scaled}
 plots.plot_against_batch_size(
     lines, axes[0, 0], column="seconds", label="seconds per epoch", average="median"
 )
-ratio = {"SAM over SGD": views.epoch_time_ratios(results)}
+ratio = {"SAM over SGD": tables.epoch_time_ratios(results)}
 plots.plot_against_batch_size(
     ratio, axes[0, 1], column="ratio", label="time with SAM / without", legend=False,
     average="median",
@@ -520,7 +520,7 @@ results.verdicts(figure="runtime")
 # > Surlemont et al., section V
 
 # %%
-rows = views.rho_rows(results)
+rows = tables.rho_rows(results)
 rows.groupby("rho")[["keskar_sharpness", "train_loss", "validation_accuracy"]].mean().round(4)
 
 # %%

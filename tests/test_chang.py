@@ -14,7 +14,7 @@ from bsglib.project import ROOT
 from bsglib.runs.measures import LINE
 from bsglib.runs.params import ParameterError, parse
 from bsglib.studies import chang
-from bsglib.studies.chang import claims, protocol, published, readings, views
+from bsglib.studies.chang import claims, derived, protocol, published, tables
 from bsglib.studies.chang.confirm import FEW_EPOCHS, FLAT
 from bsglib.studies.chang.protocol import FIXED, LINES, LOSS, PLANES, SCALED, SHARPNESS
 from bsglib.studies.comparing import last_minus_first, rises
@@ -215,7 +215,7 @@ def test_shares_are_those_of_the_source_s_images_updates_and_width(stated):
         (whole, Shares(1, 73 * 256 / 18610)),
         (toy, Shares(1, 4000 / 18610, data="digits")),
     ):
-        assert list(readings.shares(stated, run.assign(**changes))) == [expected]
+        assert list(derived.shares(stated, run.assign(**changes))) == [expected]
     assert published.updates(256, at_fixed=False) == 258 * 73
 
 
@@ -296,12 +296,12 @@ def test_a_claim_waits_for_the_runs_that_it_needs(stated):
 
 def test_cells_are_compared_over_the_same_seeds_while_the_grid_is_not_whole(stated):
     part = replace(stated, runs=stated.runs.query("arm in (@FIXED, @SCALED) or seed == 0"))
-    assert set(readings.grid(part)["seed"]) == {0}
-    assert set(readings.scaled(part)["seed"]) == {0, 1, 2, 3, 4, 5}
-    assert set(readings.grid(stated)["seed"]) == {0, 1, 2}, "more seeds have the two rules alone"
-    assert len(readings.grid(part)) == len(readings.grid(stated)) / 3 == views.heat_map(part).size
+    assert set(derived.grid(part)["seed"]) == {0}
+    assert set(derived.scaled(part)["seed"]) == {0, 1, 2, 3, 4, 5}
+    assert set(derived.grid(stated)["seed"]) == {0, 1, 2}, "more seeds have the two rules alone"
+    assert len(derived.grid(part)) == len(derived.grid(stated)) / 3 == tables.heat_map(part).size
     part = replace(stated, runs=stated.runs.query("arm != @FIXED or batch_size < 256 or seed != 2"))
-    assert set(readings.fixed(part)["seed"]) == {0, 1, 3, 4, 5}
+    assert set(derived.fixed(part)["seed"]) == {0, 1, 3, 4, 5}
 
 
 def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
@@ -329,8 +329,8 @@ def test_a_rate_at_which_training_fails_is_a_bad_rate_and_its_end_no_minimizer(s
     lowest = {"stopped": "diverged", "validation_loss": 0.0}
     results = with_runs(stated, "batch_size == 32 and base_lr > 0.1", **lowest)
     assert word(results, "best-lr-small") == SAME
-    assert np.isinf(views.heat_map(results).loc[0.16, 32])
-    assert (readings.at_best_rate(results).query("batch_size == 32")["base_lr"] == 0.01).all()
+    assert np.isinf(tables.heat_map(results).loc[0.16, 32])
+    assert (derived.at_best_rate(results).query("batch_size == 32")["base_lr"] == 0.01).all()
     results = with_runs(stated, "batch_size == 32 and base_lr >= 0.08", stopped="diverged")
     assert word(results, "large-lr") == word(results, "wins-too-high") == SAME
     results = with_runs(stated, "batch_size > 32", validation_loss=0.2)
@@ -355,7 +355,7 @@ def test_four_devices_are_not_judged_on_two_cores(stated):
     two, one = (replace(stated, timings=stated.timings.assign(cores=n)) for n in (2, 1))
     assert why_not(two, "parallel-large") == "4 devices needed, 2 cores available"
     assert word(two, "parallel-here") == word(two, "parallel-total-here") == SAME
-    assert "With 4, processes share cores" in views.parallel_note(two)
+    assert "With 4, processes share cores" in tables.parallel_note(two)
     assert why_not(one, "parallel-here") == "2 devices needed, 1 core available"
     alone = replace(stated, timings=stated.timings.query("processes == 1"))
     assert why_not(alone, "parallel-large") == "timed on 1 of 4 processes"
@@ -391,9 +391,9 @@ def test_no_best_rate_at_an_end_of_the_grid_is_judged(stated):
 def test_a_best_rate_lies_between_those_of_the_grid(stated):
     step = 0.0143 - 0.02  # in figure 29 the loss falls and rises by so much beside the best rate
     best = 0.08 * 2 ** (step / 2 / 0.0343)
-    assert readings.optima(stated)[256].to_numpy() == pytest.approx(best, rel=1e-3)
+    assert derived.optima(stated)[256].to_numpy() == pytest.approx(best, rel=1e-3)
     equal = with_runs(stated, "batch_size == 32", validation_loss=0.5)
-    assert readings.optima(equal)[32].to_numpy() == pytest.approx(0.005)
+    assert derived.optima(equal)[32].to_numpy() == pytest.approx(0.005)
     assert word(with_best(stated, b64=0.02), "best-lr-others") == OPPOSITE
     assert word(with_best(stated, b64=0.02, b128=0.04), "best-lr-linear") == SAME
 
@@ -402,7 +402,7 @@ def test_a_best_rate_lies_between_those_of_the_grid(stated):
 
 
 def test_equal_updates_end_where_the_shortest_run_of_a_seed_ends(stated):
-    rows = readings.at_equal_updates(stated)
+    rows = derived.at_equal_updates(stated)
     updates = stated.history_of(FIXED).groupby(["seed", "batch_size"])["updates"].max()
     assert (rows["updates"] == updates.min()).all()
     history = stated.history_of(FIXED).query("batch_size == 32 and seed == 0")
@@ -441,64 +441,66 @@ def test_the_share_of_a_gap_is_a_ratio_of_means_with_its_error():
 def test_without_the_images_their_figure_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("BSG_DATA", str(tmp_path))
     p = parameters()
-    assert views.data(p) is None and views.class_counts(None).empty
-    assert "bsg data" in views.samples_note(None, p)
+    assert tables.data(p) is None and tables.class_counts(None).empty
+    assert "bsg data" in tables.samples_note(None, p)
 
 
 def test_tables_put_the_paper_s_numbers_beside_ours_and_count_no_diverged_run(stated):
-    assert views.best_rates(stated).loc[64, "of each seed"] == "0.08, 0.08, 0.08"
+    assert tables.best_rates(stated).loc[64, "of each seed"] == "0.08, 0.08, 0.08"
     kept = {"stopped": "diverged", "validation_loss": 0.01, "kept_epoch": 1}
     results = with_runs(stated, "arm == @FIXED and batch_size == 64 and seed == 0", **kept)
-    table, times = views.best_losses(results, FIXED), views.times(results, FIXED)
+    table, times = tables.best_losses(results, FIXED), tables.times(results, FIXED)
     assert table.loc[32, "validation, paper"] == 0.344 and table.loc[64, "validation, paper"] == "-"
     assert table.loc[256, "validation"].startswith("0.395")
     assert not table.loc[64, "validation"].startswith("0.2")
     assert table["n"].tolist() == times["n"].tolist() == [6, 5, 6, 6]
     assert times.loc[256, "seconds in total"] == pytest.approx(958 * 7.7, rel=1e-3)
     assert times.loc[256, "seconds in total, paper"] == "almost 4 x 1915"
-    assert views.runs_at(results, FIXED)["total_seconds"].isna().sum() == 1
-    assert views.norm_table(stated).loc[32, "paper"] == 3.3e-3
-    assert views.scope(parameters()).loc["learning rate at the smallest B", "why"] == "as the paper"
+    assert tables.runs_at(results, FIXED)["total_seconds"].isna().sum() == 1
+    assert tables.norm_table(stated).loc[32, "paper"] == 3.3e-3
+    assert (
+        tables.scope(parameters()).loc["learning rate at the smallest B", "why"] == "as the paper"
+    )
 
 
 def test_surfaces_come_back_as_they_were_measured(stated):
-    p, panels = stated.parameters, views.planes(stated)
+    p, panels = stated.parameters, tables.planes(stated)
     assert [name.split(",")[0] for name in panels] == ["B = 32", "B = 256"] * 2
     surface = panels["B = 256, seeds 2, 3"]
     assert surface.loss.shape == (p.surface_points, p.surface_points)
     assert surface.loss[0, 0] == pytest.approx(0.2 + 6 * 2, rel=1e-3)
-    assert list(views.first_pair(panels)) == list(panels)[:2]
-    assert views.first_pair(panels | {"B = 256, seeds 0, 1": None}) == {}
-    lines = views.directions(stated)
+    assert list(tables.first_pair(panels)) == list(panels)[:2]
+    assert tables.first_pair(panels | {"B = 256, seeds 0, 1": None}) == {}
+    lines = tables.directions(stated)
     assert len(lines) == 2 * len((*p.seeds, *p.more_seeds)) * len(LINES) * p.surface_points
 
 
 def test_the_explorer_has_every_cell_and_no_mean_of_one_with_a_diverged_run(stated):
     one = "batch_size == 32 and base_lr == 0.16"
-    cells = views.explorer_cells(with_runs(stated, f"{one} and seed == 1", stopped="diverged"))
+    cells = tables.explorer_cells(with_runs(stated, f"{one} and seed == 1", stopped="diverged"))
     one = cells.query(one).set_index("quantity")
     assert (one["n"] == 0).all() and (one["diverged"] == 1).all() and one["mean"].isna().all()
-    assert "(n = 3 seeds)" in views.explorer_note(stated.parameters, cells)
+    assert "(n = 3 seeds)" in tables.explorer_note(stated.parameters, cells)
     every = {(b, lr) for b in stated.parameters.batch_sizes for lr in stated.parameters.lrs}
     assert len(cells) == 3 * len(every)
-    assert set(views.explorer_surfaces(stated)) == every
-    assert set(views.explorer_curves(stated).groupby(["batch_size", "base_lr"]).groups) == every
+    assert set(tables.explorer_surfaces(stated)) == every
+    assert set(tables.explorer_curves(stated).groupby(["batch_size", "base_lr"]).groups) == every
 
 
 def test_equal_losses_of_all_seeds_have_their_value_as_mean(stated):
     """The sum of three equal numbers, over three, may be the next number."""
     tried = np.nextafter(np.full(64, 0.693147), 1).cumsum() / np.arange(1, 65)
     value = next(v for v in tried if pd.Series([v] * 3).mean() != v)
-    cells = views.explorer_cells(with_runs(stated, "seed >= 0", validation_loss=value))
+    cells = tables.explorer_cells(with_runs(stated, "seed >= 0", validation_loss=value))
     assert (cells["low"] <= cells["mean"]).all() and (cells["mean"] <= cells["high"]).all()
 
 
 def test_layers_are_named_in_the_order_of_the_network(stated):
     runs = stated.runs.assign(input_shape="[1, 8, 8]")
     results = replace(stated, runs=runs, parameters=parameters("quick"))
-    network = views.network(results)
+    network = tables.network(results)
     names = [n for n, m in network.named_modules() if list(m.parameters(recurse=False))]
     rows = pd.DataFrame({"layer": names, "distance": 1.0, "measure": "distances", "arm": FIXED})
     points = rows.assign(batch_size=32, seed=0)
-    shown = views.layer_rows(replace(results, points=points))["layer"].tolist()
+    shown = tables.layer_rows(replace(results, points=points))["layer"].tolist()
     assert shown == ["conv 1", "dense 1", "dense 2", "dense 3"]

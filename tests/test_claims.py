@@ -9,7 +9,7 @@ import pytest
 from bsglib import cli
 from bsglib.claims import Claim, Margin, Measured, Terms, corrected, verdict
 from bsglib.stats import Permuted, holm, with_test_set
-from bsglib.studies import stated
+from bsglib.studies import claims_file
 from bsglib.studies.verdict_table import css_class, verdict_table
 from bsglib.verdicts import (
     DEPENDS,
@@ -174,8 +174,8 @@ def test_every_claim_says_where_it_stands_and_what_shows_it(claim):
 
 def test_every_margin_has_a_reason_and_a_claim():
     used = {claim.margin.name for claim in CLAIMS.values()}
-    assert set(stated.margins()) == used
-    assert all(len(margin.because.split()) > 5 for margin in stated.margins().values())
+    assert set(claims_file.margins()) == used
+    assert all(len(margin.because.split()) > 5 for margin in claims_file.margins().values())
 
 
 def test_claim_ids_are_unique_and_found_by_name():

@@ -1,4 +1,4 @@
-"""Tests of what the claims of all studies share: bsglib.studies.comparing and .stated."""
+"""Tests of what the claims of all studies share: bsglib.studies.comparing and .claims_file."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import pytest
 
 from bsglib.claims import Measured
 from bsglib.runs.outcomes import Outcomes
-from bsglib.studies import stated
+from bsglib.studies import claims_file
 from bsglib.studies.comparing import (
     Comparison,
     Control,
@@ -285,7 +285,7 @@ STATISTICS = dict.fromkeys(("at-32", "at-64", "alone"), COMPARED)
 def test_claims_are_read_with_their_templates_filled_in(tmp_path):
     file = tmp_path / "claims.yaml"
     file.write_text(CLAIMS)
-    first, second, alone = stated.read(file, STATISTICS, lambda size=0: {"grown": size / 8})
+    first, second, alone = claims_file.read(file, STATISTICS, lambda size=0: {"grown": size / 8})
     assert first.statement == "It grows by 4.0 at B = 32." and second.value == "8.0"
     assert (first.primary, second.primary) == (False, True)
     assert second.rule == Rule("above", 1.1, ratios=True, null=1, stated=8, spread=(2, 9))
@@ -293,7 +293,7 @@ def test_claims_are_read_with_their_templates_filled_in(tmp_path):
     assert alone.kind == "ours" and alone.primary and alone.rule == Rule("equal", 1, null=0)
     for wrong in ({"at-32": COMPARED, "at-64": COMPARED}, STATISTICS | {"more": COMPARED}):
         with pytest.raises(ValueError, match="claims and statistics differ in (alone|more)"):
-            stated.read(file, wrong, lambda size=0: {"grown": size / 8})
+            claims_file.read(file, wrong, lambda size=0: {"grown": size / 8})
 
 
 @pytest.mark.parametrize(
@@ -309,4 +309,4 @@ def test_a_rule_that_is_none_is_refused_with_its_claim(tmp_path, old, new):
     file = tmp_path / "claims.yaml"
     file.write_text(CLAIMS.replace(old, new))
     with pytest.raises(ValueError, match="claims.yaml: claim alone: "):
-        stated.read(file, STATISTICS, lambda size=0: {"grown": size / 8})
+        claims_file.read(file, STATISTICS, lambda size=0: {"grown": size / 8})

@@ -16,8 +16,9 @@ from bsglib.runs.build import schedule_of
 from bsglib.runs.outcomes import Outcomes
 from bsglib.runs.params import ParameterError, parse
 from bsglib.studies import kaabachi, notes
-from bsglib.studies.kaabachi import claims, protocol, published, views
+from bsglib.studies.kaabachi import claims, protocol, published, tables
 from bsglib.studies.kaabachi import confirm as of_confirm
+from bsglib.studies.kaabachi.derived import WITHIN, epochs_to, largest_rise, lost, read_off
 from bsglib.studies.kaabachi.protocol import (
     COLD,
     EXPONENTIAL,
@@ -32,7 +33,6 @@ from bsglib.studies.kaabachi.protocol import (
     WARMUPS,
     reference,
 )
-from bsglib.studies.kaabachi.readings import WITHIN, epochs_to, largest_rise, lost, read_off
 from bsglib.studies.profiles import load
 from bsglib.studies.study import SEALED_PROFILES, Results, designed_table
 from bsglib.verdicts import NO_EFFECT, NOT_RUN, NOT_TESTABLE, OPPOSITE, SAME, UNDECIDED
@@ -399,7 +399,7 @@ def test_a_run_that_learned_nothing_is_not_the_first_to_reach_its_accuracy(state
     assert judged(results, "fastest-at-32").word == SAME
     longer = row(results, "offset-time")
     assert longer["verdict"] == SAME and "a bound in 6 of 6 seeds" in longer["reason"]
-    shown = views.table_1(results).loc["256"]
+    shown = tables.table_1(results).loc["256"]
     assert shown["epochs to final accuracy"] == "none of 6"
 
 
@@ -577,9 +577,9 @@ ALL = (
 
 def every_view(results):
     """Call all that the notebook calls, and return what it shows."""
-    tables = [getattr(views, name)(results) for name in ALL]
-    tables += [views.warm_ups(results, size) for size in results.parameters.large_batch_sizes]
-    return [table.to_html() for table in tables]
+    found = [getattr(tables, name)(results) for name in ALL]
+    found += [tables.warm_ups(results, size) for size in results.parameters.large_batch_sizes]
+    return [table.to_html() for table in found]
 
 
 @pytest.mark.parametrize("timed", [True, False])
@@ -596,7 +596,7 @@ def test_every_table_works_where_nothing_but_one_run_is_there(profile, timed):
 
 
 def test_table_1_stands_beside_the_papers_and_keeps_what_was_censored(stated):
-    table = views.table_1(stated)
+    table = tables.table_1(stated)
     assert table.index.tolist() == [str(b) for b in (*published.SMALL, *published.LARGE)]
     assert table["paper: epochs to final accuracy"].tolist()[-3:] == ["200", "-", "-"]
     assert table.loc["4", "epochs to final accuracy"].startswith("34.")
@@ -605,21 +605,21 @@ def test_table_1_stands_beside_the_papers_and_keeps_what_was_censored(stated):
     target = float(table.loc["4", "target (%)"])
     assert target == pytest.approx(0.9 * 77.5, abs=0.1), "nine tenths of what B = 32 ends with"
     late = put(stated, history={"test_accuracy": 0.3}, arm=SMALL, batch_size=4, seed=10)
-    assert views.table_1(late).loc["4", "epochs to common target"].endswith(", never]")
-    times = views.table_1_seconds(stated)
+    assert tables.table_1(late).loc["4", "epochs to common target"].endswith(", never]")
+    times = tables.table_1_seconds(stated)
     assert times.loc["32", "paper: s to final accuracy"] == "631"
     assert float(times.loc["32", "s per epoch"]) == pytest.approx(18.02, rel=0.01)
 
 
 def test_divergence_is_counted_with_its_interval(stated):
-    table = views.divergence(stated)
+    table = tables.divergence(stated)
     assert table.loc[LINEAR, "B = 1024"] == "6 of 6 (54–100 %)"
     assert table.loc[LINEAR, "B = 128"] == "0 of 6 (0–46 %)"
     assert table.loc[SMALL, "B = 1024"] == ""
 
 
 def test_at_equal_updates_a_small_batch_has_few_epochs(stated):
-    table = views.equal_footing(stated)
+    table = tables.equal_footing(stated)
     epochs, updates, n = table.columns
     assert n == "n" and set(table[n]) == {6}
     assert epochs == "at 50 epochs (%)"
@@ -635,15 +635,15 @@ def test_at_equal_updates_a_small_batch_has_few_epochs(stated):
 
 
 def test_warm_ups_rates_lengths_and_workers_are_those_of_the_runs(stated):
-    assert views.warm_ups(stated, 1024)["condition"].unique().tolist() == ["none", *WARMUPS]
-    rates = views.by_rate(stated)
+    assert tables.warm_ups(stated, 1024)["condition"].unique().tolist() == ["none", *WARMUPS]
+    rates = tables.by_rate(stated)
     at = rates.loc[rates["batch_size"] == 1024, "lr"].unique()
     assert sorted(at) == [0.032, 0.1, 0.256, 0.5, 1.024]
-    assert views.rules(stated).loc[SQRT, "B = 2048"] == "79.0"
-    assert "(%), n = 6" in views.rules(stated).index.name
-    lengths = views.by_length(stated)
+    assert tables.rules(stated).loc[SQRT, "B = 2048"] == "79.0"
+    assert "(%), n = 6" in tables.rules(stated).index.name
+    lengths = tables.by_length(stated)
     assert lengths["length"].unique().tolist() == pytest.approx([0, 1, 5, 10, 25])
-    names = views.local(stated)["condition"].unique().tolist()
+    names = tables.local(stated)["condition"].unique().tolist()
     steps = [f"16 workers, {n}" for n in ("1 step", "4 steps", "16 steps")]
     assert names == ["B = 2048", "B = 2048, warm-up", *steps]
 

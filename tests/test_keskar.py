@@ -14,7 +14,7 @@ from bsglib.project import ROOT
 from bsglib.runs.measures import LINE
 from bsglib.runs.params import ParameterError, parse
 from bsglib.studies import keskar, profiles
-from bsglib.studies.keskar import claims, protocol, published, readings, views
+from bsglib.studies.keskar import claims, derived, protocol, published, tables
 from bsglib.studies.keskar.protocol import (
     ADAPTIVE,
     BATCH_STATISTICS,
@@ -380,8 +380,8 @@ def test_an_early_part_of_a_design_is_not_taken_for_the_whole(stated):
     stored = {(e.config.canonical(), m.file) for e in entries if e.part == 1 for m in e.measures}
     there = [{(e.config.canonical(), m.file) for m in e.measures} <= stored for e in entries]
     results = changed(stated, stated.runs[there])
-    assert set(views.rivals(results)["condition"]) == {MAIN}
-    for table in (views.thresholds(results), views.correlations(results)):
+    assert set(tables.rivals(results)["condition"]) == {MAIN}
+    for table in (tables.thresholds(results), tables.correlations(results)):
         assert table.index.tolist() == ["not computed yet"]
     for name in IDS:
         network, _, end = name.removeprefix("keskar-").partition("-")
@@ -410,8 +410,8 @@ def test_a_line_without_the_points_that_are_read_off_is_not_testable(stated):
 
 def test_configurations_are_trained_of_shared_seeds_and_counted_once(stated):
     def cells(results):
-        runs = readings.configurations(results, "F2")
-        sizes = runs.groupby(list(readings.GRID))["seed"].agg(["size", "nunique"])
+        runs = derived.configurations(results, "F2")
+        sizes = runs.groupby(list(derived.GRID))["seed"].agg(["size", "nunique"])
         return len(sizes), set(sizes.to_numpy().ravel())
 
     whole = 2 * 4 + 3
@@ -530,13 +530,13 @@ def test_parts_are_one_to_four_and_the_sources_comparison_comes_first(designed):
 
 
 def test_the_papers_tables_stand_beside_ours(stated):
-    table = views.accuracy(stated)
+    table = tables.accuracy(stated)
     assert table.index.tolist() == [(n, s) for n in published.NETWORKS for s in ("paper", "ours")]
     assert table.loc[("F1", "paper"), "training SB"] == "99.66 ± 0.05"
     assert table.loc[("F1", "ours"), "test SB"].startswith("98.0")
     assert set(table["n"]) == {"5", "6"}
     for subspace in (False, True):
-        table = views.sharpness(stated, subspace=subspace)
+        table = tables.sharpness(stated, subspace=subspace)
         heads = [f"{kind}, ε = {e}" for e in ("0.001", "0.0005") for kind in (SB, LB)]
         assert table.columns.tolist() == ["n", *heads]
         for name in published.NETWORKS:
@@ -550,13 +550,13 @@ def test_the_papers_tables_stand_beside_ours(stated):
 
 def test_the_scope_and_the_networks_say_what_is_here(monkeypatch):
     p = parameters()
-    assert views.scope(p).loc["optimizer", "here"] == "Adam, 0.001 at every batch size"
+    assert tables.scope(p).loc["optimizer", "here"] == "Adam, 0.001 at every batch size"
     monkeypatch.setattr(protocol, "at_hand", lambda name: False)
-    table = views.networks(p)
+    table = tables.networks(p)
     assert table.index.tolist() == list(published.NETWORKS)
     assert table.loc["F1", "data"] == "mnist", "it would be downloaded"
     assert table.loc["C3", "data"] == "cifar100: not available"
-    assert views.networks(parameters("quick")).loc["F2", "data"] == "not in this profile"
+    assert tables.networks(parameters("quick")).loc["F2", "data"] == "not in this profile"
 
 
 def falls_from(results, threshold, by=0.05):
@@ -569,11 +569,11 @@ def falls_from(results, threshold, by=0.05):
 
 def test_the_threshold_is_where_the_accuracy_falls_for_good(stated):
     for threshold, found in ((512, "512 (2.5 %)"), (2048, "2048 (10.0 %)"), (4096, "none")):
-        table = views.thresholds(falls_from(stated, threshold))
+        table = tables.thresholds(falls_from(stated, threshold))
         assert table.loc["F2", "here"] == found
         assert table["paper (share of the data)"].tolist() == ["15,000 (2.1 %)", "500 (1.0 %)"]
     dip = altered(falls_from(stated, 512), {"test_accuracy": 0.85}, batch_size=1024)
-    assert views.thresholds(dip).loc["F2", "here"] == "2048 (10.0 %)"
+    assert tables.thresholds(dip).loc["F2", "here"] == "2048 (10.0 %)"
 
 
 def test_what_is_left_of_the_gap_is_a_share_of_the_gap_as_in_the_source():
@@ -586,36 +586,36 @@ def test_what_is_left_of_the_gap_is_a_share_of_the_gap_as_in_the_source():
     )
     heads = ["network", "condition", "seed", "gap", "sharpness_ratio", "base_lr_SB", "base_lr_LB"]
     rows = rows.set_axis(heads, axis=1).assign(unfit="", **dict.fromkeys(kept, 1))
-    table = views.what_is_left(rows)
+    table = tables.what_is_left(rows)
     assert table["share of the gap"].tolist() == ["100 %", "25 %", "-", "-"]
     assert table.loc[("F2", "at equal updates"), "SB - LB (points)"] == "1.00 [0.75, 1.25]"
     assert table.loc[("F2", "at equal updates"), "phi LB / SB"] == "2.88", "the geometric mean"
     rows["unfit"] = rows["unfit"].where(rows["condition"] == MAIN, "not trained")
-    assert views.what_is_left(rows)["share of the gap"].tolist() == ["100 %", "-", "-", "-"]
+    assert tables.what_is_left(rows)["share of the gap"].tolist() == ["100 %", "-", "-", "-"]
 
 
 def test_rivals_hold_what_the_claims_judge(stated):
     one = {"network": "C1", "condition": RATES, "base_lr": 0.01, "batch": SB, "seed": 12}
     results = altered(stated, {"train_accuracy": 0.5, "test_accuracy": 0.1}, **one)
-    rows = views.rivals(results)
-    conditions = [*views.RIVALS.values(), views.LONGER]
+    rows = tables.rivals(results)
+    conditions = [*tables.RIVALS.values(), tables.LONGER]
     expected = [(n, c, s) for n in claims.VARIED for c in conditions for s in SEEDS]
     found = rows[["network", "condition", "seed"]].itertuples(index=False, name=None)
     assert sorted(found) == sorted(expected)
     of = {c: rows[(rows["condition"] == c) & (rows["network"] == "C1")] for c in conditions}
-    equal, rates = of["at equal updates"], of[views.RIVALS[RATES]]
+    equal, rates = of["at equal updates"], of[tables.RIVALS[RATES]]
     assert (equal["updates_SB"] / equal["updates_LB"] - 1).abs().max() < 0.02
     for end, mine in (("gap-updates", equal), ("gap-tuned", rates)):
         ours = judged(results, f"c1-{end}").verdict.ours
         assert ours.mean == pytest.approx(mine["gap"].mean(), rel=1e-12)
     assert set(rates["base_lr_SB"]) == {"0.0003, 0.001, 0.003"} and set(rates["unfit"]) == {""}
-    assert of[views.LONGER]["updates_LB"].tolist() == equal["updates_LB"].tolist()
+    assert of[tables.LONGER]["updates_LB"].tolist() == equal["updates_LB"].tolist()
 
 
 def test_a_shifted_test_loss_is_found_on_the_line(stated):
-    points = views.points(stated, "linear")
+    points = tables.points(stated, "linear")
     near = points[points["alpha"].between(-0.5, 1.5)]
-    table = views.shift(near)
+    table = tables.shift(near)
     assert table.index.tolist() == [(n, end) for n in published.NETWORKS for end in (SB, LB)]
     raised = "test - training loss (nats)"
     assert table[raised].astype(float).tolist() == pytest.approx([0.2] * 12, abs=2e-3)
@@ -623,56 +623,56 @@ def test_a_shifted_test_loss_is_found_on_the_line(stated):
         shown = set(table.xs(end, level="minimizer").iloc[:, :2].to_numpy().ravel())
         assert shown == {f"{at} (6 of 6)"}
     moved = near.assign(alpha=near["alpha"] + 0.125 * (near["set"] == "test"))
-    table = views.shift(moved[moved["alpha"].between(-0.375, 1.375)])
+    table = tables.shift(moved[moved["alpha"].between(-0.375, 1.375)])
     assert set(table.xs(LB, level="minimizer")["lowest test loss at alpha"]) == {"1.125 (6 of 6)"}
     falling = near.assign(loss=near["loss"].where(near["set"] == "train", near["alpha"]))
-    shown = views.shift(falling).xs(SB, level="minimizer")["lowest test loss at alpha"]
+    shown = tables.shift(falling).xs(SB, level="minimizer")["lowest test loss at alpha"]
     assert set(shown) == {"none (0 of 6)"}, "the edge is no minimum"
     few = world(p=parameters("quick").model_copy(update={"line_points": 4}))
-    near = views.points(few, "linear")
-    shown = views.shift(near[near["alpha"].between(-0.5, 1.5)])[raised].astype(float)
+    near = tables.points(few, "linear")
+    shown = tables.shift(near[near["alpha"].between(-0.5, 1.5)])[raised].astype(float)
     assert shown.tolist() == pytest.approx([0.2] * 4, abs=2e-3)
 
 
 def test_other_measures_and_choices_have_a_row_for_small_and_large(stated):
-    measures = views.other_measures(stated)
+    measures = tables.other_measures(stated)
     assert measures.columns.tolist() == [SB, LB, "LB / SB", "iterations", "n"]
     assert measures.loc[("F1", "phi (%)"), "LB / SB"].startswith("167 [16")
     assert measures.loc[("F1", "lambda_max"), ["iterations", "n"]].tolist() == ["10", "6"]
-    table = views.choices(stated)
+    table = tables.choices(stated)
     assert set(table.index.get_level_values(0)) == {"F1"}
     assert len(table) == 3 + len(protocol.CHOICES)
 
 
 def test_correlations_are_those_that_are_judged(stated):
-    table = views.correlations(stated)
+    table = tables.correlations(stated)
     against = ("test error", "generalization gap")
     assert table.index.tolist() == [(n, error) for n in ("F2", "C1") for error in against]
     claim = judged(stated, "c1-correlation")
     assert table.loc[("C1", "test error"), "tau"] == verdicts.interval_text(
-        claim.verdict.ours, views.BY_RANK
+        claim.verdict.ours, tables.BY_RANK
     )
     assert "11 configurations" in claim.note
-    assert len(views.grid(stated)) == 2 * 11 * 6
+    assert len(tables.grid(stated)) == 2 * 11 * 6
 
 
 def every_view(results):
     """Call all that the notebook calls, and return what it shows."""
-    rows, near = views.rivals(results), views.points(results, "linear")
-    tables = [
-        *(view(results.parameters) for view in (views.scope, views.networks)),
-        *(views.sharpness(results, subspace=subspace) for subspace in (False, True)),
-        *(view(results) for view in (views.accuracy, views.other_measures, views.choices)),
-        *(view(results) for view in (views.thresholds, views.warm_start, views.grid)),
-        views.correlations(results),
+    rows, near = tables.rivals(results), tables.points(results, "linear")
+    found = [
+        *(view(results.parameters) for view in (tables.scope, tables.networks)),
+        *(tables.sharpness(results, subspace=subspace) for subspace in (False, True)),
+        *(view(results) for view in (tables.accuracy, tables.other_measures, tables.choices)),
+        *(view(results) for view in (tables.thresholds, tables.warm_start, tables.grid)),
+        tables.correlations(results),
         regression(results.runs, by="network"),
         rows,
-        views.what_is_left(rows),
+        tables.what_is_left(rows),
         near,
-        views.points(results, "curvilinear"),
-        views.shift(near[near["alpha"].between(-0.5, 1.5)]),
+        tables.points(results, "curvilinear"),
+        tables.shift(near[near["alpha"].between(-0.5, 1.5)]),
     ]
-    return [table.to_html() for table in tables]
+    return [table.to_html() for table in found]
 
 
 BROKEN = {"stopped": "diverged", SHARPNESS: math.nan, SUBSPACE: math.nan}
@@ -684,7 +684,7 @@ def test_one_diverged_or_missing_run_of_several_stops_no_table(kind):
     first = whole.of(label("C1", kind))["entry"].iloc[0]
     results = altered(whole, BROKEN, entry=first)
     assert all(every_view(results))
-    shown = views.what_is_left(views.rivals(results)).loc["C1"]
+    shown = tables.what_is_left(tables.rivals(results)).loc["C1"]
     assert (shown["phi LB / SB"] == "-").any()
     assert all(every_view(changed(whole, whole.runs[whole.runs["entry"] != first])))
 

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from bsglib.device_graphs import Repeated
 from bsglib.evaluate import SumLoss, fixed_function, loss_function, metric_sums, require_examples
-from bsglib.graphs import Repeated
 from bsglib.landscape.passes import (
     along,
     as_column,

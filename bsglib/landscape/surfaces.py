@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bsglib.device_graphs import Repeated
 from bsglib.evaluate import (
     SumLoss,
     fixed_function,
@@ -19,7 +20,6 @@ from bsglib.evaluate import (
     require_examples,
     require_fixed,
 )
-from bsglib.graphs import Repeated
 from bsglib.landscape.directions import Direction
 from bsglib.landscape.passes import (
     along,

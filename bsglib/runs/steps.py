@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsglib import graphs, runtime
+from bsglib import device_graphs, runtime
 
 MANY = 16  # steps in a graph
 
@@ -76,7 +76,7 @@ class Steps:
         runtime.send(torch.tensor(lrs, dtype=self.lrs.dtype), self.lrs)
         self.step.zero_()
         if first:
-            self.pieces, self.report = graphs.captured(
+            self.pieces, self.report = device_graphs.captured(
                 self.pieces, self.changed, self.weights, self.found
             )
         several, *last = self.pieces

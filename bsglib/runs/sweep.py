@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from bsglib import runtime
 from bsglib.data import DataError, at_hand, checksum
-from bsglib.graphs import in_flight
+from bsglib.device_graphs import in_flight
 from bsglib.names import digest
 from bsglib.runs.build import build_model, dataset_of
 from bsglib.runs.finished import Run, stored_run

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, load_file, save
 from torch import Tensor
 
-from bsglib import graphs
+from bsglib import device_graphs
 from bsglib.data import Dataset
 from bsglib.runs.build import (
     batch_size_at,
@@ -43,7 +43,7 @@ from bsglib.runs.finished import (
     state_file,
     stored_run,
 )
-from bsglib.runs.local import train_apart
+from bsglib.runs.local_sgd import train_apart
 from bsglib.runs.params import RunConfig
 from bsglib.runs.state import State, fresh
 from bsglib.runs.store import Store
@@ -92,7 +92,7 @@ def train(
         ValueError: if `prefix` is not such a run.
     """
     task = training(config, store=store, resume=resume, prefix=prefix)
-    ((_, run, error),) = graphs.in_flight(iter([task]), 1)
+    ((_, run, error),) = device_graphs.in_flight(iter([task]), 1)
     if error is not None:
         raise error
     return run
@@ -108,7 +108,7 @@ def training(
     """Do what `train` does, and yield each time when the device has an epoch to work on.
 
     Yields:
-        nothing; it is for others to go on meanwhile (`graphs.in_flight`).
+        nothing; it is for others to go on meanwhile (`device_graphs.in_flight`).
 
     Returns:
         the finished run.

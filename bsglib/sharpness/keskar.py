@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bsglib.device_graphs import Repeated
 from bsglib.evaluate import SumLoss, loss_and_gradient_tensors
-from bsglib.graphs import Repeated
 from bsglib.sharpness.measured import at_start, measured, pass_options
 from bsglib.sharpness.solvers import SOLVERS, solver_for
 from bsglib.sharpness.spaces import Identity, Scaled, Subspace

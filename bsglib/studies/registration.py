@@ -18,6 +18,8 @@ from bsglib.studies.study import Study
 
 LOCK = Path(__file__).with_name("claims.lock")
 WORDING = ("note", "says")  # fields of statistics
+# What was registered under another name: modules called derived were called readings.
+RENAMED = {"chang.derived.columns": "chang.readings.derived"}
 Lock = dict[str, dict[str, dict[str, Any]]]  # by study and claim
 
 
@@ -67,6 +69,7 @@ def _function(function: Any) -> Any:
     name = f"{function.__module__}.{function.__qualname__}".removeprefix("bsglib.studies.")
     if "<lambda>" in name:
         raise ValueError(f"{name}: what a claim holds needs a name")
+    name = RENAMED.get(name, name.replace(".derived.", ".readings."))
     cells = getattr(function, "__closure__", None) or ()
     held = zip(function.__code__.co_freevars, cells, strict=True) if cells else ()
     inside = {variable: described(cell.cell_contents) for variable, cell in held}

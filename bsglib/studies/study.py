@@ -15,7 +15,7 @@ from bsglib import runtime
 from bsglib.claims import Claim, Judged, Terms, corrected, verdict
 from bsglib.names import digest, nearest
 from bsglib.project import ROOT, resolve
-from bsglib.runs.parallel import stored_parallel_times
+from bsglib.runs.ddp import stored_parallel_times
 from bsglib.runs.params import ParameterError, RunConfig, parse
 from bsglib.runs.store import Store
 from bsglib.runs.sweep import Entry, sweep

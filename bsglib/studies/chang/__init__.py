@@ -6,8 +6,8 @@ linearly scaled learning rate undo it? Four batch sizes, plain SGD, cats against
 
 from bsglib.studies.chang.claims import CLAIMS
 from bsglib.studies.chang.confirm import design
+from bsglib.studies.chang.derived import shares
 from bsglib.studies.chang.protocol import ChangParameters, timing
-from bsglib.studies.chang.readings import shares
 from bsglib.studies.study import Study
 
 __all__ = ["CLAIMS", "ChangParameters", "study"]

@@ -12,8 +12,8 @@ import pandas as pd
 from bsglib.claims import Measured
 from bsglib.runs.measures import LINE
 from bsglib.stats import interval, kendall
-from bsglib.studies import stated
-from bsglib.studies.chang import protocol, published, readings
+from bsglib.studies import claims_file
+from bsglib.studies.chang import derived, protocol, published
 from bsglib.studies.chang.confirm import FEW_EPOCHS, FLAT
 from bsglib.studies.chang.protocol import PLANES, SHARPNESS, SURFACE, ChangParameters
 from bsglib.studies.comparing import (
@@ -65,7 +65,7 @@ def larger(p: ChangParameters) -> list[int]:
 
 
 FIXED, SCALED, LOSS = side(arm=protocol.FIXED), side(scaled=True), side(arm=protocol.LOSS)
-GRID, TUNED = side(whole_grid=True), side(choose=readings.best, whole_grid=True)
+GRID, TUNED = side(whole_grid=True), side(choose=derived.best, whole_grid=True)
 HIGH = side(high_rate=True)
 PAIR, SCALED_PAIR, LOSS_PAIR = FIXED.at(ends), SCALED.at(ends), LOSS.at(ends)
 
@@ -101,7 +101,7 @@ class Inside:
 
     def __call__(self, results: Results, sides: Sequence[Side]) -> str | None:
         """Return how many best rates lie there, None if none does."""
-        p, rates = results.parameters, readings.best_lrs(results)
+        p, rates = results.parameters, derived.best_lrs(results)
         at = rates if self.sizes is None else rates[list(self.sizes(p))]
         at_end = at.isin((min(p.lrs), max(p.lrs))).to_numpy()
         found = f"{at_end.sum()} of {at_end.size} best rates lie at an end of the grid"
@@ -111,7 +111,7 @@ class Inside:
 def tuned_inside(results: Results, sides: Sequence[Side]) -> str | None:
     """Return which batch size's best rate, by the mean over seeds, is at an end of the grid."""
     p = results.parameters
-    for b, lr in readings.tuned_rates(results).items():
+    for b, lr in derived.tuned_rates(results).items():
         if lr in (min(p.lrs), max(p.lrs)):
             return f"B = {b}: the best rate, {lr:g}, lies at an end of the grid"
     return None
@@ -119,7 +119,7 @@ def tuned_inside(results: Results, sides: Sequence[Side]) -> str | None:
 
 def grid_ended(results: Results, sides: Sequence[Side]) -> str | None:
     """Return which run of the grid was cut off, None if none was."""
-    return cut_off(readings.grid(results))
+    return cut_off(derived.grid(results))
 
 
 def compare(
@@ -129,14 +129,14 @@ def compare(
     gates: tuple[Gate, ...] = (),
     **options: Any,
 ) -> Comparison:
-    """Return a `Comparison` of runs with the columns of `readings.derived`."""
-    options |= {"column": column, "gates": gates, "derive": readings.derived}
+    """Return a `Comparison` of runs with the columns of `derived.columns`."""
+    options |= {"column": column, "gates": gates, "derive": derived.columns}
     return Comparison(by, sides, **options)
 
 
 def control(says: str, arm: str, column: str, claimed: str, kind: str, *gates: Gate) -> Control:
     """Return a positive control: an arm against the fixed rate at the smallest batch size."""
-    margin = stated.margins()[kind]
+    margin = claims_file.margins()[kind]
     rule = Rule(claimed, margin.size, ratios=margin.ratios)
     return Control(
         says, compare(ratio, side(arm=arm), FIXED.at(smallest), column=column, gates=gates), rule
@@ -190,14 +190,14 @@ def slower(results: Results) -> pd.Series:
 
 def equal_updates(results: Results) -> Measured:
     """Return the lowest validation loss up to equal updates: largest - smallest batch."""
-    rows = readings.at_equal_updates(results, ends(results.parameters))
+    rows = derived.at_equal_updates(results, ends(results.parameters))
     note = f"{rows['updates'].min():,} to {rows['updates'].max():,} updates"
     return Measured(tuple(last_minus_first(per_seed(rows, "validation_loss"))), note=note)
 
 
 def by_layer(results: Results) -> Measured:
     """Return the distance of each layer, largest over smallest batch."""
-    rows = readings.layers(results)
+    rows = derived.layers(results)
     names = {name: f"layer {i}" for i, name in enumerate(rows["layer"].unique(), start=1)}
     layers = rows.groupby("layer", sort=False)
     return in_parts({names[n]: last_over_first(per_seed(r, "distance")) for n, r in layers})
@@ -207,24 +207,24 @@ def epoch_ratio(results: Results) -> Measured:
     """Return the mean distance per epoch, largest over smallest batch."""
     own = results.history_of(protocol.FIXED).groupby(["seed", "batch_size"])["epoch_distance"]
     whole = interval(tuple(last_over_first(own.mean().unstack())), ratios=True)
-    common = last_over_first(readings.epoch_distances(results).groupby("seed").mean())
+    common = last_over_first(derived.epoch_distances(results).groupby("seed").mean())
     return Measured(tuple(common), note=f"ratio over each run's own epochs: {whole.mean:.2g}")
 
 
 def ratio_grows(results: Results) -> pd.Series:
     """Return the rank correlation of smallest over largest with the epoch."""
-    ratios = 1 / last_over_first(readings.epoch_distances(results))
+    ratios = 1 / last_over_first(derived.epoch_distances(results))
     return ratios.groupby("seed").agg(lambda r: kendall(r, r.index.get_level_values("epoch")))
 
 
 def update_ratio(results: Results) -> pd.Series:
     """Return the median norm of the updates, largest over smallest batch."""
-    return last_over_first(per_seed(readings.median_norms(results), "norm"))
+    return last_over_first(per_seed(derived.median_norms(results), "norm"))
 
 
 def cancelling(results: Results) -> pd.Series:
     """How much of the shrinking of updates the mean gradient shows where weights are held."""
-    norms = readings.agreement(results).pivot(index="seed", columns="examples", values="norm")
+    norms = derived.agreement(results).pivot(index="seed", columns="examples", values="norm")
     return last_over_first(norms) / update_ratio(results)
 
 
@@ -353,11 +353,11 @@ def on_processes(
     times, least = results.timings, devices or 2
     if (most := times["processes"].max()) < least:
         return Measured(not_run=f"timed on {most} of {least} processes")
-    if readings.most_processes(results) < least:
+    if derived.most_processes(results) < least:
         cores = int(times["cores"].max())
         here = f"{cores} core{'s' * (cores > 1)} available"
         return Measured(not_testable=f"{least} devices needed, {here}")
-    n = devices or readings.most_processes(results)
+    n = devices or derived.most_processes(results)
     values = by(results, seconds(results, processes=1), seconds(results, processes=n))
     seeds = () if note else tuple(values.index)
     return Measured(tuple(values), seeds, note="; ".join(filter(None, (f"{n} processes", note))))
@@ -390,30 +390,30 @@ def total_split(results: Results, one: Table, more: Table) -> pd.Series:
 
 def best_rises(results: Results) -> pd.Series:
     """Return the best rate, largest over smallest batch."""
-    return last_over_first(readings.optima(results))
+    return last_over_first(derived.optima(results))
 
 
 def best_linear(results: Results) -> Measured:
     """Return each best rate over the smallest batch's, over the ratio of the batch sizes."""
-    p, rates = results.parameters, readings.optima(results)
+    p, rates = results.parameters, derived.optima(results)
     relative = rates.div(rates[p.smallest], axis=0)
     return in_parts({f"B = {b}": relative[b] * p.smallest / b for b in larger(p)})
 
 
 def best_small(results: Results) -> pd.Series:
     """Return the smallest batch's best rate over the paper's."""
-    return readings.optima(results)[results.parameters.smallest] / results.parameters.lr
+    return derived.optima(results)[results.parameters.smallest] / results.parameters.lr
 
 
 def best_others(results: Results) -> Measured:
     """Return each other best rate over the largest batch's scaled one."""
-    p, rates = results.parameters, readings.optima(results)
+    p, rates = results.parameters, derived.optima(results)
     return in_parts({f"B = {b}": rates[b] / p.scaled_lr(p.largest) for b in larger(p)})
 
 
 def at_rates(results: Results) -> str:
     """Return the tuned rates, and what stands beside the difference of test losses there."""
-    rates = readings.tuned_rates(results)
+    rates = derived.tuned_rates(results)
     listed = ", ".join(f"{lr:g} at B = {b}" for b, lr in rates.items())
     return f"rates {listed}; {beside(results, (TUNED,))}"
 
@@ -424,10 +424,10 @@ def wins_too_high(results: Results) -> Measured:
     Less the share of rates above it, which is how often it would be if the rate did not matter. A
     diverged run is beaten by any that is not.
     """
-    p, runs = results.parameters, readings.rates(results)
+    p, runs = results.parameters, derived.rates(results)
     cells = runs.set_index(["seed", "base_lr", "batch_size"])["validation_loss"].unstack()
     wins = cells.drop(columns=p.smallest).lt(cells[p.smallest], axis=0).sum(axis=1)
-    best = readings.best_lrs(results)[p.smallest]
+    best = derived.best_lrs(results)[p.smallest]
     high = wins.index.get_level_values("base_lr") > wins.index.get_level_values("seed").map(best)
     all_wins = wins.groupby("seed").sum()
     if n := int((all_wins == 0).sum()):
@@ -518,4 +518,4 @@ def numbers() -> dict[str, Any]:
     return published.compared() | {"step": STEP, "radius": RADIUS}
 
 
-CLAIMS = stated.read(Path(__file__).with_name("claims.yaml"), STATISTICS, numbers)
+CLAIMS = claims_file.read(Path(__file__).with_name("claims.yaml"), STATISTICS, numbers)

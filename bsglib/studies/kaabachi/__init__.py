@@ -6,8 +6,8 @@ from 4 to 2048, the rate fixed, scaled with the batch, or scaled and warmed up.
 
 from bsglib.studies.kaabachi.claims import CLAIMS
 from bsglib.studies.kaabachi.confirm import design
+from bsglib.studies.kaabachi.derived import shares
 from bsglib.studies.kaabachi.protocol import KaabachiParameters, timing
-from bsglib.studies.kaabachi.readings import shares
 from bsglib.studies.study import Study
 
 __all__ = ["CLAIMS", "KaabachiParameters", "study"]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bsglib.claims import Measured
 from bsglib.stats import PERCENT
-from bsglib.studies import notes, stated
+from bsglib.studies import claims_file, notes
 from bsglib.studies.comparing import (
     Comparison,
     Control,
@@ -35,8 +35,8 @@ from bsglib.studies.comparing import (
     untimed,
 )
 from bsglib.studies.kaabachi import confirm, protocol, published
+from bsglib.studies.kaabachi.derived import JUMP, LEARNED, derived, read_off, to_target
 from bsglib.studies.kaabachi.protocol import KaabachiParameters
-from bsglib.studies.kaabachi.readings import JUMP, LEARNED, derived, read_off, to_target
 from bsglib.studies.study import Results
 from bsglib.studies.tables import of_common_seeds, per_seed, rank_with_batch_size, tuned
 from bsglib.verdicts import Rule
@@ -44,7 +44,7 @@ from bsglib.verdicts import Rule
 MIN_UPDATES = 50  # from which a run says something about a rate
 MIN_WARMUP_UPDATES = 10  # from which a warm-up is one
 ENOUGH = 0.1  # of the paper's updates: from there an event not seen counts as absent
-MARGINS = stated.margins()
+MARGINS = claims_file.margins()
 SIMILAR = MARGINS["accuracy"].size  # percentage points within which accuracies are similar
 SMALL, LARGE, UNSCALED = (
     side(arm=arm) for arm in (protocol.SMALL, protocol.LARGE, (protocol.SMALL, protocol.LARGE))
@@ -544,4 +544,4 @@ STATISTICS = {
     "kaabachi-local-warmup": local_gains(WARMEST),
     "kaabachi-local-steps": local_gains(SINGLE_STEP),
 }
-CLAIMS = stated.read(Path(__file__).with_name("claims.yaml"), STATISTICS, numbers)
+CLAIMS = claims_file.read(Path(__file__).with_name("claims.yaml"), STATISTICS, numbers)

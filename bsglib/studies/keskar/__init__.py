@@ -5,8 +5,8 @@ a small batch and one of a tenth of the data; Keskar et al. 2017, arXiv 1609.048
 """
 
 from bsglib.studies.keskar.claims import CLAIMS
+from bsglib.studies.keskar.derived import shares
 from bsglib.studies.keskar.protocol import KeskarParameters, design
-from bsglib.studies.keskar.readings import shares
 from bsglib.studies.study import Study
 
 __all__ = ["CLAIMS", "KeskarParameters", "study"]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bsglib.claims import NOT_HERE, Measured
 from bsglib.stats import kendall
-from bsglib.studies import notes, stated
+from bsglib.studies import claims_file, notes
 from bsglib.studies.comparing import (
     Comparison,
     Of,
@@ -21,21 +21,7 @@ from bsglib.studies.comparing import (
     side,
 )
 from bsglib.studies.keskar import published
-from bsglib.studies.keskar.protocol import (
-    ADAPTIVE,
-    BATCH_SUBSPACE,
-    EVOLUTION,
-    LB,
-    LOSS,
-    MAIN,
-    RATES,
-    SB,
-    SIZES,
-    SUBSPACE,
-    SWITCH,
-    UPDATES,
-)
-from bsglib.studies.keskar.readings import (
+from bsglib.studies.keskar.derived import (
     EVERY,
     FROZEN,
     LEARNED,
@@ -50,6 +36,20 @@ from bsglib.studies.keskar.readings import (
     measures,
     pair,
     sharper,
+)
+from bsglib.studies.keskar.protocol import (
+    ADAPTIVE,
+    BATCH_SUBSPACE,
+    EVOLUTION,
+    LB,
+    LOSS,
+    MAIN,
+    RATES,
+    SB,
+    SIZES,
+    SUBSPACE,
+    SWITCH,
+    UPDATES,
 )
 from bsglib.studies.study import Results
 from bsglib.studies.tables import rank_with_batch_size
@@ -208,4 +208,4 @@ for network in published.NETWORKS:
     STATISTICS |= of_each(network)
 for network in VARIED:
     STATISTICS |= of_varied(network)
-CLAIMS = stated.read(Path(__file__).with_name("claims.yaml"), STATISTICS, numbers)
+CLAIMS = claims_file.read(Path(__file__).with_name("claims.yaml"), STATISTICS, numbers)

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bsglib.claims import Measured
-from bsglib.studies import stated
+from bsglib.studies import claims_file
+from bsglib.studies.claims_file import Statistics
 from bsglib.studies.comparing import (
     Comparison,
     Control,
@@ -32,7 +33,6 @@ from bsglib.studies.comparing import (
 )
 from bsglib.studies.confirm import ADAPTIVE
 from bsglib.studies.notes import beside
-from bsglib.studies.stated import Statistics
 from bsglib.studies.study import Results
 from bsglib.studies.surlemont import protocol, published
 from bsglib.studies.surlemont.confirm import FEW_EPOCHS, LARGE_RHO, RATES
@@ -80,8 +80,8 @@ def reference_learned(results: Results, sides: Sequence[Side]) -> str | None:
 
 LEARNED = Of(learned)
 TRAINED = LEARNED, Of(Trained())  # patience ends a network that never learned, too
-SHARPER = Rule("above", stated.margins()["sharpness"].size, ratios=True)
-LESS_ACCURATE = Rule("below", stated.margins()["accuracy"].size)
+SHARPER = Rule("above", claims_file.margins()["sharpness"].size, ratios=True)
+LESS_ACCURATE = Rule("below", claims_file.margins()["accuracy"].size)
 
 
 def _sharper(one: Side, other: Side) -> Comparison:
@@ -239,4 +239,4 @@ def numbers(size: int = min(SIZES), **_: str) -> dict[str, str]:
     return {name: f"{number:g}" for name, number in (found | {"time": published.SAM_TIME}).items()}
 
 
-CLAIMS = stated.read(Path(__file__).with_name("claims.yaml"), STATISTICS, numbers)
+CLAIMS = claims_file.read(Path(__file__).with_name("claims.yaml"), STATISTICS, numbers)

@@ -10,6 +10,7 @@ from bsglib.stats import PERCENT, Share, censored_median
 from bsglib.studies import notes
 from bsglib.studies.comparing import seconds
 from bsglib.studies.kaabachi import published
+from bsglib.studies.kaabachi.derived import read_off
 from bsglib.studies.kaabachi.protocol import (
     COLD,
     EXPONENTIAL,
@@ -22,7 +23,6 @@ from bsglib.studies.kaabachi.protocol import (
     WARM,
     KaabachiParameters,
 )
-from bsglib.studies.kaabachi.readings import read_off
 from bsglib.studies.study import Results
 from bsglib.studies.tables import of_common_seeds, rows_table, scope_table
 

@@ -168,7 +168,7 @@ def _launch(folder: Path, processes: int, time_limit_s: float) -> None:
     command += ["--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file"]  # which needs no port
     command += ["--rdzv-endpoint", str(folder / "rendezvous"), "--local-addr", "localhost"]
     command += ["--log-dir", str(folder / "logs"), "--redirects", "3"]
-    command += ["-m", "bsglib.runs.parallel", str(folder)]
+    command += ["-m", "bsglib.runs.ddp", str(folder)]
     with open(folder / "torchrun.log", "wb") as log:
         torchrun = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=_variables()

@@ -1,4 +1,4 @@
-"""Tests of bsglib.runs.local: local SGD against large batches and against plain SGD."""
+"""Tests of bsglib.runs.local_sgd: local SGD against large batches and against plain SGD."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from bsglib.runs import build
 from bsglib.runs import train as module
 from bsglib.runs.build import build_model, dataset_of
-from bsglib.runs.local import train_apart
+from bsglib.runs.local_sgd import train_apart
 from bsglib.runs.params import ParameterError, RunConfig, parse
 from bsglib.runs.train import train
 

@@ -9,6 +9,15 @@ from bsglib.stats import PERCENT, interval
 from bsglib.studies import notes
 from bsglib.studies.comparing import Comparison, absence, side
 from bsglib.studies.keskar import published
+from bsglib.studies.keskar.derived import (
+    GRID,
+    configurations,
+    lost,
+    measures,
+    pair,
+    ranked,
+    sharper,
+)
 from bsglib.studies.keskar.protocol import (
     ADAPTIVE,
     BATCH_HALF,
@@ -30,15 +39,6 @@ from bsglib.studies.keskar.protocol import (
     SWITCH,
     UPDATES,
     KeskarParameters,
-)
-from bsglib.studies.keskar.readings import (
-    GRID,
-    configurations,
-    lost,
-    measures,
-    pair,
-    ranked,
-    sharper,
 )
 from bsglib.studies.study import Results, matching
 from bsglib.studies.tables import listed, per_seed, rows_table, scope_table

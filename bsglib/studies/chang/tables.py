@@ -14,7 +14,7 @@ from bsglib.runs.curves import SPLITS
 from bsglib.runs.measures import LINE
 from bsglib.stats import PERCENT, interval
 from bsglib.studies import notes
-from bsglib.studies.chang import published, readings
+from bsglib.studies.chang import derived, published
 from bsglib.studies.chang.protocol import (
     FIXED,
     LINES,
@@ -43,7 +43,7 @@ TIMES = {  # title and label of each panel
     "kept_epoch": ("epochs", "epochs to the lowest loss"),
     "total_seconds": ("in total", "seconds to the lowest loss"),
 }
-RUNS = {FIXED: readings.fixed, SCALED: readings.scaled}  # of each rate
+RUNS = {FIXED: derived.fixed, SCALED: derived.scaled}  # of each rate
 STATED = {FIXED: published.VALIDATION, SCALED: published.SCALED_VALIDATION}
 
 
@@ -137,14 +137,14 @@ def input_shape(results: Results) -> tuple[int, ...]:
 
 
 def runs_at(results: Results, rate: str) -> pd.DataFrame:
-    """Return the runs at a rate, FIXED or SCALED, with the columns of `derived`.
+    """Return the runs at a rate, FIXED or SCALED, with the columns of `derived.columns`.
 
     Diverged runs have no numbers: their weights are not minimizers.
     """
     runs = RUNS[rate](results)
     kept = runs[[*KEPT, "kept_epoch", "distance"]]  # diverged runs are not measured
     runs = runs.assign(**kept.where(runs["stopped"] != "diverged"))
-    return readings.derived(results, runs)
+    return derived.columns(results, runs)
 
 
 def cells(results: Results, rate: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -189,7 +189,7 @@ def _mean(values: pd.Series) -> str:
 
 def equal_updates(results: Results) -> pd.DataFrame:
     """Return the lowest validation loss up to equal updates, by batch size."""
-    rows = readings.at_equal_updates(results).groupby("batch_size")
+    rows = derived.at_equal_updates(results).groupby("batch_size")
     table = {
         "updates, median": rows["updates"].median(),
         "lowest validation loss (nats)": rows["validation_loss"].agg(_mean),
@@ -245,7 +245,7 @@ def parallel_note(results: Results) -> str:
     if rows.empty:
         return taken
     crowded = sorted({n for n in rows["processes"] if n > rows["cores"].max()})
-    own_cores = f"Up to {readings.most_processes(results)} processes have one core each."
+    own_cores = f"Up to {derived.most_processes(results)} processes have one core each."
     note = f"{taken} {own_cores}"
     if crowded:
         listed = ", ".join(map(str, crowded))
@@ -258,7 +258,7 @@ def parallel_note(results: Results) -> str:
 
 def layer_rows(results: Results) -> pd.DataFrame:
     """Return distances by layer of the smallest and the largest batch: layer, seed, distance."""
-    rows, model = readings.layers(results), network(results)
+    rows, model = derived.layers(results), network(results)
     layers = pd.Series({name: model.get_submodule(name) for name in rows["layer"].unique()})
     kinds = layers.map(lambda layer: "conv" if isinstance(layer, nn.Conv2d) else "dense")
     names = kinds + " " + (kinds.groupby(kinds).cumcount() + 1).astype(str)
@@ -267,12 +267,12 @@ def layer_rows(results: Results) -> pd.DataFrame:
 
 def epoch_ratio(results: Results) -> pd.DataFrame:
     """Return rows seed, epoch and ratio: distance per epoch, smallest over largest batch."""
-    return (1 / last_over_first(readings.epoch_distances(results))).rename("ratio").reset_index()
+    return (1 / last_over_first(derived.epoch_distances(results))).rename("ratio").reset_index()
 
 
 def norm_table(results: Results) -> pd.DataFrame:
     """Return the median norm of an update by batch size, beside the paper's."""
-    table = readings.median_norms(results).groupby("batch_size")["norm"].agg(["mean", "size"])
+    table = derived.median_norms(results).groupby("batch_size")["norm"].agg(["mean", "size"])
     table = table.rename(columns={"mean": "median norm", "size": "n"})
     return dashed(table.assign(paper=pd.Series(published.UPDATE_NORM))).rename_axis("batch size")
 
@@ -378,13 +378,13 @@ def diverged_note(runs: pd.DataFrame) -> str:
 
 def heat_map(results: Results) -> pd.DataFrame:
     """Return the mean lowest validation loss over seeds [learning rate, batch size]."""
-    return readings.rates(results).pivot_table("validation_loss", "base_lr", "batch_size", "mean")
+    return derived.rates(results).pivot_table("validation_loss", "base_lr", "batch_size", "mean")
 
 
 def best_rates(results: Results) -> pd.DataFrame:
     """Return the best rate run by batch size: of each seed, of the mean, and the paper's."""
-    best, run = readings.best_lrs(results), readings.grid(results).groupby("batch_size")
-    chosen = readings.at_best_rate(results).groupby("batch_size")
+    best, run = derived.best_lrs(results), derived.grid(results).groupby("batch_size")
+    chosen = derived.at_best_rate(results).groupby("batch_size")
     table = {
         "rates run": run["base_lr"].nunique().map(f"{{}} of {len(results.parameters.lrs)}".format),
         "of each seed": best.agg(lambda column: ", ".join(f"{v:g}" for v in column)),
@@ -403,7 +403,7 @@ def explorer_cells(results: Results) -> pd.DataFrame:
     """
     whole = results.points_of(measure="distances", layer="whole")
     distance = whole.set_index(["entry", "arm"])["distance"]
-    runs = readings.grid(results).drop(columns="distance").join(distance, on=["entry", "arm"])
+    runs = derived.grid(results).drop(columns="distance").join(distance, on=["entry", "arm"])
     rows = []
     for (batch_size, lr), of_cell in runs.groupby(["batch_size", "base_lr"]):
         gone = int((of_cell["stopped"] == "diverged").sum())
@@ -419,7 +419,7 @@ def explorer_cells(results: Results) -> pd.DataFrame:
 
 def explorer_curves(results: Results) -> pd.DataFrame:
     """Return the loss curves of all cells: batch_size, base_lr, seed, epoch and both losses."""
-    runs = readings.grid(results)[["entry", "arm", "base_lr"]]
+    runs = derived.grid(results)[["entry", "arm", "base_lr"]]
     history = results.history.drop(columns="train_loss").merge(runs, on=["entry", "arm"])
     history = history.rename(columns={"running_loss": "train_loss"})
     return history[["batch_size", "base_lr", "seed", "epoch", "train_loss", "validation_loss"]]

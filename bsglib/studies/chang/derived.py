@@ -56,7 +56,7 @@ def shares(results: Results, runs: pd.DataFrame) -> Iterator[Shares]:
 # ------------------------------------------------------------- losses, distances, updates
 
 
-def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+def columns(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     """Return runs with losses in nats, and with "total_seconds", NaN if untimed.
 
     The "loss_gap" is validation minus training loss. The "bounded_loss" is the lowest validation
@@ -155,7 +155,7 @@ def optima(results: Results) -> pd.DataFrame:
     at the rates beside it; a best rate at an end of the grid is returned as it is. Where training
     fails, the loss is that of guessing.
     """
-    cells = derived(results, grid(results)).sort_values("base_lr").groupby(["seed", "batch_size"])
+    cells = columns(results, grid(results)).sort_values("base_lr").groupby(["seed", "batch_size"])
     found = {cell: _optimum(c["base_lr"], c["bounded_loss"]) for cell, c in cells}
     return pd.Series(found).rename_axis(["seed", "batch_size"]).unstack()
 

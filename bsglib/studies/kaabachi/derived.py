@@ -128,7 +128,7 @@ def to_target(results: Results, runs: pd.DataFrame, target: pd.Series) -> pd.Dat
 
 @lru_cache(maxsize=4)
 def _all_runs(results: Results) -> pd.DataFrame:
-    """Return all runs with all readings, once for the many claims that ask."""
+    """Return all runs with all derived, once for the many claims that ask."""
     runs = results.runs
     final = runs["test_accuracy"].where(runs["stopped"] != "diverged", 1 / runs["classes"])
     runs = runs.assign(final=final, target=_common_targets(results))

@@ -1,4 +1,4 @@
-"""Tests of bsglib.graphs and bsglib.runs.steps: all but the capture, for which it takes a GPU."""
+"""Tests of bsglib.device_graphs and bsglib.runs.steps: all but the capture."""
 
 import logging
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bsglib import graphs, runtime
+from bsglib import device_graphs, runtime
 from bsglib.runs.build import build_model, build_optimizer, dataset_on_device, steps_of
 from bsglib.runs.measures import Measure, stored_measure
 from bsglib.runs.steps import Steps
@@ -87,7 +87,7 @@ def test_comparing_graphs_with_their_pieces_leaves_no_trace(kind, tiny, monkeypa
     steps, weights = prepared(config, 2, monkeypatch)
     steps.lrs.fill_(0.01)
     before, random = [t.detach().clone() for t in steps.changed], torch.get_rng_state()
-    made, report = graphs.captured(
+    made, report = device_graphs.captured(
         steps.pieces, steps.changed, weights, steps.found, make=lambda pieces: list(pieces)
     )
     assert all(torch.equal(a, b) for a, b in zip(before, steps.changed, strict=True))
@@ -115,7 +115,7 @@ def test_without_a_capture_and_with_a_wrong_one_the_pieces_themselves_go_on(
     for make, words in ((refused, "not permitted"), (wrong, "they differ")):
         before = [t.detach().clone() for t in steps.changed]
         with caplog.at_level(logging.WARNING):
-            made, report = graphs.captured(
+            made, report = device_graphs.captured(
                 steps.pieces, steps.changed, weights, steps.found, make=make
             )
         assert made == steps.pieces
@@ -129,7 +129,9 @@ def test_runs_in_flight_are_what_they_are_alone(tiny):
     configs = [tiny(seed=seed, batch_size=size, **options) for seed in (0, 1) for size in (5, 16)]
     alone = [train(config) for config in configs]
     tasks = (training(config) for config in configs)
-    together = {place: run for place, run, error in graphs.in_flight(tasks, 3) if error is None}
+    together = {
+        place: run for place, run, error in device_graphs.in_flight(tasks, 3) if error is None
+    }
     for place, run in enumerate(alone):
         assert run.weights.keys() == together[place].weights.keys()
         found = distance(together[place].weights.values(), run.weights.values())
@@ -163,7 +165,7 @@ def test_a_run_in_flight_that_fails_does_not_take_the_others_along():
             raise ValueError("broken")
         return "done"
 
-    found = {p: (r, str(e)) for p, r, e in graphs.in_flight(map(task, [0, 1, 0]), 2)}
+    found = {p: (r, str(e)) for p, r, e in device_graphs.in_flight(map(task, [0, 1, 0]), 2)}
     assert found == {0: ("done", "None"), 1: (None, "broken"), 2: ("done", "None")}
 
 
@@ -177,11 +179,11 @@ def test_after_the_deadline_what_is_in_flight_is_closed(monkeypatch):
         finally:
             closed.append(1)
 
-    assert list(graphs.in_flight(iter([task(), task()]), 2, until=0)) == []
+    assert list(device_graphs.in_flight(iter([task(), task()]), 2, until=0)) == []
     assert not closed  # they never began
     clock = iter(range(100))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    assert list(graphs.in_flight(iter([task(), task()]), 2, until=5)) == []
+    assert list(device_graphs.in_flight(iter([task(), task()]), 2, until=5)) == []
     assert len(closed) == 2
 
 
@@ -197,7 +199,7 @@ def test_a_measure_waits_for_the_other_run_of_its_line(tiny, tmp_path, monkeypat
 
 def test_a_repeated_function_gives_what_it_gives_alone():
     x = torch.arange(3.0)
-    repeated = graphs.Repeated(lambda: (x.sum(), x * 2))
+    repeated = device_graphs.Repeated(lambda: (x.sum(), x * 2))
     for start in range(4):
         x.copy_(torch.arange(3.0) + start)
         total, double = repeated()

@@ -1,4 +1,4 @@
-"""Tests of bsglib.runs.parallel: several processes train as one does, and none is left behind."""
+"""Tests of bsglib.runs.ddp: several processes train as one does, and none is left behind."""
 
 import os
 import signal
@@ -13,9 +13,9 @@ from torch import nn
 
 from bsglib import runtime
 from bsglib.data import load
-from bsglib.runs import parallel
+from bsglib.runs import ddp
 from bsglib.runs.build import batches_of, build_model, dataset_of
-from bsglib.runs.parallel import ParallelError, ParallelRun, stored_parallel_times, train_parallel
+from bsglib.runs.ddp import ParallelError, ParallelRun, stored_parallel_times, train_parallel
 from bsglib.runs.params import ParameterError, RunConfig
 from bsglib.runs.train import train
 
@@ -97,7 +97,7 @@ def test_every_epoch_but_the_first_is_timed(runs):
 
 def test_samples_are_rounded_down_to_whole_batches():
     dataset = load("digits", train_size=50)
-    replica = parallel._Replica(config(), dataset, 0, 1, None)
+    replica = ddp._Replica(config(), dataset, 0, 1, None)
     counts = {n: [len(b) for b in replica.batches(0, n)] for n in (None, 50, 49, 16, 1)}
     assert counts[None] == counts[50] == [16, 16, 16, 2]
     assert counts[49] == [16, 16, 16]
@@ -199,7 +199,7 @@ def test_a_time_limit_is_kept():
 
 @pytest.fixture
 def no_launch(monkeypatch):
-    monkeypatch.setattr(parallel, "_launch", None)
+    monkeypatch.setattr(ddp, "_launch", None)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_what_cannot_be_split_is_refused_by_name(changes, processes, message, no
 
 
 def test_more_processes_than_accelerators_and_no_epochs_are_refused(no_launch, monkeypatch):
-    monkeypatch.setattr(parallel.runtime, "accelerators", lambda: 2)
+    monkeypatch.setattr(ddp.runtime, "accelerators", lambda: 2)
     with pytest.raises(ParameterError, match="'processes' = 4: there are 2 accelerators"):
         train_parallel([config()], [1, 2, 4], epochs=2)
     with pytest.raises(ParameterError, match="'epochs' = 0"):
@@ -242,7 +242,7 @@ def test_times_are_stored_with_the_machine_and_not_taken_again(store, monkeypatc
             for n in processes
         ]
 
-    monkeypatch.setattr(parallel, "train_parallel", runs_of)
+    monkeypatch.setattr(ddp, "train_parallel", runs_of)
     arguments = [config(), config(batch_size=32)], store
     options = {"processes": (1, 2), "samples": 32, "repeats": 3}
     assert stored_parallel_times(*arguments, **options, compute=False) is None

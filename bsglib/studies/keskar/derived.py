@@ -10,7 +10,7 @@ import pandas as pd
 
 from bsglib.claims import Measured
 from bsglib.stats import Permuted, one_varies, permuted, student
-from bsglib.studies import notes, stated
+from bsglib.studies import claims_file, notes
 from bsglib.studies.comparing import (
     Comparison,
     Control,
@@ -80,7 +80,7 @@ def equally_low(results: Results, sides: Sequence[Side]) -> str | None:
 
 def rule(claimed: Claimed, kind: str) -> Rule:
     """Return the rule of a positive control, with the margin of a kind of quantity."""
-    margin = stated.margins()[kind]
+    margin = claims_file.margins()[kind]
     return Rule(claimed, margin.size, ratios=margin.ratios)
 
 
