@@ -651,7 +651,8 @@ show.table(as_run.readings(results), "readings")
 # %% [markdown]
 # The script trains SB and LB for few epochs; the paper trains until the loss no longer falls. The next table
 # has accuracies in per cent: those of the paper's table, those at the ends of its plotted lines, and ours at
-# the end and at the evaluated epoch nearest to the script's last one.
+# the end, at the ends of our lines, and at the evaluated epoch nearest to the script's last one. Lines have
+# their own statistics of batch norm and fewer examples.
 
 # %%
 show.table(as_run.accuracies(results), "accuracies")

@@ -698,7 +698,7 @@ def test_lines_stand_under_the_reading_that_they_were_measured_by(stated):
 
 def test_the_scripts_end_is_the_nearest_epoch_and_nothing_where_none_is_near(stated):
     results = with_history(stated, lambda epoch: 0.002 * epoch)
-    shown = as_run.accuracies(results).loc["C4" if "C4" in stated.parameters.networks else "C2"]
+    shown = as_run.accuracies(results).loc["C2"]
     assert shown.loc["ours, epoch 23", "test SB - LB"] == "4.60"
     assert as_run.near_script([1, 13, 31]) is None
     assert as_run.near_script([15, 40]) == 15
@@ -706,6 +706,17 @@ def test_the_scripts_end_is_the_nearest_epoch_and_nothing_where_none_is_near(sta
     short = dataclasses.replace(results, history=short)
     assert as_run.after_script(short, "C1")[0] is None
     assert "No network was evaluated near epoch 20" in as_run.explained(short)
+
+
+def test_the_ends_of_a_line_are_small_and_large_batch(stated):
+    points = stated.points.copy()
+    small = (points["alpha"].round(9) == 0) & (points["set"] == "test")
+    points.loc[small, "accuracy"] = 0.75
+    results = changed(stated, points=points)
+    shown = as_run.accuracies(results).loc[("F1", "ours, ends of the lines")]
+    assert shown["test SB"] == "75.00" != shown["test LB"]
+    assert float(shown["test SB - LB"]) == pytest.approx(75 - float(shown["test LB"]), abs=0.011)
+    assert shown["n"] == "6"
 
 
 def test_only_a_plot_of_the_other_sign_contradicts_its_table(stated, monkeypatch):

@@ -24,14 +24,16 @@ from bsglib.studies.tables import rows_table
 from bsglib.verdicts import Rule, interval_text, number_text
 
 NEAR = 1.5  # largest factor between the script's epochs and the epoch that stands for them
-PAPER, PLOT, END, EARLY = "paper, table", "paper, plot", "ours, at the end", "ours, epoch {}"
+PAPER, PLOT = "paper, table", "paper, plot"
+END, LINES, EARLY = "ours, at the end", "ours, ends of the lines", "ours, epoch {}"
 WRITTEN, RUN = "ours, as written", "ours, as run"
 FAR = 5  # percentage points of training accuracy by which a network is behind the plotted one
 
 
 def set_ups(p: KeskarParameters) -> pd.DataFrame:
     """Return what the text says, what the script does, and what this profile does."""
-    sharpness = [f"frozen, or of batches of {BATCH_CHUNK:,} examples" if _by_batch(p) else "frozen"]
+    size = min(BATCH_CHUNK, p.sharpness_examples)
+    sharpness = [f"frozen, or of batches of {size:,} examples" if _by_batch(p) else "frozen"]
     if _by_batch(p) and not p.thorough:
         sharpness.append("the latter in some networks")
     line = f"of batches of {CHUNK_SIZE:,} examples" if p.thorough else "re-estimated at each point"
@@ -145,8 +147,9 @@ def _text(values: "pd.Series[float]", *, ratios: bool = False) -> str:
 def accuracies(results: Results) -> pd.DataFrame:
     """Return accuracies of SB and LB in per cent, a row per network and source of the numbers.
 
-    The paper's table, the ends of the lines that its script plots, and ours at the end and after
-    about as many epochs as the script has; the gap in test accuracy is SB - LB.
+    The paper's table, the ends of the lines that its script plots, and ours: at the end with
+    re-estimated statistics, at the ends of the lines, and after about as many epochs as the script
+    has. The gap in test accuracy is SB - LB.
     """
     rows = {}
     for name in published.NETWORKS:
@@ -161,6 +164,8 @@ def _accuracies_of(results: Results, name: str) -> Iterable[tuple[str, dict[str,
     end, (epoch, early) = at_end(results, name), after_script(results, name)
     if len(end):
         yield END, _accuracy_row(end.mean(), len(end))
+    if len(on_line := line_ends(results, name)):
+        yield LINES, _accuracy_row(on_line.mean(), len(on_line))
     if epoch is not None:
         yield EARLY.format(epoch), _accuracy_row(early.mean(), len(early))
 
@@ -175,6 +180,17 @@ def _accuracy_row(values: Sequence[float], n: int) -> dict[str, str]:
 def at_end(results: Results, name: str) -> pd.DataFrame:
     """Return a network's accuracies in per cent by seed: training SB and LB, test SB and LB."""
     return _both(results.of(network=name, condition=MAIN))
+
+
+def line_ends(results: Results, name: str) -> pd.DataFrame:
+    """Return the same at the ends of a network's lines, with the lines' statistics and examples."""
+    points = results.points_of(network=name, path="linear")
+    if points.empty:
+        return points
+    batches = points["alpha"].round(9).map({0.0: SB, 1.0: LB})
+    table = points.assign(batch=batches).pivot_table("accuracy", "seed", ["set", "batch"])
+    columns = pd.MultiIndex.from_product([["train", "test"], [SB, LB]])
+    return PERCENT * table.reindex(columns=columns).dropna()
 
 
 def after_script(results: Results, name: str) -> tuple[int | None, pd.DataFrame]:
