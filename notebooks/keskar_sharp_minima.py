@@ -655,7 +655,7 @@ show.table(as_run.readings(results), "readings")
 # their own statistics of batch norm and fewer examples.
 
 # %%
-show.table(as_run.accuracies(results), "accuracies")
+show.table(as_run.accuracies(results), "accuracy-by-source")
 
 # %%
 Markdown(as_run.explained(results))
