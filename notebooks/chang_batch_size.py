@@ -71,7 +71,7 @@ from bsglib.runs.params import check
 from bsglib.sharpness import keskar_sharpness
 from bsglib.studies import chang, notes
 from bsglib.studies.chang import as_run, derived, protocol, tables
-from bsglib.studies.tables import arms, joined, regression, worked_out
+from bsglib.studies.tables import arms, joined, readings, regression, worked_out
 
 parameters = check(globals(), chang.ChangParameters)
 style.use_style()
@@ -999,6 +999,12 @@ show.figure(
 
 # %%
 Markdown(as_run.explained(results))
+
+# %%
+results.verdicts(figure="as-run")
+
+# %%
+show.table(readings(results), "claims-by-reading")
 
 # %% [markdown]
 # A reading explains a difference if our numbers move towards the paper's when we change to it. Where the

@@ -497,7 +497,7 @@ show.table(tables.first_nan(results), "first-nan")
 results.verdicts(figure=("as-run", "flat", "mode"))
 
 # %%
-show.table(readings(results), "readings")
+show.table(readings(results), "claims-by-reading")
 
 # %% [markdown]
 # If the flat lower rate is as accurate as their warm-up, and both are more accurate than the scaled rate,

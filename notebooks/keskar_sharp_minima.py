@@ -87,7 +87,7 @@ from bsglib.stats import PERCENT
 from bsglib.studies import keskar
 from bsglib.studies.keskar import as_run, protocol, tables
 from bsglib.studies.keskar.protocol import LB, MAIN, SB
-from bsglib.studies.tables import arms, regression, worked_out
+from bsglib.studies.tables import arms, readings, regression, worked_out
 
 parameters = check(globals(), keskar.KeskarParameters)
 style.use_style()
@@ -659,6 +659,12 @@ show.table(as_run.accuracies(results), "accuracy-by-source")
 
 # %%
 Markdown(as_run.explained(results))
+
+# %%
+results.verdicts(figure="as-run")
+
+# %%
+show.table(readings(results), "claims-by-reading")
 
 # %% [markdown]
 # A reading explains a difference if our numbers move towards the paper's when we change to it. If a plotted

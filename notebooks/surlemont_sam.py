@@ -387,7 +387,7 @@ show.table(tables.factorial_table(results), "factorial-table")
 results.verdicts(figure=("as-run", "factorial"))
 
 # %%
-show.table(readings(results), "readings")
+show.table(readings(results), "claims-by-reading")
 
 # %% [markdown]
 # Three changes separate their factor from SAM as the text describes it: the kind of SAM with its radius, dropout

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bsglib.claims import AS_WRITTEN
 from bsglib.project import ROOT
 from bsglib.runs.measures import LINE
 from bsglib.runs.params import ParameterError, parse
@@ -153,7 +154,8 @@ def word(results, name):
 
 def words(results, *, but):
     """Return the words of all claims, by the word: but those that are `but`."""
-    found = {claim.id.removeprefix("chang-"): results.judge(claim).word for claim in chang.CLAIMS}
+    written = (claim for claim in chang.CLAIMS if claim.reading == AS_WRITTEN)
+    found = {claim.id.removeprefix("chang-"): results.judge(claim).word for claim in written}
     return {name: found for name, found in found.items() if found != but}
 
 

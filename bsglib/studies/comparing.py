@@ -300,10 +300,12 @@ class Comparison:
                 only = f"only {WORDS.get(self.across, self.across)} = "
                 only += f"{', '.join(f'{value:g}' for value in kept)} ({why})"
                 note = "; ".join(filter(None, (only, note)))
+        column = self._column(results, sides)
+        if column and column not in self.derive(results, _joined(results, sides)):
+            return Measured(not_run=f"{column}: {NOT_HERE}")
         for gate in self.gates:
             if why := gate(results, sides):
                 return Measured(not_testable=why, seeds=whole)
-        column = self._column(results, sides)
         found = self.by(*self.tables(results, sides, column)) if column else self.by(results)
         if not isinstance(found, Measured):
             seeds = tuple(found.index) if isinstance(found, pd.Series) else ()

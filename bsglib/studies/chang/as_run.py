@@ -8,6 +8,7 @@ import pandas as pd
 from bsglib.landscape import Surface
 from bsglib.stats import interval
 from bsglib.studies.chang import confirm, derived, published
+from bsglib.studies.chang.confirm import AUTHORS
 from bsglib.studies.chang.protocol import FIXED, PLANES, SHARPNESS, ChangParameters
 from bsglib.studies.chang.tables import RUNS, runs_at, surfaces
 from bsglib.studies.comparing import last_over_first, seconds
@@ -15,7 +16,6 @@ from bsglib.studies.study import Results
 from bsglib.studies.tables import of_common_seeds, per_seed, rows_table
 from bsglib.verdicts import Rule, interval_text, number_text
 
-AUTHORS = "authors"  # column of the metric as the authors' code computes it
 WRITTEN, RUN = "ours, as written", "ours, as run"
 LOWEST, WHOLE = "to the lowest loss", "whole run"
 

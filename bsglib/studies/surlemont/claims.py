@@ -75,12 +75,12 @@ def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     """
     off_one = np.log(error_ratio(runs).clip(1e-6, 1e6)).abs()  # errors of zero occur on small data
     losses = np.log(runs["validation_loss"] / runs["train_loss"]).abs()
-    theirs = runs[BY_AUTHORS] if BY_AUTHORS in runs else np.nan
+    if BY_AUTHORS in runs:
+        runs = runs.assign(solvers=runs[BY_AUTHORS] / runs["keskar_sharpness"])
     return runs.assign(
         accuracy_gap=runs["train_accuracy"] - runs["test_accuracy"],
         ratio_off_one=off_one,
         losses_off_one=losses,
-        solvers=theirs / runs["keskar_sharpness"],
     )
 
 
