@@ -12,6 +12,7 @@ from bsglib.figures.style import (
     BAND_SEEDS,
     GREY,
     INK,
+    PAPER,
     batch_colour,
     even_ticks,
     fixed_ticks,
@@ -20,6 +21,7 @@ from bsglib.figures.style import (
     mark_paper_curve,
     nothing_yet,
     panels,
+    paper_shades,
     plain_log_ticks,
     title,
 )
@@ -27,6 +29,7 @@ from bsglib.gradients import expected_norm
 from bsglib.stats import PERCENT, censored_median, interval
 
 TRAIN_AND_TEST = {"train_loss": "train", "test_loss": "test"}
+TRAIN_AND_VALIDATION = {"train_loss": "train", "validation_loss": "validation"}
 MARKERS = "os^P"  # of lines in one panel, so that ink is not all that tells them apart
 DASHES = ((), (6, 1.5), (2, 1.2), (6, 1.5, 1.5, 1.5))
 
@@ -115,6 +118,43 @@ def plot_arms(
     return ax
 
 
+def plot_paper(
+    curves: Mapping[str, pd.DataFrame], ax: Axes, *, column: str, label: str, log: bool = True
+) -> Axes:
+    """Draw the paper's own curves against epochs, dotted, each named at its end.
+
+    They have a panel of their own beside ours and shades of the paper's colour, from light to dark
+    in their order. A run that diverged ends in a cross.
+
+    Args:
+        curves: name of each curve and its rows, with epoch and the column; running_loss, if there,
+            is missing from the epoch on in which a run diverged.
+        ax: where to draw.
+        column: what to draw.
+        label: of the y axis, with its unit.
+        log: use a logarithmic y axis.
+
+    Returns:
+        the axes.
+    """
+    shades = dict(enumerate(paper_shades(len(curves))))
+    ends = []
+    for place, rows in enumerate(curves.values()):
+        rows = rows.assign(seed=0)
+        line = _by_seed(rows, column)[0].dropna()
+        ax.plot(line, color=shades[place], ls=(0, (1, 1)), lw=1.3)
+        _mark_divergence(ax, rows, column, shades[place])
+        if len(line):
+            ends.append((float(line.index[-1]), float(line.iloc[-1]), place))
+    if log:
+        ax.set_yscale("log")
+        plain_log_ticks(ax.yaxis)
+    _epoch_axis(ax, max(int(rows["epoch"].max()) for rows in curves.values()))
+    ax.set_ylabel(label)
+    label_ends(ax, ends, dict(enumerate(curves)), shades)
+    return ax
+
+
 def plot_epochs_to(
     runs: pd.DataFrame, ax: Axes, *, column: str, label: str, paper: Mapping[int, float] = {}
 ) -> Axes:
@@ -159,23 +199,43 @@ def plot_epochs_to(
 
 
 def loss_panels(
-    histories: dict[str, pd.DataFrame], *, columns: Mapping[str, str] = TRAIN_AND_TEST
+    histories: dict[str, pd.DataFrame],
+    *,
+    columns: Mapping[str, str] = TRAIN_AND_TEST,
+    paper: Mapping[str, pd.DataFrame] | None = None,
+    paper_columns: Mapping[str, str] = TRAIN_AND_VALIDATION,
 ) -> Figure:
     """Return a figure with a row of panels per arm, and a panel per kind of loss.
 
     Args:
         histories: name of each arm and its rows per epoch.
         columns: the two losses, left and right, and what each is called.
+        paper: the paper's own curves of some of the arms, with batch_size; they stand below ours.
+        paper_columns: its two losses, and what each is called.
     """
+    paper = paper or {}
+    sides = 2 if paper else 1
     fig, axes = panels(
-        len(histories), 2, height=0.4 + 1.9 * len(histories), sharey=True, sharex=True
+        len(histories), 2 * sides, height=0.4 + 1.9 * len(histories), sharey=True, sharex="col"
     )
     for row, (name, history) in zip(axes, histories.items(), strict=True):
-        for ax, (column, part) in zip(row, columns.items(), strict=True):
-            plot_curves(history, ax, column=column, label=f"{part} loss (nats)")
-            title(ax, f"{name}: {part}")
-    for ax in axes[:-1].flat:
-        ax.set_xlabel("")
+        for ax, (column, part) in zip(row, columns.items(), strict=False):
+            label = f"{name}\nloss (nats)" if paper else f"{part} loss (nats)"
+            plot_curves(history, ax, column=column, label=label)
+            title(ax, part if paper else f"{name}: {part}")
+        for ax, (column, part) in zip(row[2:], paper_columns.items(), strict=False):
+            if name in paper:
+                sizes = {str(b): rows for b, rows in paper[name].groupby("batch_size")}
+                plot_paper(sizes, ax, column=column, label="loss (nats)")
+                title(ax, f"paper: {part}")
+            else:
+                ax.remove()
+    for column in axes.T:
+        for ax in (shown := [ax for ax in column if ax.figure])[:-1]:
+            ax.set_xlabel("")
+        shown[-1].tick_params(labelbottom=True)  # also where the panel below is removed
+    for ax in axes[:, 1:].flat if paper else ():
+        ax.set_ylabel("")
     return fig
 
 
@@ -189,10 +249,12 @@ def plot_against_batch_size(
     scale: float = 1.0,
     legend: bool = True,
     average: str = "mean",
+    paper: pd.DataFrame | None = None,
 ) -> Axes:
     """Draw a column of the runs against batch size: SAM as open diamonds, others as discs.
 
-    Small marks are seeds, large ones their average, joined in grey.
+    Small marks are seeds, large ones their average, joined in grey. Dotted vermillion lines are the
+    paper's, one for each of its runs.
 
     Args:
         arms: name of each line and its runs, with batch_size and the column. Where a column "sam"
@@ -205,6 +267,8 @@ def plot_against_batch_size(
         scale: factor on the values, for instance `PERCENT`.
         legend: name the lines.
         average: "mean", or "median" for times.
+        paper: the paper's numbers, with batch_size and the column; where a column "sam" is true
+            they have open diamonds, and a column "run" tells several lines apart.
 
     Returns:
         the axes.
@@ -235,9 +299,12 @@ def plot_against_batch_size(
             ax.plot(batch_size, centre[batch_size], ms=6, mew=1.6, zorder=3, **style)
         style = {"marker": marker, "mec": INK, "mfc": INK if filled else "none"}
         ax.plot([], [], color=GREY, lw=1, dashes=dashes, label=name, **style)
-    sizes = sorted({b for runs in arms.values() for b in runs["batch_size"]})
+    sizes = {b for runs in arms.values() for b in runs["batch_size"]}
+    if paper is not None and len(paper):
+        _paper_lines(ax, paper.assign(value=paper[column] * scale))
+        sizes |= set(paper["batch_size"])
     ax.set_xscale("log", base=2)
-    fixed_ticks(ax.xaxis, sizes)
+    fixed_ticks(ax.xaxis, sorted(sizes))
     ax.set_xlim(min(sizes) / 1.3, max(sizes) * 1.3)
     if log:
         ax.set_yscale("log")
@@ -247,6 +314,20 @@ def plot_against_batch_size(
     if legend:
         ax.legend(fontsize=7.5, handlelength=3)
     return ax
+
+
+def _paper_lines(ax: Axes, paper: pd.DataFrame) -> None:
+    """Draw the paper's numbers by batch size, a line per run, and name each kind at its end."""
+    told = [name for name in ("sam", "run") if name in paper]
+    ends = {}
+    for _, rows in paper.groupby(told) if told else [((), paper)]:
+        sam = bool("sam" in rows and rows["sam"].all())
+        values = rows.set_index("batch_size")["value"].dropna()
+        open_diamonds = {"marker": "D", "ms": 3, "mfc": "none"} if sam else {}
+        mark_paper_curve(ax, values.to_dict(), "", **open_diamonds)
+        ends[sam] = float(values.index[-1]), float(values.iloc[-1]), sam
+    names = {False: "paper", True: "paper, SAM"}
+    label_ends(ax, list(ends.values()), names, dict.fromkeys(names, PAPER))
 
 
 def plot_against_rho(
@@ -293,7 +374,15 @@ def plot_against_rho(
     return ax
 
 
-def plot_line(points: pd.DataFrame, ax: Axes, *, column: str, label: str, log: bool) -> Axes:
+def plot_line(
+    points: pd.DataFrame,
+    ax: Axes,
+    *,
+    column: str,
+    label: str,
+    log: bool,
+    paper: pd.DataFrame | None = None,
+) -> Axes:
     """Draw a column along the line between two minimizers: training thin, test thick.
 
     Lines are means over seeds (geometric ones on a logarithmic axis), bands their range (a 95 %
@@ -305,12 +394,18 @@ def plot_line(points: pd.DataFrame, ax: Axes, *, column: str, label: str, log: b
         column: what to draw.
         label: of the y axis, with its unit.
         log: use a logarithmic y axis, plain numbers.
+        paper: the paper's points, with alpha, set and the column.
 
     Returns:
         the axes.
     """
-    if points.empty:
+    theirs = pd.DataFrame() if paper is None else paper
+    if points.empty and theirs.empty:
         return nothing_yet(ax)
+    for name, rows in theirs.groupby("set", sort=False) if len(theirs) else ():
+        values = rows.set_index("alpha")[column].to_dict()
+        width = 0.9 if name == "train" else 1.6
+        mark_paper_curve(ax, values, "paper" if name == "test" else "", marker="", lw=width)
     for name, rows in points.groupby("set", sort=False):
         table = rows.assign(alpha=rows["alpha"].round(9)).pivot(
             index="alpha", columns="seed", values=column
@@ -325,7 +420,8 @@ def plot_line(points: pd.DataFrame, ax: Axes, *, column: str, label: str, log: b
         ax.plot(mean, label={"train": "training"}.get(name, name), **style)
     for end in (0, 1):
         ax.axvline(end, color=GREY, lw=0.6, zorder=0)
-    low, high = points["alpha"].min(), points["alpha"].max()
+    alphas = [*points["alpha"], *theirs.get("alpha", ())]
+    low, high = min(alphas), max(alphas)
     fixed_ticks(ax.xaxis, [end for end in (-1, 0, 1, 2) if low <= end <= high])
     ax.set_xlim(low, high)
     if log:
@@ -381,22 +477,34 @@ def plot_line_band(curves: pd.DataFrame, ax: Axes, *, column: str, label: str, l
     return ax
 
 
-def line_panels(lines: dict[str, pd.DataFrame], *, accuracy: bool = True) -> Figure:
+def line_panels(
+    lines: dict[str, pd.DataFrame],
+    *,
+    accuracy: bool = True,
+    paper: Mapping[str, pd.DataFrame] | None = None,
+) -> Figure:
     """Return a figure with a column per network: loss above, accuracy below.
 
     Args:
         lines: name of each network and its points, as `plot_line` takes them, with loss and
             accuracy.
         accuracy: draw the accuracies, too.
+        paper: the paper's points of some of the networks, likewise.
     """
     rows = 2 if accuracy else 1
     fig, axes = panels(rows, len(lines), height=0.6 + 1.9 * rows, sharex=True)
     for place, (column, (name, points)) in enumerate(zip(axes.T, lines.items(), strict=False)):
-        plot_line(points, column[0], column="loss", label="loss (nats)", log=True)
+        theirs = (paper or {}).get(name)
+        plot_line(points, column[0], column="loss", label="loss (nats)", log=True, paper=theirs)
         title(column[0], f"{name}: loss")
         if accuracy:
-            points = points.assign(percent=PERCENT * points["accuracy"])
-            plot_line(points, column[1], column="percent", label="accuracy (%)", log=False)
+            points, theirs = (
+                None if table is None else table.assign(percent=PERCENT * table["accuracy"])
+                for table in (points, theirs)
+            )
+            plot_line(
+                points, column[1], column="percent", label="accuracy (%)", log=False, paper=theirs
+            )
             title(column[1], f"{name}: accuracy")
             column[0].set_xlabel("")
         if place:
@@ -416,6 +524,7 @@ def plot_path(
     order: str,
     labels: tuple[str, str],
     log: tuple[bool, bool] = (False, False),
+    paper: pd.DataFrame | None = None,
 ) -> Axes:
     """Draw one column of the runs against another, a path per batch size, named at its end.
 
@@ -429,12 +538,16 @@ def plot_path(
         order: column by which a path goes on.
         labels: of the two axes, with their units.
         log: which axes are logarithmic, with plain numbers.
+        paper: the paper's points, with the columns x and y, and the name of each line in "batch".
 
     Returns:
         the axes.
     """
     if runs.empty:
         return nothing_yet(ax)
+    for batch, rows in paper.dropna(subset=y).groupby("batch") if paper is not None else ():
+        values = rows.set_index(x)[y].to_dict()
+        mark_paper_curve(ax, values, f"paper, {batch}", ms=2.5, lw=0.8)
     for batch_size, rows in runs.groupby("batch_size"):
         colour, means = batch_colour(batch_size), rows.groupby(order)[[x, y]].mean()
         if rows["seed"].nunique() > 1:
@@ -559,7 +672,9 @@ def plot_ratio(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
     return ax
 
 
-def plot_distribution(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
+def plot_distribution(
+    rows: pd.DataFrame, ax: Axes, *, label: str, paper: Mapping[int, float] = {}
+) -> Axes:
     """Draw how norms are distributed, one line per batch size, and mark and name the medians.
 
     Lines are distribution functions: the share of norms up to each one. Faint lines are seeds, the
@@ -570,6 +685,7 @@ def plot_distribution(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
             "update_norms"; a norm of 0 has no place on the logarithmic axis.
         ax: where to draw.
         label: of the x axis, with its unit.
+        paper: the paper's medians, by batch size.
 
     Returns:
         the axes.
@@ -590,6 +706,8 @@ def plot_distribution(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
         ends.append((median, 1 - 1e-6 * len(ends), batch_size))  # listed from the top
         names[batch_size] = f"{batch_size}: median {median:.2g}"
     ax.axhline(0.5, color=GREY, lw=0.6, zorder=0)
+    for batch_size, median in paper.items():
+        mark_paper_curve(ax, {median: 0.5}, f"paper, {batch_size}", zorder=4, ms=8)
     ax.set_xscale("log")
     plain_log_ticks(ax.xaxis)
     ax.set_ylim(0, 1)
@@ -778,7 +896,9 @@ def _going_on(history: pd.DataFrame) -> np.ndarray:
 
 def _epoch_axis(ax: Axes, last: int) -> None:
     ax.set_xscale("log", base=2)
-    fixed_ticks(ax.xaxis, [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if t <= last])
+    ticks = [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if t <= last]
+    narrow = ax.get_subplotspec().get_gridspec().ncols > 2
+    fixed_ticks(ax.xaxis, ticks[:: 2 if narrow and len(ticks) > 5 else 1])
     ax.set_xlabel("epoch")
 
 
