@@ -119,7 +119,14 @@ def plot_arms(
 
 
 def plot_paper(
-    curves: Mapping[str, pd.DataFrame], ax: Axes, *, column: str, label: str, log: bool = True
+    curves: pd.DataFrame,
+    ax: Axes,
+    *,
+    column: str,
+    label: str,
+    log: bool = True,
+    by: str = "batch_size",
+    names: Mapping[str, str] | None = None,
 ) -> Axes:
     """Draw the paper's own curves against epochs, dotted, each named at its end.
 
@@ -127,36 +134,45 @@ def plot_paper(
     in their order. A run that diverged ends in a cross.
 
     Args:
-        curves: name of each curve and its rows, with epoch and the column; running_loss, if there,
-            is missing from the epoch on in which a run diverged.
+        curves: rows with epoch and the column; running_loss, if there, is missing in the epoch in
+            which a run diverged.
         ax: where to draw.
         column: what to draw.
         label: of the y axis, with its unit.
         log: use a logarithmic y axis.
+        by: the column that tells curves apart.
+        names: what its values are called; None: what they are.
 
     Returns:
         the axes.
     """
-    shades = dict(enumerate(paper_shades(len(curves))))
-    ends = []
-    for place, rows in enumerate(curves.values()):
+    if curves.empty:
+        return nothing_yet(ax, "not in the paper")
+    found = dict(list(curves.groupby(by, sort=False)))
+    shades, ends = dict(zip(found, paper_shades(len(found)), strict=True)), []
+    for name, rows in found.items():
         rows = rows.assign(seed=0)
         line = _by_seed(rows, column)[0].dropna()
-        ax.plot(line, color=shades[place], ls=(0, (1, 1)), lw=1.3)
-        _mark_divergence(ax, rows, column, shades[place])
+        ax.plot(line, color=shades[name], ls=(0, (1, 1)), lw=1.3)
+        _mark_divergence(ax, rows, column, shades[name])
         if len(line):
-            ends.append((float(line.index[-1]), float(line.iloc[-1]), place))
+            ends.append((float(line.index[-1]), float(line.iloc[-1]), name))
     if log:
         ax.set_yscale("log")
         plain_log_ticks(ax.yaxis)
-    _epoch_axis(ax, max(int(rows["epoch"].max()) for rows in curves.values()))
+    _epoch_axis(ax, int(curves["epoch"].max()))
     ax.set_ylabel(label)
-    label_ends(ax, ends, dict(enumerate(curves)), shades)
+    label_ends(ax, ends, names or {name: f"{name}" for name in found}, shades)
     return ax
 
 
 def plot_epochs_to(
-    runs: pd.DataFrame, ax: Axes, *, column: str, label: str, paper: Mapping[int, float] = {}
+    runs: pd.DataFrame,
+    ax: Axes,
+    *,
+    column: str,
+    label: str,
+    paper: Mapping[str, Mapping[int, float]] = {},
 ) -> Axes:
     """Draw the epochs that runs needed to an accuracy against their batch size.
 
@@ -168,7 +184,7 @@ def plot_epochs_to(
         ax: where to draw.
         column: what to draw.
         label: of the y axis.
-        paper: the paper's values, by batch size.
+        paper: the paper's values, by batch size, for each line of a name.
 
     Returns:
         the axes.
@@ -185,9 +201,12 @@ def plot_epochs_to(
         if np.isfinite(median.median):
             medians[batch_size] = median.median
     ax.plot(list(medians), list(medians.values()), color=GREY, lw=1, zorder=1)
-    sizes = sorted({*runs["batch_size"], *paper})
-    if paper:
-        mark_paper_curve(ax, paper)
+    ends = []
+    for name, values in paper.items():
+        mark_paper_curve(ax, values, "", marker=".x"[len(ends)], ms=5)
+        ends.append((float(max(values)), float(values[max(values)]), name))
+    label_ends(ax, ends, {name: name for name in paper}, dict.fromkeys(paper, PAPER))
+    sizes = sorted({*runs["batch_size"]}.union(*paper.values()))
     ax.set_xscale("log", base=2)
     fixed_ticks(ax.xaxis, sizes)
     ax.tick_params(axis="x", labelrotation=45)
@@ -225,8 +244,7 @@ def loss_panels(
             title(ax, part if paper else f"{name}: {part}")
         for ax, (column, part) in zip(row[2:], paper_columns.items(), strict=False):
             if name in paper:
-                sizes = {str(b): rows for b, rows in paper[name].groupby("batch_size")}
-                plot_paper(sizes, ax, column=column, label="loss (nats)")
+                plot_paper(paper[name], ax, column=column, label="loss (nats)")
                 title(ax, f"paper: {part}")
             else:
                 ax.remove()
@@ -302,9 +320,13 @@ def plot_against_batch_size(
     sizes = {b for runs in arms.values() for b in runs["batch_size"]}
     if paper is not None and len(paper):
         _paper_lines(ax, paper.assign(value=paper[column] * scale))
-        sizes |= set(paper["batch_size"])
+        for size in sorted(set(paper["batch_size"])):  # a tick where there is room for one
+            if all(max(size, other) > 1.4 * min(size, other) for other in sizes):
+                sizes.add(size)
     ax.set_xscale("log", base=2)
     fixed_ticks(ax.xaxis, sorted(sizes))
+    if paper is not None and len(paper):
+        sizes |= set(paper["batch_size"])
     ax.set_xlim(min(sizes) / 1.3, max(sizes) * 1.3)
     if log:
         ax.set_yscale("log")
