@@ -502,7 +502,8 @@ theirs = source.read("keskar", "warm_start", network=varied)
 path = {"x": "small_batch_epochs", "order": "small_batch_epochs"}
 for column, name in zip(axes.T, varied, strict=False):
     mine, epochs = switched[switched["network"] == name], "small-batch epochs"
-    path["paper"] = theirs[theirs["network"] == name]
+    as_long = theirs["small_batch_epochs"] <= 2 * mine["small_batch_epochs"].max()
+    path["paper"] = theirs[as_long & (theirs["network"] == name)]
     plots.plot_path(mine, column[0], y="percent", labels=(epochs, "test accuracy (%)"), **path)
     plots.plot_path(mine, column[1], y="keskar_sharpness", labels=(epochs, tables.PHI), **path)
     column[0].set_xlabel("")

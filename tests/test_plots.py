@@ -237,7 +237,9 @@ def test_times_that_were_not_reached_are_open_triangles_at_the_last_epoch():
     rows = runs().assign(epochs=50, value=lambda t: 2.0 + t["seed"])
     never = (rows["batch_size"] == 512) | ((rows["batch_size"] == 128) & (rows["seed"] == 0))
     rows["value"] = rows["value"].where(~never)
-    ax = drawn(plots.plot_epochs_to, rows, column="value", label="epochs", paper={"paper": {32: 35}})
+    ax = drawn(
+        plots.plot_epochs_to, rows, column="value", label="epochs", paper={"paper": {32: 35}}
+    )
     triangles = [line for line in ax.lines if line.get_marker() == "^" and len(line.get_xdata())]
     assert {(x, y) for t in triangles for x, y in zip(*t.get_data(), strict=True)} == {
         (512, 50),

@@ -321,10 +321,11 @@ def plot_against_batch_size(
     if paper is not None and len(paper):
         _paper_lines(ax, paper.assign(value=paper[column] * scale))
         for size in sorted(set(paper["batch_size"])):  # a tick where there is room for one
-            if all(max(size, other) > 1.4 * min(size, other) for other in sizes):
+            if all(max(size, other) > 1.9 * min(size, other) for other in sizes):
                 sizes.add(size)
     ax.set_xscale("log", base=2)
     fixed_ticks(ax.xaxis, sorted(sizes))
+    ax.tick_params(axis="x", labelrotation=45 if max(sizes) > 9999 else 0)
     if paper is not None and len(paper):
         sizes |= set(paper["batch_size"])
     ax.set_xlim(min(sizes) / 1.3, max(sizes) * 1.3)
@@ -426,8 +427,9 @@ def plot_line(
         return nothing_yet(ax)
     for name, rows in theirs.groupby("set", sort=False) if len(theirs) else ():
         values = rows.set_index("alpha")[column].to_dict()
-        width = 0.9 if name == "train" else 1.6
-        mark_paper_curve(ax, values, "paper" if name == "test" else "", marker="", lw=width)
+        mark_paper_curve(ax, values, "", marker="", lw=0.9 if name == "train" else 1.6)
+        place = {"xycoords": "axes fraction", "ha": "right", "va": "bottom"}
+        ax.annotate("paper", (1, 1.01), color=PAPER, fontsize=7.5, **place)
     for name, rows in points.groupby("set", sort=False):
         table = rows.assign(alpha=rows["alpha"].round(9)).pivot(
             index="alpha", columns="seed", values=column
@@ -518,7 +520,8 @@ def line_panels(
     for place, (column, (name, points)) in enumerate(zip(axes.T, lines.items(), strict=False)):
         theirs = (paper or {}).get(name)
         plot_line(points, column[0], column="loss", label="loss (nats)", log=True, paper=theirs)
-        title(column[0], f"{name}: loss")
+        brief = len(lines) > 4
+        title(column[0], name if brief else f"{name}: loss")
         if accuracy:
             points, theirs = (
                 None if table is None else table.assign(percent=PERCENT * table["accuracy"])
@@ -527,7 +530,7 @@ def line_panels(
             plot_line(
                 points, column[1], column="percent", label="accuracy (%)", log=False, paper=theirs
             )
-            title(column[1], f"{name}: accuracy")
+            title(column[1], name if brief else f"{name}: accuracy")
             column[0].set_xlabel("")
         if place:
             for ax in column:
@@ -567,9 +570,12 @@ def plot_path(
     """
     if runs.empty:
         return nothing_yet(ax)
-    for batch, rows in paper.dropna(subset=y).groupby("batch") if paper is not None else ():
-        values = rows.set_index(x)[y].to_dict()
-        mark_paper_curve(ax, values, f"paper, {batch}", ms=2.5, lw=0.8)
+    names, paper_ends = {}, []
+    for batch, theirs in paper.dropna(subset=y).groupby("batch") if paper is not None else ():
+        values = theirs.sort_values(x).set_index(x)[y].to_dict()
+        mark_paper_curve(ax, values, "", ms=2.5, lw=0.8)
+        paper_ends.append((*list(values.items())[-1], batch))
+        names[batch] = f"paper, {batch}"
     for batch_size, rows in runs.groupby("batch_size"):
         colour, means = batch_colour(batch_size), rows.groupby(order)[[x, y]].mean()
         if rows["seed"].nunique() > 1:
@@ -580,6 +586,7 @@ def plot_path(
             f"{batch_size}", (end[x], end[y]), xytext=(4, 3), textcoords="offset points",
             fontsize=7.5, color=colour,
         )  # fmt: skip
+    label_ends(ax, paper_ends, names, dict.fromkeys(names, PAPER))
     for logarithmic, axis, name in zip(log, (ax.xaxis, ax.yaxis), "xy", strict=True):
         if logarithmic:
             getattr(ax, f"set_{name}scale")("log")
