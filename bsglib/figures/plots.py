@@ -735,8 +735,9 @@ def plot_distribution(
         ends.append((median, 1 - 1e-6 * len(ends), batch_size))  # listed from the top
         names[batch_size] = f"{batch_size}: median {median:.2g}"
     ax.axhline(0.5, color=GREY, lw=0.6, zorder=0)
-    for batch_size, median in paper.items():
-        mark_paper_curve(ax, {median: 0.5}, f"paper, {batch_size}", zorder=4, ms=8)
+    for place, (batch_size, median) in enumerate(paper.items()):
+        text, below = f"paper, {batch_size}", place % 2 == 1
+        mark_paper_curve(ax, {median: 0.5}, text, below=below, zorder=4, ms=8)
     ax.set_xscale("log")
     plain_log_ticks(ax.xaxis)
     ax.set_ylim(0, 1)
@@ -797,7 +798,14 @@ def plot_agreement(rows: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def plot_against_lr(runs: pd.DataFrame, ax: Axes, *, column: str, label: str) -> Axes:
+def plot_against_lr(
+    runs: pd.DataFrame,
+    ax: Axes,
+    *,
+    column: str,
+    label: str,
+    paper: pd.DataFrame | None = None,
+) -> Axes:
     """Draw a column of the runs against learning rate, a line per batch size, its lowest ringed.
 
     Faint lines are seeds, the full line their mean, the band their range (a 95 % interval of the
@@ -808,12 +816,16 @@ def plot_against_lr(runs: pd.DataFrame, ax: Axes, *, column: str, label: str) ->
         ax: where to draw.
         column: what to draw.
         label: of the y axis, with its unit.
+        paper: the paper's numbers, with batch_size, base_lr and the column.
 
     Returns:
         the axes.
     """
     if runs.empty:
         return nothing_yet(ax)
+    for batch_size, rows in paper.groupby("batch_size") if paper is not None else ():
+        values = rows.set_index("base_lr")[column].to_dict()
+        mark_paper_curve(ax, values, f"paper, {batch_size}")
     ends = []
     for batch_size, rows in runs.groupby("batch_size"):
         table = rows.pivot(index="base_lr", columns="seed", values=column)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from string import ascii_lowercase
+from typing import Literal
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -95,15 +96,27 @@ def title(ax: Axes, words: str) -> None:
     ax.set_title(f"{letter}  {words}", loc="left")
 
 
-def mark_paper(ax: Axes, value: float, text: str = "paper", *, below: bool = False) -> None:
-    """Draw the paper's number as a dotted vermillion line, labelled at its end, above or below."""
+def mark_paper(
+    ax: Axes,
+    value: float,
+    text: str = "paper",
+    *,
+    below: bool = False,
+    side: Literal["left", "right"] = "right",
+) -> None:
+    """Draw the paper's number as a dotted vermillion line, labelled at an end, above or below."""
     ax.axhline(value, color=PAPER, ls=":", lw=1.2)
-    ax.annotate(text, (1, value), xycoords=("axes fraction", "data"), color=PAPER, fontsize=7.5,
-                ha="right", va="top" if below else "bottom")  # fmt: skip
+    ax.annotate(text, (side == "right", value), xycoords=("axes fraction", "data"), color=PAPER,
+                fontsize=7.5, ha=side, va="top" if below else "bottom")  # fmt: skip
 
 
 def mark_paper_curve(
-    ax: Axes, stated: Mapping[float, float], text: str = "paper", **line: object
+    ax: Axes,
+    stated: Mapping[float, float],
+    text: str = "paper",
+    *,
+    below: bool = False,
+    **line: object,
 ) -> None:
     """Draw the paper's numbers in dotted vermillion, labelled at the last one.
 
@@ -111,13 +124,16 @@ def mark_paper_curve(
         ax: where to draw.
         stated: the numbers, by batch size or what else the x axis shows.
         text: the label; empty: none.
+        below: write it below the number, not above.
         **line: what differs from a line with points, as `Axes.plot` takes it.
     """
-    sizes = sorted(stated)
+    if not (sizes := sorted(stated)):
+        return
     style = {"ls": ":", "lw": 1.2, "marker": ".", "color": PAPER, "mew": 0.9}
     ax.plot(sizes, [stated[b] for b in sizes], **style | line)
-    ax.annotate(text, (sizes[-1], stated[sizes[-1]]), xytext=(0, 4), color=PAPER, fontsize=7.5,
-                textcoords="offset points", ha="center")  # fmt: skip
+    ax.annotate(text, (sizes[-1], stated[sizes[-1]]), xytext=(0, -4 if below else 4), color=PAPER,
+                fontsize=7.5, textcoords="offset points", ha="center",
+                va="top" if below else "baseline")  # fmt: skip
 
 
 def nothing_yet(ax: Axes, words: str = "not computed yet") -> Axes:

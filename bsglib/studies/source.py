@@ -55,6 +55,6 @@ def printed(
         for size, values in stated.items()
         for run, value in enumerate(values if isinstance(values, tuple) else (values,), start=1)
     ]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=["batch_size", "run", column])
     table.attrs = {"read": "as printed", "source": where}
     return table
