@@ -283,7 +283,7 @@ means(rows, "error_ratio", "accuracy_ratio").round(3)
 
 # %%
 of_paper = tables.paper_error_ratios()
-fig, axes = style.panels(2, 2, height=5, sharey="col", sharex=True)
+fig, axes = style.panels(2, 2, height=5, sharey="col", sharex="col")
 for row, (name, pair) in zip(axes, regimes.items(), strict=True):
     lines = {arm.label: rows[rows["arm"] == arm.label] for arm in pair}
     theirs = of_paper[of_paper["rate"] == pair[0].labels["rate"]]

@@ -428,6 +428,7 @@ def plot_line(
     for name, rows in theirs.groupby("set", sort=False) if len(theirs) else ():
         values = rows.set_index("alpha")[column].to_dict()
         mark_paper_curve(ax, values, "", marker="", lw=0.9 if name == "train" else 1.6)
+    if len(theirs):
         place = {"xycoords": "axes fraction", "ha": "right", "va": "bottom"}
         ax.annotate("paper", (1, 1.01), color=PAPER, fontsize=7.5, **place)
     for name, rows in points.groupby("set", sort=False):

@@ -106,8 +106,9 @@ def mark_paper(
 ) -> None:
     """Draw the paper's number as a dotted vermillion line, labelled at an end, above or below."""
     ax.axhline(value, color=PAPER, ls=":", lw=1.2)
-    ax.annotate(text, (side == "right", value), xycoords=("axes fraction", "data"), color=PAPER,
-                fontsize=7.5, ha=side, va="top" if below else "bottom")  # fmt: skip
+    x = 1 if side == "right" else 0.02
+    ax.annotate(text, (x, value), xycoords=("axes fraction", "data"), color=PAPER, fontsize=7.5,
+                ha=side, va="top" if below else "bottom")  # fmt: skip
 
 
 def mark_paper_curve(
@@ -131,9 +132,14 @@ def mark_paper_curve(
         return
     style = {"ls": ":", "lw": 1.2, "marker": ".", "color": PAPER, "mew": 0.9}
     ax.plot(sizes, [stated[b] for b in sizes], **style | line)
-    ax.annotate(text, (sizes[-1], stated[sizes[-1]]), xytext=(0, -4 if below else 4), color=PAPER,
-                fontsize=7.5, textcoords="offset points", ha="center",
-                va="top" if below else "baseline")  # fmt: skip
+    if text:
+        place = {
+            "textcoords": "offset points",
+            "ha": "center",
+            "va": "top" if below else "baseline",
+        }
+        ax.annotate(text, (sizes[-1], stated[sizes[-1]]), xytext=(0, -4 if below else 4),
+                    color=PAPER, fontsize=7.5, **place)  # fmt: skip
 
 
 def nothing_yet(ax: Axes, words: str = "not computed yet") -> Axes:
