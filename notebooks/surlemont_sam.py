@@ -509,16 +509,17 @@ show.table(accuracy, "accuracy")
 # >
 # > Surlemont et al., section V, in words only
 
+# %%
+times, theirs = tables.epoch_times(results), tables.paper_times()
+lines = {arm.label: times[times["sam"] == arm.sam] for arm in scaled}
+ratio = {"SAM over SGD": tables.epoch_time_ratios(results)}
+
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 2, height=2.7)
-times = tables.epoch_times(results)
-lines = {arm.label: times[times["sam"] == arm.sam] for arm in scaled}
-theirs = tables.paper_times()
 plots.plot_against_batch_size(
     lines, axes[0, 0], column="seconds", label="seconds per epoch", average="median",
     log=True, paper=theirs,
 )  # fmt: skip
-ratio = {"SAM over SGD": tables.epoch_time_ratios(results)}
 plots.plot_against_batch_size(
     ratio, axes[0, 1], column="ratio", label="time with SAM / without", legend=False,
     average="median", paper=theirs[theirs["sam"]],
