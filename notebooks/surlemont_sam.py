@@ -70,7 +70,7 @@ from bsglib.sam import SAM
 from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
 from bsglib.studies import notes, source, surlemont
-from bsglib.studies.surlemont import claims, confirm, protocol, tables
+from bsglib.studies.surlemont import claims, confirm, protocol, published, tables
 from bsglib.studies.tables import arms, means, of_common_seeds, regression, worked_out
 from bsglib.verdicts import DEPENDS, NO_EFFECT, OPPOSITE
 
@@ -524,7 +524,9 @@ plots.plot_against_batch_size(
     ratio, axes[0, 1], column="ratio", label="time with SAM / without", legend=False,
     average="median", paper=theirs[theirs["sam"]],
 )  # fmt: skip
-style.mark_paper(axes[0, 1], 2.0, "paper, text", below=True)
+style.mark_paper(axes[0, 1], published.SAM_TIME, "")
+text = [(1, published.SAM_TIME, 0)], {0: "paper, text"}, {0: style.PAPER}
+style.label_ends(axes[0, 1], *text)
 axes[0, 1].set_ylim(bottom=0)
 show.figure(
     fig,
