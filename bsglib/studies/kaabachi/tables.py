@@ -28,6 +28,7 @@ from bsglib.studies.study import Results
 from bsglib.studies.tables import of_common_seeds, rows_table, scope_table
 
 ARMS = {LARGE: "rate not scaled", LINEAR: LINEAR} | {a: f"{k} warm-up" for k, a in WARM.items()}
+PAPER_ARMS = {"large": "not scaled", "linear": "linear rule", "exponential": "warm-up"}
 
 
 def scope(p: KaabachiParameters) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bsglib.stats import PERCENT
-from bsglib.studies import notes
+from bsglib.studies import notes, source
 from bsglib.studies.study import Results
 from bsglib.studies.surlemont import confirm
 from bsglib.studies.surlemont.protocol import RHO_SWEEP, SGD_SAM, SurlemontParameters
@@ -80,6 +80,22 @@ def rho_rows(results: Results) -> pd.DataFrame:
     runs = results.of(SGD_SAM.label, RHO_SWEEP)
     runs = runs[runs["batch_size"] == max(results.parameters.batch_sizes)].sort_values("rho")
     return of_common_seeds(runs, "rho")
+
+
+def paper_error_ratios() -> pd.DataFrame:
+    """Return the authors' runs of SGD with error_ratio: training over validation error."""
+    runs = source.read("surlemont", "runs", optimizer="sgd")
+    return runs.assign(error_ratio=(1 - runs["train_accuracy"]) / (1 - runs["validation_accuracy"]))
+
+
+def paper_times() -> pd.DataFrame:
+    """Return seconds per epoch of the authors' runs of SGD with scaled rate.
+
+    Where SAM is on, ratio is the time over that of the same run without it.
+    """
+    runs = source.read("surlemont", "runs", optimizer="sgd", rate="scaled")
+    without = runs["seconds"].mask(runs["sam"]).groupby([runs["run"], runs["batch_size"]])
+    return runs.assign(ratio=(runs["seconds"] / without.transform("max")).where(runs["sam"]))
 
 
 def factorial(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
