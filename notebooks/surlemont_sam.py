@@ -71,15 +71,7 @@ from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
 from bsglib.studies import notes, source, surlemont
 from bsglib.studies.surlemont import claims, confirm, protocol, published, tables
-from bsglib.studies.tables import (
-    arms,
-    joined,
-    means,
-    of_common_seeds,
-    readings,
-    regression,
-    worked_out,
-)
+from bsglib.studies.tables import arms, means, of_common_seeds, readings, regression, worked_out
 from bsglib.verdicts import DEPENDS, NO_EFFECT, OPPOSITE
 
 parameters = check(globals(), surlemont.SurlemontParameters)
@@ -382,7 +374,7 @@ fig, axes = style.panels(1, 2, height=2.9, sharey=True)
 for ax, (title, lines) in zip(axes[0], factorial.items(), strict=True):
     plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
     style.title(ax, title)
-rows = joined(runs for lines in factorial.values() for runs in lines.values())
+rows = pd.concat(runs for lines in factorial.values() for runs in lines.values())
 show.figure(
     fig,
     "factorial",
