@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,9 @@ SAVE_EVERY_S = 5.0  # the points of a surface computed so far
 class Measure:
     """A function of MEASURES, applied to a run's kept weights and first training examples.
 
+    Or a function of a study's own, by its `module:function`, with the same arguments and a result
+    that has a `value`.
+
     Or OUTCOMES: loss and correctness of every test example, as text (`outcomes.Outcomes`).
 
     Or one of ROWS, which give rows:
@@ -82,18 +86,29 @@ class Measure:
             ValueError: if the name is none of MEASURES, ROWS and OUTCOMES, or there is an epoch and
                 the name is not one of MEASURES.
         """
-        if self.name not in (known := [*MEASURES, *ROWS, OUTCOMES]):
+        known = [*MEASURES, *ROWS, OUTCOMES]
+        if self.name not in known and not self.of_study:
             raise ValueError(f"unknown measure {self.name!r}{nearest(self.name, known)}")
-        if self.epoch is not None and self.name not in MEASURES:
+        if self.epoch is not None and not self.gives_value:
             raise ValueError(
                 f"measure {self.name!r}: epoch = {self.epoch}; only "
                 f"{', '.join(MEASURES)} are taken after an epoch"
             )
 
     @property
+    def of_study(self) -> bool:
+        """Return whether a study brings the function."""
+        return ":" in self.name
+
+    @property
+    def gives_value(self) -> bool:
+        """Return whether it is a function that gives a value, not rows."""
+        return self.of_study or self.name in MEASURES
+
+    @property
     def column(self) -> str:
         """Return the column of its value in tables."""
-        return self.label or self.name
+        return self.label or self._short
 
     @property
     def digest(self) -> str:
@@ -106,7 +121,11 @@ class Measure:
     @property
     def file(self) -> str:
         """Return where a run keeps it."""
-        return f"measures/{self.name}-{self.digest}.json"
+        return f"measures/{self._short}-{self.digest}.json"
+
+    @property
+    def _short(self) -> str:
+        return self.name.rpartition(":")[2]
 
     @property
     def partial(self) -> str:
@@ -277,4 +296,6 @@ def _measure(run: Run, measure: Measure, store: Store) -> dict[str, Any]:
     if measure.epoch is not None and measure.epoch not in run.states:
         return {}  # the run ended before
     model, x, y = _on_training_set(run, measure.examples, measure.epoch)
-    return dataclasses.asdict(MEASURES[measure.name](model, x, y, **measure.options))
+    module, _, name = measure.name.rpartition(":")
+    function = getattr(import_module(module), name) if module else MEASURES[name]
+    return dataclasses.asdict(function(model, x, y, **measure.options))

@@ -11,6 +11,8 @@ from bsglib.studies.parameters import SharpnessConfirm, SharpnessParameters
 
 ADAPTIVE = "adaptive"  # column of the metric in the adaptive box
 DRAWS = 32  # batches over which batch sharpness is averaged, fewer of large ones
+BATCHES = 47  # over which Surlemont et al. sum the gradient of the metric
+AUTHORS = "authors"  # column of the metric as the code of Chang, and of Surlemont et al., has it
 Grid = Annotated[list[PositiveFloat], Field(min_length=6, max_length=6), AfterValidator(distinct)]
 
 
@@ -33,6 +35,17 @@ def sharpness(
         Measure("hessian_trace", more.curvature_examples, drawn),
         Measure("sam_sharpness", p.sharpness_examples, {"rho": rho}),
     )
+
+
+def by_authors(p: SharpnessParameters) -> Measure:
+    """Return the metric as the authors' solver finds it, over as many batches as theirs.
+
+    Each batch makes the solver's gradient longer, so that their number matters, not their size.
+    """
+    options = {"epsilon": p.epsilon, "max_iter": p.max_iter}
+    options["batch_size"] = -(-p.sharpness_examples // BATCHES)
+    name = "bsglib.studies.authors_solver:authors_sharpness"
+    return Measure(name, p.sharpness_examples, options, label=AUTHORS)
 
 
 def along_training(

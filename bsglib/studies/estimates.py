@@ -78,7 +78,7 @@ class Costs:
         speed, n, options = speed_of(config), measure.examples, measure.options
         again = len(dataset_of(config).train) if measure.epoch is not None else 0
         forward = speed.forward * again * speed.batch_norm
-        if measure.name == "keskar_sharpness":
+        if measure.name == "keskar_sharpness" or measure.of_study:  # a variant of it
             iterations = options.get("max_iter", 10)
             solver = iterations * SOLVER_S * speed.weights / 1e6
             return forward + solver + (1.2 * iterations + 2) * n * speed.step

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from bsglib.runs.finished import Run
-from bsglib.runs.measures import MEASURES, OUTCOMES, Measure, stored_content
+from bsglib.runs.measures import OUTCOMES, Measure, stored_content
 from bsglib.runs.store import Store, StoreError
 from bsglib.runs.sweep import Entry, by_run, run_of
 
@@ -118,7 +118,7 @@ def _labels(measure: Measure) -> dict[str, Any]:
 
 def _columns(measure: Measure, measured: pd.Series) -> dict[str, Any]:
     """Return a measure's fields; the table has those of all measures and leaves others empty."""
-    if measure.name not in MEASURES:  # without points: it had none
+    if not measure.gives_value:  # without points: it had none
         return {}
     values = measured.drop(OF_MEASURE).dropna().to_dict()
     row = {f"{measure.column}.{name}": value for name, value in values.items()}

@@ -8,10 +8,10 @@ import pandas as pd
 from bsglib.landscape import Surface
 from bsglib.stats import interval
 from bsglib.studies.chang import confirm, derived, published
-from bsglib.studies.chang.confirm import AUTHORS
 from bsglib.studies.chang.protocol import FIXED, PLANES, SHARPNESS, ChangParameters
 from bsglib.studies.chang.tables import RUNS, runs_at, surfaces
 from bsglib.studies.comparing import last_over_first, seconds
+from bsglib.studies.confirm import AUTHORS
 from bsglib.studies.study import Results
 from bsglib.studies.tables import of_common_seeds, per_seed, rows_table
 from bsglib.verdicts import Rule, interval_text, number_text

@@ -14,7 +14,6 @@ from bsglib.studies.chang import protocol
 from bsglib.studies.chang.protocol import FIXED, LOSS, OTHER, SCALED, ChangParameters
 
 AS_RUN = "fixed lr, one order"
-AUTHORS = "authors"  # column of the metric as the authors' code computes it
 FLAT, FEW_EPOCHS = "fixed lr, SAM", "fixed lr, few epochs"
 MAIN, CONTROLS, GRID = 1, 2, 3  # parts
 PARTS = {FIXED: MAIN, SCALED: MAIN, OTHER: GRID, LOSS: GRID}
@@ -52,6 +51,7 @@ def _measured(p: ChangParameters, entry: Entry) -> Entry:
         *entry.measures,
         *confirm.of_every_run(),
         *confirm.sharpness(p, p.confirm, config.seed),
+        confirm.by_authors(p),
         *confirm.along_training(*at),
     ]
     distinct_ones = {measure.file: measure for measure in measures}

@@ -31,7 +31,7 @@ from bsglib.studies.comparing import (
     ratio,
     side,
 )
-from bsglib.studies.confirm import ADAPTIVE
+from bsglib.studies.confirm import ADAPTIVE, AUTHORS
 from bsglib.studies.notes import beside
 from bsglib.studies.study import Results
 from bsglib.studies.surlemont import protocol, published
@@ -59,7 +59,6 @@ ADAM_FIXED_SAM = side(**protocol.ADAM_FIXED_SAM.labels)
 # The factorial of the kind of SAM and its dropout, whose last cell is SAM as run.
 PLAIN = side(arm=PLAIN_OFF)
 ADAPTIVE_SAM, SAM_AS_RUN = side(condition=ADAPTIVE_ON), side(condition=AS_RUN)
-BY_AUTHORS = "authors"  # column: the metric as their code computes it
 
 
 def error_ratio(runs: pd.DataFrame) -> pd.Series:
@@ -75,8 +74,8 @@ def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     """
     off_one = np.log(error_ratio(runs).clip(1e-6, 1e6)).abs()  # errors of zero occur on small data
     losses = np.log(runs["validation_loss"] / runs["train_loss"]).abs()
-    if BY_AUTHORS in runs:
-        runs = runs.assign(solvers=runs[BY_AUTHORS] / runs["keskar_sharpness"])
+    if AUTHORS in runs:
+        runs = runs.assign(solvers=runs[AUTHORS] / runs["keskar_sharpness"])
     return runs.assign(
         accuracy_gap=runs["train_accuracy"] - runs["test_accuracy"],
         ratio_off_one=off_one,

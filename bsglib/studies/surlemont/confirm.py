@@ -120,6 +120,7 @@ def _entry(p: SurlemontParameters, part: int, arm: str, config: RunConfig) -> En
     measures = (
         *confirm.of_every_run(),
         *confirm.sharpness(p, p.confirm, config.seed, rho=p.rho),
+        confirm.by_authors(p),
         *confirm.along_training(*at),
     )
     return Entry(config, measures, arm, part, labels=_labels(p, arm, config))
