@@ -40,6 +40,7 @@ THEIRS, OURS = "theirs", "ours"
 ALL_STEPS, TRUE_GRADIENT = "theirs, 20 line-search steps", "theirs, mean gradient"
 CURVATURE = "lambda_max"
 MEASURES = (*SETS, THEIRS, OURS, ALL_STEPS, TRUE_GRADIENT, CURVATURE)
+OF_ALL = (*SETS, THEIRS)  # taken over all examples
 AT_HAND = SETS[1:]  # cheap ones, taken first of all models
 DIGITS = 4  # after the point, of the published losses and accuracies
 
@@ -154,6 +155,33 @@ def _as_inputs(x: np.ndarray, y: np.ndarray) -> Images:
     return Images(resized.to(device), torch.from_numpy(np.array(y)).to(device))
 
 
+def results(file: Path = MEASURED) -> pd.DataFrame:
+    """Return the authors' networks with what is published and what was measured of each.
+
+    Columns: those of `published_models`; the value of each measurement under its name, of that over
+    the most examples, NaN where it was not made; `validation_accuracy_measured`, `test_accuracy`.
+    """
+    rows, long = published_models(), pd.read_csv(file, comment="#")
+    long = long.sort_values("n").drop_duplicates(["model", "measure"], keep="last")
+    values = long.pivot(index="model", columns="measure", values="value").reindex(columns=MEASURES)
+    correct = long.pivot(index="model", columns="measure", values="accuracy").reindex(columns=SETS)
+    values["validation_accuracy_measured"] = correct["validation"]
+    values["test_accuracy"] = correct["test"]
+    return rows.merge(values, how="left", left_on="model", right_index=True)
+
+
+def agreeing(rows: pd.DataFrame) -> pd.Series:
+    """Return whether validation loss and accuracy of `results` are the published ones.
+
+    Published are four digits after the point. A rounding error of float32 sums is allowed beyond.
+    """
+    near = 0.5 * 10.0**-DIGITS + 1e-5
+    loss = (rows["validation"] - rows["validation_loss"]).abs() < near
+    return loss & (
+        (rows["validation_accuracy_measured"] - rows["validation_accuracy"]).abs() < near
+    )
+
+
 # ------------------------------------------------------------- measurements
 
 
@@ -209,6 +237,8 @@ def examine(
 ) -> Iterator[tuple[int, int, str]]:
     """Measure the authors' networks into a CSV, a row each; rows that are there are kept.
 
+    Measurements over other numbers of examples are rows of their own.
+
     Args:
         folder: of the checkpoints, as `weights_folder` returns it.
         out: the CSV.
@@ -230,10 +260,12 @@ def examine(
     if not chosen:
         raise ParameterError(f"--only {only}: in no name such as {published_models()['model'][0]}")
     rows = _rows_of(out)
-    done = {(row["model"], row["measure"]) for row in rows}
+    done = {(row["model"], row["measure"]) for row in rows if row["measure"] in OF_ALL}
+    done |= {(row["model"], row["measure"], row["n"]) for row in rows}
+    most = {name: examples for name in MEASURES} | {CURVATURE: min(examples, CURVATURE_EXAMPLES)}
     plan = [(model, name) for model in chosen for name in MEASURES if name in measures]
     plan.sort(key=lambda pair: pair[1] not in AT_HAND)
-    todo = [pair for pair in plan if pair not in done]
+    todo = [pair for pair in plan if not done & {pair, (*pair, most[pair[1]])}]
     began, sets = time.monotonic(), images() if todo else {}
     for model, name in todo:
         if time_limit_s is not None and time.monotonic() - began > time_limit_s:

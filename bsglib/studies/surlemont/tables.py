@@ -6,7 +6,16 @@ import pandas as pd
 
 from bsglib.studies import notes
 from bsglib.studies.study import Results
-from bsglib.studies.surlemont.protocol import RHO_SWEEP, SGD_SAM, SurlemontParameters
+from bsglib.studies.surlemont import authors
+from bsglib.studies.surlemont.confirm import AS_RUN
+from bsglib.studies.surlemont.protocol import (
+    RHO_SWEEP,
+    SGD,
+    SGD_FIXED,
+    SGD_FIXED_SAM,
+    SGD_SAM,
+    SurlemontParameters,
+)
 from bsglib.studies.tables import of_common_seeds, scope_table
 
 
@@ -77,3 +86,63 @@ def rho_rows(results: Results) -> pd.DataFrame:
     runs = results.of(SGD_SAM.label, RHO_SWEEP)
     runs = runs[runs["batch_size"] == max(results.parameters.batch_sizes)].sort_values("rho")
     return of_common_seeds(runs, "rho")
+
+
+PUBLISHED, REMEASURED, BY_OURS = "published", "theirs by theirs", "theirs by ours"
+SOLVERS = {  # columns of `authors.results`
+    PUBLISHED: "sharpness",
+    REMEASURED: authors.THEIRS,
+    authors.ALL_STEPS: authors.ALL_STEPS,
+    authors.TRUE_GRADIENT: authors.TRUE_GRADIENT,
+    BY_OURS: authors.OURS,
+}
+PAIRS = {  # a rate, and what was run there under the name of SAM: the same arms of ours
+    "scaled": ("adaptive SAM, rho 2.0", (SGD.label, AS_RUN)),
+    "fixed": ("plain SAM, rho 0.05", (SGD_FIXED.label, SGD_FIXED_SAM.label)),
+}
+
+
+def authors_lines(rate: str, solver: str) -> dict[str, pd.DataFrame]:
+    """Return the sharpness of the authors' networks of SGD without and with SAM, to draw it.
+
+    Args:
+        rate: of PAIRS.
+        solver: of SOLVERS.
+
+    Returns:
+        by the name of the line its rows: batch_size, sam, keskar_sharpness.
+    """
+    rows = authors.results()
+    rows = rows[(rows["optimizer"] == "sgd") & (rows["rate"] == rate)]
+    rows = rows.assign(sam=rows["label"] == "SAM", keskar_sharpness=rows[SOLVERS[solver]])
+    names = {"SGD": "no SAM", PAIRS[rate][0]: "SAM"}  # as the source calls them
+    columns = ["batch_size", "sam", "keskar_sharpness"]
+    return {name: rows.loc[rows["label"] == label, columns] for name, label in names.items()}
+
+
+def authors_factors(results: Results, batch_sizes: tuple[int, ...] = (32, 64)) -> pd.DataFrame:
+    """Return by how much SAM divides the sharpness, by networks and solver.
+
+    A row per batch size, rate and kind of SAM: the sharpness of SGD over that of SAM at the same
+    rate. A column per solver of SOLVERS, of the authors' networks; and "ours by ours", the ratio of
+    means over the common seeds of the study's own runs. NaN where there is none.
+    """
+    found = []
+    for size in batch_sizes:
+        for rate, (name, arms) in PAIRS.items():
+            row: dict = {"batch_size": size, "rate": rate, "SGD over": name}
+            for solver in SOLVERS:
+                plain, sam = (
+                    rows.loc[rows["batch_size"] == size, "keskar_sharpness"].mean()
+                    for rows in authors_lines(rate, solver).values()
+                )
+                row[solver] = plain / sam
+            own = of_common_seeds(results.of(*arms, batch_size=[size]), "arm")
+            means = own.groupby("arm")["keskar_sharpness"].mean() if len(own) else {}
+            row["ours by ours"] = (
+                means[arms[0]] / means[arms[1]]
+                if set(arms) <= set(means.index if len(own) else ())
+                else float("nan")
+            )
+            found.append(row)
+    return pd.DataFrame(found)
