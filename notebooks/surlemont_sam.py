@@ -345,6 +345,63 @@ results.verdicts(figure="dropout")
 # on the training loss.
 
 # %% [markdown]
+# ## What makes the factor of nine?
+#
+# > At B = 32 SAM reduces the sharpness by a factor of nine, at B = 64 by half; at larger batches it does not
+# > help.
+# >
+# > Surlemont et al., section V
+#
+# ### The authors' own networks
+#
+# The authors' repository holds the weights of the networks behind these numbers. It also shows what the paper
+# leaves out. The arm called SAM at the scaled rate is *adaptive* SAM with a large radius. At the fixed rate it
+# is plain SAM. The sharpness comes from a solver that differs from the definition in two ways: its gradient is
+# a sum over batches, and each line search stops after one step. So the factor may come from the networks or
+# from the solver. Here both solvers measure the same networks, on the authors' training images.
+# `bsg examine-authors` repeats this with a clone of the repository.
+
+# %%
+print(tables.authors_note())
+show.table(tables.authors_factors(results).set_index(["batch size", "rate"]), "factors")
+
+# %%
+fig, axes = style.panels(2, 3, height=5, sharey="row", sharex=True)
+for row, (rate, (_, own)) in zip(axes, tables.PAIRS.items(), strict=True):
+    for ax, solver in zip(row, (tables.REMEASURED, tables.BY_OURS), strict=False):
+        lines = tables.authors_lines(rate, solver)
+        plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
+        style.title(ax, f"{solver}, {rate}")
+    for _, line in tables.authors_lines(rate, tables.PUBLISHED).items():
+        style.mark_paper_curve(row[0], line.set_index("batch_size")["keskar_sharpness"].to_dict())
+    lines = {arm: results.of(arm) for arm in own}
+    style.title(row[2], f"{tables.OWN}, {rate}")
+    if all(map(len, lines.values())):
+        plots.plot_against_batch_size(lines, row[2], column="keskar_sharpness", label=phi, log=True)
+    else:
+        style.nothing_yet(row[2], "not in this profile")
+show.figure(
+    fig,
+    "factors-figure",
+    f"**Sharpness against batch size, by networks and by solver.** {tables.authors_note()} Dotted: "
+    f"published. {tables.OWN}: {notes.sharpness(parameters, results.of(protocol.SGD.label))}",
+    rows=tables.authors_rows(),
+    alt="Sharpness against batch size of the authors' networks and of ours, by both solvers",
+)
+
+# %% [markdown]
+# Compare the columns of the first table from left to right. If a corrected solver keeps the factor, the
+# networks make it, not the solver. Then compare the rows of one batch size: they differ in the kind of SAM and
+# its radius.
+#
+# The metric also depends on the number of images. Close to a minimum of the loss over all training images the
+# gradient of a subset is mostly sampling noise, and the solver starts along it. The next table has our
+# sharpness of the same networks over fewer images and over all.
+
+# %%
+show.table(tables.authors_by_examples(), "by-examples")
+
+# %% [markdown]
 # ## Figures 4 and 5: Adam
 #
 # > With Adam, SAM improves neither the validation accuracy nor the sharpness, whether the learning

@@ -226,3 +226,21 @@ def test_measurements_are_kept_and_only_missing_ones_are_made(tmp_path, monkeypa
     assert (rows.loc[[authors.THEIRS, authors.OURS], "n"] == [8, 4]).all()
     assert np.isfinite(rows["value"]).all()
     assert not list(authors.examine(tmp_path, out, **wanted))
+
+
+# ------------------------------------------------------------- what was measured
+
+MEASURED = authors.results()
+
+
+def test_the_weights_give_the_published_validation_losses_on_the_published_split():
+    checked = MEASURED[MEASURED["validation"].notna()]
+    assert len(checked) >= 6
+    assert authors.agreeing(checked).all(), checked[~authors.agreeing(checked)]
+
+
+def test_the_solver_gives_the_published_sharpness_of_the_authors_networks():
+    # They computed in float32 on a GPU, and batches of other examples: a part in a hundred.
+    ratio = (MEASURED[authors.THEIRS] / MEASURED["sharpness"]).dropna()
+    assert len(ratio) >= 5
+    assert ratio.between(0.99, 1.01).all(), ratio

@@ -155,19 +155,23 @@ def _as_inputs(x: np.ndarray, y: np.ndarray) -> Images:
     return Images(resized.to(device), torch.from_numpy(np.array(y)).to(device))
 
 
+def measurements(file: Path = MEASURED) -> pd.DataFrame:
+    """Return a row per measurement, with the columns of `published_models`."""
+    return published_models().merge(pd.read_csv(file, comment="#"), on="model")
+
+
 def results(file: Path = MEASURED) -> pd.DataFrame:
     """Return the authors' networks with what is published and what was measured of each.
 
     Columns: those of `published_models`; the value of each measurement under its name, of that over
     the most examples, NaN where it was not made; `validation_accuracy_measured`, `test_accuracy`.
     """
-    rows, long = published_models(), pd.read_csv(file, comment="#")
-    long = long.sort_values("n").drop_duplicates(["model", "measure"], keep="last")
+    long = measurements(file).sort_values("n").drop_duplicates(["model", "measure"], keep="last")
     values = long.pivot(index="model", columns="measure", values="value").reindex(columns=MEASURES)
     correct = long.pivot(index="model", columns="measure", values="accuracy").reindex(columns=SETS)
     values["validation_accuracy_measured"] = correct["validation"]
     values["test_accuracy"] = correct["test"]
-    return rows.merge(values, how="left", left_on="model", right_index=True)
+    return published_models().merge(values, how="left", left_on="model", right_index=True)
 
 
 def agreeing(rows: pd.DataFrame) -> pd.Series:

@@ -1,6 +1,8 @@
 """Tables, rows and notes that the notebook on Surlemont et al. shows."""
 
+import itertools
 import math
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -88,7 +90,8 @@ def rho_rows(results: Results) -> pd.DataFrame:
     return of_common_seeds(runs, "rho")
 
 
-PUBLISHED, REMEASURED, BY_OURS = "published", "theirs by theirs", "theirs by ours"
+PUBLISHED, REMEASURED = "published", "theirs by theirs"
+BY_OURS, OWN = "theirs by ours", "ours by ours"
 SOLVERS = {  # columns of `authors.results`
     PUBLISHED: "sharpness",
     REMEASURED: authors.THEIRS,
@@ -120,29 +123,57 @@ def authors_lines(rate: str, solver: str) -> dict[str, pd.DataFrame]:
     return {name: rows.loc[rows["label"] == label, columns] for name, label in names.items()}
 
 
+def authors_rows() -> pd.DataFrame:
+    """Return the authors' networks of SGD with their published and measured values."""
+    rows = authors.results()
+    return rows[rows["optimizer"] == "sgd"].drop(columns=["model", "optimizer"])
+
+
+def authors_note() -> str:
+    """Return how closely the authors' networks and their solver give what they published."""
+    rows = authors.results()
+    checked = rows["validation"].notna()
+    agreed = authors.agreeing(rows).sum()
+    ratio = (rows[authors.THEIRS] / rows["sharpness"]).dropna()
+    return (
+        f"{agreed} of {checked.sum()} networks give the published validation loss and accuracy to "
+        f"{authors.DIGITS} digits. Recomputed over published sharpness of {len(ratio)} of them: "
+        f"median {ratio.median():.4g}, from {ratio.min():.4g} to {ratio.max():.4g}."
+    )
+
+
 def authors_factors(results: Results, batch_sizes: tuple[int, ...] = (32, 64)) -> pd.DataFrame:
     """Return by how much SAM divides the sharpness, by networks and solver.
 
-    A row per batch size, rate and kind of SAM: the sharpness of SGD over that of SAM at the same
-    rate. A column per solver of SOLVERS, of the authors' networks; and "ours by ours", the ratio of
-    means over the common seeds of the study's own runs. NaN where there is none.
+    A row per batch size and rate: the sharpness of SGD over that of SAM at the same rate. A column
+    per solver of SOLVERS, of the authors' networks; and OWN, the ratio of means over common seeds
+    of the study's own runs. NaN where there is none.
     """
     found = []
-    for size in batch_sizes:
-        for rate, (name, arms) in PAIRS.items():
-            row: dict = {"batch_size": size, "rate": rate, "SGD over": name}
-            for solver in SOLVERS:
-                plain, sam = (
-                    rows.loc[rows["batch_size"] == size, "keskar_sharpness"].mean()
-                    for rows in authors_lines(rate, solver).values()
-                )
-                row[solver] = plain / sam
-            own = of_common_seeds(results.of(*arms, batch_size=[size]), "arm")
-            means = own.groupby("arm")["keskar_sharpness"].mean() if len(own) else {}
-            row["ours by ours"] = (
-                means[arms[0]] / means[arms[1]]
-                if set(arms) <= set(means.index if len(own) else ())
-                else float("nan")
-            )
-            found.append(row)
+    for size, (rate, (name, arms)) in itertools.product(batch_sizes, PAIRS.items()):
+        row: dict = {"batch size": size, "rate": rate, "SGD over": name}
+        for solver in SOLVERS:
+            row[solver] = _factor(authors_lines(rate, solver).values(), size)
+        own = of_common_seeds(results.of(*arms, batch_size=[size]), "arm")
+        row[OWN] = _factor([own[own["arm"] == arm] for arm in arms], size)
+        found.append(row)
     return pd.DataFrame(found)
+
+
+def _factor(pair: Iterable[pd.DataFrame], size: int) -> float:
+    """Return the mean sharpness of the first over that of the second, NaN without runs."""
+    plain, sam = (rows.loc[rows["batch_size"] == size, "keskar_sharpness"].mean() for rows in pair)
+    return plain / sam
+
+
+def authors_by_examples() -> pd.DataFrame:
+    """Return our sharpness of the authors' networks of SGD by the number of training images.
+
+    Columns: batch_size, rate, method, and a column per number of images; only networks that were
+    measured on more than one number.
+    """
+    rows = authors.measurements()
+    rows = rows[(rows["measure"] == authors.OURS) & (rows["optimizer"] == "sgd")]
+    rows = rows[rows.groupby("model")["n"].transform("nunique") > 1]
+    by = ["batch_size", "rate", "method"]
+    return rows.pivot(index=by, columns="n", values="value").rename_axis(columns="images")
