@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from bsglib import models
 from bsglib.studies import authors_solver
-from bsglib.studies.authors_solver import authors_sharpness
+from bsglib.studies.authors_solver import authors_sharpness, sharpness_by_parts
 from bsglib.studies.surlemont import authors, checkpoints
 from bsglib.weights import flatten, install
 
@@ -92,6 +92,21 @@ def test_the_sum_over_batches_is_as_many_times_too_long_as_there_are_batches():
     assert summed.value != pytest.approx(
         authors_sharpness(model, x, y, batch_size=50, epsilon=0.1, max_iter=1).value, rel=1e-3
     )
+
+
+def test_ascents_over_parts_leave_where_the_gradient_of_all_examples_vanishes():
+    line = nn.Linear(1, 1, bias=False).double()
+    nn.init.zeros_(line.weight)
+    x = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]).double()  # f = w**2, of halves w**2 +- w
+    loss = lambda outputs, y: (outputs + outputs.square()).sum()  # noqa: E731
+    before = state_of(line)
+    stuck = authors_sharpness(line, x, torch.zeros(4), loss=loss)
+    found = sharpness_by_parts(line, x, torch.zeros(4), size=2, loss=loss)
+    assert_same_state(line, before)
+    assert stuck.value == 0 and found.value == pytest.approx(100 * 0.01**2)
+    assert (found.loss, found.n) == (0, 4)
+    with pytest.raises(ValueError, match="parts = 0"):
+        sharpness_by_parts(line, x, torch.zeros(4), parts=0, loss=loss)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +239,7 @@ def test_measurements_are_kept_and_only_missing_ones_are_made(tmp_path, monkeypa
     assert rows.loc["test", "seconds"] == before["seconds"][0]
     assert set(rows.index) == set(authors.MEASURES)
     assert (rows.loc[[authors.THEIRS, authors.OURS], "n"] == [8, 4]).all()
+    assert rows.loc[authors.BY_PARTS, "value"] >= 0
     assert np.isfinite(rows["value"]).all()
     assert not list(authors.examine(tmp_path, out, **wanted))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bsglib.evaluate import SumLoss, loss_and_gradient_tensors, mean_loss, require_fixed
 from bsglib.names import nearest
 from bsglib.sharpness.measured import measured
+from bsglib.sharpness.solvers import SOLVERS, solver_for
 from bsglib.weights import flatten, install
 
 Gradient = Literal["sum", "mean"]
@@ -128,3 +129,86 @@ def authors_sharpness(
         stop=str(record["task"]),
         n=len(y),
     )
+
+
+@dataclass(frozen=True)
+class SharpnessByParts:
+    """The largest increase of the loss over all examples at the ends of several ascents."""
+
+    value: float  # per cent
+    loss: float  # f(x)
+    max_loss: float  # the largest f at the end of an ascent
+    n: int  # examples of f
+
+
+def sharpness_by_parts(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epsilon: float = 1e-2,
+    max_iter: int = 10,
+    parts: int = 2,
+    size: int = 3000,
+    loss: str | SumLoss = "cross_entropy",
+) -> SharpnessByParts:
+    """Return a lower bound of Keskar's metric, from ascents over parts of the examples.
+
+    L-BFGS-B climbs the mean loss of a part, from the weights, in the metric's box; f over all
+    examples is then evaluated where it got to. The largest f counts, so this is a lower bound of
+    the metric over all examples, as the metric by one ascent over all of them is. Where the two
+    differ, the ascent with the lower value ended at a local maximum.
+
+    Args:
+        model: network in any mode and dtype; measured without dropout, left unchanged.
+        x, y: inputs [n, ...] and labels [n].
+        epsilon: box half-width relative to |x_i| + 1, dimensionless, > 0.
+        max_iter: iterations of L-BFGS-B, > 0.
+        parts: ascents, each over the next `size` examples, > 0.
+        size: examples of a part, > 0; of fewer than parts * size examples the last parts are
+            missing.
+        loss: a name in `evaluate.LOSSES`, or a function of (outputs, y) summed over examples.
+
+    Raises:
+        ValueError: if an option is not allowed.
+    """
+    for name, value in (("epsilon", epsilon), ("max_iter", max_iter), ("parts", parts),
+                        ("size", size)):  # fmt: skip
+        if not value > 0:
+            raise ValueError(f"{name} = {value}: must be positive")
+    with measured(model, x, "stored") as (network, x):  # a copy
+        theta = flatten(network.parameters()).double()
+        bounds = epsilon * (theta.abs() + 1)
+        start_loss = mean_loss(network, x, y, loss=loss)
+        ends = [start_loss]
+        for part, labels in list(zip(x.split(size), y.split(size), strict=True))[:parts]:
+            install(network, theta + _highest(network, part, labels, theta, bounds, max_iter, loss))
+            ends.append(mean_loss(network, x, y, loss=loss))
+    rise = max(ends) - start_loss
+    return SharpnessByParts(100 * rise / (1 + start_loss), start_loss, max(ends), len(y))
+
+
+def _highest(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    theta: Tensor,
+    bounds: Tensor,
+    max_iter: int,
+    loss: str | SumLoss,
+) -> Tensor:
+    """Return the step from theta to the largest loss that an ascent over x, y sees."""
+    seen: list[tuple[float, Tensor]] = []
+    scale = 1.0
+
+    def descend(z: Tensor) -> tuple[float, Tensor]:
+        nonlocal scale
+        install(network, theta + z)
+        value, gradient = loss_and_gradient_tensors(network, x, y, loss=loss)
+        if not seen and (steepest := float(gradient.abs().max())) > 0:
+            scale = 1 / steepest
+        seen.append((float(value), z.clone()))
+        return -scale * float(value), -scale * gradient
+
+    SOLVERS[solver_for(None, x)](descend, torch.zeros_like(bounds), bounds, max_iter)
+    return max(seen, key=lambda pair: pair[0])[1]

@@ -24,7 +24,7 @@ from bsglib.evaluate import evaluate
 from bsglib.names import nearest
 from bsglib.runs.params import ParameterError
 from bsglib.sharpness import keskar_sharpness, lambda_max
-from bsglib.studies.authors_solver import authors_sharpness
+from bsglib.studies.authors_solver import authors_sharpness, sharpness_by_parts
 from bsglib.studies.surlemont import published
 from bsglib.studies.surlemont.checkpoints import CheckpointError, read
 from bsglib.studies.surlemont.protocol import DATA
@@ -38,9 +38,9 @@ EPSILON, ITERATIONS, BATCH = 1e-2, 10, 1024  # of their sharpness
 SETS = "train", "validation", "test"
 THEIRS, OURS = "theirs", "ours"
 ALL_STEPS, TRUE_GRADIENT = "theirs, 20 line-search steps", "theirs, mean gradient"
-CURVATURE = "lambda_max"
-MEASURES = (*SETS, THEIRS, OURS, ALL_STEPS, TRUE_GRADIENT, CURVATURE)
-OF_ALL = (*SETS, THEIRS)  # taken over all examples
+BY_PARTS, CURVATURE = "ours, ascent over parts", "lambda_max"
+MEASURES = (*SETS, THEIRS, OURS, BY_PARTS, ALL_STEPS, TRUE_GRADIENT, CURVATURE)
+OF_ALL = (*SETS, THEIRS, BY_PARTS)  # taken over all examples
 AT_HAND = SETS[1:]  # cheap ones, taken first of all models
 DIGITS = 4  # after the point, of the published losses and accuracies
 
@@ -193,8 +193,9 @@ def measure(name: str, model: nn.Module, sets: dict[str, Images], examples: int)
     """Return a measurement of a network: value, n, and what else its function records.
 
     Args:
-        name: one of MEASURES: the loss on a set, sharpness by the authors' solver, by ours, by
-            theirs with one of its deviations corrected, or the Hessian's largest eigenvalue.
+        name: one of MEASURES: the loss on a set, sharpness by the authors' solver, by ours, by ours
+            with ascents over parts of the images, by theirs with one of its deviations corrected,
+            or the Hessian's largest eigenvalue.
         model: on the device of the sets.
         sets: of `images`.
         examples: of the training set, for all but the losses and the authors' sharpness, which take
@@ -210,6 +211,7 @@ def measure(name: str, model: nn.Module, sets: dict[str, Images], examples: int)
         **{part: lambda part=part: evaluate(model, *sets[part]) for part in SETS},
         THEIRS: lambda: authors_sharpness(model, *train, batch_size=BATCH),
         OURS: lambda: keskar_sharpness(model, *some, epsilon=EPSILON, max_iter=ITERATIONS),
+        BY_PARTS: lambda: sharpness_by_parts(model, *train, epsilon=EPSILON, max_iter=ITERATIONS),
         ALL_STEPS: lambda: authors_sharpness(model, *some, batch_size=batch, line_search_steps=20),
         TRUE_GRADIENT: lambda: authors_sharpness(model, *some, batch_size=batch, gradient="mean"),
         CURVATURE: lambda: lambda_max(model, *some.first(CURVATURE_EXAMPLES)),
