@@ -358,7 +358,7 @@ results.verdicts(figure="dropout")
 # leaves out. The arm called SAM at the scaled rate is *adaptive* SAM with a large radius. At the fixed rate it
 # is plain SAM. The sharpness comes from a solver that differs from the definition in two ways: its gradient is
 # a sum over batches, and each line search stops after one step. So the factor may come from the networks or
-# from the solver. Here both solvers measure the same networks, on the authors' training images.
+# from the solver. Here several solvers measure the same networks, on the authors' training images.
 # `bsg examine-authors` repeats this with a clone of the repository.
 
 # %%
@@ -368,7 +368,7 @@ show.table(tables.authors_factors(results).set_index(["batch size", "rate"]), "f
 # %%
 fig, axes = style.panels(2, 3, height=5, sharey="row", sharex=True)
 for row, (rate, (_, own)) in zip(axes, tables.PAIRS.items(), strict=True):
-    for ax, solver in zip(row, (tables.REMEASURED, tables.BY_OURS), strict=False):
+    for ax, solver in zip(row, (tables.REMEASURED, tables.BY_PARTS), strict=False):
         lines = tables.authors_lines(rate, solver)
         plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
         style.title(ax, f"{solver}, {rate}")
@@ -391,12 +391,16 @@ show.figure(
 
 # %% [markdown]
 # Compare the columns of the first table from left to right. If a corrected solver keeps the factor, the
-# networks make it, not the solver. Then compare the rows of one batch size: they differ in the kind of SAM and
-# its radius.
+# networks make it, not the deviations of the solver. Then compare the rows of one batch size: they differ in
+# the kind of SAM and its radius.
 #
-# The metric also depends on the number of images. Close to a minimum of the loss over all training images the
-# gradient of a subset is mostly sampling noise, and the solver starts along it. The next table has our
-# sharpness of the same networks over fewer images and over all.
+# Every solver here climbs from the weights and may end at a local maximum. So the last column but one climbs
+# over parts of the images and then takes the loss over all of them. It is a lower bound of the metric, too.
+# Where it is far above the others for SAM alone, the factor is one of local maxima and not of the minimizers.
+#
+# The next table has our sharpness of the same networks over fewer images and over all. Near a minimum of the
+# loss over all training images the gradient of a subset is mostly sampling noise, and an ascent over it starts
+# in another direction.
 
 # %%
 show.table(tables.authors_by_examples(), "by-examples")

@@ -19,7 +19,6 @@ from bsglib.sharpness.solvers import SOLVERS, solver_for
 from bsglib.weights import flatten, install
 
 Gradient = Literal["sum", "mean"]
-CHUNK = 128  # examples per forward pass: what fits into a processor's cache
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,7 @@ def authors_sharpness(
             raise ValueError(f"{name} = {value}: must be positive")
     if gradient not in get_args(Gradient):
         raise ValueError(f"gradient = {gradient!r}{nearest(gradient, get_args(Gradient))}")
-    batches = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
     seen: list[float] = []
-
     with measured(model, x, "stored") as (network, x):  # a copy
         batches = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
 
@@ -103,16 +100,14 @@ def authors_sharpness(
             install(network, torch.from_numpy(theta).to(x.device))
             total, slope = 0.0, 0.0
             for part, labels in batches:
-                value, of_batch = loss_and_gradient_tensors(
-                    network, part, labels, loss=loss, chunk_size=CHUNK
-                )
+                value, of_batch = loss_and_gradient_tensors(network, part, labels, loss=loss)
                 total += float(value) * len(labels)
                 slope += of_batch * (1 if gradient == "sum" else len(labels) / len(y))
             seen.append(total / len(y))
             return -seen[-1], -slope.cpu().numpy()
 
         theta = flatten(network.parameters()).double().cpu().numpy()
-        start_loss = mean_loss(network, x, y, loss=loss, chunk_size=CHUNK)
+        start_loss = mean_loss(network, x, y, loss=loss)
         half = epsilon * (np.abs(theta) + 1)
         box = np.stack([theta - half, theta + half], axis=1)
         _, lowest, record = fmin_l_bfgs_b(

@@ -92,12 +92,14 @@ def rho_rows(results: Results) -> pd.DataFrame:
 
 PUBLISHED, REMEASURED = "published", "theirs by theirs"
 BY_OURS, OWN = "theirs by ours", "ours by ours"
+BY_PARTS = "theirs by ours, over parts"
 SOLVERS = {  # columns of `authors.results`
     PUBLISHED: "sharpness",
     REMEASURED: authors.THEIRS,
     authors.ALL_STEPS: authors.ALL_STEPS,
     authors.TRUE_GRADIENT: authors.TRUE_GRADIENT,
     BY_OURS: authors.OURS,
+    BY_PARTS: authors.BY_PARTS,
 }
 PAIRS = {  # a rate, and what was run there under the name of SAM: the same arms of ours
     "scaled": ("adaptive SAM, rho 2.0", (SGD.label, AS_RUN)),
