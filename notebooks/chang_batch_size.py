@@ -60,6 +60,7 @@ processes: list = [1, 2]  # over which a batch is split
 # %%
 import pandas as pd
 import torch
+from IPython.display import Markdown
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -69,7 +70,7 @@ from bsglib.pages import provenance
 from bsglib.runs.params import check
 from bsglib.sharpness import keskar_sharpness
 from bsglib.studies import chang, notes
-from bsglib.studies.chang import derived, protocol, tables
+from bsglib.studies.chang import as_run, derived, protocol, tables
 from bsglib.studies.tables import arms, joined, regression, worked_out
 
 parameters = check(globals(), chang.ChangParameters)
@@ -948,6 +949,61 @@ explorer.show(
 # %% [markdown]
 # Vary the rate at one batch size, then move along a diagonal of equal rate per example. If the linear rule
 # holds, the configurations on a diagonal look alike.
+
+# %% [markdown]
+# ## What explains the difference
+#
+# The authors published their code. It settles what the paper leaves open, and in places it differs from the
+# text. So the source has two readings: *as written*, the set-up of the paper, and *as run*, that of its code.
+# Claims name the reading that they judge. The table lists where the two differ.
+
+# %%
+show.table(as_run.set_ups(parameters), "set-ups")
+
+# %% [markdown]
+# The paper gives two totals for the smallest batch at the same rate. The printed log of the run has the epoch
+# of the lowest validation loss and the last epoch. If both totals give the paper's seconds per epoch, they
+# are the two times of one run: to its lowest loss, and to its end after the patience.
+
+# %% tags=["nbval-ignore-output"]
+show.table(as_run.times(results), "reconciled-times")
+
+# %% [markdown]
+# One order of the examples for all epochs gives the same batches again and again. The authors' solver for
+# sharpness takes one step of line search along a gradient that is too long. It reports the loss where it
+# stops, which need not be the largest loss that it found. A dash stands where this profile has no such runs
+# or measures.
+
+# %%
+show.table(as_run.readings(results), "readings")
+show.table(as_run.sharpness(results), "sharpness-by-code")
+
+# %% [markdown]
+# The authors draw their surfaces from a coarse grid. The next figure shows our surfaces on our grid and,
+# from the same points, on theirs.
+
+# %%
+pairs = as_run.sampled(results)
+few = [name for i, name in enumerate(pairs) if i % 2]
+fig = contours.contour_panels(pairs, coarse=few)
+show.figure(
+    fig,
+    "coarse-surfaces",
+    "Training loss around the smallest and the largest batch's minimizers, on our grid and on the authors'",
+    tables.ends(derived.fixed(results), parameters).query("seed == @seeds[0]"),
+    rows=contours.surface_rows(tables.known(pairs), ["panel"]),
+    detail="First plane and first seed of the surfaces above; dots: the points of the authors' grid, "
+    "between which the colours are interpolated; cross: the minimizer.",
+    compare="figure 22 of the paper",
+)
+
+# %%
+Markdown(as_run.explained(results))
+
+# %% [markdown]
+# A reading explains a difference if our numbers move towards the paper's when we change to it. Where the
+# loss changes by a large factor from one point of a grid to the next, the contours between the points are
+# interpolation and not measurement.
 
 # %% [markdown]
 # ## Conclusion

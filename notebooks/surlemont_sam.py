@@ -71,7 +71,15 @@ from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
 from bsglib.studies import notes, surlemont
 from bsglib.studies.surlemont import claims, confirm, protocol, tables
-from bsglib.studies.tables import arms, means, of_common_seeds, regression, worked_out
+from bsglib.studies.tables import (
+    arms,
+    joined,
+    means,
+    of_common_seeds,
+    readings,
+    regression,
+    worked_out,
+)
 from bsglib.verdicts import DEPENDS, NO_EFFECT, OPPOSITE
 
 parameters = check(globals(), surlemont.SurlemontParameters)
@@ -343,6 +351,47 @@ results.verdicts(figure="dropout")
 # headline. If dropout alone changes the sharpness in the other direction, it does not. The training losses in
 # the table differ between the panels. Without dropout the networks fit more closely, and the metric depends
 # on the training loss.
+
+# %% [markdown]
+# ## What explains the difference
+#
+# > In the authors' public code the SAM of SGD with scaled rate is adaptive SAM with rho = 2.0, while the other
+# > arms have plain SAM with rho = 0.05; dropout is off in both passes of every kind of SAM. Their accuracies
+# > are those of the validation set, and their figure 3 shows validation loss over training loss.
+# >
+# > Surlemont et al., public repository, notebook and model code
+#
+# Claims on SAM are judged twice: as written, with plain SAM and dropout, and as run. The factorial has both
+# kinds of SAM, each with dropout on and off, beside SGD with dropout.
+
+# %%
+factorial = tables.factorial(results)
+fig, axes = style.panels(1, 2, height=2.9, sharey=True)
+for ax, (title, lines) in zip(axes[0], factorial.items(), strict=True):
+    plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
+    style.title(ax, title)
+rows = joined(runs for lines in factorial.values() for runs in lines.values())
+show.figure(
+    fig,
+    "factorial",
+    "Sharpness against batch size of SGD and of SAM, with dropout on and off in SAM",
+    rows,
+    detail=notes.sharpness(parameters, rows),
+    compare="figure 2 of the paper, which shows SGD and adaptive SAM with dropout off",
+)
+
+# %%
+show.table(tables.factorial_table(results), "factorial-table")
+
+# %%
+results.verdicts(figure=("as-run", "factorial"))
+
+# %%
+show.table(readings(results), "readings")
+
+# %% [markdown]
+# Three changes separate their factor from SAM as the text describes it: the kind of SAM with its radius, dropout
+# in SAM, and the solver of the metric. Each has a row in the table and a claim of its own.
 
 # %% [markdown]
 # ## What makes the factor of nine?

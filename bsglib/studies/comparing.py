@@ -527,6 +527,7 @@ TESTED = {  # columns: fields of `Outcomes`, which are those of the last epoch
     "test_accuracy": "correct",
     "final": "correct",  # the same, or chance
     "peak": "correct",  # the highest along a run: about as many examples decide
+    "peak_as_run": "correct",
     # training minus test accuracy, whose sign does not matter for a variance
     "accuracy_gap": "correct",
     "test_loss": "loss",

@@ -4,12 +4,13 @@ import itertools
 import math
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
+from bsglib.stats import PERCENT
 from bsglib.studies import notes
 from bsglib.studies.study import Results
-from bsglib.studies.surlemont import authors
-from bsglib.studies.surlemont.confirm import AS_RUN
+from bsglib.studies.surlemont import authors, confirm
 from bsglib.studies.surlemont.protocol import (
     RHO_SWEEP,
     SGD,
@@ -18,7 +19,7 @@ from bsglib.studies.surlemont.protocol import (
     SGD_SAM,
     SurlemontParameters,
 )
-from bsglib.studies.tables import of_common_seeds, scope_table
+from bsglib.studies.tables import joined, of_common_seeds, scope_table
 
 
 def scope(p: SurlemontParameters) -> pd.DataFrame:
@@ -90,6 +91,52 @@ def rho_rows(results: Results) -> pd.DataFrame:
     return of_common_seeds(runs, "rho")
 
 
+def factorial(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
+    """Return the runs of SGD and of both kinds of SAM, with dropout on and off in SAM.
+
+    Returns:
+        by the title of a panel and the name of a line.
+    """
+    sgd = results.of(confirm.SGD.label)
+    kinds = {
+        "plain SAM, as written": (confirm.AS_WRITTEN, confirm.PLAIN_OFF),
+        "adaptive SAM, as run": (confirm.ADAPTIVE_ON, confirm.AS_RUN),
+    }
+    names = ("SAM, dropout on", "SAM, dropout off in SAM")
+    return {
+        title: {"SGD": sgd} | {n: results.of(arm) for n, arm in zip(names, arms, strict=True)}
+        for title, arms in kinds.items()
+    }
+
+
+def factorial_table(results: Results) -> pd.DataFrame:
+    """Return means over the seeds that all arms share, by arm and batch size.
+
+    Returns:
+        SGD's sharpness over the arm's (geometric mean), sharpness in per cent, training loss, test
+        accuracy in per cent, and n; none of arms that the profile does not have.
+    """
+    panels = factorial(results)
+    runs = joined(runs for lines in panels.values() for runs in lines.values())
+    if runs.empty or not runs["condition"].isin(confirm.CONDITIONS).any():
+        return pd.DataFrame(columns=["SGD / arm", "sharpness (%)", "n"])
+    runs = of_common_seeds(runs.drop_duplicates(["entry", "arm"]), "arm", "batch_size")
+    logs = np.log(runs["keskar_sharpness"])
+    sgd = runs["arm"] == confirm.SGD.label
+    keys = [runs["seed"], runs["batch_size"]]
+    of_sgd = logs.where(sgd).groupby(keys).transform("max")
+    runs = runs.assign(factor=of_sgd - logs, percent=PERCENT * runs["test_accuracy"])
+    cells = runs.groupby(["batch_size", "arm"], sort=False)
+    table = {
+        "SGD / arm": np.exp(cells["factor"].mean()).map("{:.3g}".format),
+        "sharpness (%)": cells["keskar_sharpness"].mean().map("{:.3g}".format),
+        "training loss (nats)": cells["train_loss"].mean().map("{:.3g}".format),
+        "test accuracy (%)": cells["percent"].mean().map("{:.1f}".format),
+        "n": cells.size(),
+    }
+    return pd.DataFrame(table).rename_axis(["B", "arm"]).sort_index(level="B", sort_remaining=False)
+
+
 PUBLISHED, REMEASURED = "published", "theirs by theirs"
 BY_OURS, OWN = "theirs by ours", "ours by ours"
 BY_PARTS = "theirs by ours, over parts"
@@ -102,7 +149,7 @@ SOLVERS = {  # columns of `authors.results`
     BY_PARTS: authors.BY_PARTS,
 }
 PAIRS = {  # a rate, and what was run there under the name of SAM: the same arms of ours
-    "scaled": ("adaptive SAM, rho 2.0", (SGD.label, AS_RUN)),
+    "scaled": ("adaptive SAM, rho 2.0", (SGD.label, confirm.AS_RUN)),
     "fixed": ("plain SAM, rho 0.05", (SGD_FIXED.label, SGD_FIXED_SAM.label)),
 }
 
