@@ -401,13 +401,11 @@ show.table(readings(results), "readings")
 # >
 # > Surlemont et al., section V
 #
-# ### The authors' own networks
-#
-# The authors' repository holds the weights of the networks behind these numbers. It also shows what the paper
-# leaves out. The arm called SAM at the scaled rate is *adaptive* SAM with a large radius. At the fixed rate it
-# is plain SAM. The sharpness comes from a solver that differs from the definition in two ways: its gradient is
-# a sum over batches, and each line search stops after one step. So the factor may come from the networks or
-# from the solver. Here several solvers measure the same networks, on the authors' training images.
+# The authors' repository holds the weights of the networks behind these numbers. So the solvers can be compared
+# on the same networks, over the authors' training images. The authors' solver deviates from the definition: its
+# gradient is a sum over batches, and each line search stops after one step. Every solver climbs from the
+# weights and may end at a local maximum. One more lower bound of the metric avoids the same start: it climbs
+# over a part of the images and takes the loss over all of them where it ends.
 # `bsg examine-authors` repeats this with a clone of the repository.
 
 # %%
@@ -440,16 +438,13 @@ show.figure(
 
 # %% [markdown]
 # Compare the columns of the first table from left to right. If a corrected solver keeps the factor, the
-# networks make it, not the deviations of the solver. Then compare the rows of one batch size: they differ in
-# the kind of SAM and its radius.
-#
-# Every solver here climbs from the weights and may end at a local maximum. So the last column but one climbs
-# over parts of the images and then takes the loss over all of them. It is a lower bound of the metric, too.
-# Where it is far above the others for SAM alone, the factor is one of local maxima and not of the minimizers.
+# solver's deviations do not make it. If the bound over parts is far above the other values for SAM alone, local
+# maxima make it, and not the minimizers. Then compare the rows of one batch size: they differ in the kind of
+# SAM and its radius.
 #
 # The next table has our sharpness of the same networks over fewer images and over all. Near a minimum of the
-# loss over all training images the gradient of a subset is mostly sampling noise, and an ascent over it starts
-# in another direction.
+# loss over all training images the gradient over a subset is mostly sampling noise. An ascent over the subset
+# then starts in another direction.
 
 # %%
 show.table(tables.authors_by_examples(), "by-examples")
