@@ -256,7 +256,14 @@ def test_the_weights_give_the_published_validation_losses_on_the_published_split
 
 
 def test_the_solver_gives_the_published_sharpness_of_the_authors_networks():
-    # They computed in float32 on a GPU, and batches of other examples: a part in a hundred.
+    # Published are six digits; float32 sums of another processor reach the fifth.
     ratio = (MEASURED[authors.THEIRS] / MEASURED["sharpness"]).dropna()
-    assert len(ratio) >= 5
-    assert ratio.between(0.99, 1.01).all(), ratio
+    assert len(ratio) >= 2
+    assert ratio.between(0.999, 1.001).all(), ratio
+
+
+def test_the_largest_bound_is_below_none_of_the_others():
+    rows = MEASURED[MEASURED[authors.LARGEST].notna()]
+    assert len(rows)
+    for column in ("sharpness", *authors.COMPARED):
+        assert not (rows[column] > rows[authors.LARGEST]).any()

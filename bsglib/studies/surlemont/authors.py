@@ -41,6 +41,9 @@ ALL_STEPS, TRUE_GRADIENT = "theirs, 20 line-search steps", "theirs, mean gradien
 BY_PARTS, CURVATURE = "ours, ascent over parts", "lambda_max"
 MEASURES = (*SETS, THEIRS, OURS, BY_PARTS, ALL_STEPS, TRUE_GRADIENT, CURVATURE)
 OF_ALL = (*SETS, THEIRS, BY_PARTS)  # taken over all examples
+COMPARED = THEIRS, OURS, BY_PARTS
+SOLVED = (*COMPARED, ALL_STEPS, TRUE_GRADIENT)
+LARGEST = "largest found"
 AT_HAND = SETS[1:]  # cheap ones, taken first of all models
 DIGITS = 4  # after the point, of the published losses and accuracies
 
@@ -163,15 +166,20 @@ def measurements(file: Path = MEASURED) -> pd.DataFrame:
 def results(file: Path = MEASURED) -> pd.DataFrame:
     """Return the authors' networks with what is published and what was measured of each.
 
-    Columns: those of `published_models`; the value of each measurement under its name, of that over
-    the most examples, NaN where it was not made; `validation_accuracy_measured`, `test_accuracy`.
+    Columns: those of `published_models`; the value of each measurement under its name, of sharpness
+    over all training images only, NaN where it was not made; `validation_accuracy_measured`,
+    `test_accuracy`; and LARGEST, the largest of the published sharpness and of ours of
+    COMPARED, which all are lower bounds of the same maximum, NaN without BY_PARTS.
     """
-    long = measurements(file).sort_values("n").drop_duplicates(["model", "measure"], keep="last")
+    long = measurements(file)
+    long = long[~long["measure"].isin(SOLVED) | (long["n"] == published.EXAMPLES)]
     values = long.pivot(index="model", columns="measure", values="value").reindex(columns=MEASURES)
     correct = long.pivot(index="model", columns="measure", values="accuracy").reindex(columns=SETS)
     values["validation_accuracy_measured"] = correct["validation"]
     values["test_accuracy"] = correct["test"]
-    return published_models().merge(values, how="left", left_on="model", right_index=True)
+    rows = published_models().merge(values, how="left", left_on="model", right_index=True)
+    largest = rows[["sharpness", *COMPARED]].max(axis=1).where(rows[BY_PARTS].notna())
+    return rows.assign(**{LARGEST: largest})
 
 
 def agreeing(rows: pd.DataFrame) -> pd.Series:

@@ -147,6 +147,7 @@ SOLVERS = {  # columns of `authors.results`
     authors.TRUE_GRADIENT: authors.TRUE_GRADIENT,
     BY_OURS: authors.OURS,
     BY_PARTS: authors.BY_PARTS,
+    authors.LARGEST: authors.LARGEST,
 }
 PAIRS = {  # a rate, and what was run there under the name of SAM: the same arms of ours
     "scaled": ("adaptive SAM, rho 2.0", (SGD.label, confirm.AS_RUN)),
@@ -196,7 +197,7 @@ def authors_factors(results: Results, batch_sizes: tuple[int, ...] = (32, 64)) -
 
     A row per batch size and rate: the sharpness of SGD over that of SAM at the same rate. A column
     per solver of SOLVERS, of the authors' networks; and OWN, the ratio of means over common seeds
-    of the study's own runs. NaN where there is none.
+    of the study's own runs. NaN where there is none; no column of nothing else.
     """
     found = []
     for size, (rate, (name, arms)) in itertools.product(batch_sizes, PAIRS.items()):
@@ -206,7 +207,7 @@ def authors_factors(results: Results, batch_sizes: tuple[int, ...] = (32, 64)) -
         own = of_common_seeds(results.of(*arms, batch_size=[size]), "arm")
         row[OWN] = _factor([own[own["arm"] == arm] for arm in arms], size)
         found.append(row)
-    return pd.DataFrame(found)
+    return pd.DataFrame(found).dropna(axis="columns", how="all")
 
 
 def _factor(pair: Iterable[pd.DataFrame], size: int) -> float:
