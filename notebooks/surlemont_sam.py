@@ -428,6 +428,8 @@ for row, (rate, (_, own)) in zip(axes, tables.PAIRS.items(), strict=True):
         plots.plot_against_batch_size(lines, row[2], column="keskar_sharpness", label=phi, log=True)
     else:
         style.nothing_yet(row[2], "not in this profile")
+    for ax in row[1:]:
+        ax.set_ylabel("")
 show.figure(
     fig,
     "factors-figure",
