@@ -63,9 +63,9 @@ def published_models() -> pd.DataFrame:
     """Return the authors' networks and what they published of each, those of SGD first.
 
     Columns: model (its file), optimizer, rate, label (in the source), method and rho (in the code),
-    batch_size, validation_loss and validation_accuracy of the epoch with the smallest such loss, and
-    sharpness. The stored weights are of that epoch, also where the run reached its last one: the
-    only such run with another best epoch tells.
+    batch_size, validation_loss and validation_accuracy of the epoch with the smallest such loss,
+    and sharpness. The stored weights are of that epoch, also where the run reached its last one:
+    the only such run with another best epoch shows it.
     """
     rows = pd.read_csv(PUBLISHED)
     rank = rows.assign(adam=rows["optimizer"] == "adam", fixed=rows["rate"] == "fixed")
