@@ -23,8 +23,8 @@ from bsglib.runs.params import ParameterError, RunConfig, parse
 from bsglib.runs.store import Store, StoreError
 from bsglib.runs.sweep import Entry, SweepError, by_run, sweep
 from bsglib.runs.timing import duration
-from bsglib.runtime import cores, need_no_home
-from bsglib.studies import exports, primary, profiles, registration
+from bsglib.runtime import cores, need_no_home, single_thread
+from bsglib.studies import exports, primary, profiles, registration, surlemont
 from bsglib.studies.catalogue import STUDIES
 from bsglib.studies.estimates import Costs, megabytes
 from bsglib.studies.parameters import StudyParameters
@@ -36,7 +36,12 @@ from bsglib.studies.study import (
     is_sealed,
     store_of,
 )
+from bsglib.studies.surlemont import authors, published
+from bsglib.studies.surlemont.checkpoints import CheckpointError
 
+USER_ERRORS = (
+    ParameterError, DataError, ModelError, StoreError, SweepError, CheckpointError, OSError
+)  # fmt: skip
 REPORTS, README = ROOT / "reports", ROOT / "README.md"
 
 commands = typer.Typer(
@@ -51,6 +56,9 @@ Profile = Annotated[
 ]
 StoreFolder = Annotated[str | None, typer.Option("--store", help="folder of the run store")]
 Workers = Annotated[int | None, typer.Option(help="processes; default: one per core; 0: no Dask")]
+TimeLimit = Annotated[
+    str | None, typer.Option(help="stop cleanly after this time, such as 150m, 2h or 90s")
+]
 Scheduler = Annotated[str | None, typer.Option(help="address of a Dask cluster")]
 
 
@@ -58,7 +66,7 @@ def app() -> None:
     """Run the command line; user errors end it with one message and status 1."""
     try:
         commands()
-    except (ParameterError, DataError, ModelError, StoreError, SweepError, OSError) as error:
+    except USER_ERRORS as error:
         typer.echo(f"bsg: {error}", err=True)
         sys.exit(1)
 
@@ -166,9 +174,7 @@ def compute(
     workers: Workers = None,
     scheduler: Scheduler = None,
     part: Annotated[int | None, typer.Option(help="only this part of the design")] = None,
-    time_limit: Annotated[
-        str | None, typer.Option(help="stop cleanly after this time, such as 150m, 2h or 90s")
-    ] = None,
+    time_limit: TimeLimit = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="estimate time and disk, compute nothing")
     ] = False,
@@ -340,6 +346,39 @@ def data(
         typer.echo(f"{name}: {sizes}, {dataset.checksum}, in {data_folder()}")
     if failures:
         raise DataError("\n".join(failures))
+
+
+@commands.command("examine-authors")
+def examine_authors(
+    study: Annotated[str, typer.Argument(help=surlemont.study.name)],
+    weights: Annotated[Path, typer.Option(help="clone of the authors' repository")],
+    out: Annotated[Path, typer.Option(help="CSV; rows that it has are kept")] = authors.MEASURED,
+    only: Annotated[str, typer.Option(help="networks whose name contains this")] = "",
+    measures: Annotated[
+        list[str] | None, typer.Option("--measure", help="repeatable; default: all")
+    ] = None,
+    examples: Annotated[
+        int, typer.Option(help="of the training set; the authors' sharpness takes all", min=1)
+    ] = published.EXAMPLES,
+    time_limit: TimeLimit = None,
+) -> None:
+    """Measure the networks that a study's authors trained, by their solver and by ours."""
+    if study != surlemont.study.name:
+        raise ParameterError(
+            f"study {study!r}: only the weights of {surlemont.study.name} are public"
+        )
+    single_thread()
+    steps = authors.examine(
+        authors.weights_folder(weights),
+        out,
+        only=only,
+        measures=measures or authors.MEASURES,
+        examples=examples,
+        time_limit_s=None if time_limit is None else _seconds(time_limit),
+    )
+    for done, total, name in steps:
+        typer.echo(f"{done} of {total}, {name}")
+    typer.echo(_shown(out))
 
 
 @commands.command()

@@ -70,7 +70,7 @@ from bsglib.sam import SAM
 from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
 from bsglib.studies import notes, source, surlemont
-from bsglib.studies.surlemont import claims, confirm, protocol, published, tables
+from bsglib.studies.surlemont import authors, claims, confirm, protocol, published, tables
 from bsglib.studies.tables import arms, means, of_common_seeds, readings, regression, worked_out
 from bsglib.verdicts import DEPENDS, NO_EFFECT, OPPOSITE
 
@@ -396,6 +396,65 @@ show.table(readings(results), "claims-by-reading")
 # %% [markdown]
 # Three changes separate their factor from SAM as the text describes it: the kind of SAM with its radius, dropout
 # in SAM, and the solver of the metric. Each has a row in the table and a claim of its own.
+
+# %% [markdown]
+# ## What makes the factor of nine?
+#
+# > At B = 32 SAM reduces the sharpness by a factor of nine, at B = 64 by half; at larger batches it does not
+# > help.
+# >
+# > Surlemont et al., section V
+#
+# The authors' repository holds the weights of the networks behind these numbers. So the solvers can be compared
+# on the same networks, over the authors' training images. The authors' solver deviates from the definition: its
+# gradient is a sum over batches, and each line search stops after one step. Every solver climbs from the
+# weights and may end at a local maximum. One more lower bound of the metric takes other paths: it climbs
+# over a part of the images and takes the loss over all of them where it ends. Of several lower bounds the
+# largest is the best.
+# `bsg examine-authors` repeats this with a clone of the repository.
+
+# %%
+print(tables.authors_note())
+show.table(tables.authors_factors(results).set_index(["batch size", "rate"]), "factors")
+
+# %%
+fig, axes = style.panels(2, 3, height=5, sharey="row", sharex=True)
+for row, (rate, (_, own)) in zip(axes, tables.PAIRS.items(), strict=True):
+    for ax, solver in zip(row, (tables.REMEASURED, authors.LARGEST), strict=False):
+        lines = tables.authors_lines(rate, solver)
+        plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
+        style.title(ax, f"{solver}, {rate}")
+    for _, line in tables.authors_lines(rate, tables.PUBLISHED).items():
+        style.mark_paper_curve(row[0], line.set_index("batch_size")["keskar_sharpness"].to_dict())
+    lines = {arm: results.of(arm) for arm in own}
+    style.title(row[2], f"{tables.OWN}, {rate}")
+    if all(map(len, lines.values())):
+        plots.plot_against_batch_size(lines, row[2], column="keskar_sharpness", label=phi, log=True)
+    else:
+        style.nothing_yet(row[2], "not in this profile")
+    for ax in row[1:]:
+        ax.set_ylabel("")
+show.figure(
+    fig,
+    "factors-figure",
+    f"**Sharpness against batch size, by networks and by solver.** {tables.authors_note()} Dotted: "
+    f"published. {tables.OWN}: {notes.sharpness(parameters, results.of(protocol.SGD.label))}",
+    rows=tables.authors_rows(),
+    alt="Sharpness against batch size of the authors' networks and of ours, by both solvers",
+)
+
+# %% [markdown]
+# Compare the columns of the first table from left to right. If a corrected solver keeps the factor, the
+# solver's deviations do not make it. If the bound over parts is far above the other values for SAM alone, local
+# maxima make it, and not the minimizers. Then compare the rows of one batch size: they differ in the kind of
+# SAM and its radius.
+#
+# The next table has our sharpness of the same networks over fewer images and over all. Near a minimum of the
+# loss over all training images the gradient over a subset is mostly sampling noise. An ascent over the subset
+# then starts in another direction.
+
+# %%
+show.table(tables.authors_by_examples(), "by-examples")
 
 # %% [markdown]
 # ## Figures 4 and 5: Adam

@@ -1,6 +1,8 @@
 """Tables, rows and notes that the notebook on Surlemont et al. shows."""
 
+import itertools
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -8,8 +10,15 @@ import pandas as pd
 from bsglib.stats import PERCENT
 from bsglib.studies import notes, source
 from bsglib.studies.study import Results
-from bsglib.studies.surlemont import confirm
-from bsglib.studies.surlemont.protocol import RHO_SWEEP, SGD_SAM, SurlemontParameters
+from bsglib.studies.surlemont import authors, confirm
+from bsglib.studies.surlemont.protocol import (
+    RHO_SWEEP,
+    SGD,
+    SGD_FIXED,
+    SGD_FIXED_SAM,
+    SGD_SAM,
+    SurlemontParameters,
+)
 from bsglib.studies.tables import joined, of_common_seeds, scope_table
 
 
@@ -142,3 +151,95 @@ def factorial_table(results: Results) -> pd.DataFrame:
         "n": cells.size(),
     }
     return pd.DataFrame(table).rename_axis(["B", "arm"]).sort_index(level="B", sort_remaining=False)
+
+
+PUBLISHED, REMEASURED = "published", "theirs by theirs"
+BY_OURS, OWN = "theirs by ours", "ours by ours"
+BY_PARTS = "theirs by ours, over parts"
+SOLVERS = {  # columns of `authors.results`
+    PUBLISHED: "sharpness",
+    REMEASURED: authors.THEIRS,
+    authors.ALL_STEPS: authors.ALL_STEPS,
+    authors.TRUE_GRADIENT: authors.TRUE_GRADIENT,
+    BY_OURS: authors.OURS,
+    BY_PARTS: authors.BY_PARTS,
+    authors.LARGEST: authors.LARGEST,
+}
+PAIRS = {  # a rate, and what was run there under the name of SAM: the same arms of ours
+    "scaled": ("adaptive SAM, rho 2.0", (SGD.label, confirm.AS_RUN)),
+    "fixed": ("plain SAM, rho 0.05", (SGD_FIXED.label, SGD_FIXED_SAM.label)),
+}
+
+
+def authors_lines(rate: str, solver: str) -> dict[str, pd.DataFrame]:
+    """Return the sharpness of the authors' networks of SGD without and with SAM, to draw it.
+
+    Args:
+        rate: of PAIRS.
+        solver: of SOLVERS.
+
+    Returns:
+        by the name of the line its rows: batch_size, sam, keskar_sharpness.
+    """
+    rows = authors.results()
+    rows = rows[(rows["optimizer"] == "sgd") & (rows["rate"] == rate)]
+    rows = rows.assign(sam=rows["label"] == "SAM", keskar_sharpness=rows[SOLVERS[solver]])
+    names = {"SGD": "no SAM", PAIRS[rate][0]: "SAM"}  # as the source calls them
+    columns = ["batch_size", "sam", "keskar_sharpness"]
+    return {name: rows.loc[rows["label"] == label, columns] for name, label in names.items()}
+
+
+def authors_rows() -> pd.DataFrame:
+    """Return the authors' networks of SGD with their published and measured values."""
+    rows = authors.results()
+    return rows[rows["optimizer"] == "sgd"].drop(columns=["model", "optimizer"])
+
+
+def authors_note() -> str:
+    """Return how closely the authors' networks and their solver give what they published."""
+    rows = authors.results()
+    checked = rows["validation"].notna()
+    agreed = authors.agreeing(rows).sum()
+    ratio = (rows[authors.THEIRS] / rows["sharpness"]).dropna()
+    return (
+        f"{agreed} of {checked.sum()} networks give the published validation loss and accuracy to "
+        f"{authors.DIGITS} digits. Recomputed over published sharpness of {len(ratio)} of them: "
+        f"median {ratio.median():.4g}, from {ratio.min():.4g} to {ratio.max():.4g}."
+    )
+
+
+def authors_factors(results: Results, batch_sizes: tuple[int, ...] = (32, 64)) -> pd.DataFrame:
+    """Return by how much SAM divides the sharpness, by networks and solver.
+
+    A row per batch size and rate: the sharpness of SGD over that of SAM at the same rate. A column
+    per solver of SOLVERS, of the authors' networks; and OWN, the ratio of means over common seeds
+    of the study's own runs. NaN where there is none; no column of nothing else.
+    """
+    found = []
+    for size, (rate, (name, arms)) in itertools.product(batch_sizes, PAIRS.items()):
+        row: dict = {"batch size": size, "rate": rate, "SGD over": name}
+        for solver in SOLVERS:
+            row[solver] = _factor(authors_lines(rate, solver).values(), size)
+        own = of_common_seeds(results.of(*arms, batch_size=[size]), "arm")
+        row[OWN] = _factor([own[own["arm"] == arm] for arm in arms], size)
+        found.append(row)
+    return pd.DataFrame(found).dropna(axis="columns", how="all")
+
+
+def _factor(pair: Iterable[pd.DataFrame], size: int) -> float:
+    """Return the mean sharpness of the first over that of the second, NaN without runs."""
+    plain, sam = (rows.loc[rows["batch_size"] == size, "keskar_sharpness"].mean() for rows in pair)
+    return plain / sam
+
+
+def authors_by_examples() -> pd.DataFrame:
+    """Return our sharpness of the authors' networks of SGD by the number of training images.
+
+    Columns: batch_size, rate, method, and a column per number of images; only networks that were
+    measured on more than one number.
+    """
+    rows = authors.measurements()
+    rows = rows[(rows["measure"] == authors.OURS) & (rows["optimizer"] == "sgd")]
+    rows = rows[rows.groupby("model")["n"].transform("nunique") > 1]
+    by = ["batch_size", "rate", "method"]
+    return rows.pivot(index=by, columns="n", values="value").rename_axis(columns="images")
