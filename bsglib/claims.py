@@ -99,7 +99,7 @@ class Claim:
     quantity: str
     value: str = "-"
     kind: Literal["stated", "asked", "ours"] = "stated"
-    reading: Literal["as written", "as run"] = AS_WRITTEN
+    reading: Literal["as written", "as run"] = "as written"
     primary: bool = False
     rule: Rule
     margin: Margin
@@ -153,10 +153,11 @@ class Judged:
         Of a claim as written that its source's code bears out by another set-up this says so: "same
         direction as run; no effect as written".
         """
-        both = [self, self.other_reading]
-        if self.other_reading is None or any(one.word in (NOT_RUN, NOT_TESTABLE) for one in both):
+        if self.other_reading is None:
             return ""
-        both.sort(key=lambda one: one.claim.reading)
+        both = sorted((self, self.other_reading), key=lambda one: one.claim.reading)
+        if any(one.word in (NOT_RUN, NOT_TESTABLE) for one in both):
+            return ""
         return "; ".join(f"{one.verdict.words} {one.claim.reading}" for one in both)
 
     def row(self) -> dict[str, Any]:
