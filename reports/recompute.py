@@ -429,6 +429,7 @@ DEFAULTS = {  # of a run's config where an older table does not have the column
     "target_loss": None,
     "keep": "last",
     "record_epochs": "[]",
+    "evaluate_as_run": False,
 }
 MEASURES = ["run", "measure", "name", "examples", "options", "epoch", "value"]
 
@@ -654,7 +655,7 @@ def difference(
     """Return a - b by seed, with that at each test example where the column is of the test set."""
     a, b = shared_seeds(a, b)
     values, examples = unit * (per_seed(a, column) - per_seed(b, column)), None
-    if column in ("test_accuracy", "test_loss", "final", "peak", "accuracy_gap"):
+    if column in ("test_accuracy", "test_loss", "final", "peak", "peak_as_run", "accuracy_gap"):
         both = study.tested(a, column), study.tested(b, column)
         if both[0] is not None and both[1] is not None:
             examples = unit * (both[0] - both[1])
@@ -1653,9 +1654,13 @@ class Kaabachi(Study):
         learned = run["stopped"] != "diverged" and final >= 2 * chance
         own = epochs_until(rows, final - 0.005) if learned else math.nan
         gone = is_lost(run, loss)
+        peak = np.nanmax([chance, final, *seen])
+        as_run = rows.get("test_accuracy_as_run", pd.Series(dtype=float)).max()
         found = {
             "final": final,
-            "peak": np.nanmax([chance, final, *seen]),
+            "peak": peak,
+            "peak_as_run": np.maximum(as_run, chance),  # NaN of a run that was not evaluated so
+            "mode": np.maximum(as_run, chance) - peak,
             "lost": float(gone),
             "rise": rise_of(loss, run["classes"], gone),
             "own_epochs": own,
@@ -1680,23 +1685,41 @@ class Kaabachi(Study):
         runs = self.lasting(self.select(**fields), epochs).assign(source_epochs=source)
         return whole_seeds(runs[runs["batch_size"].isin(list(sizes))], "batch_size", sizes)
 
-    def linear(self, sizes: Iterable[int]) -> pd.DataFrame:
+    def linear(self, sizes: Iterable[int], **changes: Any) -> pd.DataFrame:
         """Return experiment 3: the linear rule for its own epochs."""
-        return self.at(sizes, self.p["scaled_epochs"], 100)
+        return self.at(sizes, self.p["scaled_epochs"], 100, **changes)
 
-    def unscaled(self, sizes: Iterable[int]) -> pd.DataFrame:
+    def unscaled(self, sizes: Iterable[int], **changes: Any) -> pd.DataFrame:
         """Return experiments 1 and 2: one rate, each batch size with its epochs."""
         epochs = dict.fromkeys(self.small, self.p["small_epochs"])
         epochs |= dict(zip(self.large, self.p["large_epochs"], strict=True))
         source = {128: 100, 256: 150, 512: 200, 1024: 300, 2048: 400}
-        fields = {"base_lr": float(self.p["unscaled_lr"]), "scaling": "none"}
+        fields = {"base_lr": float(self.p["unscaled_lr"]), "scaling": "none"} | changes
         runs = [self.at([b], epochs.get(b, 0), source.get(b, 50), **fields) for b in sizes]
         return whole_seeds(pd.concat(runs), "batch_size", sizes)
 
-    def warm(self, sizes: Iterable[int], kind: str = "exponential", share: float | None = None):
+    def warm(
+        self,
+        sizes: Iterable[int],
+        kind: str = "exponential",
+        share: float | None = None,
+        **changes: Any,
+    ) -> pd.DataFrame:
         """Return runs with the linear rule and a warm-up."""
         lasts = (share or self.p["warmup_share"]) * self.p["warmup_epochs"]
-        return self.at(sizes, warmup=kind, warmup_epochs=float(lasts))
+        return self.at(sizes, warmup=kind, warmup_epochs=float(lasts), **changes)
+
+    def flat(self, sizes: Iterable[int]) -> pd.DataFrame:
+        """Return runs without warm-up, at the rate where that of the source's code stays.
+
+        It divides the rate by two to the epochs that are left, while these are more than one, and
+        takes the whole rate where exactly one is left.
+        """
+        left, share = self.p["warmup_share"] * self.p["warmup_epochs"], 1.0
+        while left > 1:
+            left, share = left - 1, 2.0**-left
+        share = 1.0 if left == 1 else share
+        return self.at(sizes, base_lr=self.p["lr"] * share, evaluate_as_run=True)
 
     def rates(self) -> pd.DataFrame:
         """Return the largest batch's runs that are as long as those with warm-up and have none."""
@@ -1802,6 +1825,14 @@ class Kaabachi(Study):
         self.learned(a, b)
         return points(self, a, b, column)
 
+    def mode(self, runs: pd.DataFrame) -> Found:
+        """Return what evaluation as in their code adds to the highest accuracy, in points."""
+        (runs,) = self.compared(runs)
+        self.shows_accuracy()
+        self.enough_updates(runs)
+        self.learned(runs)
+        return Found(100 * per_seed(runs, "mode"), runs)
+
     def rises(self, runs: pd.DataFrame, column: str = "rise") -> Found:
         """Return the largest rise of the loss, or whether a run is lost, by seed."""
         self.compared(runs)
@@ -1823,9 +1854,9 @@ class Kaabachi(Study):
         self.learned(runs)
         return replace(self.rises(runs), runs=pd.concat([runs, cold]))
 
-    def warmup_steadies(self, b: int) -> Found:
+    def warmup_steadies(self, cold: pd.DataFrame, warm: pd.DataFrame) -> Found:
         """Return how much more the loss rises without warm-up."""
-        cold, warm = self.compared(self.at([b]), self.warm([b]))
+        cold, warm = self.compared(cold, warm)
         self.shows_rise()
         self.enough_updates(cold, warm)
         self.has_jump(cold)
@@ -1925,7 +1956,7 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, column: str) -> pd.Series:
 def kaabachi(study: Kaabachi) -> dict[str, Callable]:
     """Return the statistic of each claim."""
     s, p, small, largest = study, study.p, study.small, max(study.large)
-    every = [*small, *study.large]
+    every, as_run = [*small, *study.large], {"evaluate_as_run": True}
 
     def each(sizes: Iterable[int], statistic: Callable[[int], Found]) -> Callable:
         there = [b for b in sizes if b in every] or list(sizes)
@@ -2001,6 +2032,12 @@ def kaabachi(study: Kaabachi) -> dict[str, Callable]:
             repeats=True,
         )
 
+    def cold(b: int) -> pd.DataFrame:
+        return s.at([b], **as_run)
+
+    def doubling(b: int) -> pd.DataFrame:
+        return s.warm([b], "doubling", **as_run)
+
     def of_profile(sizes: Iterable[int]) -> list[int]:
         return [b for b in sizes if b in every] or list(sizes)
 
@@ -2008,6 +2045,10 @@ def kaabachi(study: Kaabachi) -> dict[str, Callable]:
         "best-at-4": each(
             (8, 16, 32, 128, 256, 512, 1024, 2048),
             lambda b: s.gained(s.unscaled([4]), s.unscaled([b])),
+        ),
+        "best-at-4-as-run": each(
+            (8, 16, 32, 128, 256, 512, 1024, 2048),
+            lambda b: s.gained(*(s.unscaled([x], **as_run) for x in (4, b)), "peak_as_run"),
         ),
         "best-82": accuracy_at_4,
         "epochs-small": s.small_epochs,
@@ -2042,12 +2083,27 @@ def kaabachi(study: Kaabachi) -> dict[str, Callable]:
             f"unscaled-lower-{b}": lambda b=b: s.gained(s.unscaled([32]), s.unscaled([b]), "final"),
             f"similar-{b}": lambda b=b: s.gained(s.warm([b]), s.unscaled(small)),
             f"{'steady' if b < 512 else 'jumps'}-{b}": lambda b=b: s.rises(s.linear([b])),
+            f"scaling-{b}-as-run": lambda b=b: s.gained(
+                s.linear([b], **as_run), s.unscaled([b], **as_run), "peak_as_run"
+            ),
+            f"warmup-{b}-as-run": lambda b=b: s.gained(doubling(b), cold(b), "peak_as_run"),
+            f"similar-{b}-as-run": lambda b=b: s.gained(
+                doubling(b), s.unscaled(small, **as_run), "peak_as_run"
+            ),
+            f"flat-{b}": lambda b=b: s.gained(s.flat([b]), doubling(b)),
+            f"flat-beats-{b}": lambda b=b: s.gained(s.flat([b]), cold(b)),
+            f"warmup-beyond-rate-{b}": lambda b=b: s.gained(s.warm([b]), s.flat([b])),
         }
         if b <= 512:
             found[f"epochs-{b}"] = partial(s.epochs_over, b)
         if b >= 1024:
-            found[f"warmup-steadies-{b}"] = partial(s.warmup_steadies, b)
+            found[f"warmup-steadies-{b}"] = lambda b=b: s.warmup_steadies(s.at([b]), s.warm([b]))
+            found[f"warmup-steadies-{b}-as-run"] = lambda b=b: s.warmup_steadies(
+                cold(b), doubling(b)
+            )
             found[f"sqrt-{b}"] = lambda b=b: s.gained(s.at([b], scaling="sqrt"), s.at([b]), "final")
+    for b in (4, 32, 128, 512):
+        found[f"mode-{b}"] = lambda b=b: s.mode(s.unscaled([b], **as_run))
     for kind in ("linear", "constant"):
         found[f"{kind}-warmup"] = lambda kind=kind: s.gained(
             s.warm([largest], kind), s.at([largest]), "final"
@@ -2081,10 +2137,19 @@ class Surlemont(Study):
             frozen=keskar(),
             adaptive=keskar(epsilon=more.get("adaptive_epsilon"), adaptive=True),
             lambda_max=self.measure("lambda_max", few),
+            authors=self.by_authors(),
             accuracy_gap=self.runs["train_accuracy"] - self.runs["test_accuracy"],
         )
         errors = (1 - self.runs["train_accuracy"]) / (1 - self.runs["test_accuracy"])
         self.runs["ratio_off_one"] = np.log(errors.clip(1e-6, 1e6)).abs()
+        losses = self.runs["validation_loss"] / self.runs["train_loss"]
+        self.runs["losses_off_one"] = np.log(losses).abs()
+        self.runs["solvers"] = self.runs["authors"] / self.runs["frozen"]
+
+    def by_authors(self) -> pd.Series:
+        """Return the metric as the authors' code computes it, by run."""
+        rows = matching(self.measures, name="authors_sharpness", epoch=None)
+        return rows.set_index("run")["value"]
 
     EPOCHS = {  # of the authors' runs at B = 32 to 1024, by optimizer, scaling and SAM
         ("sgd", "linear", False): (199.5, 169, 132, 144.5, 159.5, 131.5),
@@ -2113,6 +2178,8 @@ class Surlemont(Study):
         p = self.p
         if p.get("confirm") and sam and scaling == "none":
             raise NotRun("no arm of this profile, which has one of its batch sizes alone")
+        if not p.get("confirm") and changes.keys() & {"sam_adaptive", "sam_dropout"}:
+            raise NotRun("no arm of this profile")
         fields = {"optimizer": optimizer, "base_lr": float(p[f"{optimizer}_lr"])}
         fields |= {"rho": float(p["rho"]) if sam else None}
         fields |= {"dropout": float(p["dropout"] if dropout else 0), "seed": self.seeds}
@@ -2185,12 +2252,14 @@ class Surlemont(Study):
         minima(a, b)
         return sharper(a, b)
 
-    def more_accurate(self, a: pd.DataFrame, b: pd.DataFrame) -> Found:
-        """Return the test accuracy of a minus that of b, which has learned something."""
+    def more_accurate(
+        self, a: pd.DataFrame, b: pd.DataFrame, column: str = "test_accuracy"
+    ) -> Found:
+        """Return the accuracy of a minus that of b, which has learned something."""
         a, b = self.compared(a, b)
         self.shows("accuracy")
         above_chance(b)
-        return points(self, a, b)
+        return points(self, a, b, column)
 
     def gap(self, a: pd.DataFrame, b: pd.DataFrame, column: str, unit: float = 100) -> Found:
         """Return the gap between training and test of a minus that of b."""
@@ -2221,6 +2290,9 @@ def surlemont(study: Surlemont) -> dict[str, Callable]:
     large, first = [study.sizes[-1]], [study.sizes[0]]
     fixed, adam = {"scaling": "none"}, {"optimizer": "adam"}
     plain, sam, off = {}, {"sam": True}, {"dropout": False}
+    radius = float((study.p.get("confirm") or {}).get("adaptive_rho", 0))
+    adaptive = sam | {"sam_adaptive": True, "rho": radius}  # of the cited code, where it is tested
+    run = adaptive | {"sam_dropout": False}
 
     def sharp(a: dict, b: dict, at: Iterable[int]) -> Found:
         return s.sharper(s.arm(at, **a), s.arm(at, **b))
@@ -2231,10 +2303,17 @@ def surlemont(study: Surlemont) -> dict[str, Callable]:
     def gap(a: dict, b: dict, at: Iterable[int]) -> Found:
         return s.gap(s.arm(at, **a), s.arm(at, **b), "accuracy_gap")
 
-    def error_ratio(b: int) -> Found:
-        return s.gap(s.arm([b], **sam), s.arm([b]), "ratio_off_one", 1)
+    def off_one(a: dict, column: str, at: Iterable[int]) -> Found:
+        return s.gap(s.arm(at, **a), s.arm(at), column, 1)
 
-    def each(at: Iterable[int], statistic: Callable, *arms: dict) -> Callable:
+    def validated(at: Iterable[int]) -> Found:
+        return s.more_accurate(s.arm(at, **run), s.arm(at), "validation_accuracy")
+
+    def solvers(at: Iterable[int]) -> Found:
+        a, b = s.compared(s.arm(at), s.arm(at, **run))
+        return replace(s.sharper(a, b), values=ratio(a, b, "solvers"), others={})
+
+    def each(at: Iterable[int], statistic: Callable, *arms: Any) -> Callable:
         return lambda: {f"B = {b}": partial(statistic, *arms, [b]) for b in at}
 
     def of_sizes(arm: dict, a: Iterable[int] = large, b: Iterable[int] = first) -> Found:
@@ -2271,7 +2350,10 @@ def surlemont(study: Surlemont) -> dict[str, Callable]:
         "scaled-sharper": lambda: of_sizes(plain),
         "sam-lr-relation": lambda: of_sizes(sam),
         "sam-narrows-gap": each((32, 64), gap, sam, plain),
-        "sam-error-ratio": lambda: {f"B = {b}": partial(error_ratio, b) for b in (32, 64)},
+        "sam-error-ratio": each((32, 64), off_one, sam, "ratio_off_one"),
+        "sam-keeps-accuracy-as-run": each((32, 64), validated),
+        "sam-error-ratio-as-run": each((32, 64), off_one, run, "losses_off_one"),
+        "sam-lr-relation-as-run": lambda: of_sizes(run),
         "adam-sharper-scaled": lambda: sharp(adam, plain, s.sizes),
         "fixed-gap": lambda: s.gap(s.arm(large, **fixed), s.arm(first, **fixed), "accuracy_gap"),
         "fixed-sam-accuracy": each((32, 64), tested, fixed | sam, fixed),
@@ -2286,6 +2368,14 @@ def surlemont(study: Surlemont) -> dict[str, Callable]:
     }
     for b in sizes[:-1]:
         found[f"sam-sharpness-{b}"] = partial(sharp, plain, sam, [b])
+    for b in (32, 64):
+        found |= {
+            f"sam-sharpness-{b}-as-run": partial(sharp, plain, run, [b]),
+            f"adaptive-{b}": partial(sharp, plain, adaptive, [b]),
+            f"dropout-in-adaptive-{b}": partial(sharp, adaptive, run, [b]),
+            f"plain-as-run-{b}": partial(sharp, plain, sam | {"sam_dropout": False}, [b]),
+            f"solver-{b}": partial(solvers, [b]),
+        }
     for rate, arm in (("scaled", plain), ("fixed", fixed)):
         found[f"adam-accuracy-{rate}"] = each(sizes, tested, adam | arm | sam, adam | arm)
         found[f"adam-worse-{rate}"] = partial(tested, adam | arm, arm, s.sizes)

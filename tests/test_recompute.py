@@ -1,7 +1,9 @@
 """Tests of reports/recompute.py: published verdicts follow from the published tables."""
 
 import ast
+import dataclasses
 import importlib.util
+import json
 import math
 import shutil
 import sys
@@ -12,6 +14,9 @@ import pytest
 
 from bsglib import stats, verdicts
 from bsglib.project import ROOT
+from bsglib.runs.outcomes import Outcomes
+from bsglib.studies import exports, kaabachi, profiles, registration, surlemont
+from bsglib.studies import study as of_study
 
 FILE, STUDY = ROOT / "reports" / "recompute.py", "chang_batch_size"
 SPEC = importlib.util.spec_from_file_location("recompute", FILE)
@@ -118,3 +123,113 @@ def test_corrections_are_those_of_the_package():
     p = np.random.default_rng(0).random(12) ** 3
     ours = recompute.holm(dict(enumerate(p)))
     assert np.allclose([ours[i] for i in range(12)], stats.holm(p))
+
+
+# ------------------------------------------------------------- made-up runs of the profile confirm
+
+OWN = "adaptive-", "dropout-in-adaptive-", "plain-as-run-", "solver-", "flat-", "mode-"
+OWN += ("warmup-beyond-rate-",)
+BY_AUTHORS = "authors_sharpness"
+PLAIN, BROKEN = 0, 1  # worlds: the second has more noise, and runs that diverged or were cut off
+BREAKS = surlemont.confirm.ADAPTIVE_ON, surlemont.confirm.AS_RUN, surlemont.confirm.PLAIN_OFF
+BREAKS += kaabachi.confirm.AS_RUN, kaabachi.confirm.FLAT
+SHOWN = {  # by arm: factors of sharpness, and what is added to accuracies, that controls show
+    surlemont.confirm.LARGE_RHO: (0.2, 0),
+    surlemont.confirm.FEW_EPOCHS: (1, -0.3),
+    surlemont.confirm.SGD_FIXED.label: (9, 0),
+    surlemont.confirm.RATES: (9, 0),
+    kaabachi.confirm.FEW_EPOCHS: (1, -0.3),
+}
+
+
+def told(entry, world):
+    """Sharpness and accuracy of a run, and its random numbers: an effect of its arm, and noise."""
+    arm = np.random.default_rng([world, entry.config.batch_size, *entry.arm.encode()])
+    own = np.random.default_rng([world, entry.config.seed, *entry.run.encode()])
+    effect, noise = arm.choice([0, 0, 0.5, 2]), own.normal(0, 0.03 + 0.05 * (world == BROKEN))
+    factor, added = SHOWN.get(entry.arm, (1, 0))
+    sharpness = factor * np.exp((effect if factor == 1 else 0) + noise)
+    return sharpness, 0.6 + added + 0.03 * effect + noise / 5, own
+
+
+def rows_of(entry, world):
+    """What is exported of a made-up run: its row, history, measures and outcomes."""
+    c, (sharpness, accuracy, own) = entry.config, told(entry, world)
+    epoch = np.unique(np.geomspace(1, c.epochs, 8).astype(int))
+    loss, reached = 0.3 + np.exp(-epoch / 5), accuracy - 0.2 / epoch + own.normal(0, 0.01)
+    loss[-2] += 0.0 if entry.arm == kaabachi.confirm.LOW else own.choice([0.3, 0.4])
+    updates = epoch * math.ceil(c.train_size / c.batch_size)
+    seen = {"updates": updates, "running_loss": loss, "test_accuracy": reached}
+    seen["test_accuracy_as_run"] = reached - 0.02 * own.random(len(epoch))
+    last = {name: values[-1] for name, values in seen.items()} | {"train_loss": 0.3}
+    last |= {"validation_loss": 0.4 + own.random() / 9, "validation_accuracy": reached[-1]}
+    last |= {"train_accuracy": 0.95, "test_loss": 0.5, "lr": c.base_lr, "run_id": entry.run}
+    ends = c.patience is None or entry.arm == surlemont.confirm.FEW_EPOCHS
+    last |= {"stopped": "epochs" if ends else "patience"}
+    breaks = world == BROKEN and entry.arm in BREAKS
+    if breaks and own.random() < 0.05:
+        last |= {"stopped": "epochs", "train_accuracy": own.choice([0.15, 0.5, 0.92])}
+    if gone := breaks and own.random() < 0.05:
+        seen["running_loss"][-1], last["stopped"] = math.nan, "diverged"
+        last |= dict.fromkeys(("train_loss", "train_accuracy", "validation_loss"), math.nan)
+    row = {"run": entry.run} | c.model_dump() | {"classes": 10, "kept_epoch": c.epochs} | last
+    row |= {n: json.dumps(row[n], sort_keys=True) for n in ("network_options", "record_epochs")}
+    measured, packed = [], {}
+    for measure in () if gone else entry.measures:
+        known = {"run": entry.run, "measure": measure.digest}
+        told_of = {"name": measure.name, "examples": measure.examples, "epoch": measure.epoch}
+        told_of |= {"options": json.dumps(measure.options, sort_keys=True), "processor_s": 1.0}
+        if measure.name == "test_outcomes":
+            correct = own.random(400) < reached[-1]
+            packed = known | Outcomes(correct, own.random(400)).packed()
+        elif measure.name in ("keskar_sharpness", "lambda_max"):
+            value = sharpness * np.exp(own.normal(0, 0.02 * bool(measure.label)))
+            measured.append(known | told_of | {"value": value})
+    if not gone:  # no design measures it yet
+        value = sharpness * np.exp(own.normal(world / 5, 0.05))
+        known = {"run": entry.run, "measure": BY_AUTHORS, "name": BY_AUTHORS}
+        measured.append(known | {"options": "{}", "value": value})
+    return row, pd.DataFrame({"run": entry.run, "epoch": epoch} | seen), measured, packed
+
+
+def made_up(study, world, root, monkeypatch):
+    """Results of the profile confirm in a made-up world, from tables that lie below `root`."""
+    shutil.copytree(ROOT / "params" / study.name, root / "params" / study.name)
+    (root / "bsglib" / "studies").mkdir(parents=True)
+    for name in ("claims.lock", "margins.yaml"):
+        shutil.copy(ROOT / "bsglib" / "studies" / name, root / "bsglib" / "studies")
+    p = profiles.load(study, "confirm", compute=False, store=str(root / "none"))
+    entries = {entry.run: entry for entry in reversed(study.design(p))}
+    rows = [rows_of(entry, world) for entry in entries.values()]
+    runs, histories, measures, outcomes = zip(*rows, strict=True)
+    tables = exports.Tables(
+        runs=pd.DataFrame(runs),
+        history=pd.concat(histories),
+        measures=pd.DataFrame([one for of_run in measures for one in of_run]),
+        outcomes=pd.DataFrame(filter(None, outcomes)),
+    )
+    monkeypatch.setattr(of_study, "RESULTS", root / "reports" / "results")
+    exports.write(tables, folder := of_study.export_folder("confirm", study.name))
+    claims = [claim for found in registration.read().values() for claim in found.items()]
+    primary = [claim for claim, registered in claims if registered["primary"]]
+    pd.DataFrame({"claim": primary, "p": 1.0}).to_csv(of_study.primary_file("confirm"))
+    results, found = study.run(p), exports.read(folder).measures
+    by_run = found[found["name"] == BY_AUTHORS].set_index("run")["value"]
+    authors = results.runs["run_id"].map(by_run)
+    return dataclasses.replace(results, runs=results.runs.assign(authors=authors))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [PLAIN, BROKEN], ids=["plain", "broken"])
+@pytest.mark.parametrize("module", [surlemont, kaabachi], ids=["surlemont", "kaabachi"])
+def test_verdicts_on_made_up_runs_are_those_of_the_package(module, world, tmp_path, monkeypatch):
+    results = made_up(module.study, world, tmp_path, monkeypatch)
+    rows = results.verdicts().rows.set_index("claim")
+    figures = tmp_path / "reports" / "confirm" / "figures" / module.study.name
+    figures.mkdir(parents=True)
+    rows.to_csv(figures / "verdicts.csv")
+    assert recompute.differences(tmp_path, "confirm") == []
+    short = rows.index.str.partition("-").get_level_values(2)
+    new = rows[(rows["reading"] == "as run") | short.str.startswith(OWN)]
+    absent = new.index[new["verdict"].isin([verdicts.NOT_RUN, verdicts.NOT_TESTABLE])]
+    assert len(new) > 12 and (world == BROKEN or absent.str.contains("2048").all())
