@@ -511,6 +511,16 @@ class Study:
         text = json.dumps(options, sort_keys=True)
         return matching(self.measures, **known, options=text).set_index("run")["value"]
 
+    def by_authors(self) -> pd.Series:
+        """Return the metric as the authors' code computes it, by run."""
+        rows = matching(self.measures, name="authors_sharpness", epoch=None)
+        return rows.set_index("run")["value"]
+
+    def measured(self, column: str) -> None:
+        """Refuse a column that no run has."""
+        if self.runs[column].isna().all():
+            raise NotRun(f"{column}: not measured in this profile")
+
     def rows(self, runs: pd.DataFrame, digest: str) -> pd.DataFrame:
         """Return the points of a measure of some runs, with their batch size and seed."""
         table = self.points[self.points["measure"] == digest]
@@ -889,9 +899,12 @@ class Keskar(Study):
     def pair(self, name: str, condition: str = "main") -> list[pd.DataFrame]:
         """Return SB and LB of a network under a condition, of the seeds that both have."""
         net, two, sides = self.p["networks"][name], self.two(name), []
-        if condition == "epochs":
+        if condition in ("epochs", "script"):
             paths = [self.path(name, b) for b in two]
-            sides = [path[path["epochs"] == path["epochs"].max()] for path in paths]
+            last = max(epochs := sorted(set(paths[0]["epochs"])))
+            if condition == "script":  # whose last epoch is 20
+                last = min(epochs, key=lambda epoch: abs(math.log(epoch / 20)))
+            sides = [path[path["epochs"] == last] for path in paths]
         elif condition == "updates":
             if not (e := net.get("equal_updates_epochs")):
                 raise NotRun("no equal updates")
@@ -910,7 +923,8 @@ class Keskar(Study):
         """Return SB and LB, if they are fit for a claim on accuracy or sharpness."""
         sides = self.pair(name, condition)
         self.shows(name, kind)
-        (above_chance if kind == "accuracy" else minima)(*sides)
+        gate = above_chance if kind == "accuracy" or condition == "script" else minima
+        gate(*sides)
         if condition == "loss":
             losses = [runs["train_loss"].mean() for runs in sides]
             if max(losses) > 1.1 * min(losses):
@@ -1094,6 +1108,8 @@ def keskar(study: Keskar) -> dict[str, Callable]:
                 "correlation": guarded(name, s.correlation, "test_error"),
                 "correlation-gap": guarded(name, s.correlation, "generalization_gap"),
             }
+            claims["gap-as-run"] = guarded(name, of, "script", "accuracy")
+            claims["sharper-as-run"] = guarded(name, of, "script", "sharpness")
             for condition in ("epochs", "tuned", "updates", "loss"):
                 claims[f"gap-{condition}"] = guarded(name, of, condition, "accuracy")
                 claims[f"sharper-{condition}"] = guarded(name, of, condition, "sharpness")
@@ -1122,6 +1138,7 @@ class Chang(Study):
             frozen=keskar(),
             adaptive=keskar(epsilon=more.get("adaptive_epsilon"), adaptive=True),
             lambda_max=self.measure("lambda_max", more.get("curvature_examples", 0)),
+            authors=self.by_authors(),
         )
 
     def grid(self, sizes: Iterable[int], **changes: Any) -> pd.DataFrame:
@@ -1523,6 +1540,15 @@ def chang(study: Chang) -> dict[str, Callable]:
             Found(ratio(a, b, column), pd.concat([a, b])) if ratios else difference(s, a, b, column)
         )
 
+    def in_one_order() -> pd.DataFrame:
+        return s.compared(s.grid(both, shuffle="once"))[0]
+
+    def by_authors(a: pd.DataFrame, b: pd.DataFrame) -> Found:
+        a, b = s.compared(a, b)
+        s.measured("authors")
+        s.fit("sharpness", a, b)
+        return Found(ratio(a, b, "authors"), pd.concat([a, b]))
+
     def farther_at_128() -> Found:
         runs = at([64, 128])
         s.fit("distance", runs)
@@ -1543,6 +1569,16 @@ def chang(study: Chang) -> dict[str, Callable]:
     found = {
         "training-slower": s.slower,
         "best-validation": lambda: s.more("losses", s.pair(), "validation_loss", ratios=True),
+        "best-validation-as-run": lambda: s.more(
+            "losses", in_one_order(), "validation_loss", ratios=True
+        ),
+        "epochs-as-run": lambda: s.more("epochs", in_one_order(), "kept_epoch", ratios=True),
+        "nearer-as-run": lambda: s.more("distance", in_one_order(), "distance", ratios=True),
+        "sharper-as-run": lambda: by_authors(*s.ends(in_one_order())),
+        "scaled-flatter-as-run": lambda: by_authors(at(larger, True), at(larger)),
+        "scaled-still-sharper-as-run": lambda: by_authors(
+            of(at(s.sizes, True), larger), of(at(s.sizes, True), [small])
+        ),
         "best-validation-order": lambda: s.order("losses", "validation_loss"),
         "best-training": lambda: s.more("losses", s.pair(), "lowest_running"),
         "premise-training": lambda: s.more("losses", s.pair(), "train_loss"),
@@ -2146,11 +2182,6 @@ class Surlemont(Study):
         self.runs["losses_off_one"] = np.log(losses).abs()
         self.runs["solvers"] = self.runs["authors"] / self.runs["frozen"]
 
-    def by_authors(self) -> pd.Series:
-        """Return the metric as the authors' code computes it, by run."""
-        rows = matching(self.measures, name="authors_sharpness", epoch=None)
-        return rows.set_index("run")["value"]
-
     EPOCHS = {  # of the authors' runs at B = 32 to 1024, by optimizer, scaling and SAM
         ("sgd", "linear", False): (199.5, 169, 132, 144.5, 159.5, 131.5),
         ("sgd", "linear", True): (309, 234, 179, 153, 138, 200),
@@ -2311,6 +2342,7 @@ def surlemont(study: Surlemont) -> dict[str, Callable]:
 
     def solvers(at: Iterable[int]) -> Found:
         a, b = s.compared(s.arm(at), s.arm(at, **run))
+        s.measured("solvers")
         return replace(s.sharper(a, b), values=ratio(a, b, "solvers"), others={})
 
     def each(at: Iterable[int], statistic: Callable, *arms: Any) -> Callable:
