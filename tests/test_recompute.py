@@ -130,7 +130,7 @@ OWN = "adaptive-", "dropout-in-adaptive-", "plain-as-run-", "solver-", "flat-", 
 OWN += ("warmup-beyond-rate-",)
 PLAIN, BROKEN = 0, 1  # worlds: the second has more noise, and runs that diverged or were cut off
 BREAKS = surlemont.confirm.ADAPTIVE_ON, surlemont.confirm.AS_RUN, surlemont.confirm.PLAIN_OFF
-BREAKS += kaabachi.confirm.AS_RUN, kaabachi.confirm.FLAT
+BREAKS += surlemont.protocol.SGD.label, kaabachi.confirm.AS_RUN, kaabachi.confirm.FLAT
 SHOWN = {  # by arm: factors of sharpness, and what is added to accuracies, that controls show
     surlemont.confirm.LARGE_RHO: (0.2, 0),
     surlemont.confirm.FEW_EPOCHS: (1, -0.3),

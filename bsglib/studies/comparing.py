@@ -146,12 +146,13 @@ def absence(results: Results, *sides: Side) -> str | None:
 
 
 def complete_seeds(results: Results, *sides: Side) -> list[int]:
-    """Return the seeds that have all runs of some sides that the design gives them."""
+    """Return the seeds of all sides that have all runs that the design gives them."""
     planned, there = _planned(results, sides)
+    of_each = (set(one.designed(results)["seed"]) for one in sides)
     has = set(zip(there["entry"], there["arm"], strict=True)) if len(there) else set()
     is_there = [key in has for key in zip(planned["entry"], planned["arm"], strict=True)]
     whole = pd.Series(is_there, planned.index).groupby(planned["seed"]).all()
-    return sorted(whole.index[whole])
+    return sorted(set(whole.index[whole]).intersection(*of_each))
 
 
 def _planned(results: Results, sides: Sequence[Side]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -254,7 +254,7 @@ def accuracy_note(
     """Return what stands beside an accuracy of some sides."""
     parts = [also(results), sizes_note(results, sides)]
     parts.append(notes.beside(results, sides) if len(sides) > 1 else "")
-    if column != "final" and len(results.outcomes):
+    if column.startswith("peak") and len(results.outcomes):
         parts.append("the test set's variance is that of the last epoch")
     return "; ".join(filter(None, parts))
 
