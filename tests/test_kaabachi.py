@@ -13,9 +13,8 @@ import pytest
 
 from bsglib.project import ROOT
 from bsglib.runs.build import schedule_of
-from bsglib.runs.outcomes import Outcomes
 from bsglib.runs.params import ParameterError, parse
-from bsglib.studies import kaabachi, notes
+from bsglib.studies import kaabachi
 from bsglib.studies.kaabachi import claims, protocol, published, tables
 from bsglib.studies.kaabachi import confirm as of_confirm
 from bsglib.studies.kaabachi.derived import WITHIN, epochs_to, largest_rise, lost, read_off
@@ -224,11 +223,6 @@ def test_in_a_world_like_the_source_every_effect_is_the_same_and_its_size_agrees
     sizes = {n: judged(stated, n.removeprefix("kaabachi-")).verdict.size for n in IDS}
     assert set(sizes.values()) == {None, "agrees"}
     assert sizes["kaabachi-epochs-128"] == sizes["kaabachi-diverges"] == "agrees"
-    longer = {"large_epochs": [100, 150, 250, 350, 500], "seeds": SEEDS}
-    settled = words(world(p=parameters().model_copy(update=longer)))
-    assert {n: word for n, word in settled.items() if word != SAME} == {
-        "kaabachi-offset-updates": OPPOSITE
-    }
 
 
 def test_in_a_world_where_nothing_matters_only_equality_and_steadiness_are_the_same():
@@ -240,58 +234,10 @@ def test_in_a_world_where_nothing_matters_only_equality_and_steadiness_are_the_s
     assert "is at an end" in why_not(world(without_effect), "tuned-similar"), "of equal rates"
 
 
-def test_the_arms_of_confirm_judge_every_claim_that_they_can():
-    """Primary claims by ten seeds, the others by five."""
-    results = stated_in("confirm")
-    found = words(results)
-    missing = re.compile("2048|-time|fastest|linear-w|constant|sqrt|reference|length|local")
-    for name, word in found.items():
-        assert (word == NOT_RUN) == bool(missing.search(name)), name
-    not_same = {name for name, word in found.items() if word not in (SAME, NOT_RUN)}
-    assert not_same == UNSETTLED | {"kaabachi-best-82"}
-    primary = [row(results, claim.id[9:]) for claim in kaabachi.CLAIMS if claim.primary]
-    assert [(one["n"], one["scale"]) for one in primary] == [(10, "reduced")] * 3
-    assert primary[1]["shares"] == "10.2 % of the images, width 1/4"
-    assert row(results, "warmup-512")["n"] == 5
-
-
-@pytest.mark.parametrize(
-    "arm, value, name, says",
-    [
-        (of_confirm.FEW_EPOCHS, {"accuracy": 0.82}, "warmup-1024", "few epochs cost accuracy"),
-        (of_confirm.LOW, {"loss": 2.2}, "warmup-steadies-1024", "a lower rate is steadier"),
-    ],
-)
-def test_a_positive_control_that_fails_leaves_its_claims_untested(arm, value, name, says):
-    results = stated_in("confirm")
-    if accuracy := value.get("accuracy"):
-        results = flat(results, accuracy, arm=arm)
-    else:
-        results = put(results, history={"running_loss": value["loss"]}, arm=arm, epoch=60)
-    assert why_not(results, name).startswith(f"positive control, {says}")
-    assert judged(results, "epochs-128").word == SAME, "a claim of another kind"
-
-
-def test_the_test_set_counts_where_a_highest_accuracy_is_compared(stated):
-    kept = [
-        {"entry": run.entry, "arm": run.arm, "seed": run.seed}
-        | Outcomes(np.arange(100) < 100 * run.test_accuracy, np.full(100, 0.5)).packed()
-        for run in stated.runs.itertuples()
-        if run.stopped != "diverged"
-    ]
-    tested = changed(stated, outcomes=pd.DataFrame(kept))
-    reason = row(tested, "scaling-128")["reason"]
-    assert "last epoch" in reason and "test loss" in reason
-    for name in ("scaling-128", "scaling-512"):  # whose runs with the linear rule diverged
-        plain, wider = (judged(r, name).verdict.ours for r in (stated, tested))
-        assert plain.high - plain.low < 0.1 and wider.high - wider.low > 4
-
-
 @pytest.mark.parametrize(
     "profile, name, scale, shares",
     [
         ("paper", "scaling-512", "full", ""),
-        ("laptop", "scaling-512", "toy", "1.6 % of the updates, 8.2 % of the images, width 1/4"),
         ("quick", "scaling-128", "toy", "digits, .* of the updates, 2 % of the images, width 1/16"),
     ],
 )
@@ -321,12 +267,8 @@ def test_what_was_not_seen_in_a_few_updates_is_not_absent(stated):
     found = judged(early, "diverges").verdict
     assert found.ours.mean == pytest.approx(1 / 6) and found.size == "smaller", "however early"
     assert judged(calm, "jumps-1024").word == OPPOSITE, "a tenth of 4,900 are enough"
-    few = put(stated, {"updates": 700}, arm=reference(4))
-    reason = "no jump at B = 512 after 700 of the paper's 9,800 updates"
-    assert reason in why_not(few, "reference-4-steady")
-    for name in ("warmup-steadies-1024", "reference-4-steady"):
-        reason = "the loss with the linear rule alone rises by 0 nats, less than a jump"
-        assert reason in why_not(calm, name)
+    reason = "the loss with the linear rule alone rises by 0 nats, less than a jump"
+    assert reason in why_not(calm, "warmup-steadies-1024")
 
 
 def test_a_jump_in_one_seed_was_seen(stated):
@@ -351,38 +293,6 @@ def test_too_few_updates_are_not_testable_but_to_diverge_early_is_a_result(state
 # Claims that cannot be tested
 
 
-def test_what_a_profile_does_not_have_is_named():
-    results = stated_in("laptop")
-    for size in (256, 2048):
-        why = f"{LINEAR}, B = {size}: not in this profile"
-        assert why in why_not(results, f"scaling-{size}", NOT_RUN)
-    assert why_not(results, "best-82") == "4,096 training examples, about 50,000 needed"
-    assert why_not(results, "epochs-small").startswith("10 epochs, 50 needed")
-    assert "B = 128, 512;" in row(results, "scaling-semi-large")["reason"]
-    parts = "parts: B = 16, B = 32, B = 128, B = 512, B = 1024"
-    assert parts in row(results, "best-at-4")["reason"]
-    absent = "local steps: 1: not in this profile"
-    assert absent in why_not(stated_in("quick"), "local-steps", NOT_RUN)
-
-
-REST_ON = {  # an arm: claims that rest on it
-    SMALL: "best-at-4 best-82 epochs-512 similar-512 similar-time",
-    LARGE: "scaling-512 unscaled-lower-512 offset-time fastest-at-32",
-    EXPONENTIAL: "warmup-512 similar-512 tuned-beats-warmup local-warmup warmup-length",
-    COLD: "warmup-512 warmup-sooner sqrt-1024 tuned-similar warmup-length local-linear",
-    reference(4): "reference-4-steady reference-4-accuracy tuned-similar",
-    LOCAL: "local-linear local-steps",
-}
-
-
-@pytest.mark.parametrize("arm", REST_ON)
-def test_claims_rest_on_whole_arms(stated, arm):
-    results = without(stated, stated.runs["arm"] == arm)
-    for name in REST_ON[arm].split():
-        why = why_not(results, name, NOT_RUN)
-        assert re.search(rf"\d+ of \d+ runs computed: .*{re.escape(arm)}", why), name
-
-
 def test_runs_that_learned_nothing_are_no_comparison(stated):
     results = flat(stated)
     for name in ("scaling-128", "warmup-length"):
@@ -397,8 +307,6 @@ def test_a_run_that_learned_nothing_is_not_the_first_to_reach_its_accuracy(state
     results = flat(stated, arm=LARGE, batch_size=[256, 512])
     assert why_not(results, "epochs-256").endswith("still rose at the end or learned nothing")
     assert judged(results, "fastest-at-32").word == SAME
-    longer = row(results, "offset-time")
-    assert longer["verdict"] == SAME and "a bound in 6 of 6 seeds" in longer["reason"]
     shown = tables.table_1(results).loc["256"]
     assert shown["epochs to final accuracy"] == "none of 6"
 
@@ -420,21 +328,6 @@ def test_a_best_rate_at_an_end_of_those_tried_is_not_tuned(stated):
     high = put(stated, {"validation_accuracy": 0.9}, arm=COLD, batch_size=2048)
     reason = "the best rate, 2.048, is at an end of those tried"
     assert why_not(high, "tuned-beats-warmup").startswith(reason)
-
-
-def test_as_fast_means_to_an_accuracy_that_counts_as_similar(stated):
-    runs, ends = read_off(stated, SMALL, COLD), stated.of(SMALL, batch_size=32)
-    ends = ends.set_index("seed")["test_accuracy"]
-    expected = runs["seed"].map(ends - 0.01)
-    assert claims.similar(stated, runs).tolist() == pytest.approx(expected.tolist())
-    below = flat(stated, ends.mean() - 0.02, arm=EXPONENTIAL)
-    assert judged(below, "similar-time").word == OPPOSITE, "nine tenths are not enough"
-
-
-def test_too_few_timings_are_not_enough(stated):
-    few = changed(stated, timings=stated.timings[stated.timings["repeat"] < 4])
-    for name in ("time-falls", "fastest-at-32", "similar-time"):
-        assert "4 timings, 5 needed" in why_not(few, name, NOT_RUN)
 
 
 def test_an_accuracy_that_no_large_batch_reaches_is_censored_and_not_dropped(stated):
@@ -522,7 +415,6 @@ def test_time_to_accuracy_of_a_made_up_history(target, epochs):
         ([2.0, 0.5, 1.0, 1.5, 0.6], 1.0, False),  # from the lowest before, not from the last
         ([2.0, 0.1, 9.0, 0.5], math.log(10), False),
         ([2.0, 1.0, math.nan], math.log(10), True),
-        ([2.0, 1.0, math.inf], math.log(10), True),
         ([2.0, 1.0, 2.302], math.log(10), True),
         ([9.0, 2.303, 2.302], math.log(10), True),  # blown up at once, and never recovered
         ([2.31, 2.303, 2.302], 0.0, False),  # too slow to have anything to lose
@@ -539,14 +431,11 @@ def test_what_is_read_off_keeps_what_a_diverged_run_reached(stated):
     gone = runs.loc[1024]
     assert gone["lost"].all() and (gone["stopped"] == "diverged").all()
     assert gone["peak"].tolist() == pytest.approx([0.77] * 6, rel=1e-3)
-    assert gone["final"].tolist() == [0.1] * 6
-    assert gone["own_epochs"].isna().all()
-    assert gone["target_epochs"].notna().all()
+    assert gone["own_epochs"].isna().all() and gone["target_epochs"].notna().all()
     assert not runs.loc[128, "lost"].any()
     small = read_off(stated, SMALL).set_index(["batch_size", "seed"])
     expected = 0.9 * small.loc[32, "final"]
     assert small.loc[4, "target"].tolist() == pytest.approx(expected.tolist())
-    assert claims.updates(stated)[4] == math.ceil(EXAMPLES / 4)
     assert not small["rising"].any()
     assert read_off(stated, LARGE).set_index("batch_size").loc[512, "rising"].all()
 
@@ -587,9 +476,6 @@ def every_view(results):
 def test_every_table_works_where_nothing_but_one_run_is_there(profile, timed):
     results = stated_in(profile)
     results = results if timed else changed(results, timings=pd.DataFrame())
-    assert notes.timing(results.parameters, results.timings).startswith(
-        "made up, 1 thread" if len(results.timings) else "Not timed yet."
-    )
     assert all(every_view(results))
     for arm in results.runs["arm"].unique():
         assert all(every_view(alone(results, results.of(arm).index[-1]))), arm
@@ -606,9 +492,6 @@ def test_table_1_stands_beside_the_papers_and_keeps_what_was_censored(stated):
     assert target == pytest.approx(0.9 * 77.5, abs=0.1), "nine tenths of what B = 32 ends with"
     late = put(stated, history={"test_accuracy": 0.3}, arm=SMALL, batch_size=4, seed=10)
     assert tables.table_1(late).loc["4", "epochs to common target"].endswith(", never]")
-    times = tables.table_1_seconds(stated)
-    assert times.loc["32", "paper: s to final accuracy"] == "631"
-    assert float(times.loc["32", "s per epoch"]) == pytest.approx(18.02, rel=0.01)
 
 
 def test_divergence_is_counted_with_its_interval(stated):
@@ -620,9 +503,7 @@ def test_divergence_is_counted_with_its_interval(stated):
 
 def test_at_equal_updates_a_small_batch_has_few_epochs(stated):
     table = tables.equal_footing(stated)
-    epochs, updates, n = table.columns
-    assert n == "n" and set(table[n]) == {6}
-    assert epochs == "at 50 epochs (%)"
+    updates = table.columns[1]
     assert updates == "at 9,600 updates (%)"  # 400 epochs of 24 updates
     history = stated.history
     small = history[(history["arm"] == SMALL) & (history["batch_size"] == 32)]
@@ -631,21 +512,6 @@ def test_at_equal_updates_a_small_batch_has_few_epochs(stated):
     at = small[small["epoch"].isin([6, 7])].groupby("epoch")["test_accuracy"].mean()
     found = float(table.loc[(SMALL, 32), updates])  # 9,600 of 1,532 per epoch are 6.3 epochs
     assert 100 * at[6] < found < 100 * at[7]
-    assert table.index.get_level_values(0).unique().tolist() == [SMALL, LARGE, LINEAR]
-
-
-def test_warm_ups_rates_lengths_and_workers_are_those_of_the_runs(stated):
-    assert tables.warm_ups(stated, 1024)["condition"].unique().tolist() == ["none", *WARMUPS]
-    rates = tables.by_rate(stated)
-    at = rates.loc[rates["batch_size"] == 1024, "lr"].unique()
-    assert sorted(at) == [0.032, 0.1, 0.256, 0.5, 1.024]
-    assert tables.rules(stated).loc[SQRT, "B = 2048"] == "79.0"
-    assert "(%), n = 6" in tables.rules(stated).index.name
-    lengths = tables.by_length(stated)
-    assert lengths["length"].unique().tolist() == pytest.approx([0, 1, 5, 10, 25])
-    names = tables.local(stated)["condition"].unique().tolist()
-    steps = [f"16 workers, {n}" for n in ("1 step", "4 steps", "16 steps")]
-    assert names == ["B = 2048", "B = 2048, warm-up", *steps]
 
 
 # Design
@@ -689,15 +555,7 @@ def test_runs_that_are_compared_differ_in_what_is_compared_alone(profile):
             assert found == differ[arm], arm
 
 
-def test_the_paper_profile_is_the_papers_set_up():
-    p = parameters()
-    assert (tuple(p.small_batch_sizes), tuple(p.large_batch_sizes)) == (
-        published.SMALL,
-        published.LARGE,
-    )
-    assert (p.lr, p.unscaled_lr) == (0.001, 0.001)
-    assert (p.small_epochs, p.large_epochs) == (50, [100, 150, 200, 300, 400])
-    assert (p.scaled_epochs, p.warmup_epochs, p.warmup_share) == (100, 70, 0.05)
+def test_the_paper_profile_has_the_papers_rates():
     linear = configs_of("paper", LINEAR)
     rates = [schedule_of(linear[b], b, 1)(0) for b in published.LARGE]
     assert rates == pytest.approx([0.128, 0.256, 0.512, 1.024, 2.048])
