@@ -50,21 +50,11 @@ def test_one_value_has_an_infinite_interval():
     assert (ratio.mean, ratio.low, ratio.high) == (pytest.approx(2.0), 0.0, math.inf)
 
 
-def test_equal_values_have_an_interval_of_no_width():
-    found = interval([3.0, 3.0, 3.0])
-    assert (found.low, found.mean, found.high) == (3.0, 3.0, 3.0)
-
-
 def test_ratios_and_their_reciprocals_count_alike():
     found, inverse = interval([2, 3, 7], ratios=True), interval([1 / 2, 1 / 3, 1 / 7], ratios=True)
     assert found.mean == pytest.approx(42 ** (1 / 3), rel=1e-14)
     mirrored = (1 / inverse.mean, 1 / inverse.high, 1 / inverse.low)
     assert (found.mean, found.low, found.high) == pytest.approx(mirrored, rel=1e-14)
-
-
-def test_a_higher_level_is_a_wider_interval():
-    narrow, wide = (interval([1, 2, 4], level=level) for level in (0.5, 0.99))
-    assert wide.low < narrow.low < narrow.high < wide.high
 
 
 def test_the_interval_covers_the_true_mean_as_often_as_it_says():
@@ -95,11 +85,6 @@ def test_the_interval_of_a_share_solves_wilsons_equation(hits, n):
     assert 0 <= found.low <= found.mean <= found.high <= 1
 
 
-def test_hits_and_misses_count_alike():
-    hits, misses = share(2, 7), share(5, 7)
-    assert (hits.low, hits.high) == pytest.approx((1 - misses.high, 1 - misses.low), rel=1e-12)
-
-
 @pytest.mark.parametrize(("hits", "n"), [(0, 0), (-1, 3), (4, 3)])
 def test_shares_of_nothing_are_refused(hits, n):
     with pytest.raises(ValueError, match=f"hits = {hits}, n = {n}"):
@@ -112,23 +97,11 @@ def test_shares_of_nothing_are_refused(hits, n):
         ([3, 1, 2], Median(2, 1, 3, 3, 3)),
         ([3, None, 2], Median(3, 2, math.inf, 3, 2)),
         ([None, 1, None], Median(math.inf, 1, math.inf, 3, 1)),
-        ([None], Median(math.inf, math.inf, math.inf, 1, 0)),
         ([4, 1, 2, 3], Median(3, 1, 4, 4, 4)),
-        ([1, None], Median(math.inf, 1, math.inf, 2, 1)),
     ],
 )
 def test_a_time_that_was_not_reached_counts_as_the_longest(times, expected):
     assert censored_median(times) == expected
-
-
-def test_leaving_out_censored_times_would_give_a_shorter_median():
-    times = [2.0, 9.0, 4.0, None, None]
-    assert censored_median(times).median == 9 > censored_median([2.0, 9.0, 4.0]).median
-
-
-def test_a_median_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least one"):
-        censored_median([])
 
 
 # Rank correlation
@@ -146,13 +119,6 @@ def test_a_tie_counts_as_zero():
     assert kendall([1, 2, 3], [1, 2, 2]) == pytest.approx(2 / 3)  # one of three pairs is tied
     assert kendall([1, 1, 2, 2], [1, 2, 3, 4]) == pytest.approx(4 / 6)
     assert kendall([1, 1, 2, 2], [1, 1, 2, 2]) == pytest.approx(4 / 6)  # not even with itself
-
-
-def test_kendall_takes_leading_dimensions_one_row_each():
-    a, b = np.random.default_rng(1).standard_normal((2, 4, 3, 6))
-    found = kendall(a, b)
-    assert found.shape == (4, 3)
-    assert [kendall(*rows) for rows in zip(a[2], b[2], strict=True)] == found[2].tolist()
 
 
 def test_kendall_changes_sign_with_the_order_and_not_with_an_increasing_function():
@@ -177,13 +143,6 @@ def test_a_hyperparameter_that_drives_both_fools_the_plain_correlation_only():
     assert granulated_kendall(a[:3], b[:3], {"lr": [1, 2, 3]}) == -1
 
 
-def test_groups_are_averaged_within_a_hyperparameter_before_hyperparameters_are():
-    a = np.arange(6)
-    b = np.array([0, 1, 2, 3, 5, 4])
-    # batch size: three groups of two, all +1; rate: one group +1, one (2 - 1) / 3
-    assert granulated_kendall(a, b, GRID) == pytest.approx((1 + (1 + 1 / 3) / 2) / 2)
-
-
 def test_groups_of_one_configuration_are_skipped():
     axes = {"batch_size": [1, 1, 1, 2, 3], "lr": [1, 2, 3, 2, 2]}  # a cross, not a grid
     a, b = np.arange(5), np.array([1, 2, 3, 1, 0])
@@ -201,12 +160,9 @@ def test_the_granulated_correlation_takes_leading_dimensions_and_any_order_of_co
     np.testing.assert_allclose(granulated_kendall(a[:, order], b[:, order], shuffled), found)
 
 
-def test_a_hyperparameter_that_the_grid_has_not_is_refused():
+def test_a_grid_without_the_hyperparameter_or_in_which_nothing_varies_alone_is_refused():
     with pytest.raises(ValueError, match="along = 'rate': allowed are batch_size, lr"):
         granulated_kendall(np.arange(6), np.arange(6), GRID, along=["rate"])
-
-
-def test_a_grid_in_which_nothing_varies_alone_is_refused():
     with pytest.raises(ValueError, match="batch_size, lr: no two configurations"):
         granulated_kendall(np.arange(3), np.arange(3), {"batch_size": [1, 2, 3], "lr": [1, 2, 3]})
 
@@ -249,7 +205,7 @@ def test_the_two_sided_p_value_is_scipy_s(null):
     assert ratios.p_differs(math.exp(null)) == pytest.approx(expected, rel=1e-10)
 
 
-@pytest.mark.parametrize(("low", "high"), [(-1, 1.5), (-0.1, 1.0), (0, 9), (2, 3), (-3, -2)])
+@pytest.mark.parametrize(("low", "high"), [(-1, 1.5), (2, 3), (-3, -2)])
 def test_the_p_value_of_two_one_sided_tests_is_the_larger_of_scipy_s(low, high):
     values = np.random.default_rng(0).normal(0.5, 1, 7)
     sides = zip((low, high), ("greater", "less"), strict=True)
@@ -279,23 +235,7 @@ def test_equal_values_leave_no_doubt_and_one_value_all_of_it():
     assert student([2.0], ratios=True).interval(0.9).low == 0
 
 
-@pytest.mark.parametrize("values", [[], [1, math.nan], [1, math.inf]])
-def test_an_estimate_of_no_values_is_refused(values):
-    with pytest.raises(ValueError, match="needed one finite"):
-        student(values)
-
-
 # A mean over seeds and test examples
-
-
-def test_the_variance_of_the_test_set_is_added_to_that_of_the_seeds():
-    values, examples = [1.0, 2.0, 4.0], [0.0, 1.0, 1.0, 0.0, -1.0, 2.0]
-    a, b = np.var(values, ddof=1) / 3, np.var(examples, ddof=1) / 6
-    found = with_test_set(values, examples)
-    assert found.centre == pytest.approx(7 / 3)
-    assert found.error == pytest.approx(math.sqrt(a + b), rel=1e-14)
-    assert found.freedom == pytest.approx((a + b) ** 2 / (a**2 / 2 + b**2 / 5), rel=1e-14)
-    assert found.n == 3
 
 
 def test_its_square_is_clark_s_min_f():
@@ -317,13 +257,6 @@ def test_equal_seeds_still_have_the_error_of_the_test_set():
     assert with_test_set([0.5, 0.5, 0.5], [0.5, 0.5]) == student([0.5] * 3)
 
 
-def test_a_large_test_set_adds_nothing_and_one_seed_stays_one():
-    values = [1.0, 2.0, 4.0]
-    found, alone = with_test_set(values, [7 / 3 - 1e-9, 7 / 3 + 1e-9]), student(values)
-    assert (found.error, found.freedom) == pytest.approx((alone.error, alone.freedom))
-    assert with_test_set([1.0], [0.0, 2.0]).interval().high == math.inf
-
-
 @pytest.mark.parametrize("examples", [[], [1.0], [1.0, math.nan]])
 def test_a_test_set_without_a_variance_is_refused(examples):
     with pytest.raises(ValueError):
@@ -332,28 +265,23 @@ def test_a_test_set_without_a_variance_is_refused(examples):
 
 @pytest.mark.parametrize(
     ("seeds", "of_seeds", "of_examples", "of_both"),
-    [(5, 0.3, 1, 1), (5, 0.02, 1, 1), (5, 1, 0.1, 0.1), (10, 0.1, 2, 0.5), (5, 0.1, 0.02, 3)],
+    [(5, 0.3, 1, 1), (5, 1, 0.1, 0.1), (10, 0.1, 2, 0.5)],
 )
 def test_the_mean_over_seeds_and_examples_is_covered_as_often_as_it_says(
     seeds, of_seeds, of_examples, of_both
 ):
     """The truth is the mean over all seeds and all examples, of which both are samples."""
-    generator, found = np.random.default_rng(0), []
+    generator, found, alone = np.random.default_rng(0), [], []
     for _ in range(2000):
         each = generator.normal(0, of_both, (seeds, 100))
         each += generator.normal(0, of_seeds, (seeds, 1)) + generator.normal(0, of_examples, 100)
         found.append(with_test_set(each.mean(axis=1), each.mean(axis=0)))
+        alone.append(student(each.mean(axis=1)))
     noise = 4 * math.sqrt(0.95 * 0.05 / 2000)
     assert covered(found, 0) > 0.95 - noise
     assert covered(found, 0, level=0.9) > 0.9 - noise
-
-
-def test_seeds_alone_would_be_too_sure():
-    generator, found = np.random.default_rng(0), []
-    for _ in range(500):
-        each = generator.normal(0, 1, (5, 100)) + generator.normal(0, 1, 100)
-        found.append(student(each.mean(axis=1)))
-    assert covered(found, 0) < 0.85
+    assert covered(alone, 0) < covered(found, 0) + noise, "seeds alone are no surer"
+    assert of_examples < 2 or covered(alone, 0) < 0.85, "and too sure of few examples"
 
 
 # Shares of seeds
@@ -367,12 +295,6 @@ def test_a_share_is_judged_by_its_exact_interval(hits, n):
         expected = test.proportion_ci(level, method="exact")
         assert (ends.low, ends.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
         assert (ends.mean, ends.n) == (hits / n, n)
-
-
-@pytest.mark.parametrize(("hits", "n"), [(0, 0), (-1, 3), (4, 3)])
-def test_a_share_of_no_seeds_is_refused(hits, n):
-    with pytest.raises(ValueError, match=f"hits = {hits}, n = {n}"):
-        Share(hits, n)
 
 
 @pytest.mark.parametrize("null", [0.3, 0.5])
@@ -407,14 +329,6 @@ def test_signs_are_judged_by_the_sign_test(n):
     positive = int((values > 0).sum())
     expected = scipy.stats.binomtest(positive, n, 0.5).pvalue
     assert Signs(tuple(values)).p_differs(0) == pytest.approx(expected, abs=1e-12)
-
-
-def test_the_interval_of_signs_reaches_from_a_value_to_another():
-    values = (0.1, -0.2, 0.3, 0.9, 0.5, 0.6, 0.2, 0.4)
-    # P(at most 0 of 8) = .0039, of 1 = .0352 / 1, both sides: .0703 > .05
-    assert Signs(values).interval() == Interval(pytest.approx(0.35), -0.2, 0.9, 8)
-    # at 90 % the next ones: 2 (1 + 8) / 256 = .0703
-    assert Signs(values).interval(0.9) == Interval(pytest.approx(0.35), 0.1, 0.6, 8)
 
 
 @pytest.mark.parametrize("n", [6, 7, 11, 24])
@@ -464,15 +378,6 @@ def test_the_permutation_test_is_kendall_s_exact_test(n):
     assert found.interval().n == n
 
 
-def test_ties_are_permuted_like_everything_else():
-    a, b = [1, 1, 2, 3, 4, 4], [2, 1, 3, 3, 5, 6]
-    expected = scipy.stats.permutation_test(
-        (a,), lambda x: float(kendall(x, b)), permutation_type="pairings", n_resamples=1000
-    )
-    both = np.mean(np.abs(expected.null_distribution) >= abs(expected.statistic) - 1e-9)
-    assert permuted(a, b).p_differs(0) == pytest.approx(both, abs=1e-12)
-
-
 def test_groups_count_by_their_size_and_are_permuted_within():
     a = np.array([1, 2, 3, 4, 5, 6.0])
     b = np.array([1, 2, 3, 4, 9, 8.0])
@@ -487,12 +392,6 @@ def test_groups_count_by_their_size_and_are_permuted_within():
     assert found.correlation == pytest.approx(1 / 3)
     np.testing.assert_allclose(found.distances, np.sort(distances), atol=1e-12)
     assert found.p_differs(0) == pytest.approx(np.mean(np.array(distances) > 1 / 3 - 1e-9))
-
-
-def test_a_hyperparameter_that_drives_both_is_no_evidence_within_groups():
-    a, b = np.array([1, 2, 3, 11, 12, 13.0]), np.array([2, 1, 3, 12, 11, 13.0])
-    assert permuted(a, b).p_differs(0) < 0.06  # the batch size alone would do that
-    assert permuted(a, b, one_varies(GRID, "lr")).p_differs(0) > 0.4
 
 
 def test_configurations_change_places_with_all_that_groups_join():
@@ -558,8 +457,6 @@ def test_values_that_are_not_compared_are_refused():
         permuted([1, 2], [1, 2, 3])
     with pytest.raises(ValueError, match="no two of them"):
         permuted([1], [1])
-    with pytest.raises(ValueError, match="no two of them"):
-        permuted([1, 2], [1, 2], [[0], [1]])
 
 
 # Many claims
@@ -571,15 +468,6 @@ def test_holm_s_adjusted_p_values():
     assert holm([0.2, 0.9, 0.4]) == pytest.approx([0.6, 0.9, 0.8])
     assert holm([0.5, 0.6]) == pytest.approx([1, 1])
     assert holm([0.03]) == [0.03] and holm([]).shape == (0,)
-
-
-def test_holm_s_is_the_closed_test_of_bonferroni_s():
-    """A claim holds if every set of claims that it belongs to has one below alpha / its size."""
-    p = np.random.default_rng(0).uniform(0, 0.2, 6)
-    sets = [s for n in range(1, 7) for s in itertools.combinations(range(6), n)]
-    bonferroni = {s: len(s) * min(p[list(s)]) for s in sets}
-    expected = [min(1, max(v for s, v in bonferroni.items() if i in s)) for i in range(6)]
-    assert holm(p) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, math.nan])
@@ -632,25 +520,11 @@ def test_exponents_are_covered_as_often_as_they_say():
 @pytest.mark.parametrize(
     ("y", "x", "message"),
     [
-        ([1, 2], {"a": [1, 2]}, "2 runs do not tell a apart"),
         ([1, 2, 3, 4], {"a": [1, 2, 3, 4], "b": [1, 4, 9, 16]}, "a, b apart"),
         ([1, 2, 3, 4], {"a": [2, 2, 2, 2]}, "a apart"),
         ([1, 2, 0], {"a": [1, 2, 3]}, "positive"),
-        ([1, 2, 3], {"a": [1, -2, 3]}, "positive"),
     ],
 )
 def test_a_power_law_that_runs_cannot_give_is_refused(y, x, message):
     with pytest.raises(ValueError, match=message):
         power_law(y, x)
-
-
-def test_where_seeds_differ_in_exponent_their_own_exponents_are_covered_and_all_runs_not():
-    generator, x = np.random.default_rng(0), np.array([1, 2, 4, 8.0])
-    together, apart = [], []
-    for _ in range(300):
-        exponents = generator.normal(0.5, 0.3, (5, 1))
-        y = x**exponents * np.exp(generator.normal(0, 0.1, (5, 4)))
-        together.append(power_law(y.ravel(), {"x": np.tile(x, 5)})["x"])
-        apart.append(student([power_law(row, {"x": x})["x"].centre for row in y]))
-    assert abs(covered(apart, 0.5) - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 300)
-    assert covered(together, 0.5) < 0.9
