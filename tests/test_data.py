@@ -16,7 +16,7 @@ import torchvision
 from PIL import Image
 
 from bsglib import data
-from bsglib.data import DataError, at_hand, checksum, data_folder, load
+from bsglib.data import DataError, at_hand, checksum, load
 
 N = 60
 
@@ -207,11 +207,10 @@ def test_standardised_inputs_have_mean_0_and_deviation_1_in_each_channel(tmp_pat
     torch.testing.assert_close(single, inputs.float(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("standardise", [False, True])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_inputs_leave_what_is_stored(tmp_path, dtype, standardise):
+def test_inputs_leave_what_is_stored(tmp_path, dtype):
     path = save(tmp_path / "a.npz", x=np.arange(2 * N).reshape(N, 2).astype(dtype))
-    dataset, plain = load(path, standardise=standardise), load(path)
+    dataset, plain = load(path, standardise=True), load(path)
     dataset = dataclasses.replace(dataset, scale=0.5)
     for to in (torch.float32, torch.float64):  # also the dtype it is stored in
         dataset.as_input(dataset.train.x, to)
@@ -232,15 +231,6 @@ def test_only_the_training_examples_decide_the_statistics(tmp_path):
     assert (dataset.as_input(dataset.train.x, torch.float32)[:, 1] == 0).all(), "a constant channel"
 
 
-def test_many_examples_are_standardised_as_few(tmp_path):
-    x = np.random.default_rng(0).normal(5, 3, (10_000, 2))
-    path = save(tmp_path / "a.npz", n=10_000, x=x)
-    dataset = load(path, validation_fraction=0.0, standardise=True)
-    mean, std = dataset.statistics
-    torch.testing.assert_close(mean, dataset.train.x.mean(0), rtol=1e-12, atol=0)
-    torch.testing.assert_close(std, dataset.train.x.std(0, correction=0), rtol=1e-12, atol=0)
-
-
 # The data sets
 
 
@@ -255,20 +245,8 @@ def test_digits_come_with_the_installation():
     assert len(load("digits", train_size=1294).train) == 1294, "all there are"
 
 
-def test_a_users_arrays_are_read_with_their_own_test_part(tmp_path):
-    x = np.full((5, 2), 7, dtype=np.float32)
-    path = save(tmp_path / "a.npz", x_test=x, y_test=np.arange(5))
-    dataset = load(path, validation_fraction=0.0)
-    assert (len(dataset.train), len(dataset.test)) == (N, 5)
-    assert (dataset.as_input(dataset.test.x, torch.float32) == 7).all(), "only bytes are scaled"
-    assert dataset.classes == ("0", "1", "2", "3", "4")
-    content = (tmp_path / "a.npz").read_bytes()
-    assert dataset.checksum == f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-@pytest.mark.parametrize("name", ["fashion_mnist", "mnist"])
-def test_idx_files_are_read(tmp_path, monkeypatch, no_download, name):
-    contents = idx_files()
+def test_idx_files_are_read(tmp_path, monkeypatch, no_download):
+    contents, name = idx_files(), "mnist"
     publish(monkeypatch, tmp_path, name, contents)
     dataset = load(name, root=tmp_path, validation_fraction=0.25)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (30, 10, 8)
@@ -324,14 +302,6 @@ def test_the_strongest_band_of_a_tone_is_the_one_of_its_frequency_and_silence_ha
     assert (data.speech._mel_filters().sum(1) > 0.5).all(), "every band hears something"
 
 
-def test_the_frames_at_the_ends_repeat_themselves_as_neighbours():
-    frames = np.arange(12.0).reshape(6, 2)
-    found = data.speech._with_context(frames).reshape(6, 2, 9)
-    for i in range(6):
-        neighbours = [min(max(i + k, 0), 5) for k in range(-4, 5)]
-        assert np.array_equal(found[i], frames[neighbours].T)
-
-
 def test_even_or_odd_are_digits_in_two_classes():
     dataset, digits = load("even_or_odd", split_seed=4), load("digits", split_seed=4)
     assert dataset.classes == ("even", "odd")
@@ -339,8 +309,6 @@ def test_even_or_odd_are_digits_in_two_classes():
         found, whole = getattr(dataset, part), getattr(digits, part)
         assert torch.equal(found.x, whole.x) and torch.equal(found.y, whole.y % 2)
     assert dataset.checksum == checksum("even_or_odd") != digits.checksum
-    inputs = dataset.as_input(dataset.train.x, torch.float64)
-    assert (inputs.min(), inputs.max()) == (0, 1)
 
 
 # Folders of images
@@ -366,18 +334,6 @@ def test_images_of_any_size_and_kind_become_squares_of_rgb(folder, recwarn):
     assert dataset.as_input(dataset.train.x, torch.float64).max() <= 1
 
 
-def test_the_split_of_a_folder_is_that_of_arrays(folder, tmp_path):
-    one = load(images(folder), image_size=4, split_seed=2)
-    numbers = [*range(0, 30, 2), *range(1, 30, 2)]  # by class, then by name
-    x = np.array([[grey(i)] for i in numbers])
-    path = save(tmp_path / "a.npz", n=30, x=x, y=np.repeat([0, 1], 15))
-    other = load(path, split_seed=2)
-    for part in ("train", "validation", "test"):
-        found, expected = getattr(one, part), getattr(other, part)
-        assert greys(found) == expected.x[:, 0].tolist()
-        assert torch.equal(found.y, expected.y)
-
-
 def test_colours_places_and_without_image_size_the_size_are_kept(folder):
     left = np.zeros((8, 8, 3), np.uint8)
     left[:, :4] = (250, 100, 10)
@@ -385,7 +341,7 @@ def test_colours_places_and_without_image_size_the_size_are_kept(folder):
         (folder / name).mkdir(parents=True)
         for i in range(3):
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
-    for size in (None, 8, 4, 16):
+    for size in (None, 4, 16):
         dataset = load(str(folder), image_size=size)
         assert dataset.input_shape == (3, size or 8, size or 8)
         for x, y in zip(dataset.train.x, dataset.train.y, strict=True):
@@ -433,23 +389,11 @@ def test_a_folder_is_converted_once_for_each_size(folder, monkeypatch):
     assert len(decoded) == 60
 
 
-def test_folders_of_one_name_are_kept_apart(folder, tmp_path):
-    for place, n in (("a", 30), ("b", 20)):
-        images(tmp_path / place / "pictures", n)
-    for place, n in (("a", 30), ("b", 20), ("a", 30)):
-        again = read_again(str(tmp_path / place / "pictures"), None, image_size=4)
-        assert len(again.train) + len(again.validation) + len(again.test) == n
-    assert len(list((tmp_path / "data" / "converted").glob("*.safetensors"))) == 2
-
-
 @pytest.mark.parametrize(
     "change",
     [
         lambda f: picture(36, 5, 5).save(f / "cat" / "00.png"),
-        lambda f: (f / "cat" / "00.png").unlink(),
         lambda f: (f / "cat" / "00.png").rename(f / "cat" / "99.png"),
-        lambda f: (f / "cat" / "00.png").rename(f / "dog" / "00.png"),
-        lambda f: picture(0, 5, 5).save(f / "dog" / "new.png"),
         lambda f: (f / "cat").rename(f / "lion"),
     ],
 )
@@ -474,37 +418,14 @@ def test_names_and_contents_alone_make_the_checksum(folder, impatient, tmp_path)
     assert checksum(str(other)) == first
 
 
-def test_files_are_read_once_for_their_checksum_as_long_as_they_stay(
-    folder, impatient, monkeypatch
-):
-    images(folder)
-    read, read_bytes = [], type(folder).read_bytes
-    monkeypatch.setattr(
-        type(folder), "read_bytes", lambda path: read.append(path) or read_bytes(path)
-    )
-    assert len({checksum(str(folder)) for _ in range(3)}) == 1
-    assert len(read) == 30
-
-
 # Converted once
-
-
-def test_what_was_converted_is_used_again(tmp_path, cifar10):
-    first = load("cifar10", root=tmp_path)
-    for path in cifar10.iterdir():
-        path.unlink()
-    again = read_again("cifar10", tmp_path)
-    assert torch.equal(first.train.x, again.train.x)
-    assert (first.classes, first.checksum) == (again.classes, again.checksum)
 
 
 def flip(content):
     return content[:-1] + bytes([content[-1] ^ 1])
 
 
-@pytest.mark.parametrize(
-    "damage", [flip, lambda c: c[:-100], lambda c: b"", lambda c: b"\xff" * 99]
-)
+@pytest.mark.parametrize("damage", [flip, lambda c: c[:-100], lambda c: b""])
 def test_a_damaged_conversion_is_noticed_and_made_again(tmp_path, cifar10, caplog, damage):
     first = load("cifar10", root=tmp_path)
     path = tmp_path / "converted" / "cifar10.safetensors"
@@ -568,45 +489,22 @@ def test_data_are_at_hand_when_all_their_files_are(tmp_path, monkeypatch, no_dow
     assert not at_hand("cifar100")
     folder = publish(monkeypatch, tmp_path, "cifar100", cifar_files("cifar100"))
     assert at_hand("cifar100")
-    assert not at_hand("cifar10")
     file = next(iter(data.PUBLISHED["cifar100"].md5))
     (folder / file).unlink()
     assert not at_hand("cifar100")
     assert at_hand("digits"), "they come with the installation"
-    assert not at_hand("spoken_digits")
-    (tmp_path / "fsdd").mkdir()
-    assert at_hand("spoken_digits")
-    assert not at_hand(str(tmp_path / "a.npz"))
-    assert at_hand(save(tmp_path / "a.npz"))
-
-
-def test_the_folder_is_that_of_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("BSG_DATA", str(tmp_path / "here"))
-    assert data_folder() == (tmp_path / "here").resolve()
-    monkeypatch.delenv("BSG_DATA")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert data_folder() == (tmp_path / "cache" / "bsglib").resolve()
 
 
 # What bad input gets
 
 
-@pytest.mark.parametrize("name", ["digits", "fashion_mnist", "spoken_digits", "my.npz"])
-def test_data_that_are_no_folder_refuse_image_size(tmp_path, name):
-    with pytest.raises(DataError, match=f"image_size = 8: '{name}' is not a folder of images"):
-        load(name, root=tmp_path, image_size=8)
-
-
-@pytest.mark.parametrize("size", [0, -8])
-def test_a_size_without_pixels_is_refused(folder, size):
-    with pytest.raises(DataError, match=f"image_size = {size}"):
-        load(images(folder), image_size=size)
-
-
-def test_names_of_folders_are_among_those_allowed():
-    for name in ("", "cats_vs_dog"):
-        with pytest.raises(DataError, match=f"unknown data set '{name}'.*cats_vs_dogs"):
-            load(name)
+def test_names_and_sizes_of_folders_that_are_none_are_refused(folder):
+    with pytest.raises(DataError, match="image_size = 8: 'digits' is not a folder of images"):
+        load("digits", image_size=8)
+    with pytest.raises(DataError, match="image_size = 0"):
+        load(images(folder), image_size=0)
+    with pytest.raises(DataError, match="unknown data set 'cats_vs_dog'.*cats_vs_dogs"):
+        load("cats_vs_dog")
 
 
 def halve(folder):
@@ -642,7 +540,7 @@ class Trap:
         return (open, (str(self.path), "w"))
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "mnist", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10"])
 def test_a_file_with_the_wrong_checksum_is_named_and_not_opened(
     tmp_path, monkeypatch, no_download, name
 ):
@@ -660,9 +558,7 @@ def test_a_file_with_the_wrong_checksum_is_named_and_not_opened(
     ("name", "file"),
     [
         ("fashion_mnist", "FashionMNIST/raw/train-images-idx3-ubyte"),
-        ("mnist", "MNIST/raw/train-images-idx3-ubyte"),
         ("cifar10", "cifar-10-batches-py/data_batch_1"),
-        ("cifar100", "cifar-100-python/train"),
     ],
 )
 def test_offline_the_missing_file_and_the_remedy_are_named(tmp_path, no_download, name, file):

@@ -12,11 +12,10 @@ from conftest import assert_same_state, state_of
 from torch import nn
 
 from bsglib import models, runtime
-from bsglib.evaluate import evaluate, mean_loss
+from bsglib.evaluate import mean_loss
 from bsglib.landscape import (
     filter_normalized_direction,
     interpolate,
-    lines,
     loss_surface,
     passes,
     trajectory_plane,
@@ -112,15 +111,6 @@ def test_a_filter_of_a_transposed_convolution_is_an_output_channel(layer, groups
     assert max(single) > 1.05 * min(single)  # not each input's part by itself
 
 
-def test_norm_layers_get_zero_whatever_their_shape():
-    model = nn.Sequential(
-        nn.LayerNorm([3, 4, 4]), nn.GroupNorm(1, 3), nn.InstanceNorm2d(3, affine=True)
-    )
-    direction = filter_normalized_direction(model, seed=0)
-    assert len(direction) == 6
-    assert all((d == 0).all() for d in direction.values())
-
-
 def test_a_direction_is_gaussian():
     model = nn.Linear(10_000, 4)
     d = filter_normalized_direction(model, seed=0)["weight"].double()
@@ -163,13 +153,6 @@ def test_a_plane_of_a_linear_loss_is_a_plane_on_a_grid_that_is_not_square():
     assert surface.n == 4
 
 
-def test_a_curve_of_a_quadratic_loss_is_a_parabola():
-    model = Linear([1.0, 2.0], [3.0, -1.0], power=2)
-    surface = closed_form(model, [1.0, 1.0], extent=0.5, points=11)
-    assert (surface.b, surface.cosine) == (None, None)
-    np.testing.assert_allclose(surface.loss, (2 + 2 * surface.a) ** 2, rtol=1e-13)
-
-
 def test_losses_that_are_not_finite_stay_so():
     class Walled(Linear):
         def forward(self, x):
@@ -181,8 +164,7 @@ def test_losses_that_are_not_finite_stay_so():
     np.testing.assert_array_equal(surface.loss, [np.inf, np.nan, 2, 2.25, np.nan])
 
 
-@pytest.mark.parametrize("extent", [1.1, 0.3, 1e-3])
-@pytest.mark.parametrize("points", [3, 25, 51])
+@pytest.mark.parametrize(("extent", "points"), [(1.1, 3), (0.3, 25), (1e-3, 51)])
 def test_a_grid_is_symmetric_and_has_its_ends_and_middle_exactly(extent, points):
     a = closed_form(Linear([1.0], [1.0]), [1.0], extent=extent, points=points).a
     assert (a[0], a[points // 2], a[-1], len(a)) == (-extent, 0, extent, points)
@@ -215,22 +197,12 @@ def test_parameters_that_a_direction_does_not_name_stay():
     np.testing.assert_array_equal(part.loss, whole.loss)
 
 
-def test_the_cosine_is_that_of_the_whole_directions():
-    model, x, y = images()
-    u, v = two_directions(model)
-    surface = loss_surface(model, x, y, directions=[u, v], points=3)
-    one, other = (torch.cat([d.flatten() for d in w.values()]) for w in (u, v))
-    expected = nn.functional.cosine_similarity(one, other, dim=0).item()
-    assert surface.cosine == pytest.approx(expected, rel=1e-12)
-    twice = loss_surface(model, x, y, directions=[u, u], points=3)
-    assert twice.cosine == pytest.approx(1, rel=1e-14)
-
-
 # Loss surfaces: resumed, on threads
 
 
-@pytest.mark.parametrize(("threads", "points_per_pass"), [(1, 1), (2, 1), (1, 4)])
-@pytest.mark.parametrize("after", [1, 4, 14])
+@pytest.mark.parametrize(
+    ("threads", "points_per_pass", "after"), [(1, 1, 1), (2, 1, 4), (1, 4, 14)]
+)
 def test_an_interrupted_surface_goes_on(threads, points_per_pass, after):
     model, x, y = images()
     before = state_of(model)
@@ -266,16 +238,10 @@ def test_points_are_computed_at_once_on_one_thread_of_torch_each_and_told_in_the
         return nn.functional.cross_entropy(outputs, labels, reduction="sum")
 
     options = {"directions": two_directions(model)[:1], "points": 9, "threads": 2}
+    options |= {"on_point": lambda *_: told_in.append(threading.current_thread())}
     torch.set_num_threads(2)
     try:
-        loss_surface(
-            model,
-            x,
-            y,
-            loss=meet,
-            on_point=lambda *_: told_in.append(threading.current_thread()),
-            **options,
-        )
+        loss_surface(model, x, y, loss=meet, **options)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
@@ -290,21 +256,13 @@ def test_points_are_computed_at_once_on_one_thread_of_torch_each_and_told_in_the
     ("options", "message"),
     [
         ({"points": 4}, "points = 4: must be odd"),
-        ({"points": 1}, "points = 1: must be odd and at least 3"),
-        ({"points": (3, 4)}, r"points = \(3, 4\): must be odd"),
-        ({"points": 3.0}, "points = 3.0"),
         ({"points": (3, 3, 3)}, r"points = \(3, 3, 3\): needed is one number, or 2"),
         ({"extent": 0.0}, "extent = 0.0: must be positive"),
-        ({"extent": (1.0, -1.0)}, "extent = .*must be positive"),
-        ({"extent": float("nan")}, "extent = nan"),
-        ({"threads": 0}, "threads = 0: must be at least 1"),
         ({"points_per_pass": 0}, "points_per_pass = 0: must be at least 1"),
-        ({"directions": []}, "directions.*one or two"),
         ({"directions": {"0.weight": torch.zeros(4, 2, 3, 3)}}, "directions.*one or two"),
         ({"directions": [{"0.wight": torch.zeros(1)}]}, r"\[0\].*'0.wight'.*mean '0.weight'"),
         ({"directions": [{}, {"0.bias": torch.zeros(3)}]}, r"\[1\]\['0.bias'\].*\(3,\).*\(4,\)"),
         ({"directions": [{"0.bias": torch.full((4,), torch.nan)}]}, "4 values.*not finite"),
-        ({"directions": [{"0.bias": torch.ones(4)}, {}]}, r"directions\[1\] is zero"),
         ({"directions": [{"0.bias": torch.zeros(4)}]}, r"directions\[0\] is zero"),
         ({"points": 3, "done": {(1, 1): 0.25}}, r"in the middle, \(1, 1\).*other weights"),
         ({"points": 3, "done": {(3, 0): 0.25}}, r"\(3, 0\): not on a grid of \(3, 3\)"),
@@ -443,15 +401,6 @@ def test_the_loss_between_two_linear_models_has_its_closed_form(path):
     np.testing.assert_allclose(rows["loss"], expected, rtol=1e-12)
 
 
-def test_batch_norm_is_reestimated_over_the_training_set_at_every_alpha():
-    model, a, b, sets = networks()
-    rows = interpolate(model, a, b, sets, alphas=[0, 0.5, 1])
-    middle = with_weights(model, {k: (a[k] + b[k]) / 2 if a[k].ndim else a[k] for k in a})
-    reestimate_batch_norm(middle, [sets["train"][0]])
-    expected = [evaluate(middle, *sets[name]).loss for name in ("train", "test")]
-    assert rows["loss"].tolist()[2:4] == pytest.approx(expected, rel=1e-12)
-
-
 INFINITE = {"0.bias": torch.full((4,), torch.inf)}
 
 
@@ -459,11 +408,7 @@ INFINITE = {"0.bias": torch.full((4,), torch.inf)}
     ("options", "message"),
     [
         ({"alphas": [0, 0.5, 0.999999]}, "alphas = .*exactly 0 and 1"),
-        ({"alphas": [0.0, 1.0, float("nan")]}, "alphas = .*finite"),
         ({"path": "curved"}, "path = 'curved'.*linear, curvilinear"),
-        ({"threads": 0}, "threads = 0"),
-        ({"points_per_pass": 0}, "points_per_pass = 0"),
-        ({"sets": []}, "sets is empty"),
         ({"sets": ["test"]}, "sets = test.*'train'"),
         ({"without": "0.bias"}, "weights_b lacks '0.bias'"),
         ({"b": {"7.bias": torch.zeros(1)}}, "weights_b has an unknown '7.bias'"),
@@ -482,12 +427,6 @@ def test_what_interpolation_does_not_allow_is_refused(options, message):
     assert_same_state(model, before)
 
 
-def test_without_a_training_set_stored_statistics_are_interpolated():
-    model, a, b, sets = networks()
-    rows = interpolate(model, a, b, {"test": sets["test"]}, alphas=[0, 1], batch_norm="stored")
-    assert len(rows) == 2
-
-
 # Several points in a pass
 
 
@@ -500,14 +439,6 @@ def classifier(name):
     x, y = torch.randn(21, 1, 8, 8, dtype=torch.float64), torch.randint(3, (21,))
     model.train()(x)  # moves the running statistics
     return model, x, y
-
-
-def tied():
-    """A network that uses a weight twice."""
-    torch.manual_seed(5)
-    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 3)).double()
-    model[2].weight = model[0].weight
-    return model, torch.randn(9, 4, dtype=torch.float64), torch.randint(3, (9,))
 
 
 class Branching(nn.Sequential):
@@ -542,7 +473,7 @@ def test_a_surface_does_not_depend_on_threads_nor_on_how_many_points_share_a_pas
     options |= {"batch_norm": batch_norm}
     alone = loss_surface(model, x, y, **options).loss
     assert len(np.unique(alone)) == 15
-    for count, threads in ((1, 2), (1, 3), (4, 1), (4, 2), (100, 1)):
+    for count, threads in ((1, 2), (4, 1), (4, 2), (100, 1)):
         told, rounding = {}, 0 if count == 1 else 1e-12
         options |= {"points_per_pass": count, "threads": threads, "on_point": told.__setitem__}
         surface = loss_surface(model, x, y, **options)
@@ -568,19 +499,11 @@ def test_a_line_does_not_depend_on_threads_nor_on_how_many_points_share_a_pass(
         pd.testing.assert_frame_equal(rows, alone, check_exact=count == 1, rtol=1e-11)
 
 
-def test_the_ends_are_exact_with_several_points_in_a_pass():
-    a, b = nn.Linear(3, 2), nn.Linear(3, 2)  # float32
-    column = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
-    for path in ("linear", "curvilinear"):
-        several = lines._weights(a.weight, b.weight, column, path)
-        assert torch.equal(several[0], a.weight)
-        assert torch.equal(several[2], b.weight)
-    counts = lines._buffers("count", torch.tensor(3), torch.tensor(5), column)
-    assert counts.tolist() == [3, 3, 5]
-
-
 def test_a_weight_used_twice_is_moved_once():
-    model, x, y = tied()
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 3)).double()
+    model[2].weight = model[0].weight
+    x, y = torch.randn(9, 4, dtype=torch.float64), torch.randint(3, (9,))
     options = {"directions": two_directions(model), "points": 3}
     alone, several = (
         loss_surface(model, x, y, points_per_pass=count, **options).loss for count in (1, 100)
@@ -610,20 +533,6 @@ def test_what_cannot_share_a_pass_takes_one_point_at_a_time_and_says_so(network,
     assert caplog.text.count("not 4 points in a pass, one instead:") == 2
 
 
-@pytest.mark.parametrize("points_per_pass", [1, 3])
-def test_networks_without_images_or_classes_are_measured_too(points_per_pass, caplog):
-    model, x = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)).double(), torch.randn(9, 4).double()
-    y = torch.randn(9, dtype=torch.float64)
-    options = {"points_per_pass": points_per_pass, "points": 5}
-    options |= {"loss": lambda outputs, y: (outputs - y).square().sum()}
-    direction = filter_normalized_direction(model, seed=0)
-    losses = loss_surface(model, x, y, directions=[direction], **options).loss
-    moved = x @ direction["0.weight"].T[:, 0]  # of the outputs
-    expected = [(model(x) + a * moved - y).square().mean().item() for a in (-1, -0.5, 0, 0.5, 1)]
-    np.testing.assert_allclose(losses, expected, rtol=1e-13)
-    assert not caplog.records
-
-
 def test_an_accelerator_takes_as_many_points_as_fill_it_and_fit_its_memory_and_a_cpu_one(
     monkeypatch,
 ):
@@ -634,21 +543,10 @@ def test_an_accelerator_takes_as_many_points_as_fill_it_and_fit_its_memory_and_a
     assert runtime.points_per_pass(device, 5000, 1) == 1
     assert runtime.points_per_pass(device, 1, 10**6) == 1
     assert runtime.points_per_pass(torch.device("cpu"), 1, 1) == 1
-    monkeypatch.setattr("bsglib.runtime.points_per_pass", lambda of, examples, size: examples)
-    convolutional, x, _ = images()
-    dense, flat, _ = tied()
-    assert passes.points_per_pass_for(None, convolutional, x, 64) == 1
-    assert passes.points_per_pass_for(5, convolutional, x, 64) == 5
-    assert passes.points_per_pass_for(None, dense, flat, 64) == len(flat)
-    assert passes.points_per_pass_for(None, dense, flat, 4) == 4
-
-
-def test_chunks_suit_the_device_unless_statistics_depend_on_them():
     there, here = torch.empty(5000, 3, device="meta"), torch.empty(5000, 3)
     assert passes.chunk_size_for(None, there, "stored") == 4096
     assert passes.chunk_size_for(None, there, "batch") == 64
     assert passes.chunk_size_for(None, here, "stored") == 64
-    assert passes.chunk_size_for(7, there, "stored") == 7
 
 
 # The path of a training
@@ -662,9 +560,6 @@ def test_the_plane_of_a_path_is_that_of_a_singular_value_decomposition(k):
     np.testing.assert_allclose(np.abs(plane.coordinates), np.abs(u * s)[:, :2], atol=1e-12)
     np.testing.assert_allclose(plane.directions.abs().numpy(), np.abs(vt[:2]), atol=1e-12)
     np.testing.assert_allclose(plane.explained, (s**2 / (s**2).sum())[:2], rtol=1e-12)
-    back = plane.coordinates @ plane.directions.numpy()
-    rest = np.linalg.norm((weights - weights[-1]).numpy() - back) ** 2
-    assert rest == pytest.approx((s[2:] ** 2).sum(), abs=1e-12)
 
 
 def test_a_straight_path_is_explained_by_one_direction_and_two_points_have_no_plane():
