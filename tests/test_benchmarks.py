@@ -1,8 +1,6 @@
 """Tests of benchmarks/: ratios, spread and exponents, and the page that shows them; no timing."""
 
-import argparse
 import json
-import platform
 import zipfile
 from pathlib import Path
 
@@ -53,36 +51,12 @@ def test_the_exponent_of_a_power_law_is_found():
     assert growth.slope(sizes, [1.0, 1.0, 100.0]) == pytest.approx(2)  # a tail that others hide
 
 
-def test_a_machine_is_described_without_its_name():
-    assert {"processor", "cores", "torch"} <= set(bench.machine())
-    assert platform.node() not in json.dumps(bench.machine())
-
-
 def test_the_page_is_what_the_stored_results_give():
     shown = page.PAGE.read_text(encoding="utf-8")
     block = shown.partition("<!-- measured -->")[2].partition("<!-- /measured -->")[0]
     assert block.strip() == page.text(page.stored()).strip()
     block = shown.partition("<!-- gpu -->")[2].partition("<!-- /gpu -->")[0]
     assert block.strip() == page.on_gpu(page.stored_on_gpu()).strip()
-
-
-def test_the_page_shows_values_targets_rates_and_sizes():
-    machine = dict.fromkeys([*page.KIND, "torch"], "1")
-    speeds = {"ours": bench.spread([9.0]), "theirs": bench.spread([3.0]), "rate": "images/s"}
-    faster = bench.row("net", "peer", [3.0], at_least=2, **speeds)
-    grown = growth.growth("load", "runs", [1, 10], [[1.0, 10.0]], [5.0, 5.0])
-    results = {
-        "throughput": {"machine": machine, "rows": [faster]},
-        "growth": {"machine": machine, "rows": [grown]},
-    }
-    text = page.text(results)
-    assert "| net | peer | 3 [3, 3] | at least 2 | met |" in text
-    assert "| net | peer | 9 | 3 | images/s |" in text
-    assert "| load | 10 runs | 10 | 5 |" in text
-    assert "torch 1" in text and "On 1" not in text
-    results["growth"]["machine"] = machine | {"cores": "64"}
-    text = page.text(results)
-    assert "On 1, 1, 64 cores" in text.partition(page.TITLES["growth"])[2]
 
 
 def test_the_page_has_a_title_for_every_benchmark_that_make_runs():
@@ -122,18 +96,6 @@ def test_the_script_for_a_bare_machine_runs_dry_on_a_cpu(tmp_path, tiny_row):
         assert sum(name.endswith("result.json") for name in packed.namelist()) == 4
 
 
-def test_a_row_is_computed_with_its_own_seeds_or_others(tiny_row):
-    def held(*options):
-        given = argparse.Namespace(study=None, row=2, profile=tiny_row[1], seeds=list(options))
-        _, entries, _ = gpu.planned(gpu.row_of(given), given.profile, Path("store"))
-        return {(e.part, e.config.seed) for e in entries}
-
-    assert held() == {(1, 10)}
-    assert held(11, 12) == {(1, 11), (1, 12)}
-    with pytest.raises(SystemExit, match="seeds"):
-        held(99)
-
-
 @pytest.mark.parametrize("shares", [2, 3])
 def test_shares_are_whole_seeds_or_else_whole_runs(tiny_row, shares):
     row = queue.Row(study="keskar_sharp_minima", part=1, seeds=[10, 11])
@@ -159,20 +121,6 @@ def test_the_operations_of_a_step_are_counted(tiny):
     assert found["tflop_s"] == pytest.approx(examples * forward_and_backward / 2e12)
     assert found["percent_of_bfloat16_matmul"] == pytest.approx(1e8 * found["tflop_s"])
     assert found["runs_per_minute"] == 30
-
-
-def test_times_per_epoch_are_medians_of_interleaved_repeats(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    options = "kaabachi_warmup --profile quick --device cpu --times --samples 8 --repeats 3"
-    gpu.main([*options.split(), "--out", str(tmp_path)])
-    log = json.loads((tmp_path / "times.json").read_text())
-    assert (log["study"], log["repeats"]) == ("kaabachi_warmup", 3)
-    for row in log["seconds_per_epoch"]:
-        assert 0 < row["low"] <= row["median"] <= row["high"]
-        assert row["graphs"] == 0  # there are none on a CPU
-        published = gpu.TABLE.get(row["batch_size"])
-        assert row["source"] == (published and published.seconds_per_epoch)
-    assert not (tmp_path / "log.json").exists()
 
 
 @pytest.fixture
@@ -209,18 +157,6 @@ def test_a_missing_and_a_damaged_piece_are_refused_by_name(recordings):
     with pytest.raises(SystemExit, match=r"\.00 is missing, cats_vs_dogs\.01 is damaged"):
         pieces.main(["join", str(sent)])
     assert not there.exists()
-
-
-def test_what_has_no_pieces_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match="no list of pieces"):
-        pieces.main(["join", str(tmp_path)])
-    with pytest.raises(SystemExit, match="'digits' is not one of"):
-        pieces.main(["pack", "digits", "--out", str(tmp_path)])
-
-
-def test_a_row_of_the_queue_needs_its_data_sets():
-    needed = {number: pieces.needed("gpu", number) for number in (1, 5)}
-    assert needed == {1: ["mnist", "spoken_digits"], 5: ["cifar10"]}
 
 
 def test_the_script_compares_steps_and_solvers(tmp_path, monkeypatch):

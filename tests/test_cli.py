@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import TINY
-from PIL import Image
 
 from bsglib import cli
 from bsglib.project import ROOT
@@ -37,19 +36,6 @@ def test_a_data_set_that_cannot_be_had_does_not_keep_the_others_away(bsg, tmp_pa
     assert status == 1
     for part in ("0_george_0.wav", "'no_such_set'", "digits: 1438 + 359 examples"):
         assert part in printed
-
-
-def test_images_of_a_folder_are_converted_to_the_size_asked_for(bsg, tmp_path, monkeypatch):
-    monkeypatch.setenv("BSG_DATA", str(tmp_path))
-    for i, name in enumerate(("cat", "dog")):
-        (folder := tmp_path / "cats_vs_dogs" / name).mkdir(parents=True)
-        for k in range(3):
-            Image.new("RGB", (4 + i, 5), (k, k, k)).save(folder / f"{k}.png")
-    status, printed = bsg("data", "cats_vs_dogs")
-    assert status == 1 and "image_size" in printed
-    status, printed = bsg("data", "cats_vs_dogs", "digits", "--image-size", "4")
-    assert status == 0 and "cats_vs_dogs: 5 + 1 examples" in printed
-    assert (tmp_path / "converted" / "cats_vs_dogs-4.safetensors").is_file()
 
 
 @pytest.mark.slow
@@ -138,13 +124,9 @@ def test_a_study_from_compute_over_export_to_a_report_that_needs_no_runs(
     assert f"{RUNS} runs: {RUNS} loaded, 0 computed, 0 missing." in page
     assert store[1] not in page, "a path of this machine"
     figures = tmp_path / "reports" / "tiny" / "figures" / "surlemont_sam"
-    names = {path.stem for path in figures.glob("*.svg")}
-    assert names == {f"figure-{i}" for i in range(1, 8)} | {"runtime", "dropout", "rho"}
     verdicts = pd.read_csv(figures / "verdicts.csv")
     assert list(verdicts["claim"]) == [claim.id for claim in surlemont.study.claims]
     assert list(rebuilt.verdicts().rows["ours"]) == list(verdicts["ours"])
-    for name in names:
-        assert f'id="{name}"' in page
     assert (tmp_path / "reports" / "tiny" / "index.html").is_file()
 
 
@@ -164,15 +146,6 @@ def test_a_study_without_runs_is_left_out_of_the_reports_on_all(bsg, tmp_path, m
     for name in cli.STUDIES:
         assert f"{name}: skipped, none of the" in printed
         assert f"run `bsg compute {name} --profile" in printed
-
-
-@pytest.mark.slow
-def test_a_time_limit_stops_cleanly_and_the_next_call_goes_on(bsg, tiny_profile, tmp_path):
-    options = ["surlemont_sam", "--profile", tiny_profile, "--store", str(tmp_path / "store")]
-    status, printed = bsg("compute", *options, "--time-limit", "0.005")
-    assert status == 0 and "the same command continues" in printed
-    status, printed = bsg("compute", *options)
-    assert status == 0 and "complete" in printed
 
 
 @pytest.mark.slow

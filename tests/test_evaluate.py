@@ -13,7 +13,6 @@ from bsglib.evaluate import (
     loss_and_gradient_tensors,
     mean_loss,
     metric_sums,
-    metrics,
     require_fixed,
 )
 
@@ -35,7 +34,7 @@ def naive(model, x, y):
     return np.mean(losses), right / len(losses)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 7, 22, 23, 512])
+@pytest.mark.parametrize("chunk_size", [1, 22, 512])
 def test_loss_and_accuracy_equal_those_of_naive_numpy(chunk_size):
     model, x, y = case()
     loss, accuracy = naive(model, x, y)
@@ -43,13 +42,6 @@ def test_loss_and_accuracy_equal_those_of_naive_numpy(chunk_size):
     assert found.loss == pytest.approx(loss, rel=1e-13)
     assert found.accuracy == accuracy
     assert found.n == 23
-
-
-def test_float32_losses_are_summed_in_float64():
-    outputs = torch.tensor([[0.0, 3.0]]).repeat(100_000, 1)
-    y = torch.zeros(100_000, dtype=torch.int64)
-    found = evaluate(nn.Identity(), outputs, y, chunk_size=1000)
-    assert found.loss == pytest.approx(np.log1p(np.exp(3.0)), rel=1e-6)
 
 
 def test_stored_values_are_turned_into_inputs_chunk_by_chunk():
@@ -63,12 +55,6 @@ def test_stored_values_are_turned_into_inputs_chunk_by_chunk():
     found = evaluate(model, stored, y, as_input=as_input, chunk_size=10)
     assert found == evaluate(model, stored.double() / 10, y, chunk_size=10)
     assert sizes == [10, 10, 3]
-
-
-def test_a_loss_of_ones_own_is_used():
-    model, x, y = case()
-    found = evaluate(model, x, y, loss=lambda outputs, labels: (0 * labels + 2.0).sum())
-    assert found.loss == 2.0
 
 
 def test_dropout_is_off_and_the_mode_of_each_layer_is_left_also_after_an_error():
@@ -93,7 +79,7 @@ def test_batch_norm_uses_and_keeps_its_running_statistics():
     assert_same_state(model, before)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 10, 23, 512])
+@pytest.mark.parametrize("chunk_size", [1, 10, 512])
 def test_loss_and_gradient_equal_those_of_autograd_on_the_whole_batch(chunk_size):
     model, x, y = case()
     loss = nn.functional.cross_entropy(model(x), y)
@@ -137,18 +123,6 @@ def test_the_gradient_of_a_float32_network_is_a_float64_vector_and_leaves_its_ow
     assert gradient.dtype == torch.float64
     assert gradient.shape == (sum(w.numel() for w in model.parameters()),)
     assert value == pytest.approx(evaluate(model, x, y).loss, rel=1e-6)
-
-
-def test_metrics_are_those_of_the_mode_the_model_is_in():
-    x, y = torch.randn(20, 3, dtype=torch.float64) * 5 + 1, torch.randint(3, (20,))
-    model = nn.BatchNorm1d(3).double()
-    found = metrics(model.eval(), x, y, chunk_size=7)
-    assert found == evaluate(model.train(), x, y, chunk_size=7)
-    outputs = model(x)
-    expected = nn.functional.cross_entropy(outputs, y).item()
-    assert metrics(model, x, y).loss == pytest.approx(expected, rel=1e-13)
-    assert mean_loss(model, x, y) == metrics(model, x, y).loss
-    assert metrics(model, x, y).accuracy == (outputs.argmax(1) == y).double().mean()
 
 
 def test_the_mean_loss_takes_networks_that_do_not_classify():

@@ -1,7 +1,6 @@
 """Tests of bsglib.figures.surface3d."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -47,16 +46,6 @@ def test_each_loss_lands_at_its_a_and_b_and_missing_ones_are_holes(pair, drawn):
         assert not trace["connectgaps"]
 
 
-def test_pointing_at_a_surface_shows_a_b_and_the_loss_not_its_logarithm(pair, drawn):
-    for given, trace in zip(pair.values(), sheets(drawn), strict=True):
-        assert trace["hoverinfo"] == "text" and "hovertemplate" not in trace
-        for i, j in np.ndindex(7, 5):
-            pattern = r"a = (\S+)<br>b = (\S+)<br>loss = (\S+)"
-            a, b, loss = map(float, re.fullmatch(pattern, trace["text"][j][i]).groups())
-            assert (a, b) == pytest.approx((given.a[i], given.b[j]), abs=1e-3)
-            assert loss == pytest.approx(given.loss[i, j], rel=1e-3, nan_ok=True)
-
-
 def test_all_scenes_have_one_camera_range_grid_and_colour_scale(pair, drawn):
     layout = drawn["layout"]
     first, second = layout["scene"], layout["scene2"]
@@ -72,21 +61,6 @@ def test_all_scenes_have_one_camera_range_grid_and_colour_scale(pair, drawn):
         assert first[axis]["title"]["text"]
     ticks = dict(zip(first["zaxis"]["ticktext"], first["zaxis"]["tickvals"], strict=True))
     assert all(10**at == pytest.approx(float(text), rel=1e-3) for text, at in ticks.items())
-
-
-def test_the_weights_themselves_are_marked_and_each_panel_is_named(drawn):
-    marks = [trace for trace in drawn["data"] if trace["type"] == "scatter3d"]
-    assert [mark["scene"] for mark in marks] == ["scene", "scene2"]
-    assert all(mark["x"][-1] == mark["y"][-1] == 0 for mark in marks)
-    assert [mark["text"].split("= ")[1] for mark in marks] == ["1", "5"]
-    notes = drawn["layout"]["annotations"]
-    assert [(n["name"], n["text"]) for n in notes] == [("scene", "a  SB"), ("scene2", "b  LB")]
-
-
-def test_a_given_range_holds_for_heights_and_colours(pair):
-    layout = surface3d.surface_figure(pair, range=(0.1, 10)).layout
-    assert layout.scene2.zaxis.range == (-1, 1)
-    assert (layout.coloraxis.cmin, layout.coloraxis.cmax) == (-1, 1)
 
 
 def test_a_surface_without_its_partner_is_refused(pair):

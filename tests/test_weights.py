@@ -136,7 +136,7 @@ def test_reestimation_changes_statistics_only_also_after_an_error(channels):
     assert model[1].momentum == 0.1
 
 
-@pytest.mark.parametrize("n", [1, 4, 5, 9, 10, 14, 23])
+@pytest.mark.parametrize("n", [1, 5, 9, 23])
 def test_equal_parts_are_the_whole_and_differ_by_one_at_most(n):
     x = torch.randn(n, 2)
     parts = equal_parts(x, 5)
