@@ -18,6 +18,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from bsglib import cli
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -117,15 +119,6 @@ def test_version_is_the_same_everywhere():
     assert newest and newest[1] == PROJECT["version"]
 
 
-def test_licence_and_authors_are_the_same_everywhere():
-    citation = yaml.safe_load(read("CITATION.cff"))
-    names = [author["name"] for author in PROJECT["authors"]]
-    assert citation["license"] == PROJECT["license"]
-    assert [author["name"] for author in citation["authors"]] == names
-    assert read("LICENSE").startswith(f"{PROJECT['license']} License")
-    assert names[0] in read("LICENSE")
-
-
 # Makefile and CI
 
 
@@ -134,12 +127,6 @@ def test_make_target_parses_and_is_in_the_help(target):
     parsed = make("-n", target)
     assert parsed.returncode == 0, parsed.stderr
     assert re.search(rf"^  {target}\t.+\(.+\)$", make("help").stdout, re.MULTILINE)
-
-
-def test_make_alone_is_make_help():
-    alone = make()
-    assert alone.returncode == 0
-    assert alone.stdout == make("help").stdout
 
 
 @pytest.mark.parametrize("python", ["no-such-python", "an-old-python"])
@@ -216,12 +203,6 @@ def test_kernels_of_make_read_no_configuration_of_the_user(project, target):
     assert set(seen) == {str(project / ".venv" / "jupyter")}
 
 
-def test_ci_run_is_executable_and_parses():
-    script = ROOT / ".ci" / "run"
-    assert os.access(script, os.X_OK)
-    assert subprocess.run(["bash", "-n", script]).returncode == 0
-
-
 # Commands in README.md
 
 
@@ -267,17 +248,11 @@ def parse_click(command, words, parent=None):
         parse_click(subcommand, rest, context)
 
 
-def parse_bsg(words):
-    from bsglib.cli import commands
-
-    parse_click(typer.main.get_command(commands), words)
-
-
-def parse_papermill(words):
-    parse_click(papermill.cli.papermill, words)
-
-
-PARSERS = {"make": parse_make, "bsg": parse_bsg, "papermill": parse_papermill}
+PARSERS = {
+    "make": parse_make,
+    "bsg": lambda words: parse_click(typer.main.get_command(cli.commands), words),
+    "papermill": lambda words: parse_click(papermill.cli.papermill, words),
+}
 
 
 def check_command(words, copied=()):
@@ -342,20 +317,12 @@ def test_commands_are_found_in_shell_blocks_only():
     ("line", "reason"),
     [
         ("make reprot", "reprot"),
-        ("bsg reprot", "reprot"),
         ("bsg report --no-such-option", "no-such-option"),
         ("papermill --no-such-option in.ipynb out.ipynb", "no-such-option"),
-        ("papermill nosuch.ipynb out.ipynb", "nosuch.ipynb: no such file"),
         ("papermill in.ipynb out.ipynb -f nosuch.yaml", "nosuch.yaml: no such file"),
-        ("python nosuch.py", "nosuch.py: no such file"),
         ("nosuchprogram", "unknown command"),
     ],
 )
 def test_wrong_command_is_refused(line, reason):
     with pytest.raises(Exception, match=reason):
         check_command(line.split(), copied={"in.ipynb"})
-
-
-def test_right_papermill_command_passes():
-    line = "papermill in.ipynb out.ipynb -f a.yaml -p seed 1"
-    check_command(line.split(), copied={"in.ipynb", "a.yaml"})
