@@ -2,15 +2,14 @@
 
 import json
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from benchmarks import gpu, gpu_steps, growth, page, pieces
+from benchmarks import gpu, page, pieces
 from benchmarks import side_by_side as bench
-from bsglib.runs import build, queue, train
+from bsglib.runs import queue
 from bsglib.studies import exports
 
 
@@ -43,12 +42,6 @@ def test_sides_take_turns_in_an_order_that_rotates():
     rates = bench.interleaved({name: Side(name, asked) for name in "abc"}, 3)
     assert "".join(asked) == "abcbcacab"
     assert rates == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
-
-
-def test_the_exponent_of_a_power_law_is_found():
-    sizes = [10, 100, 1000]
-    assert growth.slope(sizes, [3 * n**0.5 for n in sizes]) == pytest.approx(0.5)
-    assert growth.slope(sizes, [1.0, 1.0, 100.0]) == pytest.approx(2)  # a tail that others hide
 
 
 def test_the_page_is_what_the_stored_results_give():
@@ -96,33 +89,6 @@ def test_the_script_for_a_bare_machine_runs_dry_on_a_cpu(tmp_path, tiny_row):
         assert sum(name.endswith("result.json") for name in packed.namelist()) == 4
 
 
-@pytest.mark.parametrize("shares", [2, 3])
-def test_shares_are_whole_seeds_or_else_whole_runs(tiny_row, shares):
-    row = queue.Row(study="keskar_sharp_minima", part=1, seeds=[10, 11])
-    found = []
-    for i in range(shares):
-        _, entries, _ = gpu.planned(row, tiny_row[1], Path("store"), f"{i}/{shares}")
-        found.append({(e.config.seed, e.config.batch_size) for e in entries})
-    runs = {(seed, b) for seed in (10, 11) for b in (10, 30)}
-    assert set.union(*found) == runs and sum(map(len, found)) == len(runs)
-    assert shares == 3 or all(len({seed for seed, _ in some}) == 1 for some in found)
-
-
-def test_the_operations_of_a_step_are_counted(tiny):
-    config = tiny(network="f1", network_options={"width": 0.02}, batch_size=10, epochs=3)
-    run = train.train(config)
-    first, rest = (
-        64 * 10,
-        4 * 10 * 10 + 10 * 10,
-    )  # weights; those of the first need no gradient of x
-    forward_and_backward = 2 * (2 * first + 3 * rest)
-    found = gpu.rates([run], 2.0, {"matmul_bfloat16_tflop_s": 1e-6})
-    examples = 3 * len(build.dataset_of(config).train)
-    assert found["tflop_s"] == pytest.approx(examples * forward_and_backward / 2e12)
-    assert found["percent_of_bfloat16_matmul"] == pytest.approx(1e8 * found["tflop_s"])
-    assert found["runs_per_minute"] == 30
-
-
 @pytest.fixture
 def recordings(tmp_path, monkeypatch):
     """A made-up data set of files in a folder, cut into three pieces or more."""
@@ -147,24 +113,3 @@ def test_pieces_are_small_and_give_the_data_back(recordings):
         {path.name: path.read_bytes() for path in root.rglob("*.jpg")} for root in (data, there)
     )
     assert len(after) == 5 and before == after
-
-
-def test_a_missing_and_a_damaged_piece_are_refused_by_name(recordings):
-    _, sent, there = recordings
-    (sent / "cats_vs_dogs.00").unlink()
-    damaged = sent / "cats_vs_dogs.01"
-    damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
-    with pytest.raises(SystemExit, match=r"\.00 is missing, cats_vs_dogs\.01 is damaged"):
-        pieces.main(["join", str(sent)])
-    assert not there.exists()
-
-
-def test_the_script_compares_steps_and_solvers(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_steps, "CASES", [("f1", "mnist", gpu_steps.ADAM, "float32", (30,))])
-    gpu_steps.main(["--quick", "--budget", "0", "--out", str(tmp_path)])
-    log = json.loads((tmp_path / "steps.json").read_text())
-    assert [row["network"] for row in log["steps"]] == ["f1"]
-    assert log["steps"][0]["graph_ms"] > 0
-    assert log["surfaces"][0]["points_per_s"] > 0
-    values = {row["solver"]: row["value"] for row in log["solvers"] if "subspace" in row}
-    assert values["torch"] == pytest.approx(values["scipy"], rel=1e-3)

@@ -35,21 +35,6 @@ def test_the_shared_range_covers_all_surfaces_and_no_missing_point():
         contours.loss_range([Surface(surface().a, None, np.full(7, np.nan), 1, None)])
 
 
-@pytest.mark.parametrize(
-    ("ends", "levels"),
-    [
-        ((0.009, 40), [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30]),
-        ((0.31, 0.345), [0.31, 0.32, 0.33, 0.34]),
-    ],
-)
-def test_levels_are_round_losses_within_the_range(ends, levels):
-    found = [
-        level for level in contours.loss_levels(ends) if round(level, 2) == level or level < 0.01
-    ]
-    assert np.allclose(found, levels)
-    assert all(ends[0] <= level <= ends[1] for level in contours.loss_levels(ends))
-
-
 def test_contours_put_a_upwards_of_nothing_and_along_x():
     fig, axes = style.panels(1, 1, height=3)
     given = surface()
@@ -92,16 +77,6 @@ def test_missing_points_are_hatched_and_never_filled(missing):
     assert filled(axes[0, 1], -0.95, 0.45), "the corner of a[0], b[-1] is there"
 
 
-def test_contour_panels_share_grid_range_and_one_colour_bar():
-    fig = contours.contour_panels({"SB": surface(), "LB": holed(), "another SB": None})
-    maps, bar = [ax for ax in fig.axes if ax.collections and ax.get_title("left")], fig.axes[-1]
-    assert [ax.get_title("left") for ax in maps] == ["a  SB", "b  LB"]
-    assert len({ax.collections[0].get_clim() for ax in maps}) == 1
-    ticks = [tick.get_text() for tick in bar.get_xticklabels()]
-    assert ticks == ["10", "30", "100", "300", "1000", "3000", "10000"]
-    assert "not computed yet" in [text.get_text() for ax in fig.axes for text in ax.texts]
-
-
 def test_what_cannot_be_compared_is_refused():
     one = surface()
     curve = Surface(one.a, None, np.ones(7), 1, None)
@@ -110,11 +85,3 @@ def test_what_cannot_be_compared_is_refused():
     for surfaces, error in refused:
         with pytest.raises(ValueError, match=error):
             contours.contour_panels(dict(zip(("SB", "LB"), surfaces, strict=False)))
-
-
-def test_surface_rows_hold_every_point_under_its_coordinates():
-    rows = contours.surface_rows({("SB", 0): surface(), ("LB", 1): holed()}, ["network", "seed"])
-    assert list(rows.columns) == ["network", "seed", "a", "b", "loss"] and len(rows) == 2 * 7 * 5
-    (point,) = rows.query("network == 'SB' and a == -1 and b == 0.25")["loss"]
-    assert point == surface().loss[0, 3]
-    assert rows["loss"].isna().sum() == 2

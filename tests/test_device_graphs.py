@@ -145,24 +145,6 @@ def test_a_run_in_flight_that_fails_does_not_take_the_others_along():
     assert found == {0: ("done", "None"), 1: (None, "broken"), 2: ("done", "None")}
 
 
-def test_after_the_deadline_what_is_in_flight_is_closed(monkeypatch):
-    closed = []
-
-    def task():
-        try:
-            while True:
-                yield
-        finally:
-            closed.append(1)
-
-    assert list(device_graphs.in_flight(iter([task(), task()]), 2, until=0)) == []
-    assert not closed  # they never began
-    clock = iter(range(100))
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    assert list(device_graphs.in_flight(iter([task(), task()]), 2, until=5)) == []
-    assert len(closed) == 2
-
-
 def test_a_measure_waits_for_the_other_run_of_its_line(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("bsglib.runtime.in_flight", lambda: 4)
     small, large = tiny(epochs=4), tiny(epochs=1, batch_size=20)

@@ -109,27 +109,6 @@ def test_a_diagram_has_a_box_per_block_that_names_all_of_it_within_its_frame(nam
     assert not any(overlaps)
 
 
-class Own(nn.Module):
-    """A user's network: nested, with a layer used twice and a parameter outside of layers."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Sequential(nn.Linear(6, 6), nn.GELU())
-        self.gain = nn.Parameter(torch.ones(6))
-
-    def forward(self, x):
-        return self.gain * self.first(self.first(x))
-
-
-def test_a_users_network_is_drawn_from_its_modules_and_shared_weights_count_once():
-    layers = drawings.network_layers(Own(), (6,))
-    kinds = [(layer.kind, layer.parameters) for layer in layers]
-    assert kinds == [("dense", 42), ("GELU", 0), ("dense", 0), ("GELU", 0), ("Own", 6)]
-    assert "48 parameters in all" in words(drawings.draw_network(Own(), (6,)))
-    single = nn.Linear(3, 2)
-    assert [layer.shape for layer in drawings.network_layers(single, (3,))] == [(2,)]
-
-
 def test_the_mode_and_hooks_are_restored_and_the_shape_named_where_it_does_not_fit():
     model, _ = network("surlemont")
     before = state_of(model.train())
@@ -142,22 +121,6 @@ def test_the_mode_and_hooks_are_restored_and_the_shape_named_where_it_does_not_f
 
 
 # Ideas
-
-
-def test_the_sharp_minimum_loses_more_on_the_shifted_loss():
-    (ax,) = drawings.draw_minima().axes
-    train, test = (line.get_xydata() for line in ax.lines[:2])
-    assert [line.get_label() for line in ax.lines[:2]] == ["training loss", "test loss"]
-    points = [line for line in ax.lines if line.get_marker() == "o"]
-    rises = []
-    for point, near in zip(points, (train[:, 0] < 0, train[:, 0] > 0), strict=True):
-        x, y = (v.item() for v in point.get_data())
-        assert y == train[near][:, 1].min()
-        rises.append(test[test[:, 0] == x][0, 1] - y)
-    flat, sharp = rises
-    assert sharp > 5 * flat > 0
-    shifted = np.interp(test[:, 0] - 0.35, *train.T)
-    np.testing.assert_allclose(test[200:, 1], shifted[200:], atol=1e-3)
 
 
 def arrows(fig):

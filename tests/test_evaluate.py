@@ -10,9 +10,7 @@ from bsglib.evaluate import (
     evaluate,
     fixed_function,
     loss_and_gradient,
-    loss_and_gradient_tensors,
     mean_loss,
-    metric_sums,
     require_fixed,
 )
 
@@ -42,19 +40,6 @@ def test_loss_and_accuracy_equal_those_of_naive_numpy(chunk_size):
     assert found.loss == pytest.approx(loss, rel=1e-13)
     assert found.accuracy == accuracy
     assert found.n == 23
-
-
-def test_stored_values_are_turned_into_inputs_chunk_by_chunk():
-    model, x, y = case()
-    stored, sizes = (x * 10).round().to(torch.int16), []
-
-    def as_input(part):
-        sizes.append(len(part))
-        return part.double() / 10
-
-    found = evaluate(model, stored, y, as_input=as_input, chunk_size=10)
-    assert found == evaluate(model, stored.double() / 10, y, chunk_size=10)
-    assert sizes == [10, 10, 3]
 
 
 def test_dropout_is_off_and_the_mode_of_each_layer_is_left_also_after_an_error():
@@ -87,17 +72,6 @@ def test_loss_and_gradient_equal_those_of_autograd_on_the_whole_batch(chunk_size
     value, gradient = loss_and_gradient(model, x, y, chunk_size=chunk_size)
     assert value == pytest.approx(loss.item(), rel=1e-13)
     torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
-
-
-def test_sums_and_gradients_lie_where_the_model_is_in_chunks_that_suit_its_device():
-    model, rows = nn.Linear(3, 2, device="meta"), []
-    model.register_forward_hook(lambda layer, inputs, output: rows.append(len(output)))
-    x = torch.empty(5000, 3, device="meta")
-    y = torch.empty(5000, dtype=torch.int64, device="meta")
-    sums = metric_sums(model, x, y)
-    for tensor in (*sums, *loss_and_gradient_tensors(model, x, y)):
-        assert tensor.device.type == "meta"
-    assert rows == [4096, 904] * 2
 
 
 def test_a_weight_that_is_not_used_has_gradient_zero():
@@ -144,18 +118,6 @@ def test_a_fixed_function_has_no_dropout_and_batch_norm_as_asked(batch_norm):
         network(x)
     assert all(m.training for m in model.modules())
     assert torch.equal(model[0].running_mean, torch.zeros(3))
-
-
-def test_a_fixed_function_takes_images_channels_last_where_the_network_does():
-    class Viewing(nn.Module):
-        def forward(self, x):
-            return x.view(len(x), -1)
-
-    x = torch.randn(4, 3, 6, 5)
-    for model, fits in ((nn.Conv2d(3, 2, 3), True), (Viewing(), False)):
-        with fixed_function(model, x, "stored") as (network, same):
-            assert same.is_contiguous(memory_format=torch.channels_last) == fits
-            torch.testing.assert_close(network(same), model(x))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_browser import (
     MARKS,
-    PRINTED,
     TEXTS,
     THEMES,
     browser,
@@ -144,38 +143,6 @@ def test_a_cell_may_have_diverged_in_part_or_whole_or_lack_its_surface(data):
     assert set(lost["values"].values()) == {None} and "shade" not in lost
     assert of(data, BARE)["surface"] is None and not of(data, BARE)["diverged"]
     assert of(data, BARE)["said"]["surface"] == "not computed"
-
-
-def test_long_curves_are_thinned_with_both_ends_kept_and_holes_are_left_out(cells):
-    long = pd.concat([curve(64, 0.02, seed, last=1000 - seed) for seed in SEEDS])
-    lines = of(drawn(displayed(cells, long, {}, "long")), (64, 0.02))["curves"]
-    assert len(lines["epoch"]) <= explorer.EPOCHS + len(SEEDS)
-    assert lines["epoch"][0] == 1 and {998, 999, 1000} <= set(lines["epoch"])
-    mean = dict(zip(lines["epoch"], lines["train_loss"]["mean"], strict=True))
-    assert mean[998] is not None and mean[999] is None  # as far as all seeds go
-
-
-def test_cells_alone_are_enough_and_one_missing_quantity_is_said(cells, curves):
-    some = cells[cells["quantity"] != "keskar_sharpness"]
-    data = drawn(displayed(some, curves.iloc[:0], {}, "alone"))
-    assert data["plane"] is data["losses"] is data["epochs"] is None
-    assert data["measures"]["keskar_sharpness"]["axis"] is None
-    assert "sharpness not measured" in of(data, (64, 0.02))["words"]
-    nothing = displayed(cells.iloc[:0], curves.iloc[:0], {}, "nothing")
-    assert "not computed yet" in nothing[0].data["text/html"]
-
-
-def test_the_data_are_kept_as_csv_and_without_a_script_it_is_a_table(given, tmp_path):
-    shown = displayed(*given, "explorer", folder=str(tmp_path))[0]
-    files = shown.metadata["table"]["files"].values()
-    assert {p.name for p in tmp_path.iterdir()} == {"explorer.csv", *files}
-    for name, rows in zip(("explorer", "explorer-curves"), given, strict=False):
-        kept = pd.read_csv(tmp_path / f"{name}.csv")
-        pd.testing.assert_frame_equal(kept, rows, check_dtype=False, rtol=1e-5)
-    points = pd.read_csv(tmp_path / "explorer-surfaces.csv")
-    assert len(points) == 169 * len(given[2]) and list(points)[:2] == ["batch_size", "base_lr"]
-    html = shown.data["text/html"]
-    assert html[html.index("<details open>") :].count("<tr") == 1 + len(GRID)
 
 
 def changed(cells, **values):
@@ -358,10 +325,3 @@ def test_it_fits_every_window(shown, width):
     assert found["page"] <= width and found["cut"] == []
     assert all(0 <= left and right <= width and size > 220 for left, right, size in found["panels"])
     assert found["text"] > 9
-
-
-@browser
-def test_print_shows_it(shown):
-    shown.look("dark", media="print", width=718, height=1000)
-    found = shown.run(PRINTED)
-    assert found["hidden"] == found["cut"] == found["over"] == []

@@ -296,42 +296,6 @@ def test_claims_need_their_arm_and_on_minima_trained_runs_and_on_accuracy_that_t
     assert judged(stopped, f"f2-{ENDS[kind][-1]}").word == verdicts.SAME
 
 
-def test_a_rate_that_trains_one_batch_only_is_left_out(stated):
-    one = {"network": "C1", "condition": RATES, "base_lr": 0.01, "batch": SB, "seed": 12}
-    results = altered(stated, {"train_accuracy": 0.5, "test_accuracy": 0.1}, **one)
-    for name in ("c1-gap-tuned", "c1-sharper-tuned"):
-        found = judged(results, name)
-        assert found.word == verdicts.SAME
-        assert found.note.startswith("only learning rate = 0.0003, 0.001, 0.003 (C1, ")
-    none = {"network": "C1", "condition": RATES, "batch": SB}
-    assert "50 %" in why_not(altered(stated, {"train_accuracy": 0.5}, **none), "c1-gap-tuned")
-
-
-def test_the_tuned_rate_is_one_of_validation_accuracy_and_not_at_an_end_of_the_grid(stated):
-    results = altered(stated, {"validation_accuracy": 0.5}, network="C1", condition=RATES)
-    for batch, best in ((SB, 0.003), (LB, 0.001)):
-        mine = {"network": "C1", "condition": RATES, "batch": batch, "base_lr": best}
-        results = altered(results, {"validation_accuracy": 0.6, "test_accuracy": 0.3}, **mine)
-    found = judged(results, "c1-gap-tuned")
-    assert "tuned rates 0.003 and 0.001: 0 [0, 0]" in found.note
-    others = {"network": "C1", "condition": RATES, "batch": LB}
-    at_the_end = altered(results, {"validation_accuracy": 0.5}, **others)
-    at_the_end = altered(at_the_end, {"validation_accuracy": 0.6}, base_lr=0.01, **others)
-    note = judged(at_the_end, "c1-gap-tuned").note
-    assert "tuned rates 0.003 and 0.01: not testable, at an end of the grid" in note
-
-
-def test_training_losses_that_count_as_equal_agree_within_a_tenth(stated):
-    loss = {"network": "F2", "condition": LOSS}
-    assert (
-        judged(altered(stated, {"train_loss": 0.0105}, batch=LB, **loss), "f2-gap-loss").word
-        == verdicts.SAME
-    )
-    results = altered(stated, {"train_loss": 0.012}, batch=LB, **loss)
-    for name in ("f2-sharper-loss", "f2-gap-loss"):
-        assert "differ by more than a factor of 1.1" in why_not(results, name)
-
-
 def test_an_early_part_of_a_design_is_not_taken_for_the_whole(stated):
     """Runs of SB and LB stand in later arms, too, before the rest of those is computed."""
     entries = protocol.design(stated.parameters)
@@ -416,39 +380,6 @@ def test_what_is_held_equal_is_equal(designed):
 
 
 # Tables
-
-
-def test_the_papers_tables_stand_beside_ours(stated):
-    table = tables.accuracy(stated)
-    assert table.index.tolist() == [(n, s) for n in published.NETWORKS for s in ("paper", "ours")]
-    assert table.loc[("F1", "paper"), "training SB"] == "99.66 ± 0.05"
-    assert table.loc[("F1", "ours"), "test SB"].startswith("98.0")
-    for subspace in (False, True):
-        table = tables.sharpness(stated, subspace=subspace)
-        heads = [f"{kind}, ε = {e}" for e in ("0.001", "0.0005") for kind in (SB, LB)]
-        for name in published.NETWORKS:
-            row = (published.SUBSPACE if subspace else published.FULL_SPACE)[name]
-            assert table.loc[(name, "paper"), heads].tolist() == [str(s) for s in row]
-            texts = table.loc[(name, "ours, frozen statistics"), heads]
-            ours = [float(text.split(" ± ")[0]) for text in texts]
-            assert ours == pytest.approx([s.mean for s in row], rel=2e-3, abs=0.01)
-
-
-def falls_from(results, threshold, by=0.05):
-    """Test accuracy as that of the small batch, less from some batch size on."""
-    runs = results.runs
-    low = runs["batch_size"] >= threshold
-    noise = np.random.default_rng(0).normal(0, 1e-3, len(runs))
-    return changed(results, runs.assign(test_accuracy=0.8 - by * low + noise))
-
-
-def test_the_threshold_is_where_the_accuracy_falls_for_good(stated):
-    for threshold, found in ((512, "512 (2.5 %)"), (2048, "2048 (10.0 %)"), (4096, "none")):
-        table = tables.thresholds(falls_from(stated, threshold))
-        assert table.loc["F2", "here"] == found
-        assert table["paper (share of the data)"].tolist() == ["15,000 (2.1 %)", "500 (1.0 %)"]
-    dip = altered(falls_from(stated, 512), {"test_accuracy": 0.85}, batch_size=1024)
-    assert tables.thresholds(dip).loc["F2", "here"] == "2048 (10.0 %)"
 
 
 def test_what_is_left_of_the_gap_is_a_share_of_the_gap_as_in_the_source():

@@ -1,7 +1,6 @@
 """Tests of bsglib.landscape."""
 
 import logging
-import threading
 from copy import deepcopy
 
 import numpy as np
@@ -11,13 +10,12 @@ import torch
 from conftest import assert_same_state, state_of
 from torch import nn
 
-from bsglib import models, runtime
+from bsglib import models
 from bsglib.evaluate import mean_loss
 from bsglib.landscape import (
     filter_normalized_direction,
     interpolate,
     loss_surface,
-    passes,
     trajectory_plane,
 )
 from bsglib.weights import equal_parts, reestimate_batch_norm
@@ -111,14 +109,6 @@ def test_a_filter_of_a_transposed_convolution_is_an_output_channel(layer, groups
     assert max(single) > 1.05 * min(single)  # not each input's part by itself
 
 
-def test_a_direction_is_gaussian():
-    model = nn.Linear(10_000, 4)
-    d = filter_normalized_direction(model, seed=0)["weight"].double()
-    d = d / d.square().mean(1, keepdim=True).sqrt()
-    assert d.mean().abs() < 0.02
-    assert d.pow(4).mean() == pytest.approx(3, abs=0.15)  # 1.8 if uniform
-
-
 def test_a_direction_is_decided_by_its_seed_alone():
     model, _, _ = images(torch.float64)
     torch.manual_seed(5)
@@ -204,29 +194,6 @@ def test_an_interrupted_surface_goes_on(threads, points_per_pass, after):
     np.testing.assert_allclose(resumed.loss, surface.loss, rtol=rounding)
     assert not first.keys() & second.keys()
     assert first | second == {index: resumed.loss[index] for index in np.ndindex(3, 5)}
-
-
-def test_points_are_computed_at_once_on_one_thread_of_torch_each_and_told_in_the_callers():
-    model, x, y = images()
-    here, meeting, counts = threading.current_thread(), threading.Barrier(2, timeout=30), set()
-    told_in = []
-
-    def meet(outputs, labels):
-        counts.add(torch.get_num_threads())
-        if threading.current_thread() is not here:
-            meeting.wait()  # breaks, and fails, unless two points are under way
-        return nn.functional.cross_entropy(outputs, labels, reduction="sum")
-
-    options = {"directions": two_directions(model)[:1], "points": 9, "threads": 2}
-    options |= {"on_point": lambda *_: told_in.append(threading.current_thread())}
-    torch.set_num_threads(2)
-    try:
-        loss_surface(model, x, y, loss=meet, **options)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)
-    assert counts == {1}
-    assert told_in == [here] * 9
 
 
 # Loss surfaces: what is refused
@@ -483,22 +450,6 @@ def test_what_cannot_share_a_pass_takes_one_point_at_a_time_and_says_so(network,
         same = interpolate(model, a, b, sets, points_per_pass=4, **line)
         pd.testing.assert_frame_equal(same, rows, check_exact=True)
     assert caplog.text.count("not 4 points in a pass, one instead:") == 2
-
-
-def test_an_accelerator_takes_as_many_points_as_fill_it_and_fit_its_memory_and_a_cpu_one(
-    monkeypatch,
-):
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (8000, 80000))
-    device = torch.device("cuda")
-    assert runtime.points_per_pass(device, 1000, 10) == 4  # of 4096 examples
-    assert runtime.points_per_pass(device, 1000, 400) == 2  # of an eighth of 8000 bytes
-    assert runtime.points_per_pass(device, 5000, 1) == 1
-    assert runtime.points_per_pass(device, 1, 10**6) == 1
-    assert runtime.points_per_pass(torch.device("cpu"), 1, 1) == 1
-    there, here = torch.empty(5000, 3, device="meta"), torch.empty(5000, 3)
-    assert passes.chunk_size_for(None, there, "stored") == 4096
-    assert passes.chunk_size_for(None, there, "batch") == 64
-    assert passes.chunk_size_for(None, here, "stored") == 64
 
 
 # The path of a training

@@ -125,14 +125,6 @@ def test_missing_and_infinite_values_leave_gaps_instead_of_errors():
     assert np.isfinite(ax.lines[0].get_ydata()).all()
 
 
-def test_loss_panels_have_a_row_per_arm_with_training_left_and_test_right():
-    fig = plots.loss_panels({"SGD": history(), "SGD, SAM": history()})
-    labels = [ax.get_ylabel() for ax in fig.axes]
-    assert labels == ["train loss (nats)", "test loss (nats)"] * 2
-    limits = {ax.get_ylim() for ax in fig.axes}
-    assert len(limits) == 1, "one scale for all"
-
-
 def test_a_figure_is_kept_as_svg_with_its_data_and_room_for_a_long_label(tmp_path, monkeypatch):
     monkeypatch.setattr(show, "_kept", {"folder": str(tmp_path)})
     fig, axes = style.panels(1, 1, height=2)
@@ -179,30 +171,6 @@ def test_a_diverged_run_ends_in_a_cross_of_its_batch_sizes_colour(loss):
         assert mark.get_transform() == ax.get_xaxis_transform()
 
 
-def test_what_diverged_at_once_is_not_left_out_of_a_mean():
-    rows = diverging()
-    first = rows["seed"].eq(rows["seed"].min()) & rows["batch_size"].eq(128)
-    rows = rows.assign(running_loss=rows["running_loss"].mask(first))
-    ax = drawn(plots.plot_curves, rows, column="percent", label="accuracy (%)", log=False)
-    thick = [line for line in ax.lines if line.get_linewidth() > 0.6]
-    thick = [line for line in thick if line.get_marker() != "x"]
-    assert style.batch_colour(128) not in {line.get_color() for line in thick}
-    assert "128" in set(texts(ax.texts))
-
-
-def test_arms_of_one_batch_size_differ_in_dashes_and_the_first_is_grey():
-    rows = diverging()[lambda t: t["batch_size"] == 128]
-    arms = {"unscaled": rows, "linear": rows, "warm-up": rows, "nothing": rows.iloc[:0]}
-    ax = drawn(plots.plot_arms, arms, column="percent", label="accuracy (%)", legend=True)
-    named = [line for line in ax.lines if not line.get_label().startswith("_")]
-    assert [line.get_label() for line in named] == ["unscaled", "linear", "warm-up"]
-    colour = style.batch_colour(128)
-    assert [line.get_color() for line in named] == [style.GREY, colour, colour]
-    assert named[1].is_dashed() is False and named[2].is_dashed() is True
-    assert len(crosses(ax)) == 3
-    assert max(named[0].get_xdata()) == 4, "the mean ends where a seed does"
-
-
 def test_times_that_were_not_reached_are_open_triangles_at_the_last_epoch():
     rows = runs().assign(epochs=50, value=lambda t: 2.0 + t["seed"])
     never = (rows["batch_size"] == 512) | ((rows["batch_size"] == 128) & (rows["seed"] == 0))
@@ -246,17 +214,6 @@ def points(seeds=3, path=4):
 LINE = {"column": "loss", "label": "loss (nats)", "log": True}
 
 
-def test_a_line_has_hairlines_at_the_minimizers_and_ticks_around_them():
-    ax = drawn(plots.plot_line, points(), **LINE)
-    upright = [line for line in ax.lines if len(set(line.get_xdata())) == 1]
-    assert [line.get_xdata()[0] for line in upright] == [0, 1]
-    assert max(line.get_linewidth() for line in upright) < 1
-    assert texts(ax.get_xticklabels()) == ["-1", "0", "1", "2"]
-    assert ax.get_xlim() == (-1, 2)
-    near = drawn(plots.plot_line, points(path=7).query("-0.5 <= alpha <= 1.5"), **LINE)
-    assert texts(near.get_xticklabels()) == ["0", "1"]
-
-
 @pytest.mark.parametrize("seeds", [1, 3, 5])
 def test_lines_of_training_and_test_are_means_over_seeds_with_a_band(seeds):
     rows = points(seeds)
@@ -284,19 +241,6 @@ def path_rows(seeds=2):
 
 
 PATH = {"x": "loss", "y": "phi", "order": "epochs", "labels": ("x", "y")}
-
-
-def test_a_path_joins_means_over_seeds_in_the_order_of_a_third_column():
-    ax = drawn(plots.plot_path, path_rows(), **PATH, log=(True, True))
-    paths = [line for line in ax.lines if line.get_linestyle() == "-"]
-    for line, text, batch_size in zip(paths, ax.texts, (32, 512), strict=True):
-        assert line.get_color() == text.get_color() == style.batch_colour(batch_size)
-        assert text.get_text() == str(batch_size)
-        assert text.xy == (line.get_xdata()[-1], line.get_ydata()[-1])
-        np.testing.assert_allclose(line.get_xdata(), [1 / e + 0.005 for e in (1, 3, 8)])
-        np.testing.assert_allclose(line.get_ydata(), [batch_size * (e + 0.5) for e in (1, 3, 8)])
-    small = [line for line in ax.lines if line.get_linestyle() == "None"]
-    assert [len(line.get_xdata()) for line in small] == [6, 6], "every seed"
 
 
 def conditions(seeds=3):
@@ -328,12 +272,6 @@ def test_conditions_stand_in_their_order_around_no_effect_with_seeds_mean_and_in
     np.testing.assert_allclose(bar.get_xdata(), of_axis(values.mean() + half * np.array([-1, 1])))
     np.testing.assert_allclose(mean.get_xdata(), of_axis(values.mean()))
     assert {y for line in (seeds, bar, mean) for y in line.get_ydata()} == {0}
-
-
-def test_a_panel_not_computed_yet_leaves_the_others_their_ticks_and_legend():
-    fig = plots.line_panels({"F1": points().iloc[:0], "C1": points(), "C2": points().iloc[:0]})
-    assert texts(fig.axes[4].get_xticklabels()) == ["-1", "0", "1", "2"]
-    assert [ax.get_legend() is None for ax in fig.axes[:3]] == [True, False, True]
 
 
 # Captions over several networks
@@ -385,17 +323,6 @@ def bands():
     }
     curves[512, 2].loss[-1] = np.inf
     return contours.surface_rows(curves, ["batch_size", "direction"])
-
-
-def test_a_line_band_shows_each_direction_and_their_mean_in_the_batch_s_colour():
-    ax = drawn(plots.plot_line_band, bands(), **LINE)
-    a = np.linspace(-1, 1, 5)
-    for batch_size in (32, 512):
-        lines = [li for li in ax.lines if li.get_color() == style.batch_colour(batch_size)]
-        assert len(lines) == 3 + 1
-        mean = lines[-1].get_ydata()
-        assert np.allclose(mean[:4], 1 + (1 + batch_size / 32) * a[:4] ** 2)
-        assert np.isnan(mean[4]) == (batch_size == 512), "no mean of those that are left"
 
 
 # ---------------------------------------------------------------- updates and their gradients
@@ -472,14 +399,13 @@ def rates(seeds=3):
     return rows
 
 
-@pytest.mark.parametrize("seeds", [1, 3, 5])
-def test_the_best_learning_rate_of_each_batch_size_is_ringed(seeds):
+def test_the_best_learning_rate_of_each_batch_size_is_ringed(seeds=3):
     ax = drawn(plots.plot_against_lr, rates(seeds), column="loss", label="loss (nats)")
     for batch_size, best in ((32, 0.01), (128, 0.04)):
         colour = style.batch_colour(batch_size)
         lines = [line for line in ax.lines if colour in (line.get_color(), line.get_mec())]
         *faint, mean, ring = lines
-        assert len(faint) == (seeds if seeds > 1 else 0)
+        assert len(faint) == seeds
         offset = np.arange(seeds).mean() / 10
         assert ring.get_xydata().ravel() == pytest.approx([best, 1 + offset])
         assert ring.get_markerfacecolor() == "none"
@@ -487,13 +413,6 @@ def test_the_best_learning_rate_of_each_batch_size_is_ringed(seeds):
         if batch_size == 32:
             expected[-1] = np.nan  # no mean of the seeds that are left
         np.testing.assert_allclose(mean.get_ydata(), expected)
-
-
-def test_a_batch_size_that_always_diverged_has_no_best():
-    rows = rates().assign(loss=np.nan)
-    ax = drawn(plots.plot_against_lr, rows, column="loss", label="l")
-    assert not ax.texts
-    assert not [line for line in ax.lines if line.get_markerfacecolor() == "none"]
 
 
 def heat():

@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import json
 import re
 import sys
 from html.parser import HTMLParser
@@ -13,7 +12,7 @@ import papermill
 import pytest
 from matplotlib.colors import to_rgb
 from nbformat.v4 import new_code_cell, new_notebook
-from sample_reports import BATCHES, INK, INK_2, STUDIES, figure_outputs, verdicts
+from sample_reports import BATCHES, INK, INK_2, STUDIES, verdicts
 
 from bsglib.figures.style import batch_colour
 from bsglib.pages import index, report, themes
@@ -62,13 +61,6 @@ def test_nothing_is_fetched_and_every_link_leads_somewhere(reports):
                 assert (path.parent / link.split("#")[0]).exists(), link
 
 
-def test_ids_are_unique_also_those_inside_figures(reports, page):
-    for path in reports.rglob("*.html"):
-        ids = Elements(path.read_text(encoding="utf-8")).values("id")
-        assert len(ids) == len(set(ids))
-    assert 'id="a-1--' in page and 'id="figure-2--' in page
-
-
 def test_figures_have_alt_text_captions_and_files(page):
     svgs = [a for tag, a in Elements(page).all if tag == "svg"]
     assert [a["aria-label"] for a in svgs] == ['Loss of "a-1" & more', 'Loss of "figure-2" & more']
@@ -77,17 +69,6 @@ def test_figures_have_alt_text_captions_and_files(page):
     assert page.count("<strong>Loss against epochs, n = 3.</strong>") == 2
     for name in ("a-1.svg", "a-1.csv", "figure-2.csv", "claims.csv"):
         assert f'href="figures/surlemont_sam/{name}"' in page
-
-
-def test_without_an_svg_the_png_stands_in(reports, tmp_path):
-    cell = new_code_cell("fig", outputs=figure_outputs(tmp_path, "figure-3"))
-    (tmp_path / "figure-3.svg").unlink()
-    nbformat.write(new_notebook(cells=[cell]), tmp_path / "in.ipynb")
-    options = {"figures": tmp_path, "assets": tmp_path, "command": "x"}
-    page = report.to_html(tmp_path / "in.ipynb", tmp_path / "out.html", **options).read_text()
-    image = next(a for tag, a in Elements(page).all if tag == "img")
-    assert image["alt"] == 'Loss of "figure-3" & more'
-    assert image["src"].startswith("data:image/png;base64,")
 
 
 def test_code_is_folded_and_streams_are_clean(page):
@@ -151,17 +132,6 @@ def test_interactive_figures_share_one_script(reports):
     assert len(packed) < len(script) / 2
 
 
-def test_surfaces_come_through_with_their_numbers_words_caption_and_data(reports):
-    page = (reports / "laptop" / "interactive.html").read_text(encoding="utf-8")
-    (figure,) = re.findall(r'<figure id="figure-2-3d" class="interactive">.*?</figure>', page, re.S)
-    label = next(a["aria-label"] for _, a in Elements(figure).all if "aria-label" in a)
-    assert label.startswith("Loss surfaces of SB, LB") and "1 points missing" in label
-    assert 'href="figures/surlemont_sam/figure-2-3d.csv"' in figure
-    plot = json.loads(re.search(r'<script type="application/json">(.*?)</script>', figure, re.S)[1])
-    sheets = [trace for trace in plot["data"] if trace["type"] == "surface"]
-    assert sheets[1]["z"][2][1] is None and sheets[0]["z"][2][1] is not None
-
-
 # ---------------------------------------------------------------- index, README
 
 
@@ -189,23 +159,6 @@ def test_index_shows_cards_claims_and_filters(reports):
         assert "1 same: 1 toy 1 undecided: 1 toy 1 not testable" in text
         assert "n = 3" in page and "5.20 [4.21, 6.19]" in page
         assert ("<code>bsg compute x</code>" in page) == (folder != reports)
-
-
-def test_tallies_split_directions_by_scale_and_keep_our_questions_apart():
-    rows = [
-        {"verdict": verdict, "scale": scale, "kind": kind}
-        for verdict, scale, kind in (
-            ("not run", "", "stated"),
-            ("same", "toy", "stated"),
-            ("same", "reduced", "stated"),
-            ("same", "toy", "stated"),
-            ("opposite", "full", "asked"),
-        )
-    ]
-    stated, others = report.tallies(rows)
-    assert stated["name"].startswith("4 claims") and others["name"].startswith("1 question ")
-    assert report.tally_text(stated) == "3 same: 1 reduced, 2 toy; 1 not run"
-    assert report.tally_text(others) == "1 opposite: 1 full"
 
 
 @pytest.mark.parametrize(("column", "word"), [("verdict", "good"), ("evidence", "weak")])

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
-import papermill
 import pytest
 import torch
 from threadpoolctl import threadpool_info
@@ -38,13 +36,6 @@ needs_glibc = pytest.mark.skipif(not GLIBC, reason="mallopt's switches are glibc
 def output_of(script: str) -> str:
     command = [sys.executable, "-c", script]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-@pytest.mark.slow
-@needs_glibc
-def test_glibc_takes_every_switch():
-    assert runtime.keep_memory()
-    assert output_of("from bsglib import runtime; print(runtime.share_memory())") == "True\n"
 
 
 @pytest.mark.slow
@@ -127,27 +118,3 @@ def test_a_worker_of_the_command_imports_nothing_that_draws_or_reports(tiny, tmp
     modules = json.loads((tmp_path / "runs" / "modules.json").read_text())
     assert {"bsglib.sharpness", "bsglib.cli", "torch"} <= set(modules)
     assert NOT_FOR_WORKERS & {name.partition(".")[0] for name in modules} == set()
-
-
-@pytest.mark.slow
-def test_a_kernel_of_plain_papermill_has_the_settings_though_nothing_was_exported(
-    tmp_path, monkeypatch
-):
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MALLOC_TRIM_THRESHOLD_"):
-        monkeypatch.delenv(name, raising=False)
-    cells = [
-        "import torch",
-        "from bsglib import runtime",
-        "runtime.single_thread()",
-        FAULTS.format(first=""),
-        "print(torch.get_num_threads())",
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, tmp_path / "in.ipynb")
-    done = papermill.execute_notebook(
-        str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb"), progress_bar=False
-    )
-    faults, number = (int(cell["outputs"][0]["text"]) for cell in done.cells[3:])
-    assert number == 1
-    assert not GLIBC or faults < PAGES / 20

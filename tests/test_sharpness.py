@@ -117,13 +117,6 @@ def test_the_metric_of_a_diagonal_quadratic_is_that_of_the_corner(solver, slope,
     assert adaptive.value == pytest.approx(corner(x, g, d, epsilon, least=0), rel=1e-9)
 
 
-def test_a_tiny_gradient_does_not_stop_the_solver_on_the_literal_objective():
-    model, x, g, d = quadratic(slope=1e-7)
-    found = keskar_sharpness(model, X, Y, loss=total, objective_scale=1.0, max_iter=100)
-    assert found.iterations > 1
-    assert found.value == pytest.approx(corner(x, g, d, 1e-3), rel=1e-6)
-
-
 @pytest.mark.parametrize("curvature", [-(10.0 ** np.arange(5)), np.zeros(5)])
 @pytest.mark.parametrize("max_iter", [1, 10])
 def test_a_maximum_and_a_constant_loss_have_sharpness_zero(curvature, max_iter):
@@ -214,18 +207,6 @@ def test_the_solver_in_torch_goes_the_way_of_scipys(max_iter, size, monkeypatch)
     )
     assert traced == trace
     torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("options", [{}, {"subspace": 6}, {"adaptive": True}])
-@pytest.mark.parametrize("epsilon", [1e-3, 0.1])
-def test_both_solvers_find_the_same_on_a_trained_network(options, epsilon):
-    model, x, y, _ = fitted()
-    one, other = (
-        keskar_sharpness(model, x, y, epsilon=epsilon, solver=solver, **options)
-        for solver in solvers.SOLVERS
-    )
-    assert one.value == pytest.approx(other.value, rel=1e-6)
-    assert other.evaluations <= one.evaluations
 
 
 def test_without_the_private_solver_scipys_public_one_finds_the_same(monkeypatch):
@@ -559,13 +540,3 @@ def test_batch_sharpness_is_the_mean_over_batches_of_dense_curvatures():
     assert abs(found.value - exact) < 4 * found.standard_error < 0.1 * exact
 
 
-# On an accelerator
-
-
-def test_products_with_the_hessian_lie_where_the_model_is_in_chunks_that_suit_its_device():
-    model, rows = nn.Sequential(nn.Linear(3, 2), nn.Tanh()).to("meta"), []
-    model.register_forward_hook(lambda layer, inputs, output: rows.append(len(output)))
-    x = torch.empty(5000, 3, device="meta")
-    y = torch.empty(5000, dtype=torch.int64, device="meta")
-    assert hvp(model, x, y, torch.empty(8, device="meta")).device.type == "meta"
-    assert rows == [4096, 904]

@@ -66,10 +66,3 @@ def test_all_scenes_have_one_camera_range_grid_and_colour_scale(pair, drawn):
 def test_a_surface_without_its_partner_is_refused(pair):
     with pytest.raises(ValueError, match="beside another"):
         surface3d.surface_figure({"SB": pair["SB"]})
-
-
-def test_in_words_it_tells_the_losses_and_what_is_missing(pair):
-    text = surface3d.surface_text(pair, axes=("direction 1", "direction 2"))
-    assert "direction 1 from -1 to 1 and direction 2 from -0.5 to 0.5" in text
-    assert "SB: 1 at the weights themselves" in text and "LB: 5 at the weights" in text
-    assert text.count("missing") == 1 and "2 points missing" in text

@@ -46,12 +46,6 @@ def test_a_side_that_chooses_is_compared_and_judged_by_the_chosen_runs_alone():
     assert comparison(partly).seeds == (0, 1), "a seed needs what its side chooses from"
 
 
-def test_tables_may_be_headed_by_another_column_than_the_batch_size():
-    rows = [run(s, "LB", value=10.0 * k + s, steps=k) for k in (0, 1, 3) for s in range(3)]
-    last = Comparison(lambda table: table[3] - table[0], (LARGE,), "value", across="steps")
-    assert last(results(rows)).values == (30.0, 30.0, 30.0)
-
-
 # The best rate by the other seeds
 
 LRS = (0.001, 0.003, 0.01)

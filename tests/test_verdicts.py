@@ -7,7 +7,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from bsglib.stats import Estimate, Interval, Permuted, Share, Signs, permuted, student
+from bsglib.stats import Estimate, Interval, Share, Signs, permuted, student
 from bsglib.verdicts import (
     AGREES,
     ALPHA,
@@ -26,7 +26,6 @@ from bsglib.verdicts import (
     OPPOSITE,
     OTHER_HARDWARE,
     PRECEDENCE,
-    RANK_SEEDS,
     REDUCED,
     SAME,
     SCALES,
@@ -262,13 +261,6 @@ def test_other_measures_replace_the_same_direction_alone(source, others, word):
     assert replace(found, direction=Direction(source)) == verdict(source, 0.01)
 
 
-def test_a_verdict_names_the_measures_that_differ():
-    others = {"lambda_max": Direction(OPPOSITE), "adaptive": Direction(UNDECIDED)}
-    found = over_measures(verdict(SAME), others | {"frozen": Direction(NO_EFFECT)})
-    assert found.direction.detail == "lambda_max: opposite, frozen: no effect"
-    assert found.line().startswith("depends on the measure (lambda_max: opposite, ")
-
-
 @pytest.mark.parametrize(
     ("parts", "word"),
     [
@@ -293,12 +285,6 @@ def test_a_composite_claim_is_the_same_only_where_every_part_is():
         assert (found == SAME) == (set(parts) == {SAME})
         assert (found == OPPOSITE) == (OPPOSITE in parts)
     assert sorted(PRECEDENCE) == sorted(DIRECTIONS)
-
-
-def test_a_composite_claim_is_as_sure_as_its_least_sure_part():
-    parts = [verdict(SAME, 0.01, "B = 32"), verdict(SAME, 0.03, "B = 64")]
-    assert composite(parts) == parts[1]
-    assert composite(parts).line() == "same direction (B = 64): 2.00 [1.00, 3.00] · full"
 
 
 def test_the_part_that_decides_against_a_claim_was_one_of_several_that_could():
@@ -434,13 +420,6 @@ def test_the_line_of_a_verdict(verdict, line):
     assert verdict.line() == line
 
 
-def test_the_source_s_number_is_shown_as_printed():
-    verdict = Verdict(RATIO, Direction(SAME), Interval(9, 8, 10, 10))
-    assert "against about nine" in verdict.line("about nine")
-    large = Verdict(replace(RATIO, stated=1234.5), Direction(SAME), Interval(9, 8, 10, 10))
-    assert large.line().endswith("against 1,234")
-
-
 @pytest.mark.parametrize(
     ("value", "borders", "text"),
     [
@@ -469,27 +448,3 @@ def test_too_few_seeds_are_not_run(n):
     found = judge(student([1.5, 1.6, 1.4, 1.7][:n]), ABOVE, PART, remedy="bsg compute a, 2 h")
     assert found.line() == f"not run: {n} of 5 seeds; bsg compute a, 2 h"
     assert found.size is None
-
-
-def test_one_value_decides_nothing():
-    one = student([5.0])
-    assert {direction(one, rule).word for rule in (ABOVE, BELOW, EQUAL)} == {UNDECIDED}
-    ratio = student([5.0], ratios=True)
-    assert {direction(ratio, rule).word for rule in (UP, DOWN, ALIKE)} == {UNDECIDED}
-    assert p_value(one, ABOVE) == 1
-
-
-def test_signs_decide_from_six_seeds():
-    rule = Rule("above", 0.05)
-    assert direction(Signs((0.6, 0.4, 0.8, 0.5, 0.9)), rule).word == UNDECIDED
-    six = judge(Signs((0.6, 0.4, 0.8, 0.5, 0.9, 0.2)), rule, needed=RANK_SEEDS)
-    assert six.direction.word == SAME
-    assert direction(Signs((0.6, 0.4, 0.8, 0.5, 0.9, -0.2)), rule).word == UNDECIDED
-
-
-def test_an_order_of_configurations_decides_where_few_permutations_are_like_it():
-    rule = Rule("above", 0.05)
-    distances = np.linspace(0, 1, 100)
-    assert direction(Permuted(0.99, distances, 6), rule).word == SAME
-    assert direction(Permuted(-0.99, distances, 6), rule).word == OPPOSITE
-    assert direction(Permuted(0.5, distances, 6), rule).word == UNDECIDED
