@@ -241,17 +241,6 @@ def test_parameters_that_do_not_fit_are_refused():
 # Why a claim is not judged
 
 
-def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
-    large = "arm == @FIXED and batch_size == 256"
-    capped = with_runs(stated, large, stopped="epochs")
-    reason = "fixed lr, B = 256, learning rate 0.01: still improving at the last epoch"
-    assert why_not(capped, "best-validation") == reason
-    for name in ("training-slower", "gap-equal-updates", "large-lr", "nearer"):
-        found = judged(capped, name)
-        assert found.word == SAME, "which needs no lowest loss of 256"
-        assert ("of the updates" in found.verdict.scale.detail) == (name != "large-lr")
-
-
 def test_a_rate_at_which_training_fails_is_a_bad_rate_and_its_end_no_minimizer(stated):
     results = with_runs(stated, "batch_size == 256 and base_lr == 0.01", validation_loss=0.69)
     assert why_not(results, "sharper").endswith("validation loss 0.69, no better than chance")
@@ -265,18 +254,6 @@ def test_a_rate_at_which_training_fails_is_a_bad_rate_and_its_end_no_minimizer(s
     assert word(results, "large-lr") == word(results, "wins-too-high") == SAME
     results = with_runs(stated, "batch_size > 32", validation_loss=0.2)
     assert word(results, "wins-too-high") != SAME, "where they win at any rate"
-
-
-def test_runs_of_unequal_training_loss_are_not_compared(stated):
-    for size, values, reason in (
-        (32, {"train_loss": 0.56 * 0.91, "validation_loss": 0.55}, None),
-        (32, {"train_loss": 0.5}, "seed 0: training losses 0.5 and 0.56 are not equal"),
-        (256, {"validation_loss": 0.9}, None),  # what is asked about excludes no run
-    ):
-        results = with_runs(stated, f"arm == @LOSS and batch_size == {size}", **values)
-        for name in ("gap-equal-loss", "sharper-equal-loss"):
-            found = judged(results, name)
-            assert found.word == SAME if reason is None else found.row()["reason"] == reason
 
 
 def test_four_devices_are_not_judged_on_two_cores(stated):
@@ -344,19 +321,6 @@ def test_the_share_of_a_gap_is_a_ratio_of_means_with_its_error():
 
 
 # What the notebook shows
-
-
-def test_tables_put_the_paper_s_numbers_beside_ours_and_count_no_diverged_run(stated):
-    assert tables.best_rates(stated).loc[64, "of each seed"] == "0.08, 0.08, 0.08"
-    kept = {"stopped": "diverged", "validation_loss": 0.01, "kept_epoch": 1}
-    results = with_runs(stated, "arm == @FIXED and batch_size == 64 and seed == 0", **kept)
-    table, times = tables.best_losses(results, FIXED), tables.times(results, FIXED)
-    assert table.loc[32, "validation, paper"] == 0.344 and table.loc[64, "validation, paper"] == "-"
-    assert table.loc[256, "validation"].startswith("0.395")
-    assert not table.loc[64, "validation"].startswith("0.2")
-    assert table["n"].tolist() == times["n"].tolist() == [6, 5, 6, 6]
-    assert times.loc[256, "seconds in total"] == pytest.approx(958 * 7.7, rel=1e-3)
-    assert tables.runs_at(results, FIXED)["total_seconds"].isna().sum() == 1
 
 
 def test_equal_losses_of_all_seeds_have_their_value_as_mean(stated):

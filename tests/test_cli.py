@@ -135,19 +135,6 @@ def test_a_report_without_runs_says_how_to_compute_them(bsg, tiny_profile):
     assert status == 1 and "run `bsg compute surlemont_sam --profile" in printed
 
 
-def test_a_study_without_runs_is_left_out_of_the_reports_on_all(bsg, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "REPORTS", tmp_path / "reports")
-    monkeypatch.setattr(studies, "RESULTS", tmp_path / "nothing")
-    monkeypatch.setenv("BSG_DATA", str(tmp_path / "nothing"))
-    monkeypatch.setattr(cli, "README", tmp_path / "README.md")
-    (tmp_path / "README.md").write_text("<!-- verdicts -->\n<!-- /verdicts -->\n")
-    status, printed = bsg("report", "--profile", "paper", "--store", str(tmp_path / "store"))
-    assert status == 1 and "no study has runs of profile 'paper'" in printed
-    for name in cli.STUDIES:
-        assert f"{name}: skipped, none of the" in printed
-        assert f"run `bsg compute {name} --profile" in printed
-
-
 @pytest.mark.slow
 def test_computing_needs_neither_jupyter_nor_dask(tiny_profile, tmp_path):
     absent = ["IPython", "ipykernel", "papermill", "nbconvert", "nbformat", "dask", "distributed"]
@@ -238,9 +225,3 @@ def test_a_user_without_a_home_can_run_every_command(homeless, tmp_path):
     status, printed = homeless(*with_profile, *others, BSG_DATA=str(tmp_path))
     assert status == 0, printed
     assert (tmp_path / "reports" / "tiny" / "surlemont_sam.html").is_file()
-
-
-@pytest.mark.slow
-def test_a_user_without_a_home_is_asked_where_data_sets_go(homeless):
-    status, printed = homeless("data digits")
-    assert status == 1 and printed == "bsg: no home folder for data sets; set BSG_DATA\n"

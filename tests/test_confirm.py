@@ -69,21 +69,6 @@ def test_every_run_stores_what_a_rule_may_need(study, profile):
 
 @each_study
 @each_profile
-def test_curvature_along_training_is_that_of_one_run_a_batch_size_and_recorded_seed(study, profile):
-    p = parameters(study, profile)
-    along = defaultdict(set)
-    for e in study.design(p):
-        epochs = [m.epoch for m in e.measures if m.epoch is not None]
-        assert sorted(set(epochs)) == e.config.record_epochs
-        if epochs:
-            along[e.config.batch_size, e.config.seed].add(e.config.canonical())
-    sizes = {e.config.batch_size for e in study.design(p)}
-    assert set(along) == {(b, seed) for b in sizes for seed in p.confirm.recorded_seeds}
-    assert all(len(configs) == 1 for configs in along.values())
-
-
-@each_study
-@each_profile
 def test_lines_have_both_ends_in_the_design_and_the_same_part(study, profile):
     entries = study.design(parameters(study, profile))
     parts = {e.config.canonical(): e.part for e in entries}

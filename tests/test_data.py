@@ -7,7 +7,6 @@ import os
 import pickle
 import struct
 import wave
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -291,15 +290,6 @@ def test_the_strongest_band_of_a_tone_is_the_one_of_its_frequency_and_silence_ha
     assert (data.speech._mel_filters().sum(1) > 0.5).all(), "every band hears something"
 
 
-def test_even_or_odd_are_digits_in_two_classes():
-    dataset, digits = load("even_or_odd", split_seed=4), load("digits", split_seed=4)
-    assert dataset.classes == ("even", "odd")
-    for part in ("train", "validation", "test"):
-        found, whole = getattr(dataset, part), getattr(digits, part)
-        assert torch.equal(found.x, whole.x) and torch.equal(found.y, whole.y % 2)
-    assert dataset.checksum == checksum("even_or_odd") != digits.checksum
-
-
 # Folders of images
 
 
@@ -337,22 +327,6 @@ def test_colours_places_and_without_image_size_the_size_are_kept(folder):
             corner = x[:, 0, 0] if y == 0 else x[:, -1, -1]
             assert corner.tolist() == [250, 100, 10]
             assert (x[:, 0, -1] if y == 0 else x[:, 0, 0]).tolist() == [0, 0, 0]
-
-
-def test_cats_vs_dogs_lies_below_the_data_folder_or_is_missed_there(tmp_path, monkeypatch):
-    monkeypatch.setenv("BSG_DATA", str(tmp_path))
-    path = tmp_path / "cats_vs_dogs"
-    assert not at_hand("cats_vs_dogs")
-    with pytest.raises(DataError) as caught:
-        load("cats_vs_dogs", image_size=4)
-    for part in (f"missing folder {path}", f"{path}/cat", f"{path}/dog", "54765", "BSG_DATA"):
-        assert part in str(caught.value), "also where they are to be had"
-    images(path)
-    assert at_hand("cats_vs_dogs")
-    dataset = load("cats_vs_dogs", image_size=4)
-    assert (dataset.name, dataset.classes) == ("cats_vs_dogs", ("cat", "dog"))
-    assert dataset.checksum == checksum("cats_vs_dogs")
-    assert (tmp_path / "converted" / "cats_vs_dogs-4.safetensors").is_file()
 
 
 def test_a_folder_is_converted_once_for_each_size(folder, monkeypatch):
@@ -404,20 +378,6 @@ def test_a_damaged_conversion_is_noticed_and_made_again(tmp_path, cifar10, caplo
     caplog.clear()
     read_again("cifar10", tmp_path)
     assert caplog.text == ""
-
-
-def test_processes_that_start_together_convert_once(tmp_path, monkeypatch, cifar10):
-    opened = []
-    verified = data.published.Published.verified
-    monkeypatch.setattr(
-        data.published.Published, "verified", lambda *args: opened.append(1) or verified(*args)
-    )
-    with ThreadPoolExecutor(4) as pool:
-        sources = list(
-            pool.map(lambda _: data._read.__wrapped__("cifar10", tmp_path, None), "abcd")
-        )
-    assert len(opened) == 1
-    assert all(np.array_equal(s.x, sources[0].x) for s in sources)
 
 
 def test_the_checksum_of_fixed_files_needs_no_files(tmp_path, monkeypatch):

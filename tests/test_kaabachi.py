@@ -47,12 +47,6 @@ def parameters(profile="paper"):
     return load(kaabachi.study, profile)
 
 
-def configs_of(profile, arm):
-    """The arm's run at each batch size, one of its seeds."""
-    entries = protocol.design(parameters(profile))
-    return {e.config.batch_size: e.config for e in entries if e.arm == arm}
-
-
 # A made-up world
 
 
@@ -271,20 +265,6 @@ def test_runs_that_learned_nothing_are_no_comparison(stated):
     assert "highest accuracy 11 %" in why_not(low, "reference-32-steady"), "it has not moved"
 
 
-def test_a_harm_is_not_no_effect(stated):
-    results = flat(stated, 0.7, arm=EXPONENTIAL, batch_size=published.SEMI_LARGE)
-    for size in published.SEMI_LARGE:
-        assert judged(results, f"warmup-{size}").verdict.words == "opposite (lower)"
-    quarter = put(stated, history={"epoch": stated.history["epoch"] / 4}, arm=SMALL)
-    assert judged(quarter, "epochs-small").verdict.words == "opposite (lower)"
-
-
-def test_a_best_rate_at_an_end_of_those_tried_is_not_tuned(stated):
-    high = put(stated, {"validation_accuracy": 0.9}, arm=COLD, batch_size=2048)
-    reason = "the best rate, 2.048, is at an end of those tried"
-    assert why_not(high, "tuned-beats-warmup").startswith(reason)
-
-
 def test_an_accuracy_that_no_large_batch_reaches_is_censored_and_not_dropped(stated):
     late = row(flat(stated, 0.3, arm=EXPONENTIAL), "similar-time")
     assert late["verdict"] == OPPOSITE, "all its epochs take longer than the small batch needed"
@@ -357,20 +337,6 @@ def test_jumps_and_divergence_of_a_made_up_history(loss, rise, gone):
     assert lost(rows, 10) == gone
 
 
-def test_what_is_read_off_keeps_what_a_diverged_run_reached(stated):
-    runs = read_off(stated, LINEAR).set_index("batch_size")
-    gone = runs.loc[1024]
-    assert gone["lost"].all() and (gone["stopped"] == "diverged").all()
-    assert gone["peak"].tolist() == pytest.approx([0.77] * 6, rel=1e-3)
-    assert gone["own_epochs"].isna().all() and gone["target_epochs"].notna().all()
-    assert not runs.loc[128, "lost"].any()
-    small = read_off(stated, SMALL).set_index(["batch_size", "seed"])
-    expected = 0.9 * small.loc[32, "final"]
-    assert small.loc[4, "target"].tolist() == pytest.approx(expected.tolist())
-    assert not small["rising"].any()
-    assert read_off(stated, LARGE).set_index("batch_size").loc[512, "rising"].all()
-
-
 def test_the_rate_is_chosen_by_validation_over_seeds_and_never_one_that_diverged(stated):
     runs = read_off(stated, varied=protocol.RATE, batch_size=1024)
     rates = ["1.024", "0.032", "0.256", "0.1", "0.5"]  # the root of B / 1 and B / 32 give one rate
@@ -411,19 +377,6 @@ def test_every_table_and_claim_works_where_nothing_but_one_run_is_there(timed):
         assert all(every_view(one)), arm
         decided = {n for n, word in words(one).items() if word not in (NOT_RUN, NOT_TESTABLE)}
         assert decided <= {"kaabachi-time-falls", "kaabachi-time-levels"}, arm
-
-
-def test_table_1_stands_beside_the_papers_and_keeps_what_was_censored(stated):
-    table = tables.table_1(stated)
-    assert table.index.tolist() == [str(b) for b in (*published.SMALL, *published.LARGE)]
-    assert table["paper: epochs to final accuracy"].tolist()[-3:] == ["200", "-", "-"]
-    assert table.loc["4", "epochs to final accuracy"].startswith("34.")
-    assert table.loc["1024", "epochs to common target"] == "none of 6"
-    assert table.loc["4", "final accuracy (%)"] == "82.0"
-    target = float(table.loc["4", "target (%)"])
-    assert target == pytest.approx(0.9 * 77.5, abs=0.1), "nine tenths of what B = 32 ends with"
-    late = put(stated, history={"test_accuracy": 0.3}, arm=SMALL, batch_size=4, seed=10)
-    assert tables.table_1(late).loc["4", "epochs to common target"].endswith(", never]")
 
 
 # Design
@@ -467,15 +420,6 @@ def test_runs_that_are_compared_differ_in_what_is_compared_alone(profile):
             assert found == differ[arm], arm
 
 
-def test_the_paper_profile_has_the_papers_rates():
-    linear = configs_of("paper", LINEAR)
-    rates = [schedule_of(linear[b], b, 1)(0) for b in published.LARGE]
-    assert rates == pytest.approx([0.128, 0.256, 0.512, 1.024, 2.048])
-    rate = schedule_of(configs_of("paper", WARM["linear"])[2048], 2048, 25)  # 50,000 / 2048
-    assert rate.warmup_updates == round(3.5 * 25) == 88
-    assert rate(87) < rate(88) == pytest.approx(2.048)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -494,23 +438,3 @@ def test_parameters_that_do_not_fit_together_are_refused(changes, message):
 
 
 # Divergence is a result
-
-
-@pytest.mark.slow
-def test_diverged_runs_are_stored_counted_and_not_trained_again(tmp_path):
-    sizes = {"train_size": 64, "small_batch_sizes": [8, 32], "large_batch_sizes": [33, 64]}
-    epochs = {"large_epochs": [3, 3], "scaled_epochs": 3, "warmup_epochs": 2, "small_epochs": 3}
-    values = {"lr": 1e200, "local_workers": 2, "timing_repeats": 0, "workers": 0}
-    values |= {"profile": "tiny", "store": str(tmp_path), "network_options": {"width": 0.03}}
-    values = parameters("quick").model_dump() | values | sizes | epochs
-    diverging = parse(values, protocol.KaabachiParameters)
-    results = kaabachi.study.run(diverging)
-    assert results.computed > 0 and len(results.runs) == results.designed
-    gone = results.runs.set_index("arm")["stopped"].eq("diverged")
-    assert gone[LINEAR].all() and not gone[SMALL].any()
-    again = kaabachi.study.run(diverging)
-    assert again.computed == 0
-    pd.testing.assert_frame_equal(again.runs, results.runs)
-    assert read_off(again, LINEAR)["lost"].all()
-    shown = again.summary().loc[LINEAR]
-    assert shown["diverged"] == shown["runs"] == 2 * len(diverging.seeds)

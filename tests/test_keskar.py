@@ -241,18 +241,6 @@ def test_the_papers_statistics_come_first_and_other_measures_may_speak_against_t
     assert found.word == verdicts.DEPENDS and "columns of length one" in found.verdict.words
 
 
-def test_the_scale_is_that_of_the_papers_data_batches_and_widths(stated):
-    for name, word, shares in (
-        ("f1-gap", verdicts.REDUCED, "19 % of the updates"),  # 20 epochs of a batch of 256, of 100
-        ("c1-gap", verdicts.REDUCED, "80 % of the updates, 10.2 % of the examples, width 1/4"),
-        ("f2-gap", verdicts.TOY, "spoken digits for TIMIT, "),
-    ):
-        scale = judged(stated, name).verdict.scale
-        assert scale.word == word and scale.detail.startswith(shares), name
-    ended = altered(stated, {"stopped": "patience"}, network="F1")
-    assert judged(ended, "f1-gap").verdict.scale.word == verdicts.FULL
-
-
 # Claims that are not judged
 
 
@@ -346,23 +334,6 @@ def test_small_and_large_batch_of_a_seed_share_all_else_and_lines_join_the_two(d
             assert large.measures[: len(small.measures)] == small.measures
 
 
-def test_a_warm_start_has_small_batch_epochs_and_then_those_of_the_large_batch(designed):
-    p, arms = designed
-    for name, network in p.networks.items():
-        assert set(network.switch_epochs) <= set(network.evolution_epochs), "the figure needs them"
-        for e in arms.get((name, EVOLUTION), []):
-            assert e.config.patience is None and e.epoch in network.evolution_epochs
-        entries = arms.get((name, SWITCH), [])
-        for seed in network.seeds if entries else []:
-            alone, *switched = [e.config for e in entries if e.config.seed == seed]
-            assert (alone.first_epochs, alone.epochs) == (0, network.epochs)
-            assert [c.first_epochs for c in switched] == network.switch_epochs
-            for c in switched:
-                assert c.epochs == c.first_epochs + network.epochs
-                sizes = network.small_batch_size, network.large_batch_size
-                assert (c.first_batch_size, c.batch_size) == sizes
-
-
 def test_what_is_held_equal_is_equal(designed):
     p, arms = designed
     whole = {"spoken_digits": 110_653, "cifar10": 49_000}  # less the paper's fiftieth
@@ -398,24 +369,6 @@ def test_what_is_left_of_the_gap_is_a_share_of_the_gap_as_in_the_source():
     assert table.loc[("F2", "at equal updates"), "phi LB / SB"] == "2.88", "the geometric mean"
     rows["unfit"] = rows["unfit"].where(rows["condition"] == MAIN, "not trained")
     assert tables.what_is_left(rows)["share of the gap"].tolist() == ["100 %", "-", "-", "-"]
-
-
-def test_rivals_hold_what_the_claims_judge(stated):
-    one = {"network": "C1", "condition": RATES, "base_lr": 0.01, "batch": SB, "seed": 12}
-    results = altered(stated, {"train_accuracy": 0.5, "test_accuracy": 0.1}, **one)
-    rows = tables.rivals(results)
-    conditions = [*tables.RIVALS.values(), tables.LONGER]
-    expected = [(n, c, s) for n in claims.VARIED for c in conditions for s in SEEDS]
-    found = rows[["network", "condition", "seed"]].itertuples(index=False, name=None)
-    assert sorted(found) == sorted(expected)
-    of = {c: rows[(rows["condition"] == c) & (rows["network"] == "C1")] for c in conditions}
-    equal, rates = of["at equal updates"], of[tables.RIVALS[RATES]]
-    assert (equal["updates_SB"] / equal["updates_LB"] - 1).abs().max() < 0.02
-    for end, mine in (("gap-updates", equal), ("gap-tuned", rates)):
-        ours = judged(results, f"c1-{end}").verdict.ours
-        assert ours.mean == pytest.approx(mine["gap"].mean(), rel=1e-12)
-    assert set(rates["base_lr_SB"]) == {"0.0003, 0.001, 0.003"} and set(rates["unfit"]) == {""}
-    assert of[tables.LONGER]["updates_LB"].tolist() == equal["updates_LB"].tolist()
 
 
 def test_a_shifted_test_loss_is_found_on_the_line(stated):

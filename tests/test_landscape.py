@@ -463,12 +463,3 @@ def test_the_plane_of_a_path_is_that_of_a_singular_value_decomposition(k):
     np.testing.assert_allclose(np.abs(plane.coordinates), np.abs(u * s)[:, :2], atol=1e-12)
     np.testing.assert_allclose(plane.directions.abs().numpy(), np.abs(vt[:2]), atol=1e-12)
     np.testing.assert_allclose(plane.explained, (s**2 / (s**2).sum())[:2], rtol=1e-12)
-
-
-def test_a_straight_path_is_explained_by_one_direction_and_two_points_have_no_plane():
-    weights = torch.linspace(0, 1, 5).double()[:, None] * torch.arange(4.0).double()
-    plane = trajectory_plane(weights)
-    assert plane.explained == pytest.approx((1, 0), abs=1e-12)
-    assert np.isfinite(plane.coordinates).all() and torch.isfinite(plane.directions).all()
-    with pytest.raises(ValueError, match="at least 3"):
-        trajectory_plane(weights[:2])

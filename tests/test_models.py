@@ -188,22 +188,6 @@ def test_dropout_keeps_the_mean_and_drops_a_share_of_p(p):
     assert x[x != 0].unique().tolist() == pytest.approx([1 / (1 - p)], rel=1e-4)
 
 
-def correlation(a, b):
-    a, b = a - a.mean(), b - b.mean()
-    return abs(((a * b).mean() / (a.std() * b.std())).item())
-
-
-@pytest.mark.parametrize("p", [0.25, 0.5])
-def test_dropped_values_are_independent_of_their_neighbours_and_of_other_calls(p):
-    dropout, ones = Dropout(p), torch.ones(DRAWS, dtype=torch.float64)
-    x = dropout(ones)
-    for lag in (1, 2, 3, 4, 8, 64):  # four 16-bit numbers share one 64-bit draw
-        assert correlation(x[:-lag], x[lag:]) < 4.5 / math.sqrt(DRAWS)
-    assert correlation(x, dropout(ones)) < 4.5 / math.sqrt(DRAWS)
-    for size in (1, 2, 3, 5, 8, 1001):
-        assert dropout(ones[:size]).shape == (size,)
-
-
 def test_the_same_torch_seed_gives_the_same_mask_in_memory_in_every_layout_and_dtype():
     masks = []
     for layout in (torch.contiguous_format, torch.channels_last):

@@ -212,24 +212,3 @@ def test_the_pages_study_goes_from_its_notebook_to_a_report_with_verdicts(bsg, f
     exec(example, given)
     assert set(given["results"].of("momentum, SAM")["rho"]) == {0.05}
     assert given["results"].verdicts().rows.equals(judged)
-
-
-def test_the_pages_notebook_has_the_parameters_of_its_file(folder):
-    cells = jupytext.read(folder / "my" / "momentum" / "momentum.py").cells
-    (cell,) = (c for c in cells if "parameters" in c.metadata.get("tags", ()))
-    exec(cell.source, values := {})
-    quick = yaml.safe_load((folder / "my" / "momentum" / "params" / "quick.yaml").read_text())
-    assert {name: values[name] for name in quick} == quick
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("momentum", "unknown study 'momentum'"),
-        ("my.nothing:study", "cannot be imported"),
-        ("bsglib.studies.chang:study", "needed is a Study"),
-    ],
-)
-def test_what_is_no_study_of_a_users_is_refused(bsg, folder, name, message):
-    status, printed = bsg("compute", name, "--dry-run")
-    assert status == 1 and message in printed

@@ -298,21 +298,6 @@ def test_readme_command_parses(number):
 # The checks above, checked
 
 
-def test_commands_are_found_in_shell_blocks_only():
-    text = (
-        "```bash\n# first\nmake report  # minutes\n```\n"
-        "```sh\nBSG_STORE=x bsg report a \\\n  --profile quick\n```\n"
-        "```python\nimport bsglib\n```\n"
-        "```console\n$ make test && make lab\n12 passed\n```\n"
-    )
-    assert commands(text) == [
-        ["make", "report"],
-        ["bsg", "report", "a", "--profile", "quick"],
-        ["make", "test"],
-        ["make", "lab"],
-    ]
-
-
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

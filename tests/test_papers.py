@@ -17,7 +17,6 @@ from bsglib.studies import exports
 from bsglib.studies import study as studies
 from bsglib.studies.parameters import StudyParameters
 from bsglib.studies.study import Study
-from bsglib.studies.tables import of_common_seeds
 from bsglib.verdicts import Rule
 
 
@@ -170,15 +169,6 @@ def test_the_state_after_an_epoch_is_found_as_the_run_that_ends_there(study, tin
     assert found == []
 
 
-def test_a_measure_after_an_epoch_that_a_run_does_not_reach_is_missing(study, tiny, tmp_path):
-    config = tiny(epochs=6, base_lr=1e-9, record_epochs=[1, 6], patience=1)
-    measures = [Measure("lambda_max", 20, label=f"at_{e}", epoch=e) for e in (1, 6)]
-    design = [Entry(config, tuple(measures), "SB")]
-    runs = dataclasses.replace(study, design=lambda p: design).run(parameters(tmp_path)).runs
-    assert runs["epochs"].item() < 6
-    assert runs["at_1"].notna().all() and runs["at_6"].isna().all()
-
-
 @pytest.fixture
 def with_optional(study, tiny):
     """The study with a third run, optional, on data that have to be downloaded."""
@@ -217,11 +207,3 @@ def test_a_run_without_data_that_is_not_optional_is_an_error(with_optional, no_d
 
 
 # The best rate
-
-
-def test_cells_are_compared_over_the_seeds_that_all_have():
-    cells = [("a", 0), ("a", 1), ("a", 2), ("b", 1), ("b", 2), ("b", 3)]
-    runs = pd.DataFrame(cells, columns=["arm", "seed"])
-    common = of_common_seeds(runs, "arm")
-    assert list(common.itertuples(index=False, name=None)) == [c for c in cells if c[1] in (1, 2)]
-    assert of_common_seeds(runs.iloc[:0], "arm").empty

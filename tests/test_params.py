@@ -6,7 +6,6 @@ import sys
 import types
 
 import pytest
-import yaml
 
 from bsglib.project import ROOT, resolve
 from bsglib.runs.params import (
@@ -14,7 +13,6 @@ from bsglib.runs.params import (
     Parameters,
     RunConfig,
     check,
-    nearest,
     parse,
 )
 
@@ -44,11 +42,6 @@ def test_every_mistake_is_told_at_once():
         parse(values | {"epochs": "two", "batch_size": 0, "bogus": 1}, RunConfig)
     for part in ("'epochs' = 'two'", "'batch_size' = 0", "'bogus'", "'network' is missing"):
         assert part in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["0.001", "1.0e-3"])
-def test_yaml_as_the_message_on_1e_3_writes_it_is_accepted(text):
-    assert config(**yaml.safe_load(f"base_lr: {text}")).base_lr == 0.001
 
 
 @pytest.mark.parametrize(
@@ -113,12 +106,6 @@ def test_check_returns_a_notebooks_parameters():
     }
     found = check(namespace, Study)
     assert found == Study(epochs=2, base_lr=1.0, batch_sizes=[32, 64])
-
-
-def test_nearest_names_the_nearest_where_something_is_near_and_always_all():
-    assert nearest("sgd", ["adam", "zzz"]) == "; allowed: adam, zzz"
-    both = nearest("digit", ["digits", "fashion_mnist"])
-    assert both == "; did you mean 'digits'? Allowed: digits, fashion_mnist"
 
 
 def test_relative_paths_start_at_the_project_whatever_the_current_folder(tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -186,26 +185,6 @@ def test_distances_from_the_initial_weights_add_up_over_layers(store):
     assert list(layers.index) == list(dict.fromkeys(name.rpartition(".")[0] for name in names))
 
 
-def trajectory(store, **changes):
-    return rows_of(store, Measure("trajectory", 1), record_path=True, **changes)
-
-
-def test_a_trajectory_ends_where_the_weights_were_kept(store):
-    changes = {"keep": "best", "patience": 2, "patience_on": "validation_loss", "base_lr": 0.05}
-    run, rows = trajectory(store, epochs=30, validation_fraction=0.3, **changes)
-    kept = run.result["kept_epoch"]
-    assert 2 < kept < len(run.history), "the test needs a best epoch that is not the last"
-    assert rows["epoch"].iloc[-1] == kept and rows["epoch"].is_monotonic_increasing
-    weights = torch.cat([w.reshape(-1) for w in run.model().parameters()])
-    length = float((run.path["weights.0"] - weights.detach()).norm())
-    assert 0.5 * length < np.hypot(*rows[["a", "b"]].iloc[0]) <= length * (1 + 1e-9)
-
-
-def test_what_was_not_recorded_cannot_be_measured(store):
-    with pytest.raises(SweepError, match="update_norms.*record_path"):
-        sweep([Entry(config(), (Measure("update_norms", 1),))], store, workers=0)
-
-
 def test_what_is_stored_is_not_computed_again_whatever_it_is_asked_for(store, monkeypatch):
     bare = [Entry(entry.config) for entry in entries()]
     assert not any(is_stored(entry, store) for entry in bare)
@@ -342,13 +321,3 @@ def test_memory_that_is_refused_is_an_error_of_that_run_alone(store):
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
     assert is_stored(entries()[0], store)
-
-
-def test_a_worker_with_several_threads_computes_one_entry_after_the_other(store):
-    options = {"width": 0.0625, "dropout": 0.5}
-    both = [Entry(config(network_options=options, epochs=20, seed=seed)) for seed in (0, 1)]
-    alone = Store(store.root / "alone")
-    sweep(both, alone, workers=0)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(module.compute, both, 2 * [str(store.root)]))
-    assert [numbers(e, store) for e in both] == [numbers(e, alone) for e in both]

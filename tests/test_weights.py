@@ -55,16 +55,6 @@ def test_flatten_copies_the_parameters_in_order_and_install_puts_them_back():
     assert torch.equal(flatten(model.parameters()), theta.float())
 
 
-@pytest.mark.parametrize("change", [-1, 1])
-def test_install_refuses_a_vector_of_another_length(change):
-    model = network()
-    before = state_of(model)
-    size = sum(w.numel() for w in model.parameters())
-    with pytest.raises(ValueError, match=rf"{size + change}.*{size} weights"):
-        install(model, torch.zeros(size + change))
-    assert_same_state(model, before)
-
-
 def accumulate(model):
     model(torch.randn(5, 1, 4, 4)).sum().backward()
 
@@ -112,16 +102,6 @@ def test_reestimated_statistics_are_the_averages_over_the_batches():
     variances = torch.stack([b.var(dim=(0, 2, 3)) for b in batches]).mean(0)
     torch.testing.assert_close(model[0].running_mean, means, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(model[0].running_var, variances, rtol=1e-12, atol=1e-12)
-
-
-def test_reestimation_of_later_layers_sees_normalised_batches_and_no_dropout():
-    model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.9), nn.BatchNorm1d(3)).double()
-    x = torch.randn(50, 3, dtype=torch.float64) * 7 + 5
-    reestimate_batch_norm(model, [x])
-    torch.testing.assert_close(
-        model[2].running_mean, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12
-    )
-    assert (model[2].running_var > 0.9).all()
 
 
 @pytest.mark.parametrize("channels", [1, 2])  # two do not fit
