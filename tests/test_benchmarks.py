@@ -3,11 +3,10 @@
 import json
 import zipfile
 
-import numpy as np
 import pytest
 import yaml
 
-from benchmarks import gpu, page, pieces
+from benchmarks import gpu, page
 from benchmarks import side_by_side as bench
 from bsglib.runs import queue
 from bsglib.studies import exports
@@ -87,29 +86,3 @@ def test_the_script_for_a_bare_machine_runs_dry_on_a_cpu(tmp_path, tiny_row):
     assert len(exports.read(folder).runs) == 4
     with zipfile.ZipFile(tmp_path / "out" / "runs.zip") as packed:
         assert sum(name.endswith("result.json") for name in packed.namelist()) == 4
-
-
-@pytest.fixture
-def recordings(tmp_path, monkeypatch):
-    """A made-up data set of files in a folder, cut into three pieces or more."""
-    data, sent = tmp_path / "data", tmp_path / "sent"
-    folder = data / "cats_vs_dogs" / "cat"
-    folder.mkdir(parents=True)
-    for i in range(5):
-        (folder / f"{i}.jpg").write_bytes(np.random.default_rng(i).bytes(300))
-    monkeypatch.setenv("BSG_DATA", str(data))
-    pieces.main(f"pack cats_vs_dogs --bytes 700 --out {sent}".split())
-    monkeypatch.setenv("BSG_DATA", str(tmp_path / "there"))
-    return data, sent, tmp_path / "there"
-
-
-def test_pieces_are_small_and_give_the_data_back(recordings):
-    data, sent, there = recordings
-    names = sorted(path.name for path in sent.glob("cats_vs_dogs.[0-9]*"))
-    assert names[:2] == ["cats_vs_dogs.00", "cats_vs_dogs.01"] and len(names) >= 3
-    assert max(path.stat().st_size for path in sent.glob("cats_vs_dogs.[0-9]*")) <= 700
-    pieces.main(["join", str(sent)])
-    before, after = (
-        {path.name: path.read_bytes() for path in root.rglob("*.jpg")} for root in (data, there)
-    )
-    assert len(after) == 5 and before == after

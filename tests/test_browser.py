@@ -663,17 +663,6 @@ def polar(eye):
     return math.atan2(y, x), math.atan2(z, math.hypot(x, y)), math.hypot(x, y, z)
 
 
-@only(SAMPLES[1:])
-@pytest.mark.parametrize("scene", [0, 1])
-def test_dragging_one_surface_turns_both(surfaces, scene):
-    left, top, right, bottom = surfaces.run(SCENES)[scene]
-    x, y = (left + right) / 2, (top + bottom) / 2
-    surfaces.drag((x, y), (x + 60, y))
-    surfaces.wait(f"{EYES}.every(eye => Math.abs(eye.x - {FIRST['x']}) > 0.01)")
-    one, other = map(polar, surfaces.run(EYES))
-    assert one == pytest.approx(other, abs=1e-5)
-
-
 STEP = math.pi / 24
 TURNS = {"ArrowLeft": (-STEP, 0, 1), "ArrowRight": (STEP, 0, 1), "ArrowUp": (0, STEP, 1)}
 TURNS |= {"ArrowDown": (0, -STEP, 1), "+": (0, 0, 0.9), "-": (0, 0, 1 / 0.9)}

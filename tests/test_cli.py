@@ -69,25 +69,6 @@ def test_status_needs_no_data(bsg, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_status_of_a_half_computed_study_counts_what_is_there(bsg, tiny_profile, params, tmp_path):
-    (params / "surlemont_sam" / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    store = tmp_path / "store"
-    bsg("compute", "surlemont_sam", "--profile", "tiny", "--part", "1", "--store", str(store))
-
-    def shown():
-        status, printed = bsg("status", "surlemont_sam", "--store", str(store))
-        assert status == 0
-        return [line.removeprefix("surlemont_sam, ") for line in printed.splitlines()]
-
-    lines = shown()
-    assert {"tiny, part 1: 12 of 12 runs", "tiny, part 2: 0 of 9 runs"} <= set(lines)
-    quick = [line for line in lines if line.startswith("quick")]
-    assert quick == ["quick, part 1: 0 of 90 runs", "quick, part 2: 0 of 65 runs"]
-    next(store.glob("*/measures/lambda_max-*.json")).write_text("damaged")
-    assert "tiny, part 1: 11 of 12 runs" in shown()
-
-
-@pytest.mark.slow
 def test_a_study_from_compute_over_export_to_a_report_that_needs_no_runs(
     bsg, tiny_profile, tmp_path
 ):

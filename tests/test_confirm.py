@@ -78,17 +78,6 @@ def test_lines_have_both_ends_in_the_design_and_the_same_part(study, profile):
 
 
 @each_study
-@pytest.mark.parametrize("profile", ["quick", "laptop", "paper"])
-def test_other_profiles_have_none_of_it(study, profile):
-    p = parameters(study, profile)
-    assert p.confirm is None
-    for e in study.design(p):
-        if e.config.seed < 10:
-            assert not AS_RUN & e.config.model_dump(exclude_defaults=True).keys()
-        assert "test_outcomes" not in [m.name for m in e.measures]
-
-
-@each_study
 def test_runs_on_a_gpu_are_those_of_the_queue_on_more_data_and_whole_networks(study):
     small, large = (by_cell(study, profile) for profile in ("confirm", "gpu"))
     assert {arm for arm, _, _ in small} == {arm for arm, _, _ in large}

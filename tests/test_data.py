@@ -15,7 +15,7 @@ import torchvision
 from PIL import Image
 
 from bsglib import data
-from bsglib.data import DataError, at_hand, checksum, load
+from bsglib.data import DataError, checksum, load
 
 N = 60
 
@@ -386,17 +386,6 @@ def test_the_checksum_of_fixed_files_needs_no_files(tmp_path, monkeypatch):
     assert len({checksum(name) for name in names}) == len(names) == 5
     # part of the identity of stored runs
     assert checksum("fashion_mnist") == "md5:4472cc9bf98ecb6e389ca9544c9d9233"
-
-
-def test_data_are_at_hand_when_all_their_files_are(tmp_path, monkeypatch, no_download):
-    monkeypatch.setenv("BSG_DATA", str(tmp_path))
-    assert not at_hand("cifar100")
-    folder = publish(monkeypatch, tmp_path, "cifar100", cifar_files("cifar100"))
-    assert at_hand("cifar100")
-    file = next(iter(data.PUBLISHED["cifar100"].md5))
-    (folder / file).unlink()
-    assert not at_hand("cifar100")
-    assert at_hand("digits"), "they come with the installation"
 
 
 # What bad input gets

@@ -14,7 +14,7 @@ from torch import nn
 from bsglib import runtime
 from bsglib.runs import ddp
 from bsglib.runs.build import batches_of, build_model, dataset_of
-from bsglib.runs.ddp import ParallelError, ParallelRun, stored_parallel_times, train_parallel
+from bsglib.runs.ddp import ParallelError, train_parallel
 from bsglib.runs.params import ParameterError, RunConfig
 from bsglib.runs.train import train
 
@@ -190,33 +190,3 @@ def no_launch(monkeypatch):
 def test_what_cannot_be_split_is_refused_by_name(changes, processes, message, no_launch):
     with pytest.raises(ParameterError, match=message):
         train_parallel([config(**changes)], processes, epochs=2)
-
-
-def test_times_are_stored_with_the_machine_and_not_taken_again(store, monkeypatch):
-    calls = []
-
-    def runs_of(configs, processes, *, epochs, samples, time_limit_s):
-        calls.append((epochs, samples))
-        runs = [(c, n) for c in configs for n in processes]
-        times = [tuple(c.batch_size / n + r for r in range(3)) for c, n in runs]
-        return [ParallelRun(*run, np.zeros(1), t, {}) for run, t in zip(runs, times, strict=True)]
-
-    monkeypatch.setattr(ddp, "train_parallel", runs_of)
-    arguments = [config(), config(batch_size=32)], store
-    options = {"processes": (1, 2), "samples": 32, "repeats": 3}
-    assert stored_parallel_times(*arguments, **options, compute=False) is None
-    content = stored_parallel_times(*arguments, **options, compute=True)
-    rows = content["rows"]
-    assert calls == [(4, 32)]  # one epoch to warm up
-    assert {"processor", "threads", "cores", "torch_version"} <= content.keys()
-    machine = {name: content[name] for name in ("processor", "threads", "cores")}
-    assert rows == [
-        {"config": c, "batch_size": b, "processes": n, "repeat": r, "seconds": b / n + r} | machine
-        for r in range(3)
-        for c, b in ((0, 16), (1, 32))
-        for n in (1, 2)
-    ]
-    assert stored_parallel_times(*arguments, **options, compute=True) == content
-    others = options | {"processes": (1, 2, 4)}
-    assert stored_parallel_times(*arguments, **others, compute=False) is None
-    assert len(calls) == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_same_state, state_of
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.patches import Rectangle
 from torch import nn
 
 from bsglib import models
@@ -121,35 +121,6 @@ def test_the_mode_and_hooks_are_restored_and_the_shape_named_where_it_does_not_f
 
 
 # Ideas
-
-
-def arrows(fig):
-    ends = [p._posA_posB for p in fig.axes[0].patches if isinstance(p, FancyArrowPatch)]
-    return [np.array(pair) for pair in ends]
-
-
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [
-        ([2.0, 0.4], [0.3, 1.5]),
-        ([1.0, 0.0], [-1.0, 0.0]),
-        ([1.0, 2.0, 3.0, 4.0], [0.0, -2.0, 1.0, 1.0]),
-    ],
-)
-def test_gradients_are_drawn_head_to_tail_with_their_lengths_and_angle(a, b):
-    fig = drawings.draw_gradients(a, b)
-    first, second, mean = arrows(fig)
-    assert np.array_equal(first[1], second[0]) and not first[0].any() and not mean[0].any()
-    u, v = (np.subtract(*pair[::-1]) for pair in (first, second))
-    assert np.allclose([u @ u, v @ v, u @ v], [np.dot(a, a), np.dot(b, b), np.dot(a, b)])
-    assert np.allclose(mean[1], second[1] / 2)
-    apart = (np.linalg.norm(a) + np.linalg.norm(b)) / 2
-    together = np.linalg.norm(np.add(a, b)) / 2
-    bars = [bar.get_width() for bar in fig.axes[1].patches]
-    assert np.allclose(bars, [apart, together]) and apart >= together
-    (left, right), (low, high) = fig.axes[0].get_xlim(), fig.axes[0].get_ylim()
-    for x, y in np.concatenate([first, second, mean]):
-        assert left < x < right and low < y < high
 
 
 def test_gradients_that_cannot_be_drawn_are_refused():

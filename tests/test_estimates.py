@@ -6,7 +6,7 @@ import pytest
 from bsglib.runs import train
 from bsglib.runs.build import dataset_of
 from bsglib.runs.measures import Measure
-from bsglib.runs.sweep import Entry, compute
+from bsglib.runs.sweep import Entry
 from bsglib.studies import estimates, exports
 from bsglib.studies.estimates import Costs
 
@@ -54,14 +54,3 @@ def test_every_example_that_is_evaluated_is_counted(tiny, monkeypatch, evaluate,
     train.train(config)
     trained = config.epochs * len(dataset_of(config).train)
     assert sum(counted) - trained == estimates._evaluated(config)
-
-
-def test_an_estimate_without_knowledge_is_near_what_is_taken(tiny, tmp_path):
-    options = {"network_options": {"width": 0.5}, "train_size": 1000, "batch_size": 50}
-    measures = Measure("keskar_sharpness", 500), Measure("lambda_max", 200)
-    entry = Entry(tiny(epochs=8, evaluate="log", **options), measures)
-    expected = Costs().of(entry)
-    compute(entry, str(tmp_path))
-    tables = exports.of_store([entry], exports.Store(tmp_path))
-    taken = tables.runs["processor_s"].sum() + tables.measures["processor_s"].sum()
-    assert taken / 2 < expected < 2 * taken

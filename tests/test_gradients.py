@@ -114,22 +114,6 @@ def test_equal_gradients_agree_and_opposite_ones_cancel():
     assert expected_norm(found.full_norm, found.trace, 4, 1) == pytest.approx(math.sqrt(5))
 
 
-def test_an_example_without_a_gradient_has_no_direction():
-    model, x, y, gradients = linear()
-    with torch.no_grad():
-        y[2] = model(x[2:3])[0, 0]
-    gradients[2] = 0
-    found = gradient_agreement(model, x, y, batch_sizes=[2], loss=squared)
-    left = np.delete(gradients, 2, axis=0)
-    assert found.cosine == pytest.approx(np.mean(cosines(left)), rel=1e-11)
-    assert found.trace == pytest.approx(np.trace(np.cov(gradients.T, bias=True)), rel=1e-12)
-    with torch.no_grad():
-        y[:] = model(x)[:, 0]
-        y[0] += 1
-    alone = gradient_agreement(model, x, y, batch_sizes=[2], loss=squared)
-    assert math.isnan(alone.cosine)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

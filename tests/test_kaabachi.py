@@ -16,7 +16,7 @@ from bsglib.runs.params import ParameterError, parse
 from bsglib.studies import kaabachi
 from bsglib.studies.kaabachi import claims, protocol, published, tables
 from bsglib.studies.kaabachi import confirm as of_confirm
-from bsglib.studies.kaabachi.derived import WITHIN, epochs_to, largest_rise, lost, read_off
+from bsglib.studies.kaabachi.derived import WITHIN, epochs_to, largest_rise, lost
 from bsglib.studies.kaabachi.protocol import (
     COLD,
     EXPONENTIAL,
@@ -335,21 +335,6 @@ def test_jumps_and_divergence_of_a_made_up_history(loss, rise, gone):
     rows = history([0.1] * len(loss), loss)
     assert largest_rise(rows, 10) == pytest.approx(rise)
     assert lost(rows, 10) == gone
-
-
-def test_the_rate_is_chosen_by_validation_over_seeds_and_never_one_that_diverged(stated):
-    runs = read_off(stated, varied=protocol.RATE, batch_size=1024)
-    rates = ["1.024", "0.032", "0.256", "0.1", "0.5"]  # the root of B / 1 and B / 32 give one rate
-    found = runs.assign(rate=runs["lr"].map("{:.4g}".format))["rate"]
-    assert list(dict.fromkeys(found)) == rates
-    better = runs.assign(validation_accuracy=found.eq("0.5") * 0.1 + 0.5, test_accuracy=0.0)
-    assert set(claims.at_best_rate(better)["lr"]) == {0.5}
-    assert len(claims.at_best_rate(better)) == 6
-    broken = better["lr"].eq(0.5) & better["seed"].eq(11)
-    other = better.assign(stopped=better["stopped"].where(~broken, "diverged"))
-    assert 0.5 not in set(claims.at_best_rate(other)["lr"])
-    lucky = better.assign(validation_accuracy=0.5 + 0.4 * broken + 0.3 * found.eq("0.256"))
-    assert set(claims.at_best_rate(lucky)["rate"]) == {"0.256"}
 
 
 # Tables

@@ -202,20 +202,6 @@ def test_the_same_torch_seed_gives_the_same_mask_in_memory_in_every_layout_and_d
     assert not torch.equal(masks[0], (Dropout(0.5)(torch.ones(2, 3, 5, 7)) == 0).flatten())
 
 
-def test_flatten_is_torchs_and_hands_gradients_back_in_the_order_of_the_images():
-    images = torch.randn(4, 6, 5, 3, dtype=torch.float64).permute(0, 3, 1, 2)  # channels last
-    slopes, weights = [], torch.randn(90, 2, dtype=torch.float64)
-    for flatten in (Flatten(), nn.Flatten()):
-        leaf = images.detach().requires_grad_()
-        image = leaf * 1.0
-        image.register_hook(slopes.append)
-        ((flatten(image * 1.0) @ weights) ** 2).sum().backward()
-    assert torch.equal(*slopes)
-    assert slopes[0].is_contiguous(memory_format=torch.channels_last)
-    for other in (torch.randn(4, 7), torch.randn(4, 3, 6, 5)):
-        assert torch.equal(Flatten()(other), other.flatten(1))
-
-
 @pytest.mark.parametrize("p", [-0.1, 1.0, math.nan])
 def test_a_share_that_cannot_be_dropped_is_refused(p):
     with pytest.raises(ValueError, match="allowed"):

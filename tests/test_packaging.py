@@ -129,21 +129,6 @@ def test_make_target_parses_and_is_in_the_help(target):
     assert re.search(rf"^  {target}\t.+\(.+\)$", make("help").stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("python", ["no-such-python", "an-old-python"])
-def test_make_names_the_python_it_cannot_use(python, tmp_path):
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
-        (tmp_path / name).write_text(read(name), encoding="utf-8")
-    old = tmp_path / "an-old-python"
-    # Answers like Python 3.9: prints its version, and fails the comparison.
-    old.write_text('#!/bin/sh\ncase "$2" in *print*) echo 3.9.2 ;; *) exit 1 ;; esac\n')
-    old.chmod(0o755)
-    refused = make("-C", str(tmp_path), "report", f"PYTHON={tmp_path / python}")
-    assert refused.returncode == 2
-    assert "3.11" in refused.stderr and python in refused.stderr
-    assert "3.9.2" in refused.stderr or python == "no-such-python"
-    assert not (tmp_path / ".venv").exists()
-
-
 PYTHON = """#!/bin/sh
 echo "$IPYTHONDIR $JUPYTER_CONFIG_DIR $JUPYTER_DATA_DIR $JUPYTER_PATH $PYTHONSTARTUP" >> folders
 case "$*" in

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from bsglib.figures import contours, plots, show, style
-from bsglib.gradients import expected_norm
 from bsglib.landscape import Surface
 
 BATCHES = (32, 128, 512)
@@ -352,37 +351,6 @@ def test_a_distribution_is_the_share_up_to_each_norm_with_its_median_named():
     assert texts(ax.texts) == ["256: median 0.0078", "32: median 0.062"]
 
 
-def agreement(seeds=2):
-    """Measured norms that are the expected ones, times 1.25 for one seed and less for the other."""
-    rows = []
-    for b in (32, 256):
-        for s in range(seeds):
-            for examples in (1, 4, 16):
-                norm = expected_norm(1.0 + s, 100.0 / b, 16, examples)
-                rms, mean = (1.25, 0.8)[s] * norm, 0.5 * norm
-                rows.append(
-                    {"batch_size": b, "seed": s, "examples": examples, "norm": mean}
-                    | {"norm_rms": rms, "low": 0.2 * norm, "high": 2 * norm, "n": 16}
-                    | {"full_norm": 1.0 + s, "trace": 100.0 / b, "predicted": norm}
-                )
-    return pd.DataFrame(rows)
-
-
-def test_agreement_shows_what_was_drawn_beside_what_is_expected():
-    ax = drawn(plots.plot_agreement, agreement())
-    rows = np.log(agreement().set_index(["batch_size", "examples", "seed"]))
-    means = np.exp(rows.groupby(["batch_size", "examples"]).mean())
-    for batch_size in (32, 256):
-        colour = style.batch_colour(batch_size)
-        line, dashes, discs = [li for li in ax.lines if li.get_color() == colour]
-        assert (dashes.get_marker(), discs.get_marker()) == ("_", "o")
-        seen = means.loc[batch_size]
-        curve = np.interp([1, 4, 16], *line.get_data())
-        np.testing.assert_allclose(curve, seen["predicted"], rtol=1e-3)
-        np.testing.assert_allclose(discs.get_ydata(), seen["norm_rms"])
-        np.testing.assert_allclose(dashes.get_ydata(), seen["norm"])
-
-
 # ---------------------------------------------------------------- learning rates
 
 
@@ -466,7 +434,6 @@ def test_every_plot_names_its_axes_and_says_what_is_not_computed_yet():
         (plots.plot_path, path_rows(), PATH),
         (plots.plot_conditions, conditions(), CONDITIONS | {"none": 0}),
         (plots.plot_distribution, quantiles(), {"label": "l"}),
-        (plots.plot_agreement, agreement(), {}),
         (plots.plot_against_lr, rates(), lines),
         (plots.plot_heatmap, heat(), {"label": "l"}),
     )

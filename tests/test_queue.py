@@ -54,17 +54,6 @@ def test_rows_of_a_gpu_hold_a_whole_seed_of_what_each_study_needs_first():
                 assert order.place(name, entry)[0] < len(order.rows), entry.arm
 
 
-def test_lines_have_both_ends_in_the_row_of_a_gpu():
-    rows = Queue.of("gpu").rows
-    for name, study in cli.STUDIES.items():
-        entries = study.design(profiles.load(study, "gpu"))
-        for row in (row for row in rows if row.study == name):
-            held = [e for e in entries if row.holds(name, e)]
-            runs = {e.config.canonical() for e in held}
-            starts = {m.start.canonical() for e in held for m in e.measures if m.start is not None}
-            assert starts <= runs
-
-
 @pytest.mark.parametrize("profile", queue.profiles())
 def test_every_row_names_entries_of_a_study(profile):
     for row in Queue.of(profile).rows:

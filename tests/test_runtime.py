@@ -11,7 +11,6 @@ import torch
 from threadpoolctl import threadpool_info
 
 from bsglib import runtime
-from bsglib.project import ROOT
 from bsglib.runs import sweep
 from bsglib.runs.store import Store
 from bsglib.runs.sweep import compute
@@ -84,37 +83,5 @@ def settings_of_a_worker(entry, root: str) -> str:
     return run_id
 
 
-SWEEP = """
-import json, sys
-from pathlib import Path
-from bsglib import cli
-from bsglib.runs import sweep  # the command, which its workers import as well
-from bsglib.runs.measures import Measure
-from bsglib.runs.params import RunConfig
-from bsglib.runs.store import Store
-
-def listed(entry, root):
-    from bsglib.runs.sweep import compute
-    run = compute(entry, root)
-    Path(root, "modules.json").write_text(json.dumps(sorted(sys.modules)))
-    return run
-
-if __name__ == "__main__":
-    sweep.compute = listed
-    measures = Measure("keskar_sharpness", 20), Measure("lambda_max", 20)
-    entry = sweep.Entry(RunConfig(**json.loads(sys.argv[1])), measures)
-    sweep.sweep([entry], Store(sys.argv[2]), workers=1)
-"""
 NOT_FOR_WORKERS = {"IPython", "jupyter_client", "matplotlib", "nbconvert", "nbformat", "papermill"}
 NOT_FOR_WORKERS |= {"plotly", "torchvision"}
-
-
-@pytest.mark.slow
-def test_a_worker_of_the_command_imports_nothing_that_draws_or_reports(tiny, tmp_path):
-    (tmp_path / "command.py").write_text(SWEEP)
-    config = json.dumps(tiny().model_dump())
-    command = [sys.executable, str(tmp_path / "command.py"), config, str(tmp_path / "runs")]
-    subprocess.run(command, check=True, cwd=ROOT)
-    modules = json.loads((tmp_path / "runs" / "modules.json").read_text())
-    assert {"bsglib.sharpness", "bsglib.cli", "torch"} <= set(modules)
-    assert NOT_FOR_WORKERS & {name.partition(".")[0] for name in modules} == set()

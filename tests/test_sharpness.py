@@ -138,8 +138,13 @@ def test_the_metric_of_a_convex_loss_is_found_by_trying_all_corners(epsilon):
         moved = theta + torch.tensor(signs) * width
         nn.utils.vector_to_parameters(moved, trial.parameters())
         worst = max(worst, evaluate(trial, x, y).loss)
+    seen = []
+    model.register_forward_pre_hook(lambda m, _: seen.append(flatten(m.parameters()).clone()))
     found = keskar_sharpness(model, x, y, epsilon=epsilon)
     assert found.value == pytest.approx(100 * (worst - start) / (1 + start), rel=1e-9)
+    assert (found.max_loss, found.loss, found.n) == pytest.approx((worst, start, 20), rel=1e-9)
+    assert found.iterations < found.evaluations <= len(seen) <= found.evaluations + 1
+    assert all(((w - theta).abs() <= width * (1 + 1e-9)).all() for w in seen), "in the box"
 
 
 def ways_of(solve, function, start, bounds, max_iter):
@@ -267,9 +272,6 @@ def test_a_subspace_that_is_the_identity_gives_the_metric_of_the_full_space(monk
     assert found.value == pytest.approx(full.value, rel=1e-9)
 
 
-# Keskar's metric: against brute force on a small trained network
-
-
 def fitted():
     """A network of 31 weights, trained until its gradient is small, not zero; and as one vector."""
     torch.manual_seed(3)
@@ -321,36 +323,6 @@ def largest(theta, a, bounds, x, y):
     generator = torch.Generator().manual_seed(0)
     z = torch.rand(150, len(bounds), dtype=torch.float64, generator=generator)
     return ascended(theta, a, bounds, (2 * z - 1) * bounds, x, y)
-
-
-@pytest.mark.parametrize("dimension", [None, 6])
-@pytest.mark.parametrize("epsilon", [1e-3, 0.05])
-def test_the_metric_stays_in_its_box_and_ends_in_a_local_maximum_not_above_the_brute_force_one(
-    epsilon, dimension
-):
-    model, x, y, theta = fitted()
-    a, bounds = box(theta, dimension, epsilon)
-    seen = []
-    hook = model.register_forward_pre_hook(
-        lambda m, _: seen.append(flatten(m.parameters()).clone())
-    )
-    options = {"epsilon": epsilon, "subspace": dimension}
-    found = keskar_sharpness(model, x, y, max_iter=300, **options)
-    hook.remove()
-    rise = found.max_loss - found.loss
-    assert rise <= (largest(theta, a, bounds, x, y) - found.loss) * (1 + 1e-6)
-    moved = torch.stack(seen) - theta
-    tried = moved @ torch.linalg.pinv(a).T
-    assert (tried.abs() <= bounds * (1 + 1e-9)).all(), "in the box"
-    torch.testing.assert_close(tried @ a.T, moved, rtol=0, atol=1e-12)  # in the subspace
-    losses = mean_losses(torch.stack(seen), x, y)
-    assert losses.max().item() == pytest.approx(found.max_loss, rel=1e-13), "the best one counts"
-    top = tried[losses.argmax()]
-    z = torch.clamp(top + 1e-3 * bounds * torch.randn(50, len(bounds)).double(), -bounds, bounds)
-    wiggled = ascended(theta, a, bounds, z * 1.0, x, y, steps=1)
-    assert wiggled - found.loss <= rise * (1 + 1e-6), "nothing near it is higher"
-    few = keskar_sharpness(model, x, y, **options)
-    assert few.max_loss - few.loss >= 0.999 * rise, "ten iterations are enough here"
 
 
 # Keskar's metric: what is held fixed, and what is refused

@@ -145,17 +145,6 @@ def covered(estimates, truth, level=0.95):
     return np.mean([found.low <= truth <= found.high for found in ends])
 
 
-@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
-@pytest.mark.parametrize("ratios", [False, True])
-def test_one_estimate_gives_the_interval_of_its_values_at_any_level(level, ratios):
-    values = [1.5, 2.5, 2.0, 4.0, 3.0]
-    found, expected = student(values, ratios=ratios), interval(values, level=level, ratios=ratios)
-    at = found.interval(level)
-    assert (at.mean, at.low, at.high, at.n) == pytest.approx(
-        (expected.mean, expected.low, expected.high, 5), rel=1e-13
-    )
-
-
 @pytest.mark.parametrize("null", [-1.0, 0.0, 0.4, 2.0])
 def test_the_two_sided_p_value_is_scipy_s(null):
     values = np.random.default_rng(0).normal(0.5, 1, 7)

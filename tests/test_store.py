@@ -2,39 +2,10 @@
 
 import errno
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
-from bsglib.runs.store import Store, StoreError
-
-WRITE_FOREVER = """
-import sys
-from bsglib.runs.store import Store
-store, number = Store(sys.argv[1]), 0
-while True:
-    number += 1
-    store.write_json("run", "state.json", {"number": number, "padding": [number] * 20_000})
-"""
-TRAIN = """
-import json, sys, time
-from bsglib import runtime
-from bsglib.runs import train
-from bsglib.runs.params import RunConfig
-from bsglib.runs.store import Store
-runtime.single_thread()
-epoch = train._train_epoch
-def counted(*arguments):
-    print("epoch", flush=True)
-    time.sleep(0.3)  # the other process meets the lock
-    epoch(*arguments)
-train._train_epoch = counted
-run = train.train(RunConfig(**json.loads(sys.argv[2])), store=Store(sys.argv[1]))
-print("loss", run.history["test_loss"].iloc[-1], flush=True)
-"""
+from bsglib.runs.store import StoreError
 
 
 def parts(folder):
@@ -92,22 +63,6 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_nothing_behind(store, monkeyp
     assert parts(store.root) == []
 
 
-@pytest.mark.slow
-def test_a_process_killed_while_writing_leaves_a_whole_file(tmp_path):
-    store, numbers = Store(tmp_path / "runs"), []
-    with subprocess.Popen([sys.executable, "-c", WRITE_FOREVER, str(store.root)]) as writer:
-        deadline = time.monotonic() + 60
-        while store.read_json("run", "state.json") is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        for _ in range(20):  # also a reader beside the writer sees whole files only
-            numbers.append(store.read_json("run", "state.json")["number"])
-            time.sleep(0.005)
-        writer.send_signal(signal.SIGKILL)
-    content = store.read_json("run", "state.json")
-    assert content["padding"] == [content["number"]] * 20_000
-    assert numbers == sorted(numbers)
-
-
 def test_leftovers_of_killed_writers_are_swept_and_removal_takes_one_file(store):
     folder = finished(store)
     (folder / ".checkpoint.safetensors.abc.part").write_bytes(b"half")
@@ -132,15 +87,3 @@ def test_a_run_that_cannot_be_written_is_named(store):
     (store.root / "run").write_text("a file where a folder should be")
     with pytest.raises(StoreError, match=r"history\.csv cannot be written"):
         store.write("run", "history.csv", b"")
-
-
-@pytest.mark.slow
-def test_two_processes_that_want_the_same_run_train_it_once(tmp_path, tiny):
-    store, config = Store(tmp_path / "runs"), tiny(epochs=2)
-    command = [sys.executable, "-c", TRAIN, str(store.root), config.model_dump_json()]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=120)[0].splitlines() for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert sorted(output.count("epoch") for output in outputs) == [0, 2]
-    assert outputs[0][-1] == outputs[1][-1]
-    assert outputs[0][-1].startswith("loss")
