@@ -27,22 +27,6 @@ def test_a_row_holds_median_and_range_and_is_judged_by_its_median():
     assert bench.row("a", "b", [2.0])["met"] is None
 
 
-class Side:
-    def __init__(self, name, asked):
-        self.name, self.asked = name, asked
-
-    def rate(self):
-        self.asked.append(self.name)
-        return len(self.asked)
-
-
-def test_sides_take_turns_in_an_order_that_rotates():
-    asked = []
-    rates = bench.interleaved({name: Side(name, asked) for name in "abc"}, 3)
-    assert "".join(asked) == "abcbcacab"
-    assert rates == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
-
-
 def test_the_page_is_what_the_stored_results_give():
     shown = page.PAGE.read_text(encoding="utf-8")
     block = shown.partition("<!-- measured -->")[2].partition("<!-- /measured -->")[0]

@@ -351,14 +351,6 @@ BOXES = """[...document.querySelectorAll(".canvas, .thumbnail, .plotly-figure")]
   return [interactive, [box.x + scrollX, box.y + scrollY, box.width, box.height]]; })"""
 
 
-@THEMES
-def test_text_stands_out_from_the_page(shown, theme):
-    shown.look(theme)
-    texts = shown.run(TEXTS)
-    assert len(texts) > 20
-    assert [each for each in texts if each[0] < 4.5] == []
-
-
 # The strokes in the colour of a batch size: what the drawing says, and what is seen.
 STROKES = f"""(() => {{ {COLOURS}
   const said = /stroke: *var\\(--b[-\\w]+, *(#\\w{{6}})\\)/, found = new Map();
@@ -437,41 +429,6 @@ def test_nothing_scrolls_sideways_on_a_phone(shown, width=375):
     assert found["page"] <= width and found["window"] == width
     assert found["beyond"] == []
     assert all(inside and overflow == "auto" for inside, overflow in found["tables"])
-
-
-# What is read and is not shown, what is cut off, and what lies over the text.
-PRINTED = """(() => {
-  const all = selector => [...document.querySelectorAll(selector)];
-  const told = e => e.outerHTML.slice(0, 80);
-  const read = "h1, h2, h3, h4, p, li, table, blockquote, figcaption, math, svg, .stream";
-  const left = ".files, .toc, .crumbs, details, fieldset, .modebar, .plotly-figure";
-  const style = getComputedStyle(document.body);
-  return {
-    hidden: all(read).filter(e => !e.closest(left) && e.textContent.trim()
-      && (!e.checkVisibility({opacityProperty: true}) || !e.getClientRects().length)).map(told),
-    cut: all("body *").filter(e => e.checkVisibility() && !e.closest("svg, math, .plotly-figure")
-      && e.clientHeight && e.scrollHeight > e.clientHeight + 2
-      && getComputedStyle(e).display != "inline"
-      && (getComputedStyle(e).overflowY != "visible"
-          || getComputedStyle(e).maxHeight != "none")).map(told),
-    wide: document.scrollingElement.scrollWidth / innerWidth,
-    over: all("body *").filter(e => e.checkVisibility()
-      && /fixed|sticky/.test(getComputedStyle(e).position)).map(told),
-    code: all("details.code, .toc").filter(e => e.checkVisibility()).length,
-    colours: [style.backgroundColor, style.color]};
-  })()"""
-
-
-def test_print_shows_all_that_is_read(shown):
-    shown.look("dark", media="print", width=718, height=1000)  # the width of A4 within its margins
-    shown.settle()  # what a slow machine lays out later
-    found = shown.run(PRINTED)
-    assert found["hidden"] == []
-    assert found["cut"] == []
-    assert found["over"] == []
-    assert found["code"] == 0  # the style leaves code and contents out
-    assert found["colours"] == ["rgb(255, 254, 251)", "rgb(31, 35, 40)"]  # dark is for screens
-    assert found["wide"] <= 1.5, "Chromium shrinks a page to two thirds, and cuts off the rest"
 
 
 # ---------------------------------------------------------------- structure, links, keyboard

@@ -3,26 +3,22 @@
 import json
 import math
 import re
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from bsglib.project import ROOT
 from bsglib.runs.measures import LINE
 from bsglib.runs.params import ParameterError, parse
 from bsglib.studies import chang
-from bsglib.studies.chang import claims, derived, protocol, published, tables
+from bsglib.studies.chang import claims, derived, published, tables
 from bsglib.studies.chang.protocol import FIXED, LOSS, SCALED, SHARPNESS
 from bsglib.studies.comparing import last_minus_first, rises
 from bsglib.studies.profiles import load
 from bsglib.studies.study import Results
 from bsglib.verdicts import DEPENDS, NO_EFFECT, NOT_RUN, NOT_TESTABLE, OPPOSITE, SAME, Shares
 
-FILES = (ROOT / "params" / chang.study.name).glob("*.yaml")
-PROFILES = sorted({f.stem for f in FILES} - {"confirm"})  # of which test_confirm.py has the tests
 LAYERS = {"0": 0.6, "3": 0.5, "6": 0.4, "17": 0.3}  # part of the distance in each
 EPOCHS = (1, 2, 4, 8, 16, 32, 64, 120)  # of the made-up histories
 SIX = {"lrs": [0.005, 0.01, 0.02, 0.04, 0.08, 0.16], "more_seeds": [3, 4, 5], "surface_points": 13}
@@ -208,24 +204,6 @@ def test_shares_are_those_of_the_source_s_images_updates_and_width(stated):
 # The design
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_the_grid_is_whole_and_every_arm_is_a_slice_of_it(profile):
-    p = parameters(profile)
-    entries = protocol.design(p)
-    cells = [e for e in entries if e.arm != LOSS]
-    keys = {(e.config.seed, e.config.batch_size, e.config.base_lr) for e in cells}
-    sizes, seeds, more = len(p.batch_sizes), len(p.seeds), len(p.more_seeds)
-    assert len(keys) == len(cells) == seeds * sizes * len(p.lrs) + more * (2 * sizes - 1)
-    arms = Counter(e.arm for e in entries)
-    assert arms[LOSS] == seeds * sizes and arms[FIXED] == (seeds + more) * sizes
-    scaled = [e for e in entries if e.columns.get("scaled")]
-    assert len(scaled) == (seeds + more) * sizes and {e.arm for e in scaled} == {FIXED, SCALED}
-    for c in [e.config for e in scaled]:
-        assert c.base_lr == pytest.approx(p.lr * c.batch_size / p.smallest)
-    assert {e.part for e in entries} == {1, 2, 3, 4}
-    assert all(len({m.file for m in e.measures}) == len(e.measures) for e in entries)
-
-
 def test_parameters_that_do_not_fit_are_refused():
     for changes, message in (
         ({"lrs": [0.01, 0.02, 0.08]}, "0.04 is missing, the linearly scaled rate of B = 128"),
@@ -254,16 +232,6 @@ def test_a_rate_at_which_training_fails_is_a_bad_rate_and_its_end_no_minimizer(s
     assert word(results, "large-lr") == word(results, "wins-too-high") == SAME
     results = with_runs(stated, "batch_size > 32", validation_loss=0.2)
     assert word(results, "wins-too-high") != SAME, "where they win at any rate"
-
-
-def test_four_devices_are_not_judged_on_two_cores(stated):
-    two, one = (replace(stated, timings=stated.timings.assign(cores=n)) for n in (2, 1))
-    assert why_not(two, "parallel-large") == "4 devices needed, 2 cores available"
-    assert word(two, "parallel-here") == word(two, "parallel-total-here") == SAME
-    assert "With 4, processes share cores" in tables.parallel_note(two)
-    assert why_not(one, "parallel-here") == "2 devices needed, 1 core available"
-    alone = replace(stated, timings=stated.timings.query("processes == 1"))
-    assert why_not(alone, "parallel-large") == "timed on 1 of 4 processes"
 
 
 def with_best(stated, **cells):

@@ -68,16 +68,6 @@ def test_every_run_stores_what_a_rule_may_need(study, profile):
 
 
 @each_study
-@each_profile
-def test_lines_have_both_ends_in_the_design_and_the_same_part(study, profile):
-    entries = study.design(parameters(study, profile))
-    parts = {e.config.canonical(): e.part for e in entries}
-    for e in entries:
-        for start in [m.start for m in e.measures if m.start is not None]:
-            assert parts[start.canonical()] == e.part
-
-
-@each_study
 def test_runs_on_a_gpu_are_those_of_the_queue_on_more_data_and_whole_networks(study):
     small, large = (by_cell(study, profile) for profile in ("confirm", "gpu"))
     assert {arm for arm, _, _ in small} == {arm for arm, _, _ in large}

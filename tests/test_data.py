@@ -313,22 +313,6 @@ def test_images_of_any_size_and_kind_become_squares_of_rgb(folder, recwarn):
     assert dataset.as_input(dataset.train.x, torch.float64).max() <= 1
 
 
-def test_colours_places_and_without_image_size_the_size_are_kept(folder):
-    left = np.zeros((8, 8, 3), np.uint8)
-    left[:, :4] = (250, 100, 10)
-    for name, pixels in (("a", left), ("b", left[:, ::-1])):
-        (folder / name).mkdir(parents=True)
-        for i in range(3):
-            Image.fromarray(pixels).save(folder / name / f"{i}.png")
-    for size in (None, 4, 16):
-        dataset = load(str(folder), image_size=size)
-        assert dataset.input_shape == (3, size or 8, size or 8)
-        for x, y in zip(dataset.train.x, dataset.train.y, strict=True):
-            corner = x[:, 0, 0] if y == 0 else x[:, -1, -1]
-            assert corner.tolist() == [250, 100, 10]
-            assert (x[:, 0, -1] if y == 0 else x[:, 0, 0]).tolist() == [0, 0, 0]
-
-
 def test_a_folder_is_converted_once_for_each_size(folder, monkeypatch):
     decoded, rgb = [], data.folders._rgb
     monkeypatch.setattr(data.folders, "_rgb", lambda *args: decoded.append(args) or rgb(*args))

@@ -10,9 +10,6 @@ from torch import Tensor
 
 from bsglib import device_graphs, runtime
 from bsglib.runs.build import build_model, build_optimizer, dataset_on_device, steps_of
-from bsglib.runs.measures import Measure, stored_measure
-from bsglib.runs.store import Store
-from bsglib.runs.sweep import Entry, sweep
 from bsglib.runs.train import train, training
 
 KINDS = {
@@ -132,27 +129,6 @@ def test_runs_in_flight_are_what_they_are_alone(tiny):
         assert run.weights.keys() == together[place].weights.keys()
         found = distance(together[place].weights.values(), run.weights.values())
         assert found <= tolerance(run.config, run.result["updates"])
-
-
-def test_a_run_in_flight_that_fails_does_not_take_the_others_along():
-    def task(fails):
-        yield
-        if fails:
-            raise ValueError("broken")
-        return "done"
-
-    found = {p: (r, str(e)) for p, r, e in device_graphs.in_flight(map(task, [0, 1, 0]), 2)}
-    assert found == {0: ("done", "None"), 1: (None, "broken"), 2: ("done", "None")}
-
-
-def test_a_measure_waits_for_the_other_run_of_its_line(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("bsglib.runtime.in_flight", lambda: 4)
-    small, large = tiny(epochs=4), tiny(epochs=1, batch_size=20)
-    line = Measure("interpolate", 16, {"points": 4}, small)
-    store = Store(tmp_path / "together")
-    assert sweep([Entry(small), Entry(large, (line,))], store, workers=0) == []
-    (run,) = [r for r in store.finished() if stored_measure(r, line, store)]
-    assert len(stored_measure(run, line, store)["rows"]) == 8
 
 
 def test_a_repeated_function_gives_what_it_gives_alone():

@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import pytest
 import torch
 from conftest import assert_same_state, state_of
@@ -36,33 +35,6 @@ def images(n=30):
     """Images of one colour each, which tells the example, and their labels in turn."""
     x = (torch.arange(n) * 8).byte().reshape(n, 1, 1, 1).expand(n, 3, 4, 6).contiguous()
     return x, torch.arange(n) % len(CLASSES)
-
-
-def test_examples_stand_under_the_name_of_their_class():
-    x, y = images()
-    fig, again, other = (
-        drawings.draw_examples(x, y, CLASSES, per_class=4, seed=seed) for seed in (0, 0, 1)
-    )
-    strips = [ax.images[0].get_array() for ax in fig.axes]
-    assert np.array_equal(strips[0], again.axes[0].images[0].get_array())
-    assert not np.array_equal(strips[0], other.axes[0].images[0].get_array())
-    assert [ax.get_title(loc="left") for ax in fig.axes] == list(CLASSES)
-    for label, strip in enumerate(strips):
-        assert strip.shape == (4, 4 * 6 + 3, 4)
-        columns = strip[:, strip[0, :, 3] > 0]
-        found = np.rint(columns[0, ::6, 0] * 255 / 8).astype(int)
-        assert len(set(found)) == 4, "without repetition"
-        assert (y[found] == label).all()
-
-
-def test_what_cannot_be_shown_is_refused():
-    x, y = images()
-    for arguments, options, error in (
-        ((x[:, 0], y, CLASSES), {}, r"x has shape \(30, 4, 6\): needed are images"),
-        ((x, y, CLASSES), {"per_class": 11}, "per_class = 11: class 'cat' has 10 examples"),
-    ):
-        with pytest.raises(ValueError, match=error):
-            drawings.draw_examples(*arguments, **options)
 
 
 # A network

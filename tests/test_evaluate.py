@@ -74,18 +74,6 @@ def test_loss_and_gradient_equal_those_of_autograd_on_the_whole_batch(chunk_size
     torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_a_weight_that_is_not_used_has_gradient_zero():
-    model, x, y = case()
-    model.unused = nn.Parameter(torch.ones(2, dtype=torch.float64))
-    model.forward = lambda x: model[2](model[1](model[0](x)))
-    _, gradient = loss_and_gradient(model, x, y)
-    assert len(gradient) == sum(w.numel() for w in model.parameters())
-    place = [name for name, _ in model.named_parameters()].index("unused")
-    start = sum(w.numel() for w in list(model.parameters())[:place])
-    assert (gradient[start : start + 2] == 0).all()
-    assert (gradient != 0).any()
-
-
 def test_the_gradient_of_a_float32_network_is_a_float64_vector_and_leaves_its_own():
     model, x, y = case(dtype=torch.float32)
     model(x).sum().backward()

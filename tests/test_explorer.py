@@ -134,17 +134,6 @@ def test_every_number_comes_through_and_it_begins_with_the_lowest_validation_los
     assert (first["batch_size"], first["base_lr"]) == (best["batch_size"], best["base_lr"])
 
 
-def test_a_cell_may_have_diverged_in_part_or_whole_or_lack_its_surface(data):
-    assert of(data, HALF)["words"].endswith("n = 2 seeds, and 1 diverged")
-    assert not of(data, HALF)["diverged"] and of(data, HALF)["surface"]
-    lost = of(data, DIVERGED)
-    assert lost["diverged"] and lost["words"] == "n = 0: 3 seeds diverged"
-    assert lost["surface"] is None and "diverged" in lost["said"]["surface"]
-    assert set(lost["values"].values()) == {None} and "shade" not in lost
-    assert of(data, BARE)["surface"] is None and not of(data, BARE)["diverged"]
-    assert of(data, BARE)["said"]["surface"] == "not computed"
-
-
 def changed(cells, **values):
     rows = cells.copy()
     for name, value in values.items():

@@ -368,25 +368,6 @@ def test_every_table_and_claim_works_where_nothing_but_one_run_is_there(timed):
 
 
 @each_profile
-def test_the_rate_of_every_arm_starts_and_ends_where_it_has_to(profile):
-    p = parameters(profile)
-    for entry in protocol.design(p):
-        c = entry.config
-        per_epoch = math.ceil((c.train_size or EXAMPLES) / (c.batch_size * c.local_workers))
-        rate, total = schedule_of(c, c.batch_size, per_epoch), c.epochs * per_epoch
-        peak = {
-            SMALL: p.unscaled_lr,
-            LARGE: p.unscaled_lr,
-            SQRT: p.lr * math.sqrt(c.batch_size),
-            **{reference(b): p.lr * c.batch_size / b for b in p.reference_batch_sizes},
-            RATES: c.base_lr,
-        }.get(entry.arm, p.lr * c.batch_size)
-        warm = entry.arm in (*WARM.values(), LENGTHS)
-        assert rate(0) == pytest.approx(p.lr if warm else peak, rel=1e-12), entry.arm
-        assert rate(total // 2) == rate(total - 1) == pytest.approx(peak, rel=1e-12), entry.arm
-
-
-@each_profile
 def test_runs_that_are_compared_differ_in_what_is_compared_alone(profile):
     p = parameters(profile)
     differ = {
@@ -420,6 +401,3 @@ def test_runs_that_are_compared_differ_in_what_is_compared_alone(profile):
 def test_parameters_that_do_not_fit_together_are_refused(changes, message):
     with pytest.raises(ParameterError, match=message):
         parse(parameters().model_dump() | changes, protocol.KaabachiParameters)
-
-
-# Divergence is a result

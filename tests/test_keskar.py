@@ -284,21 +284,6 @@ def test_claims_need_their_arm_and_on_minima_trained_runs_and_on_accuracy_that_t
     assert judged(stopped, f"f2-{ENDS[kind][-1]}").word == verdicts.SAME
 
 
-def test_an_early_part_of_a_design_is_not_taken_for_the_whole(stated):
-    """Runs of SB and LB stand in later arms, too, before the rest of those is computed."""
-    entries = protocol.design(stated.parameters)
-    stored = {(e.config.canonical(), m.file) for e in entries if e.part == 1 for m in e.measures}
-    there = [{(e.config.canonical(), m.file) for m in e.measures} <= stored for e in entries]
-    results = changed(stated, stated.runs[there])
-    assert set(tables.rivals(results)["condition"]) == {MAIN}
-    for table in (tables.thresholds(results), tables.correlations(results)):
-        assert table.index.tolist() == ["not computed yet"]
-    for name in IDS:
-        network, _, end = name.removeprefix("keskar-").partition("-")
-        if network.upper() in claims.VARIED and end not in ("training", *OF_PAIR):
-            assert network.upper() in why_not(results, f"{network}-{end}", verdicts.NOT_RUN), name
-
-
 # Design
 
 
@@ -351,39 +336,6 @@ def test_what_is_held_equal_is_equal(designed):
 
 
 # Tables
-
-
-def test_what_is_left_of_the_gap_is_a_share_of_the_gap_as_in_the_source():
-    kept = [f"{c}_{batch}" for c in ("train_loss", "updates") for batch in (SB, LB)]
-    rows = pd.DataFrame(
-        (name, condition, seed, gap + 0.1 * (seed - 1), 2.0 + seed, "0.001", "0.001")
-        for name, whole in (("F2", 4.0), ("C1", -1.0))
-        for condition, gap in ((MAIN, whole), ("at equal updates", 1.0))
-        for seed in range(3)
-    )
-    heads = ["network", "condition", "seed", "gap", "sharpness_ratio", "base_lr_SB", "base_lr_LB"]
-    rows = rows.set_axis(heads, axis=1).assign(unfit="", **dict.fromkeys(kept, 1))
-    table = tables.what_is_left(rows)
-    assert table["share of the gap"].tolist() == ["100 %", "25 %", "-", "-"]
-    assert table.loc[("F2", "at equal updates"), "SB - LB (points)"] == "1.00 [0.75, 1.25]"
-    assert table.loc[("F2", "at equal updates"), "phi LB / SB"] == "2.88", "the geometric mean"
-    rows["unfit"] = rows["unfit"].where(rows["condition"] == MAIN, "not trained")
-    assert tables.what_is_left(rows)["share of the gap"].tolist() == ["100 %", "-", "-", "-"]
-
-
-def test_a_shifted_test_loss_is_found_on_the_line(stated):
-    points = tables.points(stated, "linear")
-    near = points[points["alpha"].between(-0.5, 1.5)]
-    table = tables.shift(near)
-    assert table.index.tolist() == [(n, end) for n in published.NETWORKS for end in (SB, LB)]
-    raised = "test - training loss (nats)"
-    assert table[raised].astype(float).tolist() == pytest.approx([0.2] * 12, abs=2e-3)
-    for end, at in ((SB, "0.000"), (LB, "1.000")):
-        shown = set(table.xs(end, level="minimizer").iloc[:, :2].to_numpy().ravel())
-        assert shown == {f"{at} (6 of 6)"}
-    moved = near.assign(alpha=near["alpha"] + 0.125 * (near["set"] == "test"))
-    table = tables.shift(moved[moved["alpha"].between(-0.375, 1.375)])
-    assert set(table.xs(LB, level="minimizer")["lowest test loss at alpha"]) == {"1.125 (6 of 6)"}
 
 
 def every_view(results):

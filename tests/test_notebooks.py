@@ -188,17 +188,12 @@ def test_strict_nbval_fails_on_a_changed_number(trained, tmp_path, pattern, pass
     assert (ran.returncode == 0) == passes, ran.stdout[-2000:]
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
+def test_numbers_of_a_subspace_are_not_compared_but_its_verdict_is():
+    row = (
         '<tr id="claim-keskar-f1-sharper-subspace"><td>F1</td><td>{ours}</td><td>'
         '<span class="verdict {css}">{word}</span><br>'
-        "<small>uniform columns {note}</small></td></tr>",
-        "keskar-f1-sharper-subspace  83.8  {ours}  5  {word}",
-    ],
-    ids=["HTML", "text"],
-)
-def test_numbers_of_a_subspace_are_not_compared_but_its_verdict_is(row):
+        "<small>uniform columns {note}</small></td></tr>"
+    )
     config = configparser.ConfigParser(interpolation=None)
     config.read(ROOT / "tests" / "nbval_sanitize.cfg")
     rule = config["subspace"]["regex"], config["subspace"]["replace"]

@@ -17,7 +17,6 @@ from torch import nn
 from bsglib import cli
 from bsglib.claims import Claim, Margin, Measured
 from bsglib.project import ROOT
-from bsglib.runs.params import ParameterError
 from bsglib.studies import profiles, surlemont
 from bsglib.studies.tables import arms, worked_out
 from bsglib.verdicts import Rule
@@ -164,22 +163,6 @@ def test_an_arm_of_a_users_is_measured_and_stored_and_enters_no_claim(tiny):
     assert found.verdicts().rows.equals(without.verdicts().rows)
     assert worked_out(found, "rows").equals(worked_out(without, "rows"))
     assert counting(found) != counting(without), "the statistic would see the arms"
-
-
-@pytest.mark.parametrize(
-    ("like", "changes", "message"),
-    [
-        ("SGD, scaled", {}, "unknown arm 'SGD, scaled'; did you mean 'SGD, scaled lr'"),
-        ("SGD, scaled lr", {"roh": 0.2}, "unknown parameter 'roh'; did you mean 'rho'"),
-        ("SGD, scaled lr", {"rho": -1.0}, "parameter 'rho' = -1.0"),
-    ],
-)
-def test_an_arm_that_cannot_be_is_refused(tiny, like, changes, message):
-    with pytest.raises(ParameterError, match=message):
-        surlemont.study.arm(tiny, like, name="mine", **changes)
-    mine = surlemont.study.arm(tiny, "SGD, scaled lr", name="SGD, fixed lr", rho=0.2)
-    with pytest.raises(ParameterError, match="'SGD, fixed lr' is one of the design"):
-        surlemont.study.run(tiny, also=mine)
 
 
 # A study of a user's

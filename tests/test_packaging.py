@@ -100,16 +100,6 @@ def test_every_dependency_has_a_lower_bound_that_the_lock_meets():
         assert marker is None, f"{text} is locked for one platform only"
 
 
-def test_lock_lines_are_sorted_names_versions_and_perhaps_markers():
-    line = re.compile(r"[a-z0-9-]+==[0-9][a-z0-9.]*( ; [a-z0-9_ \"=]+)?")
-    assert [each for each in lock_lines() if not line.fullmatch(each)] == []
-    assert "://" not in read("requirements.lock")
-    names = [line.partition("==")[0] for line in lock_lines()]
-    assert names == sorted(set(names))
-    cuda = [line for line in lock_lines() if re.match("nvidia-|cuda-|triton=", line)]
-    assert cuda and all('; sys_platform == "linux"' in line for line in cuda)
-
-
 # Version and licence
 
 
@@ -278,21 +268,3 @@ def test_readme_command_parses(number):
     shown = readme_commands()
     copied = {words[-1] for words in shown[:number] if words[0] == "cp"}
     check_command(shown[number], copied)
-
-
-# The checks above, checked
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("make reprot", "reprot"),
-        ("bsg report --no-such-option", "no-such-option"),
-        ("papermill --no-such-option in.ipynb out.ipynb", "no-such-option"),
-        ("papermill in.ipynb out.ipynb -f nosuch.yaml", "nosuch.yaml: no such file"),
-        ("nosuchprogram", "unknown command"),
-    ],
-)
-def test_wrong_command_is_refused(line, reason):
-    with pytest.raises(Exception, match=reason):
-        check_command(line.split(), copied={"in.ipynb"})

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torchvision
 
-from bsglib.claims import Claim, Margin, Measured
 from bsglib.data import DataError
 from bsglib.runs.measures import Measure
 from bsglib.runs.outcomes import Outcomes
@@ -17,7 +16,6 @@ from bsglib.studies import exports
 from bsglib.studies import study as studies
 from bsglib.studies.parameters import StudyParameters
 from bsglib.studies.study import Study
-from bsglib.verdicts import Rule
 
 
 class Nothing(StudyParameters):
@@ -50,19 +48,6 @@ def exported(study, tmp_path, profile="quick"):
 
 def redesigned(study, *entries):
     return dataclasses.replace(study, design=lambda p: list(entries))
-
-
-def test_verdicts_are_found_by_claim_and_by_figure(study, tmp_path):
-    common = {"locator": "1", "statement": "It is.", "quantity": "q", "rule": Rule("above", 1)}
-    common["margin"] = Margin("points", 1, "chosen for the test")
-    common["statistic"] = lambda results: Measured((1.0, 1.1, 1.2))
-    claims = [Claim(id=f"c{i}", figure=f"figure-{i // 2}", **common) for i in range(3)]
-    results = dataclasses.replace(study, claims=tuple(claims)).run(parameters(tmp_path))
-    assert results.verdicts().rows["claim"].tolist() == ["c0", "c1", "c2"]
-    assert results.verdicts("c2", "c0").rows["claim"].tolist() == ["c2", "c0"]
-    assert results.verdicts(figure="figure-0").rows["claim"].tolist() == ["c0", "c1"]
-    with pytest.raises(KeyError, match="no claim for 'figure-9'; did you mean"):
-        results.verdicts(figure="figure-9")
 
 
 def test_exported_tables_are_the_results_without_a_store(study, tmp_path):
@@ -204,6 +189,3 @@ def test_a_run_without_data_that_is_not_optional_is_an_error(with_optional, no_d
     demanding = dataclasses.replace(with_optional, design=lambda p: needed)
     with pytest.raises(DataError, match="cifar100"):
         demanding.run(parameters(tmp_path))
-
-
-# The best rate

@@ -338,19 +338,6 @@ def quantiles(seeds=2):
     return pd.DataFrame(rows)
 
 
-def test_a_distribution_is_the_share_up_to_each_norm_with_its_median_named():
-    ax = drawn(plots.plot_distribution, quantiles(), label="norm of an update")
-    for batch_size in (32, 256):
-        colour = style.batch_colour(batch_size)
-        *seeds, mean, median = [line for line in ax.lines if line.get_color() == colour]
-        assert len(seeds) == 2 and seeds[0].get_linewidth() < mean.get_linewidth()
-        levels = np.linspace(0, 1, 101)
-        np.testing.assert_allclose(mean.get_ydata(), levels)
-        np.testing.assert_allclose(mean.get_xdata(), 10 ** (levels - 0.5) * 2 / batch_size)
-        assert median.get_xydata().ravel() == pytest.approx([2 / batch_size, 0.5])
-    assert texts(ax.texts) == ["256: median 0.0078", "32: median 0.062"]
-
-
 # ---------------------------------------------------------------- learning rates
 
 

@@ -28,14 +28,6 @@ def test_a_row_may_hold_only_runs_whose_fields_have_some_values(tiny):
         parse({"study": "a", "part": 1, "only": {"batchsize": [4]}}, Row)
 
 
-def test_rows_are_counted_from_one():
-    order = Queue((Row(study="b", part=2), Row(study="a", part=1)))
-    assert order.row(2).study == "a"
-    for number in (0, 3):
-        with pytest.raises(ParameterError, match="allowed are 1 to 2"):
-            order.row(number)
-
-
 def test_rows_of_a_gpu_fit_nine_minutes_and_no_run_is_in_two():
     order = Queue.of("gpu")
     assert order.for_gpu and not Queue.of("confirm").for_gpu

@@ -10,12 +10,10 @@ from importlib.resources import files
 import nbformat
 import papermill
 import pytest
-from matplotlib.colors import to_rgb
 from nbformat.v4 import new_code_cell, new_notebook
-from sample_reports import BATCHES, INK, INK_2, STUDIES, verdicts
+from sample_reports import STUDIES, verdicts
 
-from bsglib.figures.style import batch_colour
-from bsglib.pages import index, report, themes
+from bsglib.pages import index, report
 
 
 @pytest.fixture(scope="module")
@@ -61,24 +59,6 @@ def test_nothing_is_fetched_and_every_link_leads_somewhere(reports):
                 assert (path.parent / link.split("#")[0]).exists(), link
 
 
-def test_figures_have_alt_text_captions_and_files(page):
-    svgs = [a for tag, a in Elements(page).all if tag == "svg"]
-    assert [a["aria-label"] for a in svgs] == ['Loss of "a-1" & more', 'Loss of "figure-2" & more']
-    assert {a["role"] for a in svgs} == {"img"}
-    assert page.count("<figcaption>") == 3
-    assert page.count("<strong>Loss against epochs, n = 3.</strong>") == 2
-    for name in ("a-1.svg", "a-1.csv", "figure-2.csv", "claims.csv"):
-        assert f'href="figures/surlemont_sam/{name}"' in page
-
-
-def test_code_is_folded_and_streams_are_clean(page):
-    assert page.count("<summary>Code</summary>") == 4
-    assert page.count("<summary>Parameters</summary>") == 1
-    assert '<span class="c1"># why</span>' in page
-    assert "100%|###| done" in page
-    assert "\x1b" not in page and "0%|   |" not in page
-
-
 def test_head_tells_profile_evidence_verdicts_and_command(reports, page):
     head = page[page.index("<body") : page.index("<main")]
     assert "<b>laptop</b>" in head and "<b>Exploratory</b>: " in head
@@ -89,34 +69,6 @@ def test_head_tells_profile_evidence_verdicts_and_command(reports, page):
     assert page.count("<h1>") == 1
     other = (reports / "gpu" / "surlemont_sam.html").read_text(encoding="utf-8")
     assert "<b>Confirmatory</b>: " in other and "Exploratory" not in other
-
-
-def test_themed_colours(page):
-    figures = page[page.index("<main") :]
-    for colour in BATCHES.values():
-        name = f"--b-{colour[1:]}"
-        assert f"var({name}, {colour})" in figures
-        assert f"{name}: {themes.lifted(colour)};" in page
-        assert f"var({name}, {colour}) 50%, var(--ink))" in figures
-    for fixed in (INK, INK_2, "#d55e00", "#D55E00"):
-        assert fixed not in figures
-    assert "var(--vermillion)" in figures
-
-
-def luminance(colour):
-    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour))
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b
-
-
-def test_dark_colours_are_visible_and_keep_the_order(page):
-    dark_page = re.search(r"dark\) {\s*:root {\s*--page: (#\w+)", page)[1]
-    colours = [batch_colour(2**k) for k in range(2, 14)]
-    assert set(colours) <= themes.BATCH_COLOURS
-    lifted = [luminance(themes.lifted(colour)) for colour in colours]
-    assert all((level + 0.05) / (luminance(dark_page) + 0.05) >= 3 for level in lifted)
-    levels = lifted[3:]  # 4 to 16 have hues of their own
-    assert levels == sorted(levels, reverse=True)
-    assert all(a > 1.15 * b for a, b in zip(levels, levels[1:], strict=False))
 
 
 def test_interactive_figures_share_one_script(reports):

@@ -159,22 +159,6 @@ def ways_of(solve, function, start, bounds, max_iter):
     return torch.stack(way), trace
 
 
-@pytest.mark.parametrize("max_iter", [1, 4, 10, 200])
-def test_the_solver_goes_the_way_of_scipy_minimize_to_the_last_bit(max_iter):
-    generator = np.random.default_rng(2)
-    bounds, pull = generator.uniform(0.1, 2, 60), generator.standard_normal(60)
-
-    def bumpy(z):  # curved both ways, so that several line searches take more steps
-        value = np.sin(3 * z).sum() + pull @ z + 0.1 * (z**4).sum()
-        return value, 3 * np.cos(3 * z) + pull + 0.4 * z**3
-
-    (one, traced), (other, trace) = (
-        ways_of(solve, bumpy, np.zeros(60), bounds, max_iter)
-        for solve in (solvers.drive_lbfgsb, solvers.public_lbfgsb)
-    )
-    assert traced == trace and torch.equal(one, other)
-
-
 # Keskar's metric: the solver in torch, and scipy's public one
 
 

@@ -52,6 +52,3 @@ def test_a_notebook_s_picture_has_few_colours_and_looks_the_same(monkeypatch):
     assert few.mode == "P" and few.size == all_of_them.size
     difference = np.abs(np.asarray(few.convert("RGB"), int) - np.asarray(all_of_them, int))
     assert difference.max() <= 16 and difference.mean() < 1
-
-
-# Stored drawings

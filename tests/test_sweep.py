@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -307,17 +306,3 @@ def test_workers_report_what_fails_and_why_and_finish_the_others(dask):
     assert deaths(dask.root / "once") == 1, "a killed worker is replaced"
     assert 2 <= deaths(dask.root / "always") <= 4  # alone twice; waiting for a worker also counts
     assert [is_stored(entry, dask.store) for entry in dask.bad.values()] == [True] + 3 * [False]
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
-def test_memory_that_is_refused_is_an_error_of_that_run_alone(store):
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    network = {"network": "test_sweep:hungry", "network_options": {}}
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 10**9, before[1]))
-    try:
-        with pytest.raises(SweepError, match="1 of 2 runs failed:\nhungry.*memory"):
-            sweep([Entry(config(**network), arm="hungry"), entries()[0]], store, workers=0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-    assert is_stored(entries()[0], store)

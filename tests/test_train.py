@@ -528,22 +528,3 @@ def test_a_killed_run_goes_on_to_the_bytes_of_an_undisturbed_one(killed, store, 
     assert left >= path
     assert resumed.path.keys() == whole.path.keys()
     assert all(torch.equal(t, whole.path[key]) for key, t in resumed.path.items())
-
-
-def test_a_checkpoint_is_not_used_where_it_is_not_wanted(tiny, store, monkeypatch, batches):
-    config = tiny(epochs=3)
-    whole, original = train(config), module._train_epoch
-
-    def interrupted(state, *arguments):
-        if state.history:
-            raise KeyboardInterrupt
-        original(state, *arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "CHECKPOINT_EVERY_S", -1)
-        patch.setattr(module, "_train_epoch", interrupted)
-        train(config, store=store)
-    assert list(store.root.glob("*/checkpoint.safetensors"))
-    batches.clear()
-    assert same(train(config, store=store, resume=False), whole)
-    assert len(batches) == 4 * 3

@@ -9,7 +9,6 @@ from torch import nn
 
 from bsglib.weights import (
     at_weights,
-    equal_parts,
     flatten,
     install,
     reestimate_batch_norm,
@@ -114,13 +113,3 @@ def test_reestimation_changes_statistics_only_also_after_an_error(channels):
         before["tensors"][f"1.{name}"] = model.state_dict()[f"1.{name}"]
     assert_same_state(model, before)
     assert model[1].momentum == 0.1
-
-
-@pytest.mark.parametrize("n", [1, 5, 9, 23])
-def test_equal_parts_are_the_whole_and_differ_by_one_at_most(n):
-    x = torch.randn(n, 2)
-    parts = equal_parts(x, 5)
-    sizes = {len(part) for part in parts}
-    assert torch.equal(torch.cat(parts), x)
-    assert max(sizes) - min(sizes) <= 1
-    assert min(sizes) >= min(n, 5)
