@@ -11,6 +11,8 @@ from bsglib.verdicts import NOT_RUN, NOT_TESTABLE, RANK_SEEDS, SEEDS, Direction,
 
 TIMING_REPEATS = 5  # from which times are judged
 NOT_HERE = "not in this profile"  # of runs that no command computes
+AS_WRITTEN, AS_RUN = "as written", "as run"  # a source's set-up, by its text and by its code
+SUFFIX = "-as-run"  # of the id of the same claim, as run
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Claim:
         quantity: the statistic, with its unit.
         value: the source's number as printed, "-" if it gives none.
         kind: whether the source states it, the source asks it, or it is ours.
+        reading: whether it is tested with the set-up that the source's text describes, or with the
+            one that its code has, where they differ.
         primary: one of the about twelve over all studies whose p values are corrected.
         rule: registered before the runs.
         margin: of the rule.
@@ -95,6 +99,7 @@ class Claim:
     quantity: str
     value: str = "-"
     kind: Literal["stated", "asked", "ours"] = "stated"
+    reading: Literal["as written", "as run"] = AS_WRITTEN
     primary: bool = False
     rule: Rule
     margin: Margin
@@ -132,6 +137,7 @@ class Judged:
     claim: Claim
     verdict: verdicts.Verdict
     note: str = ""
+    other_reading: "Judged | None" = None  # as run of a claim as written, and the reverse
     adjusted_p: float | None = None  # by Holm, over the primary claims of all studies
     q: float | None = None  # false-discovery rate, over the study's other claims
 
@@ -139,6 +145,19 @@ class Judged:
     def word(self) -> str:
         """Return the direction in a word."""
         return self.verdict.direction.word
+
+    @property
+    def readings(self) -> str:
+        """Return what both readings of the claim find, in words; "" unless both have a direction.
+
+        Of a claim as written that its source's code bears out by another set-up this says so: "same
+        direction as run; no effect as written".
+        """
+        both = [self, self.other_reading]
+        if self.other_reading is None or any(one.word in (NOT_RUN, NOT_TESTABLE) for one in both):
+            return ""
+        both.sort(key=lambda one: one.claim.reading)
+        return "; ".join(f"{one.verdict.words} {one.claim.reading}" for one in both)
 
     def row(self) -> dict[str, Any]:
         """Return the columns of the tables of claims."""
@@ -154,6 +173,7 @@ class Judged:
             "locator": claim.locator,
             "quantity": claim.quantity,
             "kind": claim.kind,
+            "reading": claim.reading,
             "primary": claim.primary,
             "paper": claim.kind if printed == "-" and asks else printed,
             "ours": "-" if ours is None else verdicts.interval_text(ours, found.rule),
@@ -166,6 +186,7 @@ class Judged:
             "shares": "" if found.scale is None else found.scale.detail,
             "words": found.words,
             "line": found.line("" if printed == "-" else printed),
+            "readings": self.readings,
             "reason": "; ".join(filter(None, (why if absent else "", self.note))),
         } | {
             name: "" if p is None else verdicts.number_text(p, 0.05) for name, p in numbers.items()
@@ -247,6 +268,14 @@ def estimate_of(margin: Margin, measured: Measured) -> Estimate:
     if measured.examples:
         return with_test_set(values, measured.examples)
     return student(values, ratios=margin.ratios)
+
+
+def with_readings(judged: Sequence[Judged]) -> list[Judged]:
+    """Return verdicts, those of a claim's two readings with each other."""
+    by_id = {one.claim.id: one for one in judged}
+    others = {i: f"{i}{SUFFIX}" for i in by_id if f"{i}{SUFFIX}" in by_id}
+    others |= {run: written for written, run in others.items()}
+    return [replace(one, other_reading=by_id.get(others.get(one.claim.id, ""))) for one in judged]
 
 
 def corrected(judged: Sequence[Judged], adjusted: Mapping[str, float]) -> list[Judged]:

@@ -60,6 +60,7 @@ processes: list = [1, 2]  # over which a batch is split
 # %%
 import pandas as pd
 import torch
+from IPython.display import Markdown
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -69,8 +70,8 @@ from bsglib.pages import provenance
 from bsglib.runs.params import check
 from bsglib.sharpness import keskar_sharpness
 from bsglib.studies import chang, notes
-from bsglib.studies.chang import derived, protocol, tables
-from bsglib.studies.tables import arms, joined, regression, worked_out
+from bsglib.studies.chang import as_run, derived, protocol, tables
+from bsglib.studies.tables import arms, joined, readings, regression, worked_out
 
 parameters = check(globals(), chang.ChangParameters)
 style.use_style()
@@ -218,7 +219,11 @@ show.figure(
 
 # %%
 rows, history = tables.cells(results, protocol.FIXED)
+theirs = tables.logged(parameters, 0.01)
 fig = plots.loss_panels({"fixed rate": history}, columns=tables.LOSSES)
+for ax, column in zip(fig.axes, tables.LOSSES, strict=True):
+    points = theirs.dropna(subset=column).set_index("epoch")[column]
+    style.mark_paper_curve(ax, points.to_dict(), f"paper, {min(batch_sizes)}", below=True)
 show.figure(
     fig,
     "losses",
@@ -227,19 +232,20 @@ show.figure(
     rows=history,
     drawn=tables.LOSSES,
     detail="Running training loss. Numbers at the line ends: batch size.",
+    paper=theirs,
     marks="curves",
     compare="figure 5 of the paper",
 )
 results.verdicts(figure="losses")
 
 # %%
+theirs = tables.stated(parameters, 6)
 fig, axes = style.panels(1, 3, height=2.6, sharey=True)
 for ax, (column, part) in zip(axes[0], tables.KEPT.items(), strict=True):
-    runs = {"": rows}
-    plots.plot_against_batch_size(runs, ax, column=column, label="loss (nats)", legend=False)
-    stated = tables.stated(parameters, protocol.FIXED, column)
-    for text, loss in stated.items():
-        style.mark_paper(ax, loss, text, below=loss < max(stated.values()))
+    plots.plot_against_batch_size(
+        {"": rows}, ax, column=column, label="loss (nats)", legend=False,
+        paper=theirs if column in theirs else None,
+    )  # fmt: skip
     style.title(ax, part)
     ax.label_outer()
 show.figure(
@@ -248,6 +254,7 @@ show.figure(
     "Losses at the lowest validation loss against batch size",
     rows,
     detail="The table adds the lowest running training loss, which the paper plots.",
+    paper=theirs,
     compare="figure 6 of the paper",
 )
 show.table(tables.best_losses(results, protocol.FIXED), "best-losses-table")
@@ -289,12 +296,13 @@ results.verdicts(figure="equal-updates")
 
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 3, height=2.6)
-timed = {"seconds": results.timings_of(processes=1)}
+timed, theirs = {"seconds": results.timings_of(processes=1)}, tables.stated_times(parameters)
 for ax, (column, (title, label)) in zip(axes[0], tables.TIMES.items(), strict=True):
     shown = {"": timed.get(column, rows)}
     plots.plot_against_batch_size(
-        shown, ax, column=column, label=label, legend=False, average="median"
-    )
+        shown, ax, column=column, label=label, legend=False, average="median", log=True,
+        paper=theirs,
+    )  # fmt: skip
     style.title(ax, title)
 show.figure(
     fig,
@@ -303,6 +311,7 @@ show.figure(
     rows,
     detail="Small marks in panel a: repeats. " + notes.timing(parameters, results.timings),
     marks="medians",
+    paper=theirs,
     compare="figure 7 of the paper",
 )
 show.table(tables.times(results, protocol.FIXED), "times-table")
@@ -327,8 +336,9 @@ results.verdicts(figure="times")
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 1, height=2.8)
 counts = {f"{n} process{'es' * (n > 1)}": results.timings_of(processes=n) for n in processes}
+theirs = tables.stated(parameters, 8)
 plots.plot_against_batch_size(
-    counts, axes[0, 0], column="seconds", label="seconds per epoch", average="median"
+    counts, axes[0, 0], column="seconds", label="seconds per epoch", average="median", paper=theirs
 )
 show.figure(
     fig,
@@ -339,6 +349,7 @@ show.figure(
         "the paper."
     ),
     rows=results.timings,
+    paper=theirs,
     alt="Seconds per epoch against batch size, one line per number of processes",
 )
 
@@ -433,6 +444,10 @@ results.verdicts(figure="layers")
 ratio = tables.epoch_ratio(results)
 fig, axes = style.panels(1, 2, height=2.8)
 plots.plot_curves(history, axes[0, 0], column="epoch_distance", label="distance per epoch")
+theirs = tables.stated(parameters, 12)
+for batch_size, ends in theirs.groupby("batch_size")["epoch_distance"]:
+    style.mark_paper(axes[0, 0], ends.min(), "")
+    style.mark_paper(axes[0, 0], ends.max(), f"paper, {batch_size}", below=True, side="left")
 plots.plot_ratio(ratio, axes[0, 1], label=f"B = {min(batch_sizes)} / B = {max(batch_sizes)}")
 style.title(axes[0, 0], "distance per epoch")
 style.title(axes[0, 1], "their ratio")
@@ -443,6 +458,7 @@ show.figure(
     rows,
     rows=history,
     drawn=["epoch_distance"],
+    paper=theirs,
     detail="Panel b: smallest over largest batch, one line per seed and the mean.",
     marks="curves",
     compare="figure 12 of the paper",
@@ -468,7 +484,9 @@ results.verdicts(figure="epoch-distance")
 # %%
 quantiles = derived.update_norms(results)
 fig, axes = style.panels(1, 1, height=2.9)
-plots.plot_distribution(quantiles, axes[0, 0], label="norm of an update")
+theirs = tables.stated(parameters, 13)
+medians = theirs.set_index("batch_size")["norm"].to_dict()
+plots.plot_distribution(quantiles, axes[0, 0], label="norm of an update", paper=medians)
 show.figure(
     fig,
     "update-norms",
@@ -476,6 +494,7 @@ show.figure(
     rows,
     rows=quantiles,
     detail="Medians are marked.",
+    paper=theirs,
     marks="lines",
     compare="figure 13 of the paper",
 )
@@ -738,14 +757,13 @@ show.figure(
 # %%
 both = tables.compared(results)
 all_rows = joined(both.values())
+theirs = tables.stated(parameters, 24)
 fig, axes = style.panels(1, 3, height=2.6, sharey=True)
 for ax, (column, part) in zip(axes[0], tables.KEPT.items(), strict=True):
     plots.plot_against_batch_size(
-        both, ax, column=column, label="loss (nats)", legend=ax is axes[0, 0]
-    )
-    stated = tables.stated(parameters, protocol.SCALED, column)
-    for text, loss in stated.items():
-        style.mark_paper(ax, loss, text, below=loss < max(stated.values()))
+        both, ax, column=column, label="loss (nats)", legend=ax is axes[0, 0],
+        paper=theirs if column in theirs else None,
+    )  # fmt: skip
     style.title(ax, part)
     ax.label_outer()
 show.figure(
@@ -753,6 +771,7 @@ show.figure(
     "scaled-losses",
     "Losses at the lowest validation loss against batch size, fixed and scaled rate",
     all_rows,
+    paper=theirs,
     compare="figure 24 of the paper",
 )
 show.table(tables.best_losses(results, protocol.SCALED), "scaled-losses-table")
@@ -773,10 +792,13 @@ results.verdicts(figure="scaled-losses")
 # > Chang & Pathak, figure 25
 
 # %% tags=["nbval-ignore-output"]
+theirs = tables.stated(parameters, 25)
 fig, axes = style.panels(1, 2, height=2.6)
 for ax, column in zip(axes[0], ("kept_epoch", "total_seconds"), strict=True):
     title, label = tables.TIMES[column]
-    plots.plot_against_batch_size(both, ax, column=column, label=label, log=True)
+    plots.plot_against_batch_size(
+        both, ax, column=column, label=label, log=True, paper=theirs if column in theirs else None
+    )
     style.title(ax, title)
 show.figure(
     fig,
@@ -784,6 +806,7 @@ show.figure(
     "Epochs and seconds to the lowest validation loss against batch size",
     all_rows,
     detail=notes.timing(parameters, results.timings),
+    paper=theirs,
     compare="figure 25 of the paper",
 )
 show.table(tables.times(results, protocol.SCALED), "scaled-times-table")
@@ -805,15 +828,17 @@ results.verdicts(figure="scaled-times")
 
 # %%
 fig, axes = style.panels(1, 1, height=2.8)
+theirs = tables.stated(parameters, 26)
 plots.plot_against_batch_size(
-    both, axes[0, 0], column="keskar_sharpness", label=tables.PHI, log=True
+    both, axes[0, 0], column="keskar_sharpness", label=tables.PHI, log=True, paper=theirs
 )
 show.figure(
     fig,
     "scaled-sharpness",
     "Sharpness against batch size, fixed and scaled rate",
     all_rows,
-    detail=notes.sharpness(parameters, all_rows),
+    detail=f"{notes.sharpness(parameters, all_rows)} Two lines of the paper are the ends of its range.",
+    paper=theirs,
     compare="figure 26 of the paper",
 )
 
@@ -889,13 +914,17 @@ results.verdicts(figure="large-lr")
 
 # %%
 fig, axes = style.panels(1, 1, height=3.0)
-plots.plot_against_lr(cells, axes[0, 0], column="validation_loss", label="validation loss (nats)")
+theirs = tables.stated_best(parameters)
+plots.plot_against_lr(
+    cells, axes[0, 0], column="validation_loss", label="validation loss (nats)", paper=theirs
+)
 show.figure(
     fig,
     "rates",
     "Lowest validation loss against learning rate, one line per batch size",
     cells,
     detail="Marks: the best rate among those run.",
+    paper=theirs,
     marks="curves",
     compare="figure 29 of the paper",
 )
@@ -948,6 +977,67 @@ explorer.show(
 # %% [markdown]
 # Vary the rate at one batch size, then move along a diagonal of equal rate per example. If the linear rule
 # holds, the configurations on a diagonal look alike.
+
+# %% [markdown]
+# ## What explains the difference
+#
+# The authors published their code. It settles what the paper leaves open, and in places it differs from the
+# text. So the source has two readings: *as written*, the set-up of the paper, and *as run*, that of its code.
+# Claims name the reading that they judge. The table lists where the two differ.
+
+# %%
+show.table(as_run.set_ups(parameters), "set-ups")
+
+# %% [markdown]
+# The paper gives two totals for the smallest batch at the same rate. The printed log of the run has the epoch
+# of the lowest validation loss and the last epoch. If both totals give the paper's seconds per epoch, they
+# are the two times of one run: to its lowest loss, and to its end after the patience.
+
+# %% tags=["nbval-ignore-output"]
+show.table(as_run.times(results), "reconciled-times")
+
+# %% [markdown]
+# One order of the examples for all epochs gives the same batches again and again. The authors' solver for
+# sharpness takes one step of line search along a gradient that is too long. It reports the loss where it
+# stops, which need not be the largest loss that it found. A dash stands where this profile has no such runs
+# or measures.
+
+# %%
+show.table(as_run.readings(results), "readings")
+show.table(as_run.sharpness(results), "sharpness-by-code")
+
+# %% [markdown]
+# The authors draw their surfaces from a coarse grid. The next figure shows our surfaces on our grid and,
+# from the same points, on theirs.
+
+# %%
+pairs = as_run.sampled(results)
+few = [name for i, name in enumerate(pairs) if i % 2]
+fig = contours.contour_panels(pairs, coarse=few)
+show.figure(
+    fig,
+    "coarse-surfaces",
+    "Training loss around the smallest and the largest batch's minimizers, on our grid and on the authors'",
+    tables.ends(derived.fixed(results), parameters).query("seed == @seeds[0]"),
+    rows=contours.surface_rows(tables.known(pairs), ["panel"]),
+    detail="First plane and first seed of the surfaces above; dots: the points of the authors' grid, "
+    "between which the colours are interpolated; cross: the minimizer.",
+    compare="figure 22 of the paper",
+)
+
+# %%
+Markdown(as_run.explained(results))
+
+# %%
+results.verdicts(figure="as-run")
+
+# %%
+show.table(readings(results), "claims-by-reading")
+
+# %% [markdown]
+# A reading explains a difference if our numbers move towards the paper's when we change to it. Where the
+# loss changes by a large factor from one point of a grid to the next, the contours between the points are
+# interpolation and not measurement.
 
 # %% [markdown]
 # ## Conclusion

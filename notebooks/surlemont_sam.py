@@ -69,9 +69,9 @@ from bsglib.runs.params import check
 from bsglib.sam import SAM
 from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
-from bsglib.studies import notes, surlemont
-from bsglib.studies.surlemont import claims, confirm, protocol, tables
-from bsglib.studies.tables import arms, means, of_common_seeds, regression, worked_out
+from bsglib.studies import notes, source, surlemont
+from bsglib.studies.surlemont import claims, confirm, protocol, published, tables
+from bsglib.studies.tables import arms, means, of_common_seeds, readings, regression, worked_out
 from bsglib.verdicts import DEPENDS, NO_EFFECT, OPPOSITE
 
 parameters = check(globals(), surlemont.SurlemontParameters)
@@ -178,7 +178,11 @@ means(rows, "train_loss", "test_loss", "validation_accuracy").round(4)
 
 # %%
 scaled = (protocol.SGD, protocol.SGD_SAM)
-fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in scaled})
+theirs = source.read("surlemont", "curves", figure=1)
+fig = plots.loss_panels(
+    {arm.label: results.history_of(arm.label) for arm in scaled},
+    paper={arm.label: theirs[theirs["sam"] == arm.sam] for arm in scaled},
+)
 show.figure(
     fig,
     "figure-1",
@@ -186,6 +190,7 @@ show.figure(
     rows,
     rows=results.history_of(*(arm.label for arm in scaled)),
     drawn=plots.TRAIN_AND_TEST,
+    paper=theirs,
     detail="Top: without SAM; bottom: with SAM. Numbers at the line ends: batch size.",
     marks="curves",
     compare="figure 1 of the paper",
@@ -218,7 +223,10 @@ means(rows, "keskar_sharpness", "lambda_max").map(lambda value: float(f"{value:.
 fig, axes = style.panels(1, 2, height=2.9)
 lines = {arm.label: results.of(arm.label) for arm in scaled}
 phi, curve = r"sharpness $\phi$ (%)", r"largest Hessian eigenvalue $\lambda_{max}$"
-plots.plot_against_batch_size(lines, axes[0, 0], column="keskar_sharpness", label=phi, log=True)
+theirs = source.read("surlemont", "runs", optimizer="sgd", rate="scaled")
+plots.plot_against_batch_size(
+    lines, axes[0, 0], column="keskar_sharpness", label=phi, log=True, paper=theirs
+)
 plots.plot_against_batch_size(
     lines, axes[0, 1], column="lambda_max", label=curve, log=True, legend=False
 )
@@ -230,6 +238,7 @@ show.figure(
     "Sharpness and largest Hessian eigenvalue against batch size, SGD with scaled learning rate",
     rows,
     detail=f"{notes.sharpness(parameters, rows)} Panel b: {lambda_max_examples:,} of them.",
+    paper=theirs,
     compare="figure 2 of the paper; panel b is ours",
 )
 
@@ -273,11 +282,13 @@ rows = rows.assign(
 means(rows, "error_ratio", "accuracy_ratio").round(3)
 
 # %%
-fig, axes = style.panels(2, 2, height=5, sharey="col", sharex=True)
+of_paper = tables.paper_error_ratios()
+fig, axes = style.panels(2, 2, height=5, sharey="col", sharex="col")
 for row, (name, pair) in zip(axes, regimes.items(), strict=True):
     lines = {arm.label: rows[rows["arm"] == arm.label] for arm in pair}
+    theirs = of_paper[of_paper["rate"] == pair[0].labels["rate"]]
     plots.plot_against_batch_size(
-        lines, row[0], column="error_ratio", label="train error / test error"
+        lines, row[0], column="error_ratio", label="train error / test error", paper=theirs
     )
     plots.plot_against_batch_size(
         lines, row[1], column="accuracy_ratio", label="test acc. / validation acc.", legend=False
@@ -290,6 +301,7 @@ show.figure(
     "Ratio of train error to test error, and of test accuracy to validation accuracy",
     rows,
     detail="Left: a ratio of one means no generalization gap. Right: two held-out sets.",
+    paper=of_paper,
     compare="figure 3 of the paper; the right column is the ratio that its text defines",
 )
 
@@ -345,6 +357,47 @@ results.verdicts(figure="dropout")
 # on the training loss.
 
 # %% [markdown]
+# ## What explains the difference
+#
+# > In the authors' public code the SAM of SGD with scaled rate is adaptive SAM with rho = 2.0, while the other
+# > arms have plain SAM with rho = 0.05; dropout is off in both passes of every kind of SAM. Their accuracies
+# > are those of the validation set, and their figure 3 shows validation loss over training loss.
+# >
+# > Surlemont et al., public repository, notebook and model code
+#
+# Claims on SAM are judged twice: as written, with plain SAM and dropout, and as run. The factorial has both
+# kinds of SAM, each with dropout on and off, beside SGD with dropout.
+
+# %%
+factorial = tables.factorial(results)
+fig, axes = style.panels(1, 2, height=2.9, sharey=True)
+for ax, (title, lines) in zip(axes[0], factorial.items(), strict=True):
+    plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
+    style.title(ax, title)
+rows = pd.concat(runs for lines in factorial.values() for runs in lines.values())
+show.figure(
+    fig,
+    "factorial",
+    "Sharpness against batch size of SGD and of SAM, with dropout on and off in SAM",
+    rows,
+    detail=notes.sharpness(parameters, rows),
+    compare="figure 2 of the paper, which shows SGD and adaptive SAM with dropout off",
+)
+
+# %%
+show.table(tables.factorial_table(results), "factorial-table")
+
+# %%
+results.verdicts(figure=("as-run", "factorial"))
+
+# %%
+show.table(readings(results), "claims-by-reading")
+
+# %% [markdown]
+# Three changes separate their factor from SAM as the text describes it: the kind of SAM with its radius, dropout
+# in SAM, and the solver of the metric. Each has a row in the table and a claim of its own.
+
+# %% [markdown]
 # ## Figures 4 and 5: Adam
 #
 # > With Adam, SAM improves neither the validation accuracy nor the sharpness, whether the learning
@@ -362,7 +415,11 @@ rows = results.of(*(arm.label for arm in adam))
 means(rows, "test_loss", "validation_accuracy", "keskar_sharpness").map(lambda v: float(f"{v:.4g}"))
 
 # %%
-fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in adam})
+theirs = source.read("surlemont", "curves", figure=4)
+fig = plots.loss_panels(
+    {arm.label: results.history_of(arm.label) for arm in adam},
+    paper={arm.label: theirs[theirs["sam"] == arm.sam] for arm in adam[:2]},
+)
 show.figure(
     fig,
     "figure-4",
@@ -370,6 +427,7 @@ show.figure(
     rows,
     rows=results.history_of(*(arm.label for arm in adam)),
     drawn=plots.TRAIN_AND_TEST,
+    paper=theirs,
     detail="Numbers at the line ends: batch size.",
     marks="curves",
     compare="figure 4 of the paper",
@@ -377,16 +435,23 @@ show.figure(
 
 # %%
 fig, axes = style.panels(1, 2, height=2.9, sharey=True)
+theirs = source.read("surlemont", "runs", optimizer="adam")
+learned = theirs["validation_accuracy"] > 0.5
 for ax, pair in zip(axes[0], (adam[:2], adam[2:]), strict=True):
     lines = {arm.label: results.of(arm.label) for arm in pair}
-    plots.plot_against_batch_size(lines, ax, column="keskar_sharpness", label=phi, log=True)
+    plots.plot_against_batch_size(
+        lines, ax, column="keskar_sharpness", label=phi, log=True,
+        paper=theirs[learned & (theirs["rate"] == pair[0].labels["rate"])],
+    )  # fmt: skip
     style.title(ax, pair[0].label)
 show.figure(
     fig,
     "figure-5",
     "Sharpness against batch size, Adam",
     rows,
-    detail=notes.sharpness(parameters, rows),
+    detail=f"{notes.sharpness(parameters, rows)} Runs of the paper that learned nothing and are not "
+    f"drawn: {(~learned).sum()}.",
+    paper=theirs,
     compare="figure 5 of the paper",
 )
 
@@ -415,7 +480,11 @@ rows = results.of(*(arm.label for arm in fixed))
 means(rows, "test_loss", "validation_accuracy", "keskar_sharpness").map(lambda v: float(f"{v:.4g}"))
 
 # %%
-fig = plots.loss_panels({arm.label: results.history_of(arm.label) for arm in fixed})
+theirs = source.read("surlemont", "curves", figure=6)
+fig = plots.loss_panels(
+    {arm.label: results.history_of(arm.label) for arm in fixed},
+    paper={arm.label: theirs[theirs["sam"] == arm.sam] for arm in fixed},
+)
 show.figure(
     fig,
     "figure-6",
@@ -423,6 +492,7 @@ show.figure(
     rows,
     rows=results.history_of(*(arm.label for arm in fixed)),
     drawn=plots.TRAIN_AND_TEST,
+    paper=theirs,
     detail="Numbers at the line ends: batch size.",
     marks="curves",
     compare="figure 6 of the paper",
@@ -431,10 +501,13 @@ show.figure(
 # %%
 fig, axes = style.panels(1, 2, height=2.9)
 lines = {arm.label: results.of(arm.label) for arm in fixed}
-plots.plot_against_batch_size(lines, axes[0, 0], column="keskar_sharpness", label=phi, log=True)
+theirs = source.read("surlemont", "runs", optimizer="sgd", rate="fixed")
+plots.plot_against_batch_size(
+    lines, axes[0, 0], column="keskar_sharpness", label=phi, log=True, paper=theirs
+)
 plots.plot_against_batch_size(
     lines, axes[0, 1], column="validation_accuracy", label="validation accuracy (%)",
-    scale=PERCENT, legend=False,
+    scale=PERCENT, legend=False, paper=theirs,
 )  # fmt: skip
 style.title(axes[0, 0], "Keskar's metric")
 style.title(axes[0, 1], "accuracy")
@@ -444,6 +517,7 @@ show.figure(
     "Sharpness and validation accuracy against batch size, SGD with fixed learning rate",
     rows,
     detail=notes.sharpness(parameters, rows),
+    paper=theirs,
     compare="figure 7 of the paper; the right panel is ours",
 )
 
@@ -476,19 +550,24 @@ show.table(accuracy, "accuracy")
 # >
 # > Surlemont et al., section V, in words only
 
+# %%
+times, theirs = tables.epoch_times(results), tables.paper_times()
+lines = {arm.label: times[times["sam"] == arm.sam] for arm in scaled}
+ratio = {"SAM over SGD": tables.epoch_time_ratios(results)}
+
 # %% tags=["nbval-ignore-output"]
 fig, axes = style.panels(1, 2, height=2.7)
-times = tables.epoch_times(results)
-lines = {arm.label: times[times["sam"] == arm.sam] for arm in scaled}
 plots.plot_against_batch_size(
-    lines, axes[0, 0], column="seconds", label="seconds per epoch", average="median"
-)
-ratio = {"SAM over SGD": tables.epoch_time_ratios(results)}
+    lines, axes[0, 0], column="seconds", label="seconds per epoch", average="median",
+    log=True, paper=theirs,
+)  # fmt: skip
 plots.plot_against_batch_size(
     ratio, axes[0, 1], column="ratio", label="time with SAM / without", legend=False,
-    average="median",
+    average="median", paper=theirs[theirs["sam"]],
 )  # fmt: skip
-style.mark_paper(axes[0, 1], 2.0)
+style.mark_paper(axes[0, 1], published.SAM_TIME, "")
+text = [(1, published.SAM_TIME, 0)], {0: "paper, text"}, {0: style.PAPER}
+style.label_ends(axes[0, 1], *text)
 axes[0, 1].set_ylim(bottom=0)
 show.figure(
     fig,
@@ -499,6 +578,7 @@ show.figure(
         "Compare the paragraph on runtime in section V."
     ),
     rows=times,
+    paper=theirs,
     alt="Seconds per epoch against batch size, without and with SAM, and their ratio",
 )
 

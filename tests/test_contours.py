@@ -65,6 +65,17 @@ def test_missing_points_are_hatched_and_never_filled(missing):
     assert filled(axes[0, 1], -0.95, 0.45), "the corner of a[0], b[-1] is there"
 
 
+def test_a_coarse_panel_has_a_grid_of_its_own_whose_points_are_drawn():
+    one = surface()
+    few = Surface(one.a[::3], one.b[::2], one.loss[::3, ::2], 1, 0.0)
+    with pytest.raises(ValueError, match="their a differ"):
+        contours.contour_panels({"fine": one, "coarse": few})
+    panels = {"fine": one, "coarse": few, "other": one, "missing": None}
+    fig = contours.contour_panels(panels, coarse=["coarse", "missing"])
+    drawn = [sum(len(line.get_xdata()) for line in ax.lines) for ax in fig.axes[:4]]
+    assert drawn == [1, few.loss.size + 1, 1, 0], "a cross, and the points"
+
+
 def test_what_cannot_be_compared_is_refused():
     one = surface()
     curve = Surface(one.a, None, np.ones(7), 1, None)

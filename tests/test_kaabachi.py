@@ -38,7 +38,8 @@ from bsglib.verdicts import NOT_RUN, NOT_TESTABLE, OPPOSITE, SAME
 FILES = (ROOT / "params" / kaabachi.study.name).glob("*.yaml")
 PROFILES = sorted({f.stem for f in FILES} - set(SEALED_PROFILES))  # test_confirm.py has those
 each_profile = pytest.mark.parametrize("profile", PROFILES)
-IDS = [claim.id for claim in kaabachi.CLAIMS]
+SECOND = ("as-run", "flat", "mode")  # figures of the second reading, which confirm alone has
+IDS = [claim.id for claim in kaabachi.CLAIMS if claim.figure not in SECOND]
 EXAMPLES = 49_000  # of CIFAR-10, a fiftieth set aside
 SEEDS = [10, 11, 12, 13, 14, 15]  # enough for the signs of six
 
@@ -207,7 +208,7 @@ def stated():
 
 # Its 512 rises to its last epoch, and by table I larger batches make fewer updates.
 UNSETTLED = {"kaabachi-epochs-512", "kaabachi-offset-updates"}
-EQUAL = {claim.id for claim in kaabachi.CLAIMS if claim.rule.claimed == "equal"}
+EQUAL = {c.id for c in kaabachi.CLAIMS if c.id in IDS and c.rule.claimed == "equal"}
 
 
 def test_in_a_world_like_the_source_every_effect_is_the_same_and_its_size_agrees(stated):

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from bsglib import verdicts
+from bsglib.claims import AS_WRITTEN
 from bsglib.project import ROOT
 from bsglib.runs.measures import LINE
 from bsglib.runs.params import ParameterError, parse
 from bsglib.studies import keskar, profiles
-from bsglib.studies.keskar import claims, protocol, published, tables
+from bsglib.studies.keskar import as_run, claims, protocol, published, tables
 from bsglib.studies.keskar.protocol import (
     ADAPTIVE,
     BATCH_STATISTICS,
@@ -36,7 +37,7 @@ from bsglib.studies.study import Results, designed_table, matching
 from bsglib.studies.tables import regression
 
 PROFILES = sorted(f.stem for f in (ROOT / "params" / keskar.study.name).glob("*.yaml"))
-IDS = [claim.id for claim in keskar.CLAIMS]
+IDS = [claim.id for claim in keskar.CLAIMS if claim.reading == AS_WRITTEN]
 SEEDS = range(10, 16)
 label = "{}, {}".format  # name of an arm
 
@@ -338,6 +339,78 @@ def test_what_is_held_equal_is_equal(designed):
 # Tables
 
 
+# What explains the difference
+
+
+def with_history(results, gap_of):
+    """The same results with a history in which SB - LB at an epoch is `gap_of` it."""
+    rows = []
+    for run in results.of(condition=MAIN).itertuples():
+        for epoch in (1, 11, 16, 23, 32):
+            gap = gap_of(epoch) if run.batch == LB else 0
+            own = {"entry": run.entry, "network": run.network, "seed": run.seed, "epoch": epoch}
+            own |= {"condition": MAIN, "batch": run.batch, "train_accuracy": 0.9}
+            rows.append(own | {"test_accuracy": 0.8 - gap if epoch > 1 else math.nan})
+    return dataclasses.replace(results, history=pd.DataFrame(rows))
+
+
+def test_the_readings_of_batch_norm_stand_beside_each_other(stated):
+    main = {"network": "F1", "condition": MAIN}
+    sharper = results = altered(stated, {BATCH_STATISTICS: 2.0}, **main, batch=SB)
+    results = altered(results, {BATCH_STATISTICS: 6.0, SHARPNESS: 40.0}, **main, batch=LB)
+    results = altered(results, {SHARPNESS: 2.0}, **main, batch=SB)
+    row = as_run.readings(results).loc["F1"].iloc[0]
+    assert (row["ours, as written"].split()[0], row["ours, as run"].split()[0]) == ("20.0", "3.00")
+    assert row["paper"] == "167"
+    assert "F1 3.00 for 20.0" in as_run.explained(results)
+    assert "in 1 of 1 networks" in as_run.explained(results)
+    flatter = altered(sharper, {BATCH_STATISTICS: 1.0}, **main, batch=LB)
+    assert "in 0 of 1 networks" in as_run.explained(flatter)
+    assert set(as_run.readings(stated).loc["C2"]["ours, as run"]) == {"-"}, "frozen alone"
+
+
+def test_lines_stand_under_the_reading_that_they_were_measured_by(stated):
+    lines = as_run.readings(stated).loc["F1"].iloc[-1]
+    assert lines["ours, as run"] == "-" != lines["ours, as written"]
+    assert "re-estimated" in as_run.on_lines(stated)
+    by_batch = changed(stated, points=stated.points.assign(batch_norm="batch"))
+    lines = as_run.readings(by_batch).loc["F1"].iloc[-1]
+    assert lines["ours, as written"] == "-" != lines["ours, as run"]
+    assert "batches of 64" in as_run.on_lines(by_batch)
+
+
+def test_the_scripts_end_is_the_nearest_epoch_and_nothing_where_none_is_near(stated):
+    results = with_history(stated, lambda epoch: 0.002 * epoch)
+    shown = as_run.accuracies(results).loc["C2"]
+    assert shown.loc["ours, epoch 23", "test SB - LB"] == "4.60"
+    assert as_run.near_script([1, 13, 31]) is None
+    assert as_run.near_script([15, 40]) == 15
+    short = results.history[results.history["epoch"] <= 11]
+    short = dataclasses.replace(results, history=short)
+    assert as_run.after_script(short, "C1")[0] is None
+    assert "No network was evaluated near epoch 20" in as_run.explained(short)
+
+
+def test_the_ends_of_a_line_are_small_and_large_batch(stated):
+    points = stated.points.copy()
+    small = (points["alpha"].round(9) == 0) & (points["set"] == "test")
+    points.loc[small, "accuracy"] = 0.75
+    results = changed(stated, points=points)
+    shown = as_run.accuracies(results).loc[("F1", "ours, ends of the lines")]
+    assert shown["test SB"] == "75.00" != shown["test LB"]
+    assert float(shown["test SB - LB"]) == pytest.approx(75 - float(shown["test LB"]), abs=0.011)
+    assert shown["n"] == "6"
+
+
+def test_only_a_plot_of_the_other_sign_contradicts_its_table(stated, monkeypatch):
+    assert "contradicts its table in C4." in as_run.explained(stated)
+    agreeing = {"C1": published.PLOTTED["C1"], "C2": (99.0, 99.0, 89.0, 90.0)}
+    monkeypatch.setattr(published, "PLOTTED", agreeing)
+    assert "contradicts its table in C2." in as_run.explained(stated)
+    monkeypatch.setattr(published, "PLOTTED", {"C1": published.PLOTTED["C1"]})
+    assert "contradicts its table in no network." in as_run.explained(stated)
+
+
 def every_view(results):
     """Call all that the notebook calls, and return what it shows."""
     rows, near = tables.rivals(results), tables.points(results, "linear")
@@ -353,8 +426,10 @@ def every_view(results):
         near,
         tables.points(results, "curvilinear"),
         tables.shift(near[near["alpha"].between(-0.5, 1.5)]),
+        as_run.readings(results),
+        as_run.accuracies(results),
     ]
-    return [table.to_html() for table in found]
+    return [*(table.to_html() for table in found), as_run.explained(results)]
 
 
 @pytest.mark.parametrize("diverged", [False, True])

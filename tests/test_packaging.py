@@ -103,6 +103,14 @@ def test_every_dependency_has_a_lower_bound_that_the_lock_meets():
 # Version and licence
 
 
+def test_every_file_of_the_package_that_is_no_module_is_package_data():
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    package, patterns = ROOT / "bsglib", setup["setuptools"]["package-data"]["bsglib"]
+    taken = {path for pattern in patterns for path in package.glob(pattern)}
+    others = {path for path in package.rglob("*.*") if path.suffix not in {".py", ".pyc"}}
+    assert others and not {path for path in others if path.is_file()} - taken
+
+
 def test_version_is_the_same_everywhere():
     assert yaml.safe_load(read("CITATION.cff"))["version"] == PROJECT["version"]
     newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)

@@ -52,3 +52,21 @@ def test_a_notebook_s_picture_has_few_colours_and_looks_the_same(monkeypatch):
     assert few.mode == "P" and few.size == all_of_them.size
     difference = np.abs(np.asarray(few.convert("RGB"), int) - np.asarray(all_of_them, int))
     assert difference.max() <= 16 and difference.mean() < 1
+
+
+def test_the_papers_numbers_are_kept_below_ours_and_the_caption_says_how_they_were_read(
+    tmp_path, monkeypatch
+):
+    shown = []
+    monkeypatch.setattr(show, "display", lambda data, **options: shown.append(data))
+    monkeypatch.setattr(show, "_kept", {"folder": str(tmp_path)})
+    ours, paper = pd.DataFrame({"epoch": [1], "loss": [2.0]}), pd.DataFrame({"loss": [3.0]})
+    paper.attrs = {"read": "exact", "source": "a repository", "note": "One run"}
+    for theirs in (paper, paper.iloc[:0]):
+        fig, _ = style.panels(1, 1, height=1)
+        show.figure(fig, "f", "What.", rows=ours, drawn=["loss"], paper=theirs)
+    said, without = (text.data for text in shown[1::2])
+    assert said == "What. Dotted vermillion: the paper, exact (a repository). One run."
+    assert without == "What." and (tmp_path / "f.csv").read_text() == "epoch,loss\n1,2\n"
+    show.figure(style.panels(1, 1, height=1)[0], "f", "What.", rows=ours, paper=paper)
+    assert (tmp_path / "f.csv").read_text() == "epoch,loss,whose\n1,2,ours\n,3,paper\n"

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bsglib.claims import AS_WRITTEN
 from bsglib.studies import profiles, surlemont
 from bsglib.studies.study import Results, designed_table
 from bsglib.studies.surlemont import confirm, protocol, published
-from bsglib.verdicts import AGREES, DEPENDS, NO_EFFECT, NOT_TESTABLE, OPPOSITE, SAME
+from bsglib.verdicts import AGREES, DEPENDS, NO_EFFECT, NOT_RUN, NOT_TESTABLE, OPPOSITE, SAME
 
 SEEDS = [10, 11, 12, 13, 14]
 RULES = {
@@ -33,8 +34,8 @@ def world(profile="laptop", **rules):
              for name, rule in (RULES | rules).items()}  # fmt: skip
     noise = 1 + 1e-4 * np.random.default_rng(0).standard_normal(len(design))
     columns = {c: given["sharpness"] * noise for c in ("keskar_sharpness", "adaptive")}
-    for part in ("train", "test"):
-        columns |= {f"{part}_accuracy": given[part] * noise, f"{part}_loss": 0.3 * noise}
+    for part, name in (("train", "train"), ("test", "test"), ("validation", "test")):
+        columns |= {f"{part}_accuracy": given[name] * noise, f"{part}_loss": 0.3 * noise}
     runs = design.assign(**columns, stopped=given["stopped"], updates=100, classes=10)
     timings = pd.DataFrame(
         {"repeat": r, "sam": sam, "batch_size": b, "seconds": (1 + sam) * (3 - np.log2(b) / 5)}
@@ -81,11 +82,28 @@ def as_accurate(run):
 def test_a_world_like_the_source_bears_out_its_claims():
     train = lambda run: 0.95 - 0.02 * (run.sam and run.optimizer == "sgd")  # noqa: E731
     results = world(sharpness=as_stated, test=as_accurate, train=train)
-    found = {claim.id: results.judge(claim) for claim in surlemont.study.claims}
+    claims = (c for c in surlemont.study.claims if c.reading == AS_WRITTEN)
+    found = {claim.id: results.judge(claim) for claim in claims if claim.figure != "factorial"}
     wrong = {i for i, one in found.items() if one.word != SAME}  # the source says both; or asks
     assert wrong == {"surlemont-scaled-sharper", "surlemont-sam-lr-relation"}
     for name in ("sam-sharpness-32", "sam-sharpness-64", "dropout-explains", "sam-doubles-time"):
         assert found[f"surlemont-{name}"].verdict.size == AGREES, name
+
+
+def test_a_factor_that_dropout_and_the_kind_of_sam_make_is_found_as_run_alone():
+    flat = confirm.AS_RUN, confirm.LARGE_RHO  # the latter is the positive control
+    results = world("confirm", sharpness=lambda run: 1.0 if run.arm in flat else 9.0)
+    rows = results.verdicts().rows.set_index("claim")
+    as_run = rows.loc["surlemont-sam-sharpness-32-as-run"]
+    assert (as_run["verdict"], as_run["size"]) == (SAME, AGREES)
+    assert as_run["readings"] == "same direction, agrees as run; no effect (negligible) as written"
+    assert rows.loc["surlemont-sam-sharpness-32", "readings"] == as_run["readings"]
+    assert words(results, "adaptive-32", "plain-as-run-32") == {NO_EFFECT}
+    assert words(results, "dropout-in-adaptive-32") == {OPPOSITE}
+    assert words(results, "solver-32") == {NOT_RUN}
+    theirs = results.runs["keskar_sharpness"] * np.where(results.runs["rho"] > 0, 3, 1)
+    solved = replace(results, runs=results.runs.assign(authors=theirs))
+    assert words(solved, "solver-32") == {OPPOSITE}
 
 
 def test_where_sam_changes_nothing_it_has_no_effect_and_what_is_equal_is_the_same():
@@ -161,7 +179,8 @@ def test_primary_claims_have_ten_seeds_of_the_arms_as_written():
     assert [judged(results, name).word for name in PRIMARY] == [NO_EFFECT, SAME, SAME]
     as_run = results.runs["arm"].isin([confirm.ADAPTIVE_ON, confirm.AS_RUN, confirm.PLAIN_OFF])
     other = changed(results, as_run, keskar_sharpness=99.0, test_accuracy=0.2, stopped="diverged")
-    for claim in surlemont.study.claims:
+    written = (c for c in surlemont.study.claims if c.reading == AS_WRITTEN)
+    for claim in (c for c in written if c.figure != "factorial"):
         ours, theirs = (r.judge(claim).verdict for r in (results, other))
         assert ours == theirs or "dropout" in claim.id, claim.id
     assert words(other, "dropout-explains") == {NOT_TESTABLE}, "SAM as in the cited code"

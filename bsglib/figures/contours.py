@@ -1,6 +1,6 @@
 """Contour maps of loss surfaces: those compared share grid, range and colour bar."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -79,6 +79,7 @@ def contour_panels(
     axes: tuple[str, str] = PLANE,
     label: str = "loss (nats)",
     columns: int = 2,
+    coarse: Collection[str] = (),
 ) -> Figure:
     """Return a figure of contour maps with one range and one colour bar.
 
@@ -88,17 +89,23 @@ def contour_panels(
         axes: what the axes of all panels are.
         label: of the colour bar, with its unit.
         columns: panels in a row.
+        coarse: panels over another, coarser grid, whose points are drawn.
 
     Raises:
-        ValueError: if there is one surface only, or they are over different grids.
+        ValueError: if there is one surface only, or others than the coarse ones have different
+            grids.
     """
     known = [surface for surface in surfaces.values() if surface is not None]
-    require_one_grid(known, len(surfaces))
+    of_one_grid = [s for name, s in surfaces.items() if s is not None and name not in coarse]
+    require_one_grid(of_one_grid, len(surfaces))
     rows = -(-len(surfaces) // columns)
     fig, grid = panels(rows, columns, height=0.9 + 2.9 * rows, sharex=True, sharey=True)
     range = loss_range(known) if known else (1.0, 10.0)
     for place, (name, surface) in enumerate(surfaces.items()):
         plot_contours(surface, grid.flat[place], range=range, axes=axes)
+        if name in coarse and surface is not None:
+            points = np.meshgrid(surface.a, surface.b)
+            grid.flat[place].plot(*points, ".", color=PALE, ms=3, clip_on=False)
         title(grid.flat[place], name)
     for ax in grid.flat[len(surfaces) :]:
         ax.set_visible(False)

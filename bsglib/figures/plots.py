@@ -12,6 +12,7 @@ from bsglib.figures.style import (
     BAND_SEEDS,
     GREY,
     INK,
+    PAPER,
     batch_colour,
     even_ticks,
     fixed_ticks,
@@ -20,6 +21,7 @@ from bsglib.figures.style import (
     mark_paper_curve,
     nothing_yet,
     panels,
+    paper_shades,
     plain_log_ticks,
     title,
 )
@@ -27,6 +29,7 @@ from bsglib.gradients import expected_norm
 from bsglib.stats import PERCENT, censored_median, interval
 
 TRAIN_AND_TEST = {"train_loss": "train", "test_loss": "test"}
+TRAIN_AND_VALIDATION = {"train_loss": "train", "validation_loss": "validation"}
 MARKERS = "os^P"  # of lines in one panel, so that ink is not all that tells them apart
 DASHES = ((), (6, 1.5), (2, 1.2), (6, 1.5, 1.5, 1.5))
 
@@ -115,8 +118,61 @@ def plot_arms(
     return ax
 
 
+def plot_paper(
+    curves: pd.DataFrame,
+    ax: Axes,
+    *,
+    column: str,
+    label: str,
+    log: bool = True,
+    by: str = "batch_size",
+    names: Mapping[str, str] | None = None,
+) -> Axes:
+    """Draw the paper's own curves against epochs, dotted, each named at its end.
+
+    They have a panel of their own beside ours and shades of the paper's colour, from light to dark
+    in their order. A run that diverged ends in a cross.
+
+    Args:
+        curves: rows with epoch and the column; running_loss, if there, is missing in the epoch in
+            which a run diverged.
+        ax: where to draw.
+        column: what to draw.
+        label: of the y axis, with its unit.
+        log: use a logarithmic y axis.
+        by: the column that tells curves apart.
+        names: what its values are called; None: what they are.
+
+    Returns:
+        the axes.
+    """
+    if curves.empty:
+        return nothing_yet(ax, "not in the paper")
+    found = dict(list(curves.groupby(by, sort=False)))
+    shades, ends = dict(zip(found, paper_shades(len(found)), strict=True)), []
+    for name, rows in found.items():
+        rows = rows.assign(seed=0)
+        line = _by_seed(rows, column)[0].dropna()
+        ax.plot(line, color=shades[name], ls=(0, (1, 1)), lw=1.3)
+        _mark_divergence(ax, rows, column, shades[name])
+        if len(line):
+            ends.append((float(line.index[-1]), float(line.iloc[-1]), name))
+    if log:
+        ax.set_yscale("log")
+        plain_log_ticks(ax.yaxis)
+    _epoch_axis(ax, int(curves["epoch"].max()))
+    ax.set_ylabel(label)
+    label_ends(ax, ends, names or {name: f"{name}" for name in found}, shades)
+    return ax
+
+
 def plot_epochs_to(
-    runs: pd.DataFrame, ax: Axes, *, column: str, label: str, paper: Mapping[int, float] = {}
+    runs: pd.DataFrame,
+    ax: Axes,
+    *,
+    column: str,
+    label: str,
+    paper: Mapping[str, Mapping[int, float]] = {},
 ) -> Axes:
     """Draw the epochs that runs needed to an accuracy against their batch size.
 
@@ -128,7 +184,7 @@ def plot_epochs_to(
         ax: where to draw.
         column: what to draw.
         label: of the y axis.
-        paper: the paper's values, by batch size.
+        paper: the paper's values, by batch size, for each line of a name.
 
     Returns:
         the axes.
@@ -145,9 +201,12 @@ def plot_epochs_to(
         if np.isfinite(median.median):
             medians[batch_size] = median.median
     ax.plot(list(medians), list(medians.values()), color=GREY, lw=1, zorder=1)
-    sizes = sorted({*runs["batch_size"], *paper})
-    if paper:
-        mark_paper_curve(ax, paper)
+    ends = []
+    for name, values in paper.items():
+        mark_paper_curve(ax, values, "", marker=".x"[len(ends)], ms=5)
+        ends.append((float(max(values)), float(values[max(values)]), name))
+    label_ends(ax, ends, {name: name for name in paper}, dict.fromkeys(paper, PAPER))
+    sizes = sorted({*runs["batch_size"]}.union(*paper.values()))
     ax.set_xscale("log", base=2)
     fixed_ticks(ax.xaxis, sizes)
     ax.tick_params(axis="x", labelrotation=45)
@@ -159,23 +218,42 @@ def plot_epochs_to(
 
 
 def loss_panels(
-    histories: dict[str, pd.DataFrame], *, columns: Mapping[str, str] = TRAIN_AND_TEST
+    histories: dict[str, pd.DataFrame],
+    *,
+    columns: Mapping[str, str] = TRAIN_AND_TEST,
+    paper: Mapping[str, pd.DataFrame] | None = None,
+    paper_columns: Mapping[str, str] = TRAIN_AND_VALIDATION,
 ) -> Figure:
     """Return a figure with a row of panels per arm, and a panel per kind of loss.
 
     Args:
         histories: name of each arm and its rows per epoch.
         columns: the two losses, left and right, and what each is called.
+        paper: the paper's own curves of some of the arms, with batch_size; they stand below ours.
+        paper_columns: its two losses, and what each is called.
     """
+    paper = paper or {}
+    sides = 2 if paper else 1
     fig, axes = panels(
-        len(histories), 2, height=0.4 + 1.9 * len(histories), sharey=True, sharex=True
+        len(histories), 2 * sides, height=0.4 + 1.9 * len(histories), sharey=True, sharex="col"
     )
     for row, (name, history) in zip(axes, histories.items(), strict=True):
-        for ax, (column, part) in zip(row, columns.items(), strict=True):
-            plot_curves(history, ax, column=column, label=f"{part} loss (nats)")
-            title(ax, f"{name}: {part}")
-    for ax in axes[:-1].flat:
-        ax.set_xlabel("")
+        for ax, (column, part) in zip(row, columns.items(), strict=False):
+            label = f"{name}\nloss (nats)" if paper else f"{part} loss (nats)"
+            plot_curves(history, ax, column=column, label=label)
+            title(ax, part if paper else f"{name}: {part}")
+        for ax, (column, part) in zip(row[2:], paper_columns.items(), strict=False):
+            if name in paper:
+                plot_paper(paper[name], ax, column=column, label="loss (nats)")
+                title(ax, f"paper: {part}")
+            else:
+                ax.remove()
+    for column in axes.T:
+        for ax in (shown := [ax for ax in column if ax.figure])[:-1]:
+            ax.set_xlabel("")
+        shown[-1].tick_params(labelbottom=True)  # also where the panel below is removed
+    for ax in axes[:, 1:].flat if paper else ():
+        ax.set_ylabel("")
     return fig
 
 
@@ -189,10 +267,12 @@ def plot_against_batch_size(
     scale: float = 1.0,
     legend: bool = True,
     average: str = "mean",
+    paper: pd.DataFrame | None = None,
 ) -> Axes:
     """Draw a column of the runs against batch size: SAM as open diamonds, others as discs.
 
-    Small marks are seeds, large ones their average, joined in grey.
+    Small marks are seeds, large ones their average, joined in grey. Dotted vermillion lines are the
+    paper's, one for each of its runs.
 
     Args:
         arms: name of each line and its runs, with batch_size and the column. Where a column "sam"
@@ -205,6 +285,8 @@ def plot_against_batch_size(
         scale: factor on the values, for instance `PERCENT`.
         legend: name the lines.
         average: "mean", or "median" for times.
+        paper: the paper's numbers, with batch_size and the column; where a column "sam" is true
+            they have open diamonds, and a column "run" tells several lines apart.
 
     Returns:
         the axes.
@@ -235,9 +317,17 @@ def plot_against_batch_size(
             ax.plot(batch_size, centre[batch_size], ms=6, mew=1.6, zorder=3, **style)
         style = {"marker": marker, "mec": INK, "mfc": INK if filled else "none"}
         ax.plot([], [], color=GREY, lw=1, dashes=dashes, label=name, **style)
-    sizes = sorted({b for runs in arms.values() for b in runs["batch_size"]})
+    sizes = {b for runs in arms.values() for b in runs["batch_size"]}
+    if paper is not None and len(paper):
+        _paper_lines(ax, paper.assign(value=paper[column] * scale))
+        for size in sorted(set(paper["batch_size"])):  # a tick where there is room for one
+            if all(max(size, other) > 1.9 * min(size, other) for other in sizes):
+                sizes.add(size)
     ax.set_xscale("log", base=2)
-    fixed_ticks(ax.xaxis, sizes)
+    fixed_ticks(ax.xaxis, sorted(sizes))
+    ax.tick_params(axis="x", labelrotation=45 if max(sizes) > 9999 else 0)
+    if paper is not None and len(paper):
+        sizes |= set(paper["batch_size"])
     ax.set_xlim(min(sizes) / 1.3, max(sizes) * 1.3)
     if log:
         ax.set_yscale("log")
@@ -247,6 +337,20 @@ def plot_against_batch_size(
     if legend:
         ax.legend(fontsize=7.5, handlelength=3)
     return ax
+
+
+def _paper_lines(ax: Axes, paper: pd.DataFrame) -> None:
+    """Draw the paper's numbers by batch size, a line per run, and name each kind at its end."""
+    told = [name for name in ("sam", "run") if name in paper]
+    ends = {}
+    for _, rows in paper.groupby(told) if told else [((), paper)]:
+        sam = bool("sam" in rows and rows["sam"].all())
+        values = rows.set_index("batch_size")["value"].dropna()
+        open_diamonds = {"marker": "D", "ms": 3, "mfc": "none"} if sam else {}
+        mark_paper_curve(ax, values.to_dict(), "", **open_diamonds)
+        ends[sam] = float(values.index[-1]), float(values.iloc[-1]), sam
+    names = {False: "paper", True: "paper, SAM"}
+    label_ends(ax, list(ends.values()), names, dict.fromkeys(names, PAPER))
 
 
 def plot_against_rho(
@@ -293,7 +397,15 @@ def plot_against_rho(
     return ax
 
 
-def plot_line(points: pd.DataFrame, ax: Axes, *, column: str, label: str, log: bool) -> Axes:
+def plot_line(
+    points: pd.DataFrame,
+    ax: Axes,
+    *,
+    column: str,
+    label: str,
+    log: bool,
+    paper: pd.DataFrame | None = None,
+) -> Axes:
     """Draw a column along the line between two minimizers: training thin, test thick.
 
     Lines are means over seeds (geometric ones on a logarithmic axis), bands their range (a 95 %
@@ -305,12 +417,20 @@ def plot_line(points: pd.DataFrame, ax: Axes, *, column: str, label: str, log: b
         column: what to draw.
         label: of the y axis, with its unit.
         log: use a logarithmic y axis, plain numbers.
+        paper: the paper's points, with alpha, set and the column.
 
     Returns:
         the axes.
     """
-    if points.empty:
+    theirs = pd.DataFrame() if paper is None else paper
+    if points.empty and theirs.empty:
         return nothing_yet(ax)
+    for name, rows in theirs.groupby("set", sort=False) if len(theirs) else ():
+        values = rows.set_index("alpha")[column].to_dict()
+        mark_paper_curve(ax, values, "", marker="", lw=0.9 if name == "train" else 1.6)
+    if len(theirs):
+        place = {"xycoords": "axes fraction", "ha": "right", "va": "bottom"}
+        ax.annotate("paper", (1, 1.01), color=PAPER, fontsize=7.5, **place)
     for name, rows in points.groupby("set", sort=False):
         table = rows.assign(alpha=rows["alpha"].round(9)).pivot(
             index="alpha", columns="seed", values=column
@@ -325,7 +445,8 @@ def plot_line(points: pd.DataFrame, ax: Axes, *, column: str, label: str, log: b
         ax.plot(mean, label={"train": "training"}.get(name, name), **style)
     for end in (0, 1):
         ax.axvline(end, color=GREY, lw=0.6, zorder=0)
-    low, high = points["alpha"].min(), points["alpha"].max()
+    alphas = [*points["alpha"], *theirs.get("alpha", ())]
+    low, high = min(alphas), max(alphas)
     fixed_ticks(ax.xaxis, [end for end in (-1, 0, 1, 2) if low <= end <= high])
     ax.set_xlim(low, high)
     if log:
@@ -381,23 +502,36 @@ def plot_line_band(curves: pd.DataFrame, ax: Axes, *, column: str, label: str, l
     return ax
 
 
-def line_panels(lines: dict[str, pd.DataFrame], *, accuracy: bool = True) -> Figure:
+def line_panels(
+    lines: dict[str, pd.DataFrame],
+    *,
+    accuracy: bool = True,
+    paper: Mapping[str, pd.DataFrame] | None = None,
+) -> Figure:
     """Return a figure with a column per network: loss above, accuracy below.
 
     Args:
         lines: name of each network and its points, as `plot_line` takes them, with loss and
             accuracy.
         accuracy: draw the accuracies, too.
+        paper: the paper's points of some of the networks, likewise.
     """
     rows = 2 if accuracy else 1
     fig, axes = panels(rows, len(lines), height=0.6 + 1.9 * rows, sharex=True)
     for place, (column, (name, points)) in enumerate(zip(axes.T, lines.items(), strict=False)):
-        plot_line(points, column[0], column="loss", label="loss (nats)", log=True)
-        title(column[0], f"{name}: loss")
+        theirs = (paper or {}).get(name)
+        plot_line(points, column[0], column="loss", label="loss (nats)", log=True, paper=theirs)
+        brief = len(lines) > 4
+        title(column[0], name if brief else f"{name}: loss")
         if accuracy:
-            points = points.assign(percent=PERCENT * points["accuracy"])
-            plot_line(points, column[1], column="percent", label="accuracy (%)", log=False)
-            title(column[1], f"{name}: accuracy")
+            points, theirs = (
+                None if table is None else table.assign(percent=PERCENT * table["accuracy"])
+                for table in (points, theirs)
+            )
+            plot_line(
+                points, column[1], column="percent", label="accuracy (%)", log=False, paper=theirs
+            )
+            title(column[1], name if brief else f"{name}: accuracy")
             column[0].set_xlabel("")
         if place:
             for ax in column:
@@ -416,6 +550,7 @@ def plot_path(
     order: str,
     labels: tuple[str, str],
     log: tuple[bool, bool] = (False, False),
+    paper: pd.DataFrame | None = None,
 ) -> Axes:
     """Draw one column of the runs against another, a path per batch size, named at its end.
 
@@ -429,12 +564,19 @@ def plot_path(
         order: column by which a path goes on.
         labels: of the two axes, with their units.
         log: which axes are logarithmic, with plain numbers.
+        paper: the paper's points, with the columns x and y, and the name of each line in "batch".
 
     Returns:
         the axes.
     """
     if runs.empty:
         return nothing_yet(ax)
+    names, paper_ends = {}, []
+    for batch, theirs in paper.dropna(subset=y).groupby("batch") if paper is not None else ():
+        values = theirs.sort_values(x).set_index(x)[y].to_dict()
+        mark_paper_curve(ax, values, "", ms=2.5, lw=0.8)
+        paper_ends.append((*list(values.items())[-1], batch))
+        names[batch] = f"paper, {batch}"
     for batch_size, rows in runs.groupby("batch_size"):
         colour, means = batch_colour(batch_size), rows.groupby(order)[[x, y]].mean()
         if rows["seed"].nunique() > 1:
@@ -445,6 +587,7 @@ def plot_path(
             f"{batch_size}", (end[x], end[y]), xytext=(4, 3), textcoords="offset points",
             fontsize=7.5, color=colour,
         )  # fmt: skip
+    label_ends(ax, paper_ends, names, dict.fromkeys(names, PAPER))
     for logarithmic, axis, name in zip(log, (ax.xaxis, ax.yaxis), "xy", strict=True):
         if logarithmic:
             getattr(ax, f"set_{name}scale")("log")
@@ -559,7 +702,9 @@ def plot_ratio(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
     return ax
 
 
-def plot_distribution(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
+def plot_distribution(
+    rows: pd.DataFrame, ax: Axes, *, label: str, paper: Mapping[int, float] = {}
+) -> Axes:
     """Draw how norms are distributed, one line per batch size, and mark and name the medians.
 
     Lines are distribution functions: the share of norms up to each one. Faint lines are seeds, the
@@ -570,6 +715,7 @@ def plot_distribution(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
             "update_norms"; a norm of 0 has no place on the logarithmic axis.
         ax: where to draw.
         label: of the x axis, with its unit.
+        paper: the paper's medians, by batch size.
 
     Returns:
         the axes.
@@ -590,6 +736,9 @@ def plot_distribution(rows: pd.DataFrame, ax: Axes, *, label: str) -> Axes:
         ends.append((median, 1 - 1e-6 * len(ends), batch_size))  # listed from the top
         names[batch_size] = f"{batch_size}: median {median:.2g}"
     ax.axhline(0.5, color=GREY, lw=0.6, zorder=0)
+    for place, (batch_size, median) in enumerate(paper.items()):
+        text, below = f"paper, {batch_size}", place % 2 == 1
+        mark_paper_curve(ax, {median: 0.5}, text, below=below, zorder=4, ms=8)
     ax.set_xscale("log")
     plain_log_ticks(ax.xaxis)
     ax.set_ylim(0, 1)
@@ -650,7 +799,14 @@ def plot_agreement(rows: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def plot_against_lr(runs: pd.DataFrame, ax: Axes, *, column: str, label: str) -> Axes:
+def plot_against_lr(
+    runs: pd.DataFrame,
+    ax: Axes,
+    *,
+    column: str,
+    label: str,
+    paper: pd.DataFrame | None = None,
+) -> Axes:
     """Draw a column of the runs against learning rate, a line per batch size, its lowest ringed.
 
     Faint lines are seeds, the full line their mean, the band their range (a 95 % interval of the
@@ -661,12 +817,16 @@ def plot_against_lr(runs: pd.DataFrame, ax: Axes, *, column: str, label: str) ->
         ax: where to draw.
         column: what to draw.
         label: of the y axis, with its unit.
+        paper: the paper's numbers, with batch_size, base_lr and the column.
 
     Returns:
         the axes.
     """
     if runs.empty:
         return nothing_yet(ax)
+    for batch_size, rows in paper.groupby("batch_size") if paper is not None else ():
+        values = rows.set_index("base_lr")[column].to_dict()
+        mark_paper_curve(ax, values, f"paper, {batch_size}")
     ends = []
     for batch_size, rows in runs.groupby("batch_size"):
         table = rows.pivot(index="base_lr", columns="seed", values=column)
@@ -778,7 +938,9 @@ def _going_on(history: pd.DataFrame) -> np.ndarray:
 
 def _epoch_axis(ax: Axes, last: int) -> None:
     ax.set_xscale("log", base=2)
-    fixed_ticks(ax.xaxis, [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if t <= last])
+    ticks = [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if t <= last]
+    narrow = ax.get_subplotspec().get_gridspec().ncols > 2
+    fixed_ticks(ax.xaxis, ticks[:: 2 if narrow and len(ticks) > 5 else 1])
     ax.set_xlabel("epoch")
 
 

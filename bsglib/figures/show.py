@@ -100,6 +100,7 @@ def figure(
     *,
     rows: pd.DataFrame | None = None,
     drawn: Iterable[str] = (),
+    paper: pd.DataFrame | None = None,
     alt: str | None = None,
     **facts: str,
 ) -> None:
@@ -113,6 +114,8 @@ def figure(
         rows: the data behind it; None: the runs.
         drawn: the columns of the rows that it shows; kept are these and what tells rows apart, or
             all columns if none is named.
+        paper: the paper's numbers in it, as `bsglib.studies.source` returns them: the caption says
+            how they were read, and they are kept below the rows, with a column that says whose.
         alt: what the figure shows, for those who cannot see it; None: the statement.
         **facts: what else `caption` takes.
     """
@@ -121,6 +124,13 @@ def figure(
     behind = runs if rows is None else rows
     if drawn:
         behind = behind[[*(c for c in PLACE if c in behind), *drawn]]
+    if paper is not None and len(paper):
+        said = (
+            f"the paper, {paper.attrs['read']} ({paper.attrs['source']})",
+            paper.attrs.get("note"),
+        )
+        text += f" Dotted vermillion: {'. '.join(filter(None, said))}."
+        behind = pd.concat([behind.assign(whose="ours"), paper.assign(whose="paper")])
     keep_rows(behind, name)
     dpi = fig.dpi
     with rc_context({"figure.constrained_layout.use": False}):  # laid out once, not per drawing

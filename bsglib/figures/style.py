@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from string import ascii_lowercase
+from typing import Literal
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -61,6 +62,12 @@ def batch_colour(batch_size: int) -> str:
     return mpl.colors.to_hex(mpl.colormaps["viridis_r"](float(np.clip(position, 0.05, 1))))
 
 
+def paper_shades(n: int) -> list[str]:
+    """Return n shades of the paper's colour, from light to dark, for curves of its own."""
+    light, dark = (np.array(mpl.colors.to_rgb(shade)) for shade in ("#e9813a", "#6b2f00"))
+    return [mpl.colors.to_hex(light + (dark - light) * share) for share in np.linspace(0, 1, n)]
+
+
 def ink_on(colour: tuple[float, ...]) -> str:
     """Return whichever of PALE and DEEP has the higher contrast (WCAG) on an sRGB colour."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
@@ -89,19 +96,50 @@ def title(ax: Axes, words: str) -> None:
     ax.set_title(f"{letter}  {words}", loc="left")
 
 
-def mark_paper(ax: Axes, value: float, text: str = "paper", *, below: bool = False) -> None:
-    """Draw the paper's number as a dotted vermillion line, labelled at its end, above or below."""
+def mark_paper(
+    ax: Axes,
+    value: float,
+    text: str = "paper",
+    *,
+    below: bool = False,
+    side: Literal["left", "right"] = "right",
+) -> None:
+    """Draw the paper's number as a dotted vermillion line, labelled at an end, above or below."""
     ax.axhline(value, color=PAPER, ls=":", lw=1.2)
-    ax.annotate(text, (1, value), xycoords=("axes fraction", "data"), color=PAPER, fontsize=7.5,
-                ha="right", va="top" if below else "bottom")  # fmt: skip
+    x = 1 if side == "right" else 0.02
+    ax.annotate(text, (x, value), xycoords=("axes fraction", "data"), color=PAPER, fontsize=7.5,
+                ha=side, va="top" if below else "bottom")  # fmt: skip
 
 
-def mark_paper_curve(ax: Axes, stated: Mapping[int, float]) -> None:
-    """Draw the paper's numbers by batch size in dotted vermillion, labelled at the last one."""
-    sizes = sorted(stated)
-    ax.plot(sizes, [stated[b] for b in sizes], ls=":", lw=1.2, marker=".", color=PAPER)
-    ax.annotate("paper", (sizes[-1], stated[sizes[-1]]), xytext=(0, 4), color=PAPER, fontsize=7.5,
-                textcoords="offset points", ha="center")  # fmt: skip
+def mark_paper_curve(
+    ax: Axes,
+    stated: Mapping[float, float],
+    text: str = "paper",
+    *,
+    below: bool = False,
+    **line: object,
+) -> None:
+    """Draw the paper's numbers in dotted vermillion, labelled at the last one.
+
+    Args:
+        ax: where to draw.
+        stated: the numbers, by batch size or what else the x axis shows.
+        text: the label; empty: none.
+        below: write it below the number, not above.
+        **line: what differs from a line with points, as `Axes.plot` takes it.
+    """
+    if not (sizes := sorted(stated)):
+        return
+    style = {"ls": ":", "lw": 1.2, "marker": ".", "color": PAPER, "mew": 0.9}
+    ax.plot(sizes, [stated[b] for b in sizes], **style | line)
+    if text:
+        place = {
+            "textcoords": "offset points",
+            "ha": "center",
+            "va": "top" if below else "baseline",
+        }
+        ax.annotate(text, (sizes[-1], stated[sizes[-1]]), xytext=(0, -4 if below else 4),
+                    color=PAPER, fontsize=7.5, **place)  # fmt: skip
 
 
 def nothing_yet(ax: Axes, words: str = "not computed yet") -> Axes:
@@ -156,11 +194,20 @@ def pushed_apart(shares: Sequence[float], gap: float) -> list[float]:
 
 
 def label_ends(
-    ax: Axes, ends: list[tuple[float, float, int]], names: Mapping[int, str] | None = None
+    ax: Axes,
+    ends: list[tuple[float, float, int]],
+    names: Mapping[int, str] | None = None,
+    colours: Mapping[int, str] | None = None,
 ) -> None:
     """Write each batch size behind its line's end, pushed apart where lines end together.
 
     Labels find their heights when the figure is drawn: limits and layout change until then.
+
+    Args:
+        ax: where to write.
+        ends: of each line, and its batch size.
+        names: what is written instead of a batch size.
+        colours: of the names; None: the colours of batch sizes.
     """
     ends = sorted(ends, key=lambda end: end[1])
 
@@ -174,5 +221,6 @@ def label_ends(
         ax.annotate(
             (names or {}).get(batch_size, f"{batch_size}"), (1.02, 0), va="center",
             xycoords=("axes fraction", partial(height, place)), fontsize=7.5,
-            color=batch_colour(batch_size), annotation_clip=False,
+            color=colours[batch_size] if colours else batch_colour(batch_size),
+            annotation_clip=False,
         )  # fmt: skip

@@ -18,6 +18,7 @@ from bsglib.runtime import limit_threads
 from bsglib.stacked import Stacked
 
 log = logging.getLogger(__name__)
+CHUNK_SIZE = 64  # examples of a forward pass on a CPU; on every device, that share batch statistics
 
 
 def as_column(values: Sequence[float], device: torch.device) -> Tensor:
@@ -150,7 +151,7 @@ def require_shape(name: str, tensor: Tensor, like: Tensor) -> None:
 def chunk_size_for(given: int | None, x: Tensor, batch_norm: str) -> int:
     """Return the given examples per forward pass, or the default of the device."""
     cached = x.device.type == "cpu" or batch_norm == "batch"
-    return given if given is not None else 64 if cached else runtime.chunk_size(x.device)
+    return given if given is not None else CHUNK_SIZE if cached else runtime.chunk_size(x.device)
 
 
 def require_threads(threads: int) -> None:

@@ -31,6 +31,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from traitlets import default
 
+from bsglib.claims import AS_RUN, AS_WRITTEN
 from bsglib.figures.show import PLOTLY
 from bsglib.pages.themes import dark_colours, inline_svg, page_colour
 from bsglib.project import ROOT
@@ -406,11 +407,12 @@ def verdicts(file: Path) -> list[dict[str, str]]:
                 allowed = ", ".join(known)
                 raise ValueError(f"{file}: {column} {row.get(column)!r}; allowed: {allowed}")
         row["class"] = VERDICTS[row["verdict"]]
+        row.setdefault("reading", AS_WRITTEN)  # tables without the column have no other
     return rows
 
 
 def tallies(rows: list[dict]) -> list[dict]:
-    """Return how many claims have each direction, the sources' apart from other questions.
+    """Return how many claims have each direction: of the sources, as run, and other questions.
 
     Args:
         rows: of `verdicts`.
@@ -421,12 +423,24 @@ def tallies(rows: list[dict]) -> list[dict]:
         "3 reduced, 9 toy".
     """
     found = []
-    for kind, of in (("claim", "of the sources"), ("question", "of ours, or left open")):
-        those = [row for row in rows if (row["kind"] == "stated") == (kind == "claim")]
+    for kind, of in GROUPS:
+        those = [row for row in rows if _group(row) == (kind, of)]
         if those:
             name = f"{len(those)} {kind}{'s' * (len(those) > 1)} {of}"
             found.append({"name": name, "counts": _counts(those)})
     return found
+
+
+GROUPS = (
+    ("claim", "of the sources"),
+    ("claim", "of the sources, tested as run"),
+    ("question", "of ours, or left open"),
+)
+
+
+def _group(row: dict) -> tuple[str, str]:
+    """Where a claim is counted: each of the sources' once, and what their code does apart."""
+    return GROUPS[2 if row["kind"] != "stated" else row["reading"] == AS_RUN]
 
 
 def _counts(rows: list[dict]) -> list[dict]:

@@ -11,6 +11,8 @@ from bsglib import runtime
 from bsglib.evaluate import SumLoss, fixed_function, loss_and_gradient, mean_loss, require_fixed
 from bsglib.weights import equal_parts, reestimate_batch_norm
 
+BATCH_CHUNK = 512  # examples that share batch statistics
+
 
 class PassOptions(TypedDict):
     """Options of every pass: arguments of `mean_loss` and `loss_and_gradient`."""
@@ -24,7 +26,7 @@ def pass_options(
 ) -> PassOptions:
     """Return the options of every pass over x; batch statistics fix the default chunk size."""
     if chunk_size is None:
-        chunk_size = 512 if batch_norm == "batch" else runtime.chunk_size(x.device)
+        chunk_size = BATCH_CHUNK if batch_norm == "batch" else runtime.chunk_size(x.device)
     return {"loss": loss, "chunk_size": chunk_size}
 
 

@@ -7,16 +7,18 @@ may have the number that the source states and its spread:
 `each: {NAME: [VALUES]}` makes one claim per value, for example per network: the texts are then
 templates, filled in with NAME and with the numbers that the study gives for it. `primary` may list
 the values whose claims are primary, and `margin` of a rule may be a mapping from values to margins.
+`as_run: {FIELD: VALUE}` makes a second claim with these fields, which tests what the source's code
+does; its id ends in -as-run, and it is never primary.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from bsglib.claims import Claim, Margin, Measured
+from bsglib.claims import AS_RUN, SUFFIX, Claim, Margin, Measured
 from bsglib.verdicts import Rule
 
 MARGINS = Path(__file__).with_name("margins.yaml")
@@ -49,7 +51,7 @@ def read(
     """
     known = margins() | (margins(own_margins) if own_margins else {})
     found = []
-    for entry in yaml.safe_load(file.read_text(encoding="utf-8")):
+    for entry in _of_both_readings(yaml.safe_load(file.read_text(encoding="utf-8"))):
         each = entry.pop("each", None)
         ((name, values),) = each.items() if each else (("", [None]),)
         for value in values:
@@ -68,6 +70,15 @@ def read(
     if unknown or len(set(ids)) < len(ids):
         raise ValueError(f"{file}: claims and statistics differ in {', '.join(unknown) or ids}")
     return tuple(found)
+
+
+def _of_both_readings(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for entry in entries:
+        as_run = entry.pop("as_run", None)
+        yield dict(entry)
+        if as_run is not None:
+            run = {key: value for key, value in entry.items() if key != "primary"} | as_run
+            yield run | {"id": f"{entry['id']}{SUFFIX}", "reading": AS_RUN}
 
 
 def _missing(*_: Any) -> Measured:

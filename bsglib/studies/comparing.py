@@ -300,10 +300,12 @@ class Comparison:
                 only = f"only {WORDS.get(self.across, self.across)} = "
                 only += f"{', '.join(f'{value:g}' for value in kept)} ({why})"
                 note = "; ".join(filter(None, (only, note)))
+        column = self._column(results, sides)
+        if column and column not in self.derive(results, _joined(results, sides)):
+            return Measured(not_run=f"{column}: {NOT_HERE}")
         for gate in self.gates:
             if why := gate(results, sides):
                 return Measured(not_testable=why, seeds=whole)
-        column = self._column(results, sides)
         found = self.by(*self.tables(results, sides, column)) if column else self.by(results)
         if not isinstance(found, Measured):
             seeds = tuple(found.index) if isinstance(found, pd.Series) else ()
@@ -527,6 +529,7 @@ TESTED = {  # columns: fields of `Outcomes`, which are those of the last epoch
     "test_accuracy": "correct",
     "final": "correct",  # the same, or chance
     "peak": "correct",  # the highest along a run: about as many examples decide
+    "peak_as_run": "correct",
     # training minus test accuracy, whose sign does not matter for a variance
     "accuracy_gap": "correct",
     "test_loss": "loss",

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bsglib.claims import Claim
+from bsglib.claims import AS_WRITTEN, Claim
 from bsglib.studies.study import Study
 
 LOCK = Path(__file__).with_name("claims.lock")
@@ -29,7 +29,8 @@ def registered(claim: Claim) -> dict[str, Any]:
     Raises:
         ValueError: if its statistic holds a function without a name.
     """
-    return {
+    reading = {} if claim.reading == AS_WRITTEN else {"reading": claim.reading}
+    return reading | {
         "rule": described(claim.rule),
         "margin": claim.margin.name,
         "estimate": claim.margin.estimate,

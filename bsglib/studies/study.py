@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bsglib import runtime
-from bsglib.claims import Claim, Judged, Terms, corrected, verdict
+from bsglib.claims import Claim, Judged, Terms, corrected, verdict, with_readings
 from bsglib.names import digest, nearest
 from bsglib.project import ROOT, resolve
 from bsglib.runs.ddp import stored_parallel_times
@@ -358,7 +358,7 @@ class Results:
     def _verdicts(self) -> dict[str, Judged]:
         found = [self.judge(claim) for claim in self.study.claims]
         adjusted = self._adjusted(found) if self.parameters.profile == CORRECTED else {}
-        return {one.claim.id: one for one in corrected(found, adjusted)}
+        return {one.claim.id: one for one in with_readings(corrected(found, adjusted))}
 
     def _adjusted(self, judged: Sequence[Judged]) -> dict[str, float]:
         """The p values of the primary claims, adjusted by Holm over those of all studies."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bsglib.claims import estimate_of
+from bsglib.claims import AS_RUN, AS_WRITTEN, SUFFIX, estimate_of
 from bsglib.stats import PERCENT, Student, kendall, power_law, student
 from bsglib.studies.study import Results
 from bsglib.verdicts import Rule, interval_text
@@ -192,6 +192,22 @@ def worked_out(results: Results, claim_id: str) -> pd.DataFrame:
 
 
 REGRESSORS = {"log B": "batch_size", "log rate": "lr", "log training loss": "train_loss"}
+
+
+def readings(results: Results) -> pd.DataFrame:
+    """Return the claims that have two readings: as written, as run, and both in words."""
+    rows = {row["claim"]: row for row in results.verdicts().rows.to_dict("records")}
+    both = [(rows[claim.removesuffix(SUFFIX)], row) for claim, row in rows.items()
+            if row["reading"] == AS_RUN]  # fmt: skip
+    table = {
+        written["statement"]: {
+            AS_WRITTEN: written["line"],
+            AS_RUN: run["line"],
+            "together": run["readings"] or "-",
+        }
+        for written, run in both
+    }
+    return rows_table(table, "claim")
 
 
 def regression(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bsglib.claims import Judged
+from bsglib.claims import AS_RUN, Judged
 from bsglib.studies import amendments
 
 HEAD = ("Claim", "Quantity and rule", "Paper", "Ours", "Verdict")
@@ -41,8 +41,9 @@ def verdict_table(verdicts: Sequence[Judged]) -> VerdictTable:
 
 def _line(row: dict[str, str]) -> str:
     text = {key: coded(str(value)) for key, value in row.items()}
+    reading = f"<b>{text['reading']}</b>" if row["reading"] == AS_RUN or row["readings"] else ""
     cells = {
-        "": text["statement"] + _small(text["locator"]),
+        "": text["statement"] + _small(text["locator"], reading),
         "Quantity": text["quantity"] + f'<br><small class="rule">{text["rule"]}</small>',
         "Paper": text["paper"],
         "Ours": text["ours"] + (_small(f"n = {row['n']}") if row["n"] else ""),
@@ -59,7 +60,11 @@ def _verdict(row: dict[str, str], text: dict[str, str]) -> str:
     scale = text["scale"] + (f" ({text['shares']})" if row["shares"] else "")
     p = ", ".join(f"{name} = {text[name]}" for name in ("p", "adjusted p", "q") if row[name])
     changes = amendments.of_claim(row["claim"])
-    return label + _small(scale, p, text["reason"]) + (_amended(changes) if changes else "")
+    return (
+        label
+        + _small(text["readings"], scale, p, text["reason"])
+        + (_amended(changes) if changes else "")
+    )
 
 
 def _amended(changes: Sequence[dict[str, str]]) -> str:

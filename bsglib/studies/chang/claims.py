@@ -14,7 +14,7 @@ from bsglib.runs.measures import LINE
 from bsglib.stats import interval, kendall
 from bsglib.studies import claims_file
 from bsglib.studies.chang import derived, protocol, published
-from bsglib.studies.chang.confirm import FEW_EPOCHS, FLAT
+from bsglib.studies.chang.confirm import AS_RUN, AUTHORS, FEW_EPOCHS, FLAT
 from bsglib.studies.chang.protocol import PLANES, SHARPNESS, SURFACE, ChangParameters
 from bsglib.studies.comparing import (
     Comparison,
@@ -442,7 +442,20 @@ def wins_too_high(results: Results) -> Measured:
 
 
 GAP = partial(beside, sides=(PAIR,))  # a note
+ONE_ORDER = side(ends, arm=AS_RUN)  # as in their code
+by_authors = partial(around, column=AUTHORS)  # the metric as their code computes it
 STATISTICS = {
+    "chang-best-validation-as-run": losses(
+        last_over_first,
+        ONE_ORDER,
+        column="validation_loss",
+        note=partial(beside, sides=(ONE_ORDER,)),
+    ),
+    "chang-epochs-as-run": epochs(last_over_first, ONE_ORDER),
+    "chang-nearer-as-run": moved(last_over_first, ONE_ORDER, column="distance"),
+    "chang-sharper-as-run": by_authors(last_over_first, ONE_ORDER),
+    "chang-scaled-flatter-as-run": by_authors(ratio, SCALED.at(larger), FIXED.at(larger)),
+    "chang-scaled-still-sharper-as-run": by_authors(over_smallest, SCALED),
     "chang-training-slower": compare(slower, PAIR, gates=(*SMALLEST_SETTLED, WORSE)),
     "chang-best-validation": losses(last_over_first, PAIR, column="validation_loss", note=GAP),
     "chang-best-validation-order": losses(order, FIXED, column="validation_loss"),

@@ -14,6 +14,7 @@ from bsglib.studies.chang import protocol
 from bsglib.studies.chang.protocol import FIXED, LOSS, OTHER, SCALED, ChangParameters
 
 AS_RUN = "fixed lr, one order"
+AUTHORS = "authors"  # column of the metric as the authors' code computes it
 FLAT, FEW_EPOCHS = "fixed lr, SAM", "fixed lr, few epochs"
 MAIN, CONTROLS, GRID = 1, 2, 3  # parts
 PARTS = {FIXED: MAIN, SCALED: MAIN, OTHER: GRID, LOSS: GRID}

@@ -13,7 +13,7 @@ from bsglib.runs.build import CHUNK_SIZE, dataset_of
 from bsglib.runs.curves import SPLITS
 from bsglib.runs.measures import LINE
 from bsglib.stats import PERCENT, interval
-from bsglib.studies import notes
+from bsglib.studies import notes, source
 from bsglib.studies.chang import derived, published
 from bsglib.studies.chang.protocol import (
     FIXED,
@@ -45,6 +45,23 @@ TIMES = {  # title and label of each panel
 }
 RUNS = {FIXED: derived.fixed, SCALED: derived.scaled}  # of each rate
 STATED = {FIXED: published.VALIDATION, SCALED: published.SCALED_VALIDATION}
+DATA = "cats_vs_dogs"  # whose numbers ours are compared with
+PRINTED = {  # by figure of the paper: the column that it shows, and the numbers by batch size
+    6: ("validation_loss", published.VALIDATION),
+    8: ("seconds", published.PARALLEL_SECONDS_PER_EPOCH),
+    12: ("epoch_distance", published.EPOCH_DISTANCE),
+    13: ("norm", published.UPDATE_NORM),
+    24: ("validation_loss", published.SCALED_VALIDATION),
+    25: ("total_seconds", published.SCALED_TOTAL_SECONDS),
+    26: ("keskar_sharpness", published.SCALED_SHARPNESS),
+}
+TIMED = {  # of its figure 7
+    "seconds": published.SECONDS_PER_EPOCH,
+    "kept_epoch": published.EPOCHS,
+    "total_seconds": {
+        b: published.TOTAL_SECONDS[32] * r for b, r in ((32, 1), (256, published.TOTAL_RATIO))
+    },
+}
 
 
 def scope(p: ChangParameters) -> pd.DataFrame:
@@ -159,11 +176,45 @@ def compared(results: Results) -> dict[str, pd.DataFrame]:
     return {name: runs_at(results, rate) for name, rate in names.items()}
 
 
-def stated(p: ChangParameters, rate: str, column: str) -> dict[str, float]:
-    """Return the paper's losses at a rate, if it gives them and the data are the same."""
-    if column != "validation_loss" or p.dataset != "cats_vs_dogs":
-        return {}
-    return {f"paper, {batch_size}": loss for batch_size, loss in STATED[rate].items()}
+def stated(p: ChangParameters, figure: int) -> pd.DataFrame:
+    """Return the paper's numbers of a figure by batch size; none if the data are not the same."""
+    column, numbers = PRINTED[figure]
+    return source.printed(
+        column, numbers if p.dataset == DATA else {}, f"figure {figure} and its text"
+    )
+
+
+def stated_times(p: ChangParameters) -> pd.DataFrame:
+    """Return the paper's times and epochs at the fixed rate, a column for each panel."""
+    tables = [source.printed(c, numbers, "figure 7 and its text") for c, numbers in TIMED.items()]
+    table = pd.concat(tables).groupby("batch_size", as_index=False).first()
+    table = table if p.dataset == DATA else table.iloc[:0]
+    table.attrs = tables[0].attrs | {
+        "note": f'Its total at B = {max(TIMED["seconds"])} is "almost" that'
+    }
+    return table
+
+
+def stated_best(p: ChangParameters) -> pd.DataFrame:
+    """Return the paper's lowest validation losses at known rates: printed, and of its log."""
+    best = {b: published.BEST_LR[b] for b in published.SCALED_VALIDATION}
+    table = source.printed("validation_loss", published.SCALED_VALIDATION, "figures 24 and 29")
+    log = source.read("chang", "losses").groupby(["batch_size", "base_lr"])["validation_loss"].min()
+    rows = pd.concat([table.assign(base_lr=table["batch_size"].map(best)), log.reset_index()])
+    rows = rows.drop_duplicates(["batch_size", "base_lr"], keep="last").drop(columns="run")
+    rows.attrs = table.attrs | {"note": "At B = 32 the values of its log"}
+    return rows if p.dataset == DATA else rows.iloc[:0]
+
+
+def logged(p: ChangParameters, *rates: float) -> pd.DataFrame:
+    """Return what the paper's log prints of its smallest batch at some rates, if data are the same.
+
+    Args:
+        p: the study's parameters.
+        *rates: the rates.
+    """
+    table = source.read("chang", "losses", base_lr=list(rates))
+    return table if p.dataset == DATA else table.iloc[:0]
 
 
 def best_losses(results: Results, rate: str) -> pd.DataFrame:

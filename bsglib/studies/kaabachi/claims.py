@@ -52,6 +52,12 @@ SMALL, LARGE, UNSCALED = (
 LINEAR, COLD, SQRT = (side(arm=a) for a in (protocol.LINEAR, protocol.COLD, protocol.SQRT))
 WARM = {kind: side(arm=arm) for kind, arm in protocol.WARM.items()}
 EXPONENTIAL = WARM["exponential"]
+# As their code runs: the mode of evaluation, the warm-up; and the rate where that warm-up stays.
+EVALUATED = {"evaluate_as_run": True}
+SMALL_AS_RUN, LARGE_AS_RUN, UNSCALED_AS_RUN, LINEAR_AS_RUN, COLD_AS_RUN = (
+    Side((*one.where, *EVALUATED.items())) for one in (SMALL, LARGE, UNSCALED, LINEAR, COLD)
+)
+WARM_AS_RUN, FLAT = (side(arm=arm, **EVALUATED) for arm in (confirm.AS_RUN, confirm.FLAT))
 
 
 def of_profile(*sizes: int) -> Sizes:
@@ -223,7 +229,7 @@ def gained(
 
     Args:
         *sides: at most two.
-        column: "peak" or "final".
+        column: "peak", "peak_as_run" or "final".
         gates: besides those of all accuracies.
         also: what the note adds.
     """
@@ -233,6 +239,7 @@ def gained(
 
 
 gained_at_end = partial(gained, column="final")
+gained_as_run = partial(gained, column="peak_as_run")
 
 
 def sizes_note(results: Results, sides: Sequence[Side]) -> str:
@@ -247,7 +254,7 @@ def accuracy_note(
     """Return what stands beside an accuracy of some sides."""
     parts = [also(results), sizes_note(results, sides)]
     parts.append(notes.beside(results, sides) if len(sides) > 1 else "")
-    if column == "peak" and len(results.outcomes):
+    if column != "final" and len(results.outcomes):
         parts.append("the test set's variance is that of the last epoch")
     return "; ".join(filter(None, parts))
 
@@ -491,6 +498,31 @@ def of_size(b: int) -> dict[str, Comparison]:
     return {f"kaabachi-{name}-{b}": statistic for name, statistic in found.items()}
 
 
+def as_run(b: int) -> dict[str, Comparison]:
+    """Return the statistics of figures 2 to 7 at a large batch size, as their code runs."""
+    unscaled, linear, cold, warm, flat = (
+        s.at((b,)) for s in (LARGE_AS_RUN, LINEAR_AS_RUN, COLD_AS_RUN, WARM_AS_RUN, FLAT)
+    )
+    found = {
+        f"kaabachi-scaling-{b}-as-run": gained_as_run(linear, unscaled),
+        f"kaabachi-warmup-{b}-as-run": gained_as_run(warm, cold),
+        f"kaabachi-similar-{b}-as-run": gained_as_run(warm, SMALL_AS_RUN),
+        f"kaabachi-flat-{b}": gained(flat, warm),
+        f"kaabachi-flat-beats-{b}": gained(flat, cold),
+        f"kaabachi-warmup-beyond-rate-{b}": gained(EXPONENTIAL.at((b,)), flat),
+    }
+    if b in published.LARGEST:
+        found[f"kaabachi-warmup-steadies-{b}-as-run"] = compare(
+            difference, cold, warm, column="rise", gates=(COLD_JUMPS, STEADIER)
+        )
+    return found
+
+
+def of_mode(b: int) -> Comparison:
+    """Return what the code's mode of evaluation adds to the accuracy at a batch size."""
+    return gained(UNSCALED_AS_RUN.at((b,)), column="mode")
+
+
 def of_reference(b: int) -> dict[str, Comparison | Parts]:
     """Return the statistics of the linear rule that starts from a batch size."""
     lower = side(arm=protocol.reference(b))
@@ -506,8 +538,16 @@ def at_32_quicker(column: str) -> OfProfile:
     return at_each(others, partial(quicker, AT_32, column=column), UNSCALED)
 
 
+MODES = (4, 32, 128, 512)  # batch sizes at which the mode of evaluation is compared
 STATISTICS = {
     "kaabachi-best-at-4": at_each([b for b in SIZES if b != 4], partial(gained, AT_4), UNSCALED),
+    "kaabachi-best-at-4-as-run": at_each(
+        [b for b in SIZES if b != 4],
+        partial(gained_as_run, SMALL_AS_RUN.at((4,))),
+        UNSCALED_AS_RUN,
+    ),
+    **{name: each for b in published.LARGE for name, each in as_run(b).items()},
+    **{f"kaabachi-mode-{b}": of_mode(b) for b in MODES},
     "kaabachi-best-82": gained(AT_4, gates=(Of(too_few_examples),)),
     "kaabachi-epochs-small": compare(
         geometric_mean, SMALL, column="own_epochs", gates=(other_epochs, LEARNS, SETTLES)

@@ -86,6 +86,18 @@ def _peak(run, history: pd.DataFrame) -> float:
     return float(np.nanmax([1 / run.classes, run.final, *seen]))
 
 
+def _as_run(history: pd.DataFrame) -> np.ndarray:
+    """Return the test accuracies of a run as the source's code takes them, NaN where it did not."""
+    if "test_accuracy_as_run" not in history:
+        return np.array([np.nan])
+    return history["test_accuracy_as_run"].to_numpy(float)
+
+
+def _peak_as_run(run, history: pd.DataFrame) -> float:
+    seen = _as_run(history)
+    return math.nan if np.isnan(seen).all() else float(np.nanmax([1 / run.classes, *seen]))
+
+
 def _own_epochs(run, history: pd.DataFrame) -> float:
     """Near chance, where a run that learned nothing ends, it has been from the start."""
     learned = run.stopped != "diverged" and run.final >= LEARNED / run.classes
@@ -98,6 +110,8 @@ def _number(epochs: float | None) -> float:
 
 READINGS = {  # of a run and its history
     "peak": _peak,  # highest test accuracy along the run
+    "peak_as_run": _peak_as_run,  # the same with dropout on and the statistics of test batches
+    "mode": lambda run, history: _peak_as_run(run, history) - _peak(run, history),
     "lost": lambda run, history: run.stopped == "diverged" or lost(history, run.classes),
     "rise": lambda run, history: largest_rise(history, run.classes),
     "own_epochs": _own_epochs,  # to within half a point of its final accuracy

@@ -29,6 +29,12 @@ BEST_ACCURACY = 82.0  # per cent, at B = 4
 SMALL_EPOCHS, LINEAR_EPOCHS, WARMUP_EPOCHS, EXAMPLES = 50, 100, 70, 50_000
 LARGE_EPOCHS = dict(zip(LARGE, (100, 150, 200, 300, 400), strict=True))  # rate not scaled
 
+# Of their stored runs, by batch size: the first epoch whose training loss is not a number.
+FIRST_NAN = {
+    "linear rule": {512: 21, 1024: 28, 2048: 1},
+    "exponential warm-up": {512: 55},
+}
+
 
 def quoted() -> dict[str, float]:
     """Return the numbers, and those that follow from table I, by their names in claims."""

@@ -10,6 +10,7 @@ from bsglib.stats import PERCENT, Share, censored_median
 from bsglib.studies import notes
 from bsglib.studies.comparing import seconds
 from bsglib.studies.kaabachi import published
+from bsglib.studies.kaabachi.confirm import AS_RUN, FLAT
 from bsglib.studies.kaabachi.derived import read_off
 from bsglib.studies.kaabachi.protocol import (
     COLD,
@@ -27,6 +28,7 @@ from bsglib.studies.study import Results
 from bsglib.studies.tables import of_common_seeds, rows_table, scope_table
 
 ARMS = {LARGE: "rate not scaled", LINEAR: LINEAR} | {a: f"{k} warm-up" for k, a in WARM.items()}
+PAPER_ARMS = {"large": "not scaled", "linear": "linear rule", "exponential": "warm-up"}
 
 
 def scope(p: KaabachiParameters) -> pd.DataFrame:
@@ -242,3 +244,53 @@ def local_table(results: Results) -> pd.DataFrame:
     rows = local(results).groupby("condition", sort=False)
     columns = {"percent": "test accuracy (%)", "train_loss": "training loss (nats)"}
     return rows[list(columns)].mean().rename(columns=columns).assign(n=rows.size()).round(3)
+
+
+def modes(results: Results) -> pd.DataFrame:
+    """Return the test accuracy in per cent by epoch, in evaluation mode and as their code has it.
+
+    Returns:
+        rows with arm, batch_size, seed, epoch, running_loss, mode and percent, at one rate for all
+        batch sizes; none where the profile does not evaluate as their code does.
+    """
+    if "test_accuracy_as_run" not in results.history:
+        return pd.DataFrame(columns=["arm", "batch_size", "seed", "epoch", "mode", "percent"])
+    history = results.history_of(SMALL, LARGE)
+    columns = {"evaluation mode": "test_accuracy", "as in their code": "test_accuracy_as_run"}
+    tables = [
+        history.assign(mode=mode, percent=PERCENT * history[column])
+        for mode, column in columns.items()
+    ]
+    return pd.concat(tables, ignore_index=True).dropna(subset="percent")
+
+
+def ways(results: Results) -> dict[str, pd.DataFrame]:
+    """Return the runs of equal length by their way to the scaled rate, with `percent`."""
+    names = {
+        "scaled rate": COLD,
+        "warm-up as written": EXPONENTIAL,
+        "warm-up as run": AS_RUN,
+        "flat lower rate": FLAT,
+    }
+    found = {name: read_off(results, arm) for name, arm in names.items()}
+    return {name: runs.assign(percent=PERCENT * runs["peak"]) for name, runs in found.items()}
+
+
+def first_nan(results: Results) -> pd.DataFrame:
+    """Return the first epoch whose training loss is not finite, by arm and batch size.
+
+    Returns:
+        columns "paper", of one run each, and "here", a list over seeds; "-" for none.
+    """
+    rows = {}
+    for arm, name in ((LINEAR, "linear rule"), (EXPONENTIAL, "exponential warm-up")):
+        history = results.history_of(arm)
+        lost = history[~np.isfinite(history["running_loss"])]
+        first = lost.groupby(["batch_size", "seed"])["epoch"].min()
+        stated = published.FIRST_NAN[name]
+        for size in sorted({*results.parameters.large_batch_sizes, *stated}):
+            of_seeds = history.loc[history["batch_size"] == size, "seed"].unique()
+            found = [first.get((size, seed)) for seed in of_seeds]
+            here = ", ".join("-" if epoch is None else f"{epoch:.0f}" for epoch in found)
+            rows[f"{name}, B = {size}"] = {"paper": stated.get(size, "-"), "here": here or "-"}
+    return rows_table(rows, "first epoch with a loss that is NaN")

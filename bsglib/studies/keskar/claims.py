@@ -1,5 +1,6 @@
 """The statistic that tests each claim of Keskar et al.; claims.yaml has the statements."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from bsglib.studies.keskar.derived import (
     lost,
     measures,
     pair,
+    script_epochs,
     sharper,
 )
 from bsglib.studies.keskar.protocol import (
@@ -168,6 +170,11 @@ def of_varied(name: str) -> dict[str, Comparison]:
     for ending, column in (("", "test_error"), ("-gap", "generalization_gap")):
         by, gates = partial(correlation, name, column), controls(name, "sharpness")
         statistics[f"{claim}-correlation{ending}"] = Comparison(by, (sizes, rates), gates=gates)
+    early = tuple(replace(one, choose=script_epochs) for one in pair(name, EVOLUTION))
+    statistics[f"{claim}-gap-as-run"] = lost(name, EVOLUTION, sides=early)
+    statistics[f"{claim}-sharper-as-run"] = sharper(
+        name, EVOLUTION, sides=early[::-1], gates=(LEARNED, *controls(name, "sharpness"))
+    )
     for ending, condition in RIVALS.items():
         statistics[f"{claim}-gap-{ending}"] = lost(name, condition)
         statistics[f"{claim}-sharper-{ending}"] = sharper(name, condition)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bsglib.claims import Measured
@@ -58,6 +59,13 @@ EVERY, LEARNED = Of(TRAINED), Of(learned)
 def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs where each ended, of the states after some of their epochs."""
     return runs.sort_values("epochs", kind="stable").groupby(["batch_size", "seed"]).tail(1)
+
+
+def script_epochs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs after the recorded epoch that is nearest to the last one of their script."""
+    off = np.log(runs["epochs"] / published.SCRIPT_EPOCHS).abs()
+    nearest = off.groupby([runs["batch_size"], runs["seed"]]).transform("min")
+    return runs[off == nearest].groupby(["batch_size", "seed"]).head(1)
 
 
 def pair(name: str, condition: str) -> tuple[Side, Side]:

@@ -35,7 +35,14 @@ from bsglib.studies.confirm import ADAPTIVE
 from bsglib.studies.notes import beside
 from bsglib.studies.study import Results
 from bsglib.studies.surlemont import protocol, published
-from bsglib.studies.surlemont.confirm import FEW_EPOCHS, LARGE_RHO, RATES
+from bsglib.studies.surlemont.confirm import (
+    ADAPTIVE_ON,
+    AS_RUN,
+    FEW_EPOCHS,
+    LARGE_RHO,
+    PLAIN_OFF,
+    RATES,
+)
 from bsglib.verdicts import Rule
 
 SIZES = published.SIZES
@@ -49,6 +56,11 @@ ADAM, ADAM_SAM = side(**protocol.ADAM.labels), side(**protocol.ADAM_SAM.labels)
 ADAM_FIXED = side(**protocol.ADAM_FIXED.labels)
 ADAM_FIXED_SAM = side(**protocol.ADAM_FIXED_SAM.labels)
 
+# The factorial of the kind of SAM and its dropout, whose last cell is SAM as run.
+PLAIN = side(arm=PLAIN_OFF)
+ADAPTIVE_SAM, SAM_AS_RUN = side(condition=ADAPTIVE_ON), side(condition=AS_RUN)
+BY_AUTHORS = "authors"  # column: the metric as their code computes it
+
 
 def error_ratio(runs: pd.DataFrame) -> pd.Series:
     """Return train error over test error of each run, as in the paper's figure 3."""
@@ -56,10 +68,19 @@ def error_ratio(runs: pd.DataFrame) -> pd.Series:
 
 
 def derived(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return runs with the generalization gap, and how far the error ratio is off one."""
+    """Return runs with gaps and ratios of these.
+
+    The generalization gap, how far the error ratio is off one, the same of the ratio of losses that
+    their figure 3 shows, and the metric as their code computes it over ours.
+    """
     off_one = np.log(error_ratio(runs).clip(1e-6, 1e6)).abs()  # errors of zero occur on small data
+    losses = np.log(runs["validation_loss"] / runs["train_loss"]).abs()
+    if BY_AUTHORS in runs:
+        runs = runs.assign(solvers=runs[BY_AUTHORS] / runs["keskar_sharpness"])
     return runs.assign(
-        accuracy_gap=runs["train_accuracy"] - runs["test_accuracy"], ratio_off_one=off_one
+        accuracy_gap=runs["train_accuracy"] - runs["test_accuracy"],
+        ratio_off_one=off_one,
+        losses_off_one=losses,
     )
 
 
@@ -125,11 +146,14 @@ of_sizes = partial(sharpness, controls=(LOW_RATE_SHARPENS,))
 
 
 def accuracy(
-    by: Callable[..., pd.Series], *sides: Side, sizes: Sequence[int] | Sizes | None = None
+    by: Callable[..., pd.Series],
+    *sides: Side,
+    column: str = "test_accuracy",
+    sizes: Sequence[int] | Sizes | None = None,
 ) -> Comparison:
     """Return a comparison of test accuracies, of the first side with the second."""
     sides, gates = _at(sides, sizes), (reference_learned, FEW_EPOCHS_COST)
-    return Comparison(by, sides, "test_accuracy", gates=gates, note=partial(beside, sides=sides))
+    return Comparison(by, sides, column, gates=gates, note=partial(beside, sides=sides))
 
 
 def gap(
@@ -156,6 +180,12 @@ def at_each(sizes: Sequence[int], kind: Callable[..., Comparison], *args, **opti
 def against_each(sizes: Sequence[int], size: int, kind: Callable[..., Comparison], *args) -> Parts:
     """Return a comparison of a batch size with each of some others, all of which have to hold."""
     return Parts(tuple((f"against B = {b}", kind(*args, sizes=(b, size))) for b in sizes))
+
+
+def of_solvers(*sides: Side, sizes: Sequence[int]) -> Comparison:
+    """Return a factor between minimizers by the authors' solver, over that by ours."""
+    sides, gates = _at(sides, sizes), (*TRAINED, SAM_FLATTENS)
+    return Comparison(ratio, sides, "solvers", gates=gates, derive=derived)
 
 
 # ------------------------------------------------------------- statistics of their own
@@ -191,6 +221,35 @@ def on_adam(rate: str, sgd: Side, adam: Side, sam: Side) -> Statistics:
     }
 
 
+def as_run() -> Statistics:
+    """Return the statistics of claims on SAM, with what their code runs instead.
+
+    Their SAM is adaptive, and its dropout is off; their test set is the validation set, and their
+    ratio of errors one of losses.
+    """
+    of = "surlemont-sam-{}-as-run".format
+    validated = partial(accuracy, column="validation_accuracy")
+    return {
+        of("keeps-accuracy"): at_each(SMALL, validated, points, SAM_AS_RUN, SGD),
+        of("error-ratio"): at_each(
+            SMALL, gap, difference, SAM_AS_RUN, SGD, column="losses_off_one"
+        ),
+        **{of(f"sharpness-{b}"): sharpness(ratio, SGD, SAM_AS_RUN, sizes=(b,)) for b in SMALL},
+        of("lr-relation"): of_sizes(last_over_first, SAM_AS_RUN, sizes=ends),
+    }
+
+
+def of_the_nine(size: int) -> Statistics:
+    """Return what makes the factor at a batch size: the kind of SAM, its dropout, the solver."""
+    of = partial(sharpness, ratio, sizes=(size,))
+    return {
+        f"surlemont-adaptive-{size}": of(SGD, ADAPTIVE_SAM),
+        f"surlemont-dropout-in-adaptive-{size}": of(ADAPTIVE_SAM, SAM_AS_RUN),
+        f"surlemont-plain-as-run-{size}": of(SGD, PLAIN),
+        f"surlemont-solver-{size}": of_solvers(SGD, SAM_AS_RUN, sizes=(size,)),
+    }
+
+
 WITHOUT, WITH = {"sam": False}, {"sam": True}
 STATISTICS = {
     "surlemont-scaling-compensates": accuracy(points_last_minus_first, SGD, sizes=ends),
@@ -222,6 +281,8 @@ STATISTICS = {
     "surlemont-dropout-explains": sharpness(ratio, SGD, NO_DROPOUT_SAM, sizes=(32,)),
     "surlemont-dropout-alone": at_each(SMALL, sharpness, ratio, SGD, NO_DROPOUT),
     "surlemont-sam-without-dropout": sharpness(ratio, NO_DROPOUT, NO_DROPOUT_SAM, sizes=(32,)),
+    **as_run(),
+    **{name: each for size in SMALL for name, each in of_the_nine(size).items()},
     "surlemont-sam-doubles-time": Parts(
         tuple(
             (f"B = {b}", Timed(partial(over_plain, size=b), (WITHOUT, WITH), (b,))) for b in SIZES

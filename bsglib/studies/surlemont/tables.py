@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 
-from bsglib.studies import notes
+from bsglib.stats import PERCENT
+from bsglib.studies import notes, source
 from bsglib.studies.study import Results
+from bsglib.studies.surlemont import confirm
 from bsglib.studies.surlemont.protocol import RHO_SWEEP, SGD_SAM, SurlemontParameters
-from bsglib.studies.tables import of_common_seeds, scope_table
+from bsglib.studies.tables import joined, of_common_seeds, scope_table
 
 
 def scope(p: SurlemontParameters) -> pd.DataFrame:
@@ -77,3 +80,65 @@ def rho_rows(results: Results) -> pd.DataFrame:
     runs = results.of(SGD_SAM.label, RHO_SWEEP)
     runs = runs[runs["batch_size"] == max(results.parameters.batch_sizes)].sort_values("rho")
     return of_common_seeds(runs, "rho")
+
+
+def paper_error_ratios() -> pd.DataFrame:
+    """Return the authors' runs of SGD with error_ratio: training over validation error."""
+    runs = source.read("surlemont", "runs", optimizer="sgd")
+    return runs.assign(error_ratio=(1 - runs["train_accuracy"]) / (1 - runs["validation_accuracy"]))
+
+
+def paper_times() -> pd.DataFrame:
+    """Return seconds per epoch of the authors' runs of SGD with scaled rate.
+
+    Where SAM is on, ratio is the time over that of the same run without it.
+    """
+    runs = source.read("surlemont", "runs", optimizer="sgd", rate="scaled")
+    without = runs["seconds"].mask(runs["sam"]).groupby([runs["run"], runs["batch_size"]])
+    return runs.assign(ratio=(runs["seconds"] / without.transform("max")).where(runs["sam"]))
+
+
+def factorial(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
+    """Return the runs of SGD and of both kinds of SAM, with dropout on and off in SAM.
+
+    Returns:
+        by the title of a panel and the name of a line.
+    """
+    sgd = results.of(confirm.SGD.label)
+    kinds = {
+        "plain SAM, as written": (confirm.AS_WRITTEN, confirm.PLAIN_OFF),
+        "adaptive SAM, as run": (confirm.ADAPTIVE_ON, confirm.AS_RUN),
+    }
+    names = ("SAM, dropout on", "SAM, dropout off in SAM")
+    return {
+        title: {"SGD": sgd} | {n: results.of(arm) for n, arm in zip(names, arms, strict=True)}
+        for title, arms in kinds.items()
+    }
+
+
+def factorial_table(results: Results) -> pd.DataFrame:
+    """Return means over the seeds that all arms share, by arm and batch size.
+
+    Returns:
+        SGD's sharpness over the arm's (geometric mean), sharpness in per cent, training loss, test
+        accuracy in per cent, and n; none of arms that the profile does not have.
+    """
+    panels = factorial(results)
+    runs = joined(runs for lines in panels.values() for runs in lines.values())
+    if runs.empty or not runs["condition"].isin(confirm.CONDITIONS).any():
+        return pd.DataFrame(columns=["SGD / arm", "sharpness (%)", "n"])
+    runs = of_common_seeds(runs.drop_duplicates(["entry", "arm"]), "arm", "batch_size")
+    logs = np.log(runs["keskar_sharpness"])
+    sgd = runs["arm"] == confirm.SGD.label
+    keys = [runs["seed"], runs["batch_size"]]
+    of_sgd = logs.where(sgd).groupby(keys).transform("max")
+    runs = runs.assign(factor=of_sgd - logs, percent=PERCENT * runs["test_accuracy"])
+    cells = runs.groupby(["batch_size", "arm"], sort=False)
+    table = {
+        "SGD / arm": np.exp(cells["factor"].mean()).map("{:.3g}".format),
+        "sharpness (%)": cells["keskar_sharpness"].mean().map("{:.3g}".format),
+        "training loss (nats)": cells["train_loss"].mean().map("{:.3g}".format),
+        "test accuracy (%)": cells["percent"].mean().map("{:.1f}".format),
+        "n": cells.size(),
+    }
+    return pd.DataFrame(table).rename_axis(["B", "arm"]).sort_index(level="B", sort_remaining=False)
