@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from bsglib.runs.build import schedule_of
 from bsglib.studies import chang, confirm, kaabachi, profiles, surlemont
 from bsglib.studies.chang import confirm as of_chang
 from bsglib.studies.kaabachi import confirm as of_kaabachi
@@ -111,15 +110,3 @@ def test_more_seeds_have_what_the_primary_claims_on_warm_up_compare():
     sides = [one for c in kaabachi.CLAIMS if c.primary for one in c.statistic.sides]
     compared = {(str(one), b) for one in sides for b in one.batch_sizes(results)}
     assert {(e.arm, e.config.batch_size) for e in entries if e.config.seed in MORE} == compared
-
-
-@pytest.mark.parametrize("batch_size", [128, 1024])
-def test_the_flat_rate_is_where_the_warm_up_as_run_stays(batch_size):
-    runs, updates = by_cell(kaabachi.study), 5120 // batch_size
-    warm, flat, cold = (
-        schedule_of(runs[arm, batch_size, 10], batch_size, updates)
-        for arm in (of_kaabachi.AS_RUN, of_kaabachi.FLAT, K.COLD)
-    )
-    assert warm(0) == pytest.approx(cold(0) / 2**3.5)
-    last = [schedule(70 * updates - 1) for schedule in (warm, flat, cold)]
-    assert last[0] == pytest.approx(last[1]) == pytest.approx(last[2] / 2**1.5)

@@ -278,18 +278,6 @@ def test_spoken_digits_are_split_by_the_index_of_the_recording(tmp_path, monkeyp
     assert dataset.checksum == checksum("spoken_digits")
 
 
-def test_the_strongest_band_of_a_tone_is_the_one_of_its_frequency_and_silence_has_none():
-    for hertz in (250, 1000, 3000):
-        samples = 5000 * np.sin(2 * np.pi * hertz * np.arange(800) / 8000)
-        bands = data.speech._log_mel(samples)
-        assert bands.shape == (8, 40)  # one frame in 200 samples, another every 80
-        mel = 2595 * np.log10(1 + hertz / 700)
-        position = mel / (2595 * np.log10(1 + 4000 / 700)) * 41 - 1  # of the triangles' tops
-        assert (np.abs(bands.argmax(1) - position) < 1).all()
-    assert (data.speech._log_mel(np.zeros(400)) == 0).all()
-    assert (data.speech._mel_filters().sum(1) > 0.5).all(), "every band hears something"
-
-
 # Folders of images
 
 

@@ -5,7 +5,6 @@ import re
 import pytest
 import torch
 from conftest import assert_same_state, state_of
-from matplotlib.patches import Rectangle
 from torch import nn
 
 from bsglib import models
@@ -22,10 +21,6 @@ pytestmark = pytest.mark.usefixtures("report_style")
 def network(name, width=0.125):
     shape = SHAPES.get(name, (3, 32, 32))
     return models.build(name, shape, 4, width=width), shape
-
-
-def words(fig):
-    return [text.get_text().replace("\N{NO-BREAK SPACE}", " ") for text in fig.axes[0].texts]
 
 
 # Data
@@ -56,29 +51,6 @@ def test_the_layers_of_every_network_are_those_that_run(name):
         assert layer.shape == x.shape[1:]
         assert layer.parameters == sum(w.numel() for w in module.parameters())
         assert layer.weighted == isinstance(module, nn.Conv2d | nn.Linear)
-
-
-@pytest.mark.parametrize("name", models.NETWORKS)
-def test_a_diagram_has_a_box_per_block_that_names_all_of_it_within_its_frame(name):
-    model, shape = network(name, width=1.0)
-    fig = drawings.draw_network(model, shape)
-    layers, found = drawings.network_layers(model, shape), words(fig)
-    weighted = [layer for layer in layers if layer.weighted]
-    (ax,) = fig.axes
-    boxes = [p for p in ax.patches if isinstance(p, Rectangle) and p.get_width() > 2]
-    assert len(boxes) == 1 + len(weighted)
-    assert [text for text in found if re.match("input|conv|dense", text)] == [
-        "input", *(layer.kind for layer in weighted),
-    ]  # fmt: skip
-    assert fig.get_figwidth() < 3.6, "a phone shows it at full size"
-    assert f"{sum(w.numel() for w in model.parameters()):,} parameters in all" in found
-    fig.draw_without_rendering()
-    frames = [box.get_window_extent().padded(1) for box in boxes]
-    extents = [text.get_window_extent() for text in ax.texts]
-    for extent in extents[:-1]:  # the last one is the sum
-        assert any(f.contains(*extent.min) and f.contains(*extent.max) for f in frames)
-    overlaps = [a.overlaps(b) for i, a in enumerate(extents) for b in extents[:i] if a.width]
-    assert not any(overlaps)
 
 
 def test_the_mode_and_hooks_are_restored_and_the_shape_named_where_it_does_not_fit():

@@ -74,19 +74,6 @@ def test_loss_and_gradient_equal_those_of_autograd_on_the_whole_batch(chunk_size
     torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_the_gradient_of_a_float32_network_is_a_float64_vector_and_leaves_its_own():
-    model, x, y = case(dtype=torch.float32)
-    model(x).sum().backward()
-    model[2].bias.grad = None
-    before = state_of(model)
-    with torch.no_grad():
-        value, gradient = loss_and_gradient(model, x, y)
-    assert_same_state(model, before)
-    assert gradient.dtype == torch.float64
-    assert gradient.shape == (sum(w.numel() for w in model.parameters()),)
-    assert value == pytest.approx(evaluate(model, x, y).loss, rel=1e-6)
-
-
 def test_the_mean_loss_takes_networks_that_do_not_classify():
     model, x = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)).double(), torch.randn(9, 4).double()
     y = torch.randn(9, dtype=torch.float64)

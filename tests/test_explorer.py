@@ -148,18 +148,11 @@ def changed(cells, **values):
         (lambda c, v, s: (c.drop(columns="n"), v, s), r"cells: without 'n'; needed are batch_size"),
         (lambda c, v, s: (changed(c, low=1e9), v, s), "allowed where n > 0 is low <= mean <= high"),
         (lambda c, v, s: (pd.concat([c, c[:1]]), v, s), "cells: .*twice"),
-        (lambda c, v, s: (c, changed(v, batch_size=7), s), r"curves: cell .*\(7, 0.01\)"),
-        (lambda c, v, s: (c, v, s | {BARE: coarse()}), "surfaces: their a differ"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_shown_is_refused(given, wrong, message):
     with pytest.raises(ValueError, match=message):
         displayed(*wrong(*given), "explorer")
-
-
-def coarse():
-    grid = np.linspace(-1, 1, 5)
-    return Surface(grid, grid, np.ones((5, 5)), 10, 0.0)
 
 
 # ---------------------------------------------------------------- in a browser

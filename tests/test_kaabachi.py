@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bsglib.project import ROOT
 from bsglib.runs.build import schedule_of
 from bsglib.runs.params import ParameterError, parse
 from bsglib.studies import kaabachi
@@ -21,23 +20,17 @@ from bsglib.studies.kaabachi.protocol import (
     COLD,
     EXPONENTIAL,
     LARGE,
-    LENGTHS,
     LINEAR,
     LOCAL,
     RATES,
     SMALL,
     SQRT,
-    WARM,
-    WARMUPS,
     reference,
 )
 from bsglib.studies.profiles import load
-from bsglib.studies.study import SEALED_PROFILES, Results, designed_table
+from bsglib.studies.study import Results, designed_table
 from bsglib.verdicts import NOT_RUN, NOT_TESTABLE, OPPOSITE, SAME
 
-FILES = (ROOT / "params" / kaabachi.study.name).glob("*.yaml")
-PROFILES = sorted({f.stem for f in FILES} - set(SEALED_PROFILES))  # test_confirm.py has those
-each_profile = pytest.mark.parametrize("profile", PROFILES)
 SECOND = ("as-run", "flat", "mode")  # figures of the second reading, which confirm alone has
 IDS = [claim.id for claim in kaabachi.CLAIMS if claim.figure not in SECOND]
 EXAMPLES = 49_000  # of CIFAR-10, a fiftieth set aside
@@ -366,25 +359,6 @@ def test_every_table_and_claim_works_where_nothing_but_one_run_is_there(timed):
 
 
 # Design
-
-
-@each_profile
-def test_runs_that_are_compared_differ_in_what_is_compared_alone(profile):
-    p = parameters(profile)
-    differ = {
-        **{WARM[kind]: {"warmup", "warmup_epochs"} for kind in WARMUPS},
-        LINEAR: {"epochs"} if p.scaled_epochs != p.warmup_epochs else set(),
-        SQRT: {"scaling", "evaluate"},
-        RATES: {"scaling", "evaluate", "base_lr"},
-        LENGTHS: {"warmup", "warmup_epochs", "evaluate"},
-        **{reference(b): {"reference_batch_size", "evaluate"} for b in p.reference_batch_sizes},
-    }
-    runs = [(e.arm, e.config.batch_size, e.config.seed, e.config) for e in protocol.design(p)]
-    cold = {(size, seed): config for arm, size, seed, config in runs if arm == COLD}
-    for arm, size, seed, config in runs:
-        if arm in differ:
-            found = {k for k, v in config if getattr(cold[size, seed], k) != v}
-            assert found == differ[arm], arm
 
 
 @pytest.mark.parametrize(

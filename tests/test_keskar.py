@@ -320,25 +320,6 @@ def test_small_and_large_batch_of_a_seed_share_all_else_and_lines_join_the_two(d
             assert large.measures[: len(small.measures)] == small.measures
 
 
-def test_what_is_held_equal_is_equal(designed):
-    p, arms = designed
-    whole = {"spoken_digits": 110_653, "cifar10": 49_000}  # less the paper's fiftieth
-    for (name, kind), entries in arms.items():
-        configs = [e.config for e in entries]
-        if kind == UPDATES:
-            sizes = [math.ceil((c.train_size or whole[c.dataset]) / c.batch_size) for c in configs]
-            updates = [size * c.epochs for size, c in zip(sizes, configs, strict=True)]
-            assert max(updates) <= 1.02 * min(updates), name
-            assert {c.patience for c in configs} == {None}
-            assert len({c.batch_size for c in configs}) == 2
-        if kind == LOSS:
-            stops = {(c.target_loss, c.patience) for c in configs}
-            assert stops == {(p.networks[name].equal_loss, None)}
-
-
-# Tables
-
-
 # What explains the difference
 
 

@@ -64,15 +64,6 @@ def test_workers_train_apart_and_are_averaged_after_their_steps_and_after_an_epo
         torch.testing.assert_close(found, w, rtol=0, atol=1e-14)
 
 
-def test_every_epoch_uses_every_example_once(tiny, batches):
-    config = tiny(batch_size=4, local_workers=3, local_steps=2, epochs=1)
-    train(config)
-    dataset = dataset_of(config)
-    expected = dataset.as_input(dataset.train.x, torch.float64).flatten(1).tolist()
-    assert sorted(torch.cat([b.x for b in batches]).flatten(1).tolist()) == sorted(expected)
-    assert {len(b.x) for b in batches} == {1, 4}, "the last two examples go to two workers"
-
-
 def test_an_interrupted_run_goes_on_to_the_same_numbers(tiny, store, monkeypatch):
     config = tiny(batch_size=4, local_workers=3, local_steps=2, epochs=4)
     whole, count = train(config), 0

@@ -66,21 +66,6 @@ def test_width_multiplies_the_layers_and_none_is_narrower_than_one_unit(name):
     assert [2 * n for n in half[:-1]] == whole[:-1]
 
 
-@pytest.mark.parametrize(
-    ("name", "rates"),
-    [
-        ("c1", [0.5, 0.5]),
-        ("c2", [0.3, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.5, 0.5]),
-        ("kaabachi", [0.05, 0.1, 0.1]),
-    ],
-)
-def test_dropout_rates_are_the_sources_and_change_together(name, rates):
-    for factor, options in ((1, {}), (0.5, {"dropout": rates[-1] / 2}), (0, {"dropout": 0.0})):
-        model = build(name, (3, 32, 32), 10, width=0.1, **options)
-        found = [m.p for m in layers(model, Dropout, nn.Dropout2d)]
-        assert found == pytest.approx([factor * p for p in rates], rel=1e-14)
-
-
 @pytest.mark.parametrize(("name", "pool"), [("c1", 3), ("c2", 2)])
 @pytest.mark.parametrize("activation", ["relu", "elu", "tanh"])
 def test_a_layer_is_weights_batch_norm_activation_pooling(name, pool, activation):

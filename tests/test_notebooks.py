@@ -1,6 +1,5 @@
 """Tests of notebooks/: anatomy, parameters, papermill, and that strict nbval compares."""
 
-import configparser
 import os
 import re
 import shutil
@@ -186,23 +185,3 @@ def test_strict_nbval_fails_on_a_changed_number(trained, tmp_path, pattern, pass
     environment = os.environ | {"IPYTHONDIR": str(tmp_path)}  # not a user's
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (ran.returncode == 0) == passes, ran.stdout[-2000:]
-
-
-def test_numbers_of_a_subspace_are_not_compared_but_its_verdict_is():
-    row = (
-        '<tr id="claim-keskar-f1-sharper-subspace"><td>F1</td><td>{ours}</td><td>'
-        '<span class="verdict {css}">{word}</span><br>'
-        "<small>uniform columns {note}</small></td></tr>"
-    )
-    config = configparser.ConfigParser(interpolation=None)
-    config.read(ROOT / "tests" / "nbval_sanitize.cfg")
-    rule = config["subspace"]["regex"], config["subspace"]["replace"]
-
-    def seen(ours, word, note):
-        text = row.format(ours=ours, word=word, css=word.replace(" ", "-"), note=note)
-        return re.sub(*rule, f"before\n{text}\nafter 1.5")
-
-    one = seen("1.41 [1.17, 1.7]", "same", "1.1")
-    assert one == seen("1.4 [1.17, 1.69]", "same", "1.2")
-    assert one != seen("1.41 [1.17, 1.7]", "no effect", "1.1")
-    assert one.startswith("before\n") and one.endswith("\nafter 1.5")

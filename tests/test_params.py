@@ -59,24 +59,6 @@ def test_a_wrong_type_or_value_is_refused_by_name(name, value):
         config(**{name: value})
 
 
-def options(**values):
-    return {"network_options": values}
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ({"base_lr": 1}, {"base_lr": 1.0}),
-        (options(width=1), options(width=1.0)),
-        (options(a=1, b=2), options(b=2, a=1)),
-        ({"seed": 0, "rho": None, "momentum": 0, "scaling": "none"}, {}),
-        (dict(reversed(VALUES.items())), {}),
-    ],
-)
-def test_equal_values_have_one_canonical_form(one, other):
-    assert RunConfig(**VALUES | one).canonical() == config(**other).canonical()
-
-
 def test_check_returns_a_notebooks_parameters():
     namespace = {"epochs": 2, "base_lr": 1, "batch_sizes": [32, 64], "pytest": pytest, "_": 3}
     namespace |= {"__name__": "__main__", "In": ["", "epochs = 2"], "Out": {}, "Study": Study}

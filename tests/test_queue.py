@@ -38,14 +38,6 @@ def test_rows_of_a_gpu_fit_nine_minutes_and_no_run_is_in_two():
             assert sum(row.holds(name, entry) for row in order.rows) <= 1
 
 
-def test_rows_of_a_gpu_hold_a_whole_seed_of_what_each_study_needs_first():
-    order, parts = Queue.of("gpu"), dict.fromkeys(cli.STUDIES, {1}) | {"kaabachi_warmup": {1, 2}}
-    for name, study in cli.STUDIES.items():
-        for entry in study.design(profiles.load(study, "gpu")):
-            if entry.part in parts[name] and entry.config.seed == 10:
-                assert order.place(name, entry)[0] < len(order.rows), entry.arm
-
-
 @pytest.mark.parametrize("profile", queue.profiles())
 def test_every_row_names_entries_of_a_study(profile):
     for row in Queue.of(profile).rows:

@@ -59,18 +59,6 @@ def test_nothing_is_fetched_and_every_link_leads_somewhere(reports):
                 assert (path.parent / link.split("#")[0]).exists(), link
 
 
-def test_head_tells_profile_evidence_verdicts_and_command(reports, page):
-    head = page[page.index("<body") : page.index("<main")]
-    assert "<b>laptop</b>" in head and "<b>Exploratory</b>: " in head
-    assert "3 claims of the sources" in Elements(head).prose
-    assert "bsg report &lt;x&gt;" in head
-    assert 'href="../index.html"' in head
-    assert head.count('<a href="#figure-1-loss-2">') == 2  # beside the text, and folded
-    assert page.count("<h1>") == 1
-    other = (reports / "gpu" / "surlemont_sam.html").read_text(encoding="utf-8")
-    assert "<b>Confirmatory</b>: " in other and "Exploratory" not in other
-
-
 def test_interactive_figures_share_one_script(reports):
     page = (reports / "laptop" / "interactive.html").read_text(encoding="utf-8")
     assert '<script src="../assets/plotly.js" defer>' in page

@@ -36,20 +36,6 @@ def test_warmup_starts_at_the_base_rate_and_ends_at_the_peak(warmup, rates):
     assert schedule(5) == schedule(1000) == schedule.peak_lr
 
 
-@pytest.mark.parametrize(
-    ("warmup", "start", "middle"),
-    [
-        ("exponential", 0.025, 0.05),
-        ("constant", 0.0, 0.0),
-        ("linear", 0.0, 0.05),
-    ],
-)
-def test_warmup_starts_where_it_is_told(warmup, start, middle):
-    schedule = Schedule(0.1, 32, 32, warmup=warmup, warmup_updates=10, warmup_from=start)
-    found = [schedule(update) for update in (0, 5, 10)]
-    assert found == pytest.approx([start, middle, 0.1], rel=1e-15)
-
-
 def test_an_exponential_warmup_cannot_start_at_zero():
     with pytest.raises(ValueError, match="warmup_from"):
         Schedule(0.1, 32, 32, warmup="exponential", warmup_updates=4, warmup_from=0.0)

@@ -178,13 +178,6 @@ def test_its_square_is_clark_s_min_f():
     assert found.freedom == pytest.approx((f1 + f2) ** 2 / (f1**2 / 39 + f2**2 / 5), rel=1e-10)
 
 
-def test_equal_seeds_still_have_the_error_of_the_test_set():
-    found = with_test_set([0.5, 0.5, 0.5], [0.0, 1.0] * 50)
-    assert found.error == pytest.approx(math.sqrt(25 / 99) / 10)
-    assert found.freedom == pytest.approx(99)
-    assert with_test_set([0.5, 0.5, 0.5], [0.5, 0.5]) == student([0.5] * 3)
-
-
 @pytest.mark.parametrize("examples", [[], [1.0], [1.0, math.nan]])
 def test_a_test_set_without_a_variance_is_refused(examples):
     with pytest.raises(ValueError):

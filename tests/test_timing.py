@@ -21,15 +21,6 @@ def test_rows_interleave_the_configs_within_each_repeat(configs):
     assert all(set(row) == {"repeat", "config", "seconds"} and row["seconds"] > 0 for row in rows)
 
 
-def test_only_the_samples_asked_for_are_trained_on(configs, monkeypatch):
-    sizes = []
-    monkeypatch.setattr(
-        timing, "train_batch", lambda model, optimizer, x, y, **options: sizes.append(len(x))
-    )
-    epoch_times(configs, samples=40, repeats=1)
-    assert sizes == [16, 16, 16, 16, 50] * 2  # the first round warms up
-
-
 def test_a_time_is_scaled_to_the_training_set(tiny, monkeypatch):
     clock = iter(range(100))
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))

@@ -45,7 +45,6 @@ from bsglib.verdicts import (
     judge,
     not_run,
     not_testable,
-    number_text,
     over_measures,
     p_value,
     scale,
@@ -400,23 +399,6 @@ PART = Scale(REDUCED, "17 % of the images, width 1/4")
 )
 def test_the_line_of_a_verdict(verdict, line):
     assert verdict.line() == line
-
-
-@pytest.mark.parametrize(
-    ("value", "borders", "text"),
-    [
-        (1.0, (), "1.00"),
-        (9.996, (), "10.0"),
-        (0.00203, (), "0.00203"),
-        (1.2e-6, (), "0.00000120"),
-        (-0.0, (), "0"),
-        (INF, (), "∞"),
-        (0.9996, (1.0,), "0.9996"),
-        (1.00000001, (1.0,), "1.00000"),  # six digits at most
-    ],
-)
-def test_the_text_of_a_number(value, borders, text):
-    assert number_text(value, *borders) == text
 
 
 # Estimates of all kinds
