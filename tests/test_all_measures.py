@@ -140,16 +140,3 @@ def test_unknown_names_data_that_do_not_fit_and_weights_that_are_not_finite_are_
         model[0].weight[0, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="is nan|not finite"):
         MEASURES[name](model, x, y)
-
-
-@pytest.mark.parametrize("name", ["keskar", "lambda_max", "trace", "sam", "batch", "agreement"])
-def test_the_chunks_suit_the_device(name, monkeypatch):
-    monkeypatch.setattr("bsglib.runtime.chunk_size", lambda device: 20)
-    (model, x, y), rows = images(n=N), []
-
-    def noted(outputs, y):
-        rows.append(len(outputs))
-        return nn.functional.cross_entropy(outputs, y, reduction="sum")
-
-    MEASURES[name](model, x, y, loss=noted)
-    assert rows[:2] == [20, 13] and max(rows) == 20

@@ -1,19 +1,9 @@
 """Tests of benchmarks/: ratios, spread and exponents, and the page that shows them; no timing."""
 
-import argparse
-import json
-import platform
-import zipfile
-from pathlib import Path
-
-import numpy as np
 import pytest
-import yaml
 
-from benchmarks import gpu, gpu_steps, growth, page, pieces
+from benchmarks import page
 from benchmarks import side_by_side as bench
-from bsglib.runs import build, queue, train
-from bsglib.studies import exports
 
 
 def test_ratios_are_formed_within_each_repeat():
@@ -31,33 +21,6 @@ def test_a_row_holds_median_and_range_and_is_judged_by_its_median():
     assert bench.row("a", "b", [2.0])["met"] is None
 
 
-class Side:
-    def __init__(self, name, asked):
-        self.name, self.asked = name, asked
-
-    def rate(self):
-        self.asked.append(self.name)
-        return len(self.asked)
-
-
-def test_sides_take_turns_in_an_order_that_rotates():
-    asked = []
-    rates = bench.interleaved({name: Side(name, asked) for name in "abc"}, 3)
-    assert "".join(asked) == "abcbcacab"
-    assert rates == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
-
-
-def test_the_exponent_of_a_power_law_is_found():
-    sizes = [10, 100, 1000]
-    assert growth.slope(sizes, [3 * n**0.5 for n in sizes]) == pytest.approx(0.5)
-    assert growth.slope(sizes, [1.0, 1.0, 100.0]) == pytest.approx(2)  # a tail that others hide
-
-
-def test_a_machine_is_described_without_its_name():
-    assert {"processor", "cores", "torch"} <= set(bench.machine())
-    assert platform.node() not in json.dumps(bench.machine())
-
-
 def test_the_page_is_what_the_stored_results_give():
     shown = page.PAGE.read_text(encoding="utf-8")
     block = shown.partition("<!-- measured -->")[2].partition("<!-- /measured -->")[0]
@@ -66,169 +29,7 @@ def test_the_page_is_what_the_stored_results_give():
     assert block.strip() == page.on_gpu(page.stored_on_gpu()).strip()
 
 
-def test_the_page_shows_values_targets_rates_and_sizes():
-    machine = dict.fromkeys([*page.KIND, "torch"], "1")
-    speeds = {"ours": bench.spread([9.0]), "theirs": bench.spread([3.0]), "rate": "images/s"}
-    faster = bench.row("net", "peer", [3.0], at_least=2, **speeds)
-    grown = growth.growth("load", "runs", [1, 10], [[1.0, 10.0]], [5.0, 5.0])
-    results = {
-        "throughput": {"machine": machine, "rows": [faster]},
-        "growth": {"machine": machine, "rows": [grown]},
-    }
-    text = page.text(results)
-    assert "| net | peer | 3 [3, 3] | at least 2 | met |" in text
-    assert "| net | peer | 9 | 3 | images/s |" in text
-    assert "| load | 10 runs | 10 | 5 |" in text
-    assert "torch 1" in text and "On 1" not in text
-    results["growth"]["machine"] = machine | {"cores": "64"}
-    text = page.text(results)
-    assert "On 1, 1, 64 cores" in text.partition(page.TITLES["growth"])[2]
-
-
 def test_the_page_has_a_title_for_every_benchmark_that_make_runs():
     makefile = (bench.ROOT / "Makefile").read_text(encoding="utf-8")
     (line,) = (each for each in makefile.splitlines() if each.startswith("BENCHMARKS := "))
     assert set(line.split()[2:]) == set(page.ORDER) == set(page.TITLES)
-
-
-@pytest.fixture
-def tiny_row(tmp_path, monkeypatch):
-    """The queue of a tiny profile, a file, whose second row is F1's first part."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    profile, order = tmp_path / "dry_run.yaml", tmp_path / "queue.yaml"
-    network = {"model": "f1", "width": 0.02, "dataset": "digits", "train_size": 60, "epochs": 1}
-    network |= {"small_batch_size": 10, "large_batch_size": 30, "seeds": [10, 11, 12]}
-    values = {"profile": "dry_run", "networks": {"F1": network}, "dtype": "float32"}
-    values |= {"sharpness_examples": 20, "curvature_examples": 20, "line_examples": 20}
-    profile.write_text(yaml.safe_dump(values | {"line_points": 4, "subspace": 3}))
-    row = {"study": "keskar_sharp_minima", "part": 1, "seeds": [10], "only": {"network": ["f1"]}}
-    order.write_text(yaml.safe_dump({profile.stem: [row | {"part": 2}, row]}))
-    monkeypatch.setattr(queue, "FILE", order)
-    return f"--profile {profile} --device cpu".split()
-
-
-def test_the_script_for_a_bare_machine_runs_dry_on_a_cpu(tmp_path, tiny_row):
-    options = "keskar_sharp_minima --seeds 10 11 --processes 2 --minutes 2".split()
-    gpu.main([*options, *tiny_row, "--out", str(tmp_path / "out")])
-    log = json.loads((tmp_path / "out" / "log.json").read_text())
-    assert log["ceilings"]["copy_gb_s"] > 0
-    assert (log["exported_runs"], log["entries_incomplete"]) == (4, 0)
-    assert log["measures"]["exit_codes"] == [0, 0]
-    assert log["training"]["runs_per_minute"] > 0
-    assert 0 < log["training"]["percent_of_bfloat16_matmul"] < 100
-    folder = tmp_path / "out" / "results" / "dry_run" / "keskar_sharp_minima"
-    assert len(exports.read(folder).runs) == 4
-    with zipfile.ZipFile(tmp_path / "out" / "runs.zip") as packed:
-        assert sum(name.endswith("result.json") for name in packed.namelist()) == 4
-
-
-def test_a_row_is_computed_with_its_own_seeds_or_others(tiny_row):
-    def held(*options):
-        given = argparse.Namespace(study=None, row=2, profile=tiny_row[1], seeds=list(options))
-        _, entries, _ = gpu.planned(gpu.row_of(given), given.profile, Path("store"))
-        return {(e.part, e.config.seed) for e in entries}
-
-    assert held() == {(1, 10)}
-    assert held(11, 12) == {(1, 11), (1, 12)}
-    with pytest.raises(SystemExit, match="seeds"):
-        held(99)
-
-
-@pytest.mark.parametrize("shares", [2, 3])
-def test_shares_are_whole_seeds_or_else_whole_runs(tiny_row, shares):
-    row = queue.Row(study="keskar_sharp_minima", part=1, seeds=[10, 11])
-    found = []
-    for i in range(shares):
-        _, entries, _ = gpu.planned(row, tiny_row[1], Path("store"), f"{i}/{shares}")
-        found.append({(e.config.seed, e.config.batch_size) for e in entries})
-    runs = {(seed, b) for seed in (10, 11) for b in (10, 30)}
-    assert set.union(*found) == runs and sum(map(len, found)) == len(runs)
-    assert shares == 3 or all(len({seed for seed, _ in some}) == 1 for some in found)
-
-
-def test_the_operations_of_a_step_are_counted(tiny):
-    config = tiny(network="f1", network_options={"width": 0.02}, batch_size=10, epochs=3)
-    run = train.train(config)
-    first, rest = (
-        64 * 10,
-        4 * 10 * 10 + 10 * 10,
-    )  # weights; those of the first need no gradient of x
-    forward_and_backward = 2 * (2 * first + 3 * rest)
-    found = gpu.rates([run], 2.0, {"matmul_bfloat16_tflop_s": 1e-6})
-    examples = 3 * len(build.dataset_of(config).train)
-    assert found["tflop_s"] == pytest.approx(examples * forward_and_backward / 2e12)
-    assert found["percent_of_bfloat16_matmul"] == pytest.approx(1e8 * found["tflop_s"])
-    assert found["runs_per_minute"] == 30
-
-
-def test_times_per_epoch_are_medians_of_interleaved_repeats(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    options = "kaabachi_warmup --profile quick --device cpu --times --samples 8 --repeats 3"
-    gpu.main([*options.split(), "--out", str(tmp_path)])
-    log = json.loads((tmp_path / "times.json").read_text())
-    assert (log["study"], log["repeats"]) == ("kaabachi_warmup", 3)
-    for row in log["seconds_per_epoch"]:
-        assert 0 < row["low"] <= row["median"] <= row["high"]
-        assert row["graphs"] == 0  # there are none on a CPU
-        published = gpu.TABLE.get(row["batch_size"])
-        assert row["source"] == (published and published.seconds_per_epoch)
-    assert not (tmp_path / "log.json").exists()
-
-
-@pytest.fixture
-def recordings(tmp_path, monkeypatch):
-    """A made-up data set of files in a folder, cut into three pieces or more."""
-    data, sent = tmp_path / "data", tmp_path / "sent"
-    folder = data / "cats_vs_dogs" / "cat"
-    folder.mkdir(parents=True)
-    for i in range(5):
-        (folder / f"{i}.jpg").write_bytes(np.random.default_rng(i).bytes(300))
-    monkeypatch.setenv("BSG_DATA", str(data))
-    pieces.main(f"pack cats_vs_dogs --bytes 700 --out {sent}".split())
-    monkeypatch.setenv("BSG_DATA", str(tmp_path / "there"))
-    return data, sent, tmp_path / "there"
-
-
-def test_pieces_are_small_and_give_the_data_back(recordings):
-    data, sent, there = recordings
-    names = sorted(path.name for path in sent.glob("cats_vs_dogs.[0-9]*"))
-    assert names[:2] == ["cats_vs_dogs.00", "cats_vs_dogs.01"] and len(names) >= 3
-    assert max(path.stat().st_size for path in sent.glob("cats_vs_dogs.[0-9]*")) <= 700
-    pieces.main(["join", str(sent)])
-    before, after = (
-        {path.name: path.read_bytes() for path in root.rglob("*.jpg")} for root in (data, there)
-    )
-    assert len(after) == 5 and before == after
-
-
-def test_a_missing_and_a_damaged_piece_are_refused_by_name(recordings):
-    _, sent, there = recordings
-    (sent / "cats_vs_dogs.00").unlink()
-    damaged = sent / "cats_vs_dogs.01"
-    damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
-    with pytest.raises(SystemExit, match=r"\.00 is missing, cats_vs_dogs\.01 is damaged"):
-        pieces.main(["join", str(sent)])
-    assert not there.exists()
-
-
-def test_what_has_no_pieces_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match="no list of pieces"):
-        pieces.main(["join", str(tmp_path)])
-    with pytest.raises(SystemExit, match="'digits' is not one of"):
-        pieces.main(["pack", "digits", "--out", str(tmp_path)])
-
-
-def test_a_row_of_the_queue_needs_its_data_sets():
-    needed = {number: pieces.needed("gpu", number) for number in (1, 5)}
-    assert needed == {1: ["mnist", "spoken_digits"], 5: ["cifar10"]}
-
-
-def test_the_script_compares_steps_and_solvers(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_steps, "CASES", [("f1", "mnist", gpu_steps.ADAM, "float32", (30,))])
-    gpu_steps.main(["--quick", "--budget", "0", "--out", str(tmp_path)])
-    log = json.loads((tmp_path / "steps.json").read_text())
-    assert [row["network"] for row in log["steps"]] == ["f1"]
-    assert log["steps"][0]["graph_ms"] > 0
-    assert log["surfaces"][0]["points_per_s"] > 0
-    values = {row["solver"]: row["value"] for row in log["solvers"] if "subspace" in row}
-    assert values["torch"] == pytest.approx(values["scipy"], rel=1e-3)

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -11,20 +10,16 @@ import pandas as pd
 import pytest
 
 from bsglib.claims import AS_WRITTEN
-from bsglib.project import ROOT
 from bsglib.runs.measures import LINE
 from bsglib.runs.params import ParameterError, parse
 from bsglib.studies import chang
-from bsglib.studies.chang import as_run, claims, derived, protocol, published, tables
-from bsglib.studies.chang.confirm import FEW_EPOCHS, FLAT
-from bsglib.studies.chang.protocol import FIXED, LINES, LOSS, PLANES, SCALED, SHARPNESS
+from bsglib.studies.chang import as_run, claims, derived, published, tables
+from bsglib.studies.chang.protocol import FIXED, LOSS, SCALED, SHARPNESS
 from bsglib.studies.comparing import last_minus_first, rises
 from bsglib.studies.profiles import load
 from bsglib.studies.study import Results
 from bsglib.verdicts import DEPENDS, NO_EFFECT, NOT_RUN, NOT_TESTABLE, OPPOSITE, SAME, Shares
 
-FILES = (ROOT / "params" / chang.study.name).glob("*.yaml")
-PROFILES = sorted({f.stem for f in FILES} - {"confirm"})  # of which test_confirm.py has the tests
 LAYERS = {"0": 0.6, "3": 0.5, "6": 0.4, "17": 0.3}  # part of the distance in each
 EPOCHS = (1, 2, 4, 8, 16, 32, 64, 120)  # of the made-up histories
 SIX = {"lrs": [0.005, 0.01, 0.02, 0.04, 0.08, 0.16], "more_seeds": [3, 4, 5], "surface_points": 13}
@@ -192,19 +187,6 @@ def test_a_world_without_effect_has_none():
     assert set(found.values()) == {SAME, OPPOSITE, NOT_TESTABLE}
 
 
-def test_a_positive_control_that_fails_leaves_its_claims_open():
-    p = parameters("confirm", **SIX | {"seeds": [0, 1, 2]})
-    fails = world(p=p.model_copy(update={"profile": "mine"}))  # whose primary claims need ten seeds
-    works = with_runs(fails, f"arm == '{FLAT}'", **{SHARPNESS: 0.5})
-    few = {"validation_loss": 0.6, "distance": 1.0, "kept_epoch": 10}
-    works = with_runs(works, f"arm == '{FEW_EPOCHS}'", **few)
-    for name in ("sharper", "best-validation", "epochs", "scaling-closes"):
-        assert why_not(fails, name).startswith("positive control, ")
-        assert word(works, name) == SAME
-    assert why_not(works, "sharper-order") == "2 batch sizes, 3 needed"
-    assert why_not(works, "large-lr") == "high_rate, B = 64: not in this profile"
-
-
 def test_shares_are_those_of_the_source_s_images_updates_and_width(stated):
     run = stated.runs.query("arm == @FIXED and batch_size == 256 and seed == 0")
     updates = 1058 * 73
@@ -224,104 +206,19 @@ def test_shares_are_those_of_the_source_s_images_updates_and_width(stated):
 # The design
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_the_grid_is_whole_and_every_arm_is_a_slice_of_it(profile):
-    p = parameters(profile)
-    entries = protocol.design(p)
-    cells = [e for e in entries if e.arm != LOSS]
-    keys = {(e.config.seed, e.config.batch_size, e.config.base_lr) for e in cells}
-    sizes, seeds, more = len(p.batch_sizes), len(p.seeds), len(p.more_seeds)
-    assert len(keys) == len(cells) == seeds * sizes * len(p.lrs) + more * (2 * sizes - 1)
-    arms = Counter(e.arm for e in entries)
-    assert arms[LOSS] == seeds * sizes and arms[FIXED] == (seeds + more) * sizes
-    scaled = [e for e in entries if e.columns.get("scaled")]
-    assert len(scaled) == (seeds + more) * sizes and {e.arm for e in scaled} == {FIXED, SCALED}
-    for c in [e.config for e in scaled]:
-        assert c.base_lr == pytest.approx(p.lr * c.batch_size / p.smallest)
-    assert {e.part for e in entries} == {1, 2, 3, 4}
-    assert all(len({m.file for m in e.measures}) == len(e.measures) for e in entries)
-
-
-def test_runs_stop_and_keep_as_the_paper_does_and_share_all_but_batch_and_rate():
-    entries = protocol.design(parameters())
-    for c in [e.config for e in entries if e.arm == LOSS]:
-        assert (c.target_loss, c.patience, c.keep) == (0.56, None, "last")
-    first, *others = [e.config for e in entries if e.arm != LOSS and e.config.seed == 0]
-    assert (first.keep, first.patience_on, first.patience) == ("best", "validation_loss", 50)
-    assert (first.momentum, first.optimizer) == (0, "sgd")
-    free = {"batch_size", "base_lr", "record_path"}
-    assert all(c.model_dump(exclude=free) == first.model_dump(exclude=free) for c in others)
-    assert all(e.config.record_path == (e.arm in (FIXED, SCALED)) for e in entries)
-
-
-def test_every_seed_has_the_plane_its_claim_reads_and_the_first_has_all_planes():
-    p = parameters()
-    for entry in protocol.design(p):
-        planes = [m.options for m in entry.measures if m.name == "loss_surface"]
-        ends = entry.config.batch_size in (p.smallest, p.largest) and entry.arm == FIXED
-        read = {"seeds": list(PLANES[0]), "points": p.explorer_points}
-        assert (read in planes) == (ends or (entry.arm != LOSS and entry.config.seed == 0))
-        shown = [o for o in planes if o["points"] == p.surface_points]
-        lines = [o for o in shown if len(o["seeds"]) == 1]
-        assert len(lines) == len(LINES) * ends
-        assert len(shown) - len(lines) == len(PLANES) * (ends and entry.config.seed == 0)
-
-
 def test_parameters_that_do_not_fit_are_refused():
     for changes, message in (
         ({"lrs": [0.01, 0.02, 0.08]}, "0.04 is missing, the linearly scaled rate of B = 128"),
         ({"surface_points": 24}, "'surface_points' = 24"),
-        ({"explorer_points": 12}, "'explorer_points' = 12"),
-        ({"line_points": 19}, "'line_points' = 19"),
         ({"agreement_examples": 255}, "'agreement_examples' = 255: has to be at least 256"),
         ({"more_seeds": [3, 2]}, "2 is already in 'seeds'"),
         ({"processes": [2, 4]}, "'processes' = [2, 4]: 1 is missing"),
-        ({"batch_sizes": [32]}, "batch_sizes"),
     ):
         with pytest.raises(ParameterError, match=re.escape(message)):
             parameters(**changes)
 
 
 # Why a claim is not judged
-
-
-def test_a_claim_waits_for_the_runs_that_it_needs(stated):
-    half = replace(stated, runs=stated.runs.query("arm != @SCALED or seed != 2"))
-    assert word(half, "scaling-helps") == SAME, "of the other seeds"
-    none = replace(stated, runs=stated.runs.query("arm != @SCALED"))
-    assert why_not(none, "scaling-helps") == "6 of 12 runs computed: scaled lr, fixed lr"
-    assert word(none, "sharper") == SAME, "which needs the fixed rate alone"
-    more = replace(stated, runs=stated.runs.query("seed < 3"))
-    assert word(more, "best-lr-rises") == SAME, "of the seeds of the whole grid"
-    assert why_not(more, "sharper-order") == "3 of 6 seeds"
-
-
-def test_cells_are_compared_over_the_same_seeds_while_the_grid_is_not_whole(stated):
-    part = replace(stated, runs=stated.runs.query("arm in (@FIXED, @SCALED) or seed == 0"))
-    assert set(derived.grid(part)["seed"]) == {0}
-    assert set(derived.scaled(part)["seed"]) == {0, 1, 2, 3, 4, 5}
-    assert set(derived.grid(stated)["seed"]) == {0, 1, 2}, "more seeds have the two rules alone"
-    assert len(derived.grid(part)) == len(derived.grid(stated)) / 3 == tables.heat_map(part).size
-    part = replace(stated, runs=stated.runs.query("arm != @FIXED or batch_size < 256 or seed != 2"))
-    assert set(derived.fixed(part)["seed"]) == {0, 1, 3, 4, 5}
-
-
-def test_a_run_cut_off_while_it_improves_has_no_lowest_loss(stated):
-    large = "arm == @FIXED and batch_size == 256"
-    capped = with_runs(stated, large, stopped="epochs")
-    reason = "fixed lr, B = 256, learning rate 0.01: still improving at the last epoch"
-    assert why_not(capped, "best-validation") == reason
-    for name in ("training-slower", "gap-equal-updates", "epoch-distance", "update-norm",
-                 "cancelling", "large-lr", "nearer"):  # fmt: skip
-        found = judged(capped, name)
-        assert found.word == SAME, "which needs no lowest loss of 256"
-        assert ("of the updates" in found.verdict.scale.detail) == (name != "large-lr")
-    little = with_runs(capped, large, train_accuracy=0.8)
-    assert why_not(little, "nearer").endswith("training accuracy 80 %, 90 % needed")
-    mid = "arm == @FIXED and batch_size == 64"
-    assert word(with_runs(stated, mid, stopped="epochs"), "best-validation") == SAME
-    reason = "fixed lr, B = 256, learning rate 0.01: diverged"
-    assert why_not(with_runs(stated, large, stopped="diverged"), "sharper") == reason
 
 
 def test_a_rate_at_which_training_fails_is_a_bad_rate_and_its_end_no_minimizer(stated):
@@ -337,40 +234,6 @@ def test_a_rate_at_which_training_fails_is_a_bad_rate_and_its_end_no_minimizer(s
     assert word(results, "large-lr") == word(results, "wins-too-high") == SAME
     results = with_runs(stated, "batch_size > 32", validation_loss=0.2)
     assert word(results, "wins-too-high") != SAME, "where they win at any rate"
-
-
-def test_runs_of_unequal_training_loss_are_not_compared(stated):
-    for size, values, reason in (
-        (128, {"train_loss": 0.2}, None),  # not an end
-        (32, {"train_loss": 0.56 * 0.91, "validation_loss": 0.55}, None),
-        (32, {"train_loss": 0.5}, "seed 0: training losses 0.5 and 0.56 are not equal"),
-        (32, {"stopped": "diverged"}, "equal loss, B = 32, learning rate 0.01: diverged"),
-        (256, {"validation_loss": 0.9}, None),  # what is asked about excludes no run
-    ):
-        results = with_runs(stated, f"arm == @LOSS and batch_size == {size}", **values)
-        for name in ("gap-equal-loss", "sharper-equal-loss"):
-            found = judged(results, name)
-            assert found.word == SAME if reason is None else found.row()["reason"] == reason
-
-
-def test_four_devices_are_not_judged_on_two_cores(stated):
-    two, one = (replace(stated, timings=stated.timings.assign(cores=n)) for n in (2, 1))
-    assert why_not(two, "parallel-large") == "4 devices needed, 2 cores available"
-    assert word(two, "parallel-here") == word(two, "parallel-total-here") == SAME
-    assert "With 4, processes share cores" in tables.parallel_note(two)
-    assert why_not(one, "parallel-here") == "2 devices needed, 1 core available"
-    alone = replace(stated, timings=stated.timings.query("processes == 1"))
-    assert why_not(alone, "parallel-large") == "timed on 1 of 4 processes"
-    few = replace(stated, timings=stated.timings.query("repeat < 3"))
-    assert why_not(few, "time-per-epoch") == why_not(few, "parallel-here") == "3 timings, 5 needed"
-    assert why_not(replace(stated, timings=pd.DataFrame()), "total-time") == "0 timings, 5 needed"
-
-
-def test_no_gap_cannot_be_closed(stated):
-    gone = {"validation_loss": 0.33, "distance": 100.0}
-    results = with_runs(stated, "batch_size == 256 and arm == @FIXED", **gone)
-    for name in ("scaling-closes", "scaling-remains", "scaled-distance"):
-        assert why_not(results, name).startswith("no gap at the fixed rate to close: -")
 
 
 def with_best(stated, **cells):
@@ -403,16 +266,6 @@ def test_a_best_rate_lies_between_those_of_the_grid(stated):
 # Statistics in closed form
 
 
-def test_equal_updates_end_where_the_shortest_run_of_a_seed_ends(stated):
-    rows = derived.at_equal_updates(stated)
-    updates = stated.history_of(FIXED).groupby(["seed", "batch_size"])["updates"].max()
-    assert (rows["updates"] == updates.min()).all()
-    history = stated.history_of(FIXED).query("batch_size == 32 and seed == 0")
-    within = history[history["updates"] <= updates.min()]
-    found = rows.query("batch_size == 32 and seed == 0")["validation_loss"].item()
-    assert found == within["validation_loss"].min()
-
-
 def test_surface_and_line_around_a_paraboloid_have_its_growth(stated):
     found, line = claims.growth(stated), stated.points_of(FIXED, measure=LINE, set="train")
     on_line = rises(line.assign(loss=np.log(line["loss"])), claims.STEP)
@@ -440,72 +293,12 @@ def test_the_share_of_a_gap_is_a_ratio_of_means_with_its_error():
 # What the notebook shows
 
 
-def test_without_the_images_their_figure_says_so(monkeypatch, tmp_path):
-    monkeypatch.setenv("BSG_DATA", str(tmp_path))
-    p = parameters()
-    assert tables.data(p) is None and tables.class_counts(None).empty
-    assert "bsg data" in tables.samples_note(None, p)
-
-
-def test_tables_put_the_paper_s_numbers_beside_ours_and_count_no_diverged_run(stated):
-    assert tables.best_rates(stated).loc[64, "of each seed"] == "0.08, 0.08, 0.08"
-    kept = {"stopped": "diverged", "validation_loss": 0.01, "kept_epoch": 1}
-    results = with_runs(stated, "arm == @FIXED and batch_size == 64 and seed == 0", **kept)
-    table, times = tables.best_losses(results, FIXED), tables.times(results, FIXED)
-    assert table.loc[32, "validation, paper"] == 0.344 and table.loc[64, "validation, paper"] == "-"
-    assert table.loc[256, "validation"].startswith("0.395")
-    assert not table.loc[64, "validation"].startswith("0.2")
-    assert table["n"].tolist() == times["n"].tolist() == [6, 5, 6, 6]
-    assert times.loc[256, "seconds in total"] == pytest.approx(958 * 7.7, rel=1e-3)
-    assert times.loc[256, "seconds in total, paper"] == "almost 4 x 1915"
-    assert tables.runs_at(results, FIXED)["total_seconds"].isna().sum() == 1
-    assert tables.norm_table(stated).loc[32, "paper"] == 3.3e-3
-    assert (
-        tables.scope(parameters()).loc["learning rate at the smallest B", "why"] == "as the paper"
-    )
-
-
-def test_surfaces_come_back_as_they_were_measured(stated):
-    p, panels = stated.parameters, tables.planes(stated)
-    assert [name.split(",")[0] for name in panels] == ["B = 32", "B = 256"] * 2
-    surface = panels["B = 256, seeds 2, 3"]
-    assert surface.loss.shape == (p.surface_points, p.surface_points)
-    assert surface.loss[0, 0] == pytest.approx(0.2 + 6 * 2, rel=1e-3)
-    assert list(tables.first_pair(panels)) == list(panels)[:2]
-    assert tables.first_pair(panels | {"B = 256, seeds 0, 1": None}) == {}
-    lines = tables.directions(stated)
-    assert len(lines) == 2 * len((*p.seeds, *p.more_seeds)) * len(LINES) * p.surface_points
-
-
-def test_the_explorer_has_every_cell_and_no_mean_of_one_with_a_diverged_run(stated):
-    one = "batch_size == 32 and base_lr == 0.16"
-    cells = tables.explorer_cells(with_runs(stated, f"{one} and seed == 1", stopped="diverged"))
-    one = cells.query(one).set_index("quantity")
-    assert (one["n"] == 0).all() and (one["diverged"] == 1).all() and one["mean"].isna().all()
-    assert "(n = 3 seeds)" in tables.explorer_note(stated.parameters, cells)
-    every = {(b, lr) for b in stated.parameters.batch_sizes for lr in stated.parameters.lrs}
-    assert len(cells) == 3 * len(every)
-    assert set(tables.explorer_surfaces(stated)) == every
-    assert set(tables.explorer_curves(stated).groupby(["batch_size", "base_lr"]).groups) == every
-
-
 def test_equal_losses_of_all_seeds_have_their_value_as_mean(stated):
     """The sum of three equal numbers, over three, may be the next number."""
     tried = np.nextafter(np.full(64, 0.693147), 1).cumsum() / np.arange(1, 65)
     value = next(v for v in tried if pd.Series([v] * 3).mean() != v)
     cells = tables.explorer_cells(with_runs(stated, "seed >= 0", validation_loss=value))
     assert (cells["low"] <= cells["mean"]).all() and (cells["mean"] <= cells["high"]).all()
-
-
-def test_layers_are_named_in_the_order_of_the_network(stated):
-    runs = stated.runs.assign(input_shape="[1, 8, 8]")
-    results = replace(stated, runs=runs, parameters=parameters("quick"))
-    network = tables.network(results)
-    names = [n for n, m in network.named_modules() if list(m.parameters(recurse=False))]
-    rows = pd.DataFrame({"layer": names, "distance": 1.0, "measure": "distances", "arm": FIXED})
-    points = rows.assign(batch_size=32, seed=0)
-    shown = tables.layer_rows(replace(results, points=points))["layer"].tolist()
-    assert shown == ["conv 1", "dense 1", "dense 2", "dense 3"]
 
 
 # What explains the difference

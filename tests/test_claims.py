@@ -10,10 +10,9 @@ from bsglib import cli
 from bsglib.claims import Claim, Margin, Measured, Terms, corrected, verdict
 from bsglib.stats import Permuted, holm, with_test_set
 from bsglib.studies import claims_file
-from bsglib.studies.verdict_table import css_class, verdict_table
+from bsglib.studies.verdict_table import verdict_table
 from bsglib.verdicts import (
     DEPENDS,
-    DIRECTIONS,
     NO_EFFECT,
     NOT_RUN,
     NOT_TESTABLE,
@@ -150,12 +149,6 @@ def test_a_table_holds_a_row_per_verdict_and_escapes_what_it_shows():
     assert "<script>" not in table.html
     assert 'id="claim-a-claim"' in table.html
     assert "same direction" in table.html and "same direction" in repr(table)
-
-
-def test_every_word_has_a_class_of_its_own():
-    classes = [css_class(word) for word in DIRECTIONS]
-    assert len(set(classes)) == len(DIRECTIONS)
-    assert not any(" " in name for name in classes)
 
 
 # The claims of all studies

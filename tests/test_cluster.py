@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import psutil
@@ -14,11 +13,8 @@ import yaml
 from conftest import TINY
 from typer.testing import CliRunner
 
-from benchmarks.soak import CONFIG, contents
+from benchmarks.soak import contents
 from bsglib.cli import commands
-from bsglib.runs.params import RunConfig
-from bsglib.runs.store import Store
-from bsglib.runs.sweep import Entry, SweepError, sweep
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 300
@@ -110,17 +106,6 @@ def test_a_node_that_disappears_leaves_its_runs_to_the_other(cluster, profile, w
     assert process.returncode == 0 and "complete" in said, said
     assert runs(tmp_path) == whole
     assert stored < len(results(tmp_path)), "the node disappeared in the middle"
-
-
-def test_a_scheduler_that_goes_away_is_said(cluster, tmp_path):
-    address, scheduler, *_ = cluster
-    entry = Entry(RunConfig(**CONFIG | {"epochs": 10**6}))
-    begun = lambda: list(tmp_path.glob(".locks/*"))  # noqa: E731
-    thread = threading.Thread(target=lambda: wait_for(begun) and killed(scheduler))
-    thread.start()
-    with pytest.raises(SweepError, match=f"the Dask scheduler {address} stopped"):
-        sweep([entry], Store(tmp_path), scheduler=address)
-    thread.join()
 
 
 def children(process):

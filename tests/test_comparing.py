@@ -173,12 +173,6 @@ def test_batch_sizes_that_are_not_fit_are_left_out_and_named(results):
     assert "training accuracy 50 %" in each(results).not_testable
 
 
-def test_a_statistic_of_its_own_reads_the_results_after_the_gates(results):
-    own = Comparison(lambda r: Measured((len(r.runs),)), (PLAIN, SAM), gates=(Of(diverged),))
-    assert own(results).values == (18,)
-    assert own(replace(results, runs=results.runs.assign(stopped="diverged"))).not_testable
-
-
 def test_times_need_enough_repeats(results):
     both = Timed(lambda a, b: (b / a).mean(axis=1), ({"sam": False}, {"sam": True}))
     assert both(results).values == pytest.approx((2,) * 5)

@@ -1,9 +1,7 @@
 """Tests of bsglib.figures.contours."""
 
-import matplotlib as mpl
 import numpy as np
 import pytest
-from test_plots import contrast
 
 from bsglib.figures import contours, style
 from bsglib.landscape import Surface
@@ -35,23 +33,6 @@ def test_the_shared_range_covers_all_surfaces_and_no_missing_point():
         contours.loss_range([Surface(surface().a, None, np.full(7, np.nan), 1, None)])
 
 
-@pytest.mark.parametrize(
-    ("ends", "levels"),
-    [
-        ((0.09, 2.2), [0.1, 0.2, 0.5, 1, 2]),
-        ((0.009, 40), [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30]),
-        ((1e-4, 1e3), [1e-4, 1e-3, 1e-2, 0.1, 1, 10, 100, 1000]),
-        ((0.31, 0.345), [0.31, 0.32, 0.33, 0.34]),
-    ],
-)
-def test_levels_are_round_losses_within_the_range(ends, levels):
-    found = [
-        level for level in contours.loss_levels(ends) if round(level, 2) == level or level < 0.01
-    ]
-    assert np.allclose(found, levels)
-    assert all(ends[0] <= level <= ends[1] for level in contours.loss_levels(ends))
-
-
 def test_contours_put_a_upwards_of_nothing_and_along_x():
     fig, axes = style.panels(1, 1, height=3)
     given = surface()
@@ -64,18 +45,6 @@ def test_contours_put_a_upwards_of_nothing_and_along_x():
         assert np.allclose(x + 2 + 0.1 * y, level, atol=0.02)  # log10 of the loss given above
     assert ax.lines[-1].get_marker() == "x"
     assert [*ax.lines[-1].get_xdata(), *ax.lines[-1].get_ydata()] == [0, 0]
-    labels = {text.get_text() for text in ax.texts}
-    assert labels <= {f"{level:g}" for level in contours.loss_levels(contours.loss_range([given]))}
-
-
-def test_every_label_of_a_level_can_be_read_on_its_colour():
-    given, inks = surface(4), set()
-    for high in np.geomspace(1e3, 1e7, 12):
-        _, axes = style.panels(1, 1, height=3)
-        for text in contours.plot_contours(given, axes[0, 0], range=(4, high)).texts:
-            assert contrast(text.get_color(), text.get_bbox_patch().get_facecolor()) > 4.5
-            inks.add(mpl.colors.to_hex(text.get_color()))
-    assert inks == {style.PALE, style.DEEP}
 
 
 @pytest.mark.parametrize("missing", [np.nan, np.inf])
@@ -94,24 +63,6 @@ def test_missing_points_are_hatched_and_never_filled(missing):
     corner = (-0.95, -0.45)  # within the cell of a[0], b[0]
     assert filled(axes[0, 0], *corner) and not filled(axes[0, 1], *corner)
     assert filled(axes[0, 1], -0.95, 0.45), "the corner of a[0], b[-1] is there"
-
-
-def test_a_surface_between_two_contour_lines_is_drawn_without_lines():
-    flat = Surface(surface().a, surface().b, 1.21 + 1e-3 * surface().loss / 1e3, 10, 0.0)
-    fig, axes = style.panels(1, 1, height=3)
-    ax = contours.plot_contours(flat, axes[0, 0], range=(0.1, 10))
-    assert len(ax.collections) == 1
-
-
-def test_contour_panels_share_grid_range_and_one_colour_bar():
-    fig = contours.contour_panels({"SB": surface(), "LB": holed(), "another SB": None})
-    maps, bar = [ax for ax in fig.axes if ax.collections and ax.get_title("left")], fig.axes[-1]
-    assert [ax.get_title("left") for ax in maps] == ["a  SB", "b  LB"]
-    assert len({ax.collections[0].get_clim() for ax in maps}) == 1
-    assert bar.get_xlabel() == "loss (nats); hatched: missing"
-    ticks = [tick.get_text() for tick in bar.get_xticklabels()]
-    assert ticks == ["10", "30", "100", "300", "1000", "3000", "10000"]
-    assert "not computed yet" in [text.get_text() for ax in fig.axes for text in ax.texts]
 
 
 def test_a_coarse_panel_has_a_grid_of_its_own_whose_points_are_drawn():
@@ -133,13 +84,3 @@ def test_what_cannot_be_compared_is_refused():
     for surfaces, error in refused:
         with pytest.raises(ValueError, match=error):
             contours.contour_panels(dict(zip(("SB", "LB"), surfaces, strict=False)))
-
-
-def test_surface_rows_hold_every_point_under_its_coordinates():
-    rows = contours.surface_rows({("SB", 0): surface(), ("LB", 1): holed()}, ["network", "seed"])
-    assert list(rows.columns) == ["network", "seed", "a", "b", "loss"] and len(rows) == 2 * 7 * 5
-    (point,) = rows.query("network == 'SB' and a == -1 and b == 0.25")["loss"]
-    assert point == surface().loss[0, 3]
-    assert rows["loss"].isna().sum() == 2
-    curve = Surface(a=np.array([-1.0, 0, 1]), b=None, loss=np.array([3.0, 1, 2]), n=1, cosine=None)
-    assert list(contours.surface_rows({"SB": curve}, ["network"])) == ["network", "a", "loss"]

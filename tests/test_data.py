@@ -7,7 +7,6 @@ import os
 import pickle
 import struct
 import wave
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ import torchvision
 from PIL import Image
 
 from bsglib import data
-from bsglib.data import DataError, at_hand, checksum, data_folder, load
+from bsglib.data import DataError, checksum, load
 
 N = 60
 
@@ -207,18 +206,6 @@ def test_standardised_inputs_have_mean_0_and_deviation_1_in_each_channel(tmp_pat
     torch.testing.assert_close(single, inputs.float(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("standardise", [False, True])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_inputs_leave_what_is_stored(tmp_path, dtype, standardise):
-    path = save(tmp_path / "a.npz", x=np.arange(2 * N).reshape(N, 2).astype(dtype))
-    dataset, plain = load(path, standardise=standardise), load(path)
-    dataset = dataclasses.replace(dataset, scale=0.5)
-    for to in (torch.float32, torch.float64):  # also the dtype it is stored in
-        dataset.as_input(dataset.train.x, to)
-    assert torch.equal(dataset.train.x, plain.train.x)
-    assert dataset.checksum == plain.checksum
-
-
 def test_only_the_training_examples_decide_the_statistics(tmp_path):
     path = save(
         tmp_path / "a.npz", x_test=np.full((9, 2), 1e6, np.float32), y_test=np.arange(9) % 3
@@ -230,15 +217,6 @@ def test_only_the_training_examples_decide_the_statistics(tmp_path):
         found = dataset.as_input(split.x, torch.float64)
         torch.testing.assert_close(found[:, 0], expected, rtol=1e-6, atol=1e-6)
     assert (dataset.as_input(dataset.train.x, torch.float32)[:, 1] == 0).all(), "a constant channel"
-
-
-def test_many_examples_are_standardised_as_few(tmp_path):
-    x = np.random.default_rng(0).normal(5, 3, (10_000, 2))
-    path = save(tmp_path / "a.npz", n=10_000, x=x)
-    dataset = load(path, validation_fraction=0.0, standardise=True)
-    mean, std = dataset.statistics
-    torch.testing.assert_close(mean, dataset.train.x.mean(0), rtol=1e-12, atol=0)
-    torch.testing.assert_close(std, dataset.train.x.std(0, correction=0), rtol=1e-12, atol=0)
 
 
 # The data sets
@@ -255,20 +233,8 @@ def test_digits_come_with_the_installation():
     assert len(load("digits", train_size=1294).train) == 1294, "all there are"
 
 
-def test_a_users_arrays_are_read_with_their_own_test_part(tmp_path):
-    x = np.full((5, 2), 7, dtype=np.float32)
-    path = save(tmp_path / "a.npz", x_test=x, y_test=np.arange(5))
-    dataset = load(path, validation_fraction=0.0)
-    assert (len(dataset.train), len(dataset.test)) == (N, 5)
-    assert (dataset.as_input(dataset.test.x, torch.float32) == 7).all(), "only bytes are scaled"
-    assert dataset.classes == ("0", "1", "2", "3", "4")
-    content = (tmp_path / "a.npz").read_bytes()
-    assert dataset.checksum == f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-@pytest.mark.parametrize("name", ["fashion_mnist", "mnist"])
-def test_idx_files_are_read(tmp_path, monkeypatch, no_download, name):
-    contents = idx_files()
+def test_idx_files_are_read(tmp_path, monkeypatch, no_download):
+    contents, name = idx_files(), "mnist"
     publish(monkeypatch, tmp_path, name, contents)
     dataset = load(name, root=tmp_path, validation_fraction=0.25)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (30, 10, 8)
@@ -312,37 +278,6 @@ def test_spoken_digits_are_split_by_the_index_of_the_recording(tmp_path, monkeyp
     assert dataset.checksum == checksum("spoken_digits")
 
 
-def test_the_strongest_band_of_a_tone_is_the_one_of_its_frequency_and_silence_has_none():
-    for hertz in (250, 1000, 3000):
-        samples = 5000 * np.sin(2 * np.pi * hertz * np.arange(800) / 8000)
-        bands = data.speech._log_mel(samples)
-        assert bands.shape == (8, 40)  # one frame in 200 samples, another every 80
-        mel = 2595 * np.log10(1 + hertz / 700)
-        position = mel / (2595 * np.log10(1 + 4000 / 700)) * 41 - 1  # of the triangles' tops
-        assert (np.abs(bands.argmax(1) - position) < 1).all()
-    assert (data.speech._log_mel(np.zeros(400)) == 0).all()
-    assert (data.speech._mel_filters().sum(1) > 0.5).all(), "every band hears something"
-
-
-def test_the_frames_at_the_ends_repeat_themselves_as_neighbours():
-    frames = np.arange(12.0).reshape(6, 2)
-    found = data.speech._with_context(frames).reshape(6, 2, 9)
-    for i in range(6):
-        neighbours = [min(max(i + k, 0), 5) for k in range(-4, 5)]
-        assert np.array_equal(found[i], frames[neighbours].T)
-
-
-def test_even_or_odd_are_digits_in_two_classes():
-    dataset, digits = load("even_or_odd", split_seed=4), load("digits", split_seed=4)
-    assert dataset.classes == ("even", "odd")
-    for part in ("train", "validation", "test"):
-        found, whole = getattr(dataset, part), getattr(digits, part)
-        assert torch.equal(found.x, whole.x) and torch.equal(found.y, whole.y % 2)
-    assert dataset.checksum == checksum("even_or_odd") != digits.checksum
-    inputs = dataset.as_input(dataset.train.x, torch.float64)
-    assert (inputs.min(), inputs.max()) == (0, 1)
-
-
 # Folders of images
 
 
@@ -366,61 +301,6 @@ def test_images_of_any_size_and_kind_become_squares_of_rgb(folder, recwarn):
     assert dataset.as_input(dataset.train.x, torch.float64).max() <= 1
 
 
-def test_the_split_of_a_folder_is_that_of_arrays(folder, tmp_path):
-    one = load(images(folder), image_size=4, split_seed=2)
-    numbers = [*range(0, 30, 2), *range(1, 30, 2)]  # by class, then by name
-    x = np.array([[grey(i)] for i in numbers])
-    path = save(tmp_path / "a.npz", n=30, x=x, y=np.repeat([0, 1], 15))
-    other = load(path, split_seed=2)
-    for part in ("train", "validation", "test"):
-        found, expected = getattr(one, part), getattr(other, part)
-        assert greys(found) == expected.x[:, 0].tolist()
-        assert torch.equal(found.y, expected.y)
-
-
-def test_colours_places_and_without_image_size_the_size_are_kept(folder):
-    left = np.zeros((8, 8, 3), np.uint8)
-    left[:, :4] = (250, 100, 10)
-    for name, pixels in (("a", left), ("b", left[:, ::-1])):
-        (folder / name).mkdir(parents=True)
-        for i in range(3):
-            Image.fromarray(pixels).save(folder / name / f"{i}.png")
-    for size in (None, 8, 4, 16):
-        dataset = load(str(folder), image_size=size)
-        assert dataset.input_shape == (3, size or 8, size or 8)
-        for x, y in zip(dataset.train.x, dataset.train.y, strict=True):
-            corner = x[:, 0, 0] if y == 0 else x[:, -1, -1]
-            assert corner.tolist() == [250, 100, 10]
-            assert (x[:, 0, -1] if y == 0 else x[:, 0, 0]).tolist() == [0, 0, 0]
-
-
-def test_a_large_jpeg_is_reduced_as_a_whole_image_is(folder):
-    generator = np.random.default_rng(0)
-    coarse = Image.fromarray(generator.integers(0, 256, (9, 12, 3), dtype=np.uint8))
-    fine = coarse.resize((800, 600), Image.Resampling.BICUBIC)
-    folder.mkdir()
-    fine.save(folder / "a.jpg", quality=95)
-    fine.save(folder / "a.png")
-    jpeg, png = (data.folders._rgb(folder / f"a.{e}", 32).astype(int) for e in ("jpg", "png"))
-    assert abs(jpeg - png).mean() < 1.5
-
-
-def test_cats_vs_dogs_lies_below_the_data_folder_or_is_missed_there(tmp_path, monkeypatch):
-    monkeypatch.setenv("BSG_DATA", str(tmp_path))
-    path = tmp_path / "cats_vs_dogs"
-    assert not at_hand("cats_vs_dogs")
-    with pytest.raises(DataError) as caught:
-        load("cats_vs_dogs", image_size=4)
-    for part in (f"missing folder {path}", f"{path}/cat", f"{path}/dog", "54765", "BSG_DATA"):
-        assert part in str(caught.value), "also where they are to be had"
-    images(path)
-    assert at_hand("cats_vs_dogs")
-    dataset = load("cats_vs_dogs", image_size=4)
-    assert (dataset.name, dataset.classes) == ("cats_vs_dogs", ("cat", "dog"))
-    assert dataset.checksum == checksum("cats_vs_dogs")
-    assert (tmp_path / "converted" / "cats_vs_dogs-4.safetensors").is_file()
-
-
 def test_a_folder_is_converted_once_for_each_size(folder, monkeypatch):
     decoded, rgb = [], data.folders._rgb
     monkeypatch.setattr(data.folders, "_rgb", lambda *args: decoded.append(args) or rgb(*args))
@@ -433,23 +313,11 @@ def test_a_folder_is_converted_once_for_each_size(folder, monkeypatch):
     assert len(decoded) == 60
 
 
-def test_folders_of_one_name_are_kept_apart(folder, tmp_path):
-    for place, n in (("a", 30), ("b", 20)):
-        images(tmp_path / place / "pictures", n)
-    for place, n in (("a", 30), ("b", 20), ("a", 30)):
-        again = read_again(str(tmp_path / place / "pictures"), None, image_size=4)
-        assert len(again.train) + len(again.validation) + len(again.test) == n
-    assert len(list((tmp_path / "data" / "converted").glob("*.safetensors"))) == 2
-
-
 @pytest.mark.parametrize(
     "change",
     [
         lambda f: picture(36, 5, 5).save(f / "cat" / "00.png"),
-        lambda f: (f / "cat" / "00.png").unlink(),
         lambda f: (f / "cat" / "00.png").rename(f / "cat" / "99.png"),
-        lambda f: (f / "cat" / "00.png").rename(f / "dog" / "00.png"),
-        lambda f: picture(0, 5, 5).save(f / "dog" / "new.png"),
         lambda f: (f / "cat").rename(f / "lion"),
     ],
 )
@@ -463,48 +331,14 @@ def test_a_change_of_a_folder_is_noticed(folder, impatient, change):
     assert total == sum(len(files) for _, _, files in os.walk(folder))
 
 
-def test_names_and_contents_alone_make_the_checksum(folder, impatient, tmp_path):
-    first = checksum(images(folder))
-    os.utime(folder / "cat" / "00.png", (1, 1))
-    assert checksum(str(folder)) == first
-    images(other := tmp_path / "elsewhere")
-    (other / "cat" / "Thumbs.db").write_bytes(b"no image")
-    (other / "cat" / ".hidden.png").write_bytes(b"no image")
-    (other / ".ipynb_checkpoints").mkdir()
-    assert checksum(str(other)) == first
-
-
-def test_files_are_read_once_for_their_checksum_as_long_as_they_stay(
-    folder, impatient, monkeypatch
-):
-    images(folder)
-    read, read_bytes = [], type(folder).read_bytes
-    monkeypatch.setattr(
-        type(folder), "read_bytes", lambda path: read.append(path) or read_bytes(path)
-    )
-    assert len({checksum(str(folder)) for _ in range(3)}) == 1
-    assert len(read) == 30
-
-
 # Converted once
-
-
-def test_what_was_converted_is_used_again(tmp_path, cifar10):
-    first = load("cifar10", root=tmp_path)
-    for path in cifar10.iterdir():
-        path.unlink()
-    again = read_again("cifar10", tmp_path)
-    assert torch.equal(first.train.x, again.train.x)
-    assert (first.classes, first.checksum) == (again.classes, again.checksum)
 
 
 def flip(content):
     return content[:-1] + bytes([content[-1] ^ 1])
 
 
-@pytest.mark.parametrize(
-    "damage", [flip, lambda c: c[:-100], lambda c: b"", lambda c: b"\xff" * 99]
-)
+@pytest.mark.parametrize("damage", [flip, lambda c: b""])
 def test_a_damaged_conversion_is_noticed_and_made_again(tmp_path, cifar10, caplog, damage):
     first = load("cifar10", root=tmp_path)
     path = tmp_path / "converted" / "cifar10.safetensors"
@@ -518,43 +352,6 @@ def test_a_damaged_conversion_is_noticed_and_made_again(tmp_path, cifar10, caplo
     assert caplog.text == ""
 
 
-def test_a_conversion_of_another_source_is_made_again(tmp_path, monkeypatch, caplog):
-    recordings(monkeypatch, tmp_path)
-    load("spoken_digits", root=tmp_path)
-    monkeypatch.setattr(data.speech, "FRAMES_VERSION", 99)
-    dataset = read_again("spoken_digits", tmp_path)
-    assert dataset.checksum.endswith("frames 99")
-    assert "expected sha256" in caplog.text
-
-
-def test_processes_that_start_together_convert_once(tmp_path, monkeypatch, cifar10):
-    opened = []
-    verified = data.published.Published.verified
-    monkeypatch.setattr(
-        data.published.Published, "verified", lambda *args: opened.append(1) or verified(*args)
-    )
-    with ThreadPoolExecutor(4) as pool:
-        sources = list(
-            pool.map(lambda _: data._read.__wrapped__("cifar10", tmp_path, None), "abcd")
-        )
-    assert len(opened) == 1
-    assert all(np.array_equal(s.x, sources[0].x) for s in sources)
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, cifar10):
-    (tmp_path / "converted").write_text("a file in the way")
-    with pytest.raises(DataError, match=r"converted.cifar10.safetensors cannot be written"):
-        load("cifar10", root=tmp_path)
-
-
-def test_the_checksum_changes_with_the_data(tmp_path):
-    path = save(tmp_path / "a.npz")
-    before = load(path).checksum
-    save(path, y=np.arange(N) % 2)
-    assert load(path).checksum != before, "read again"
-    assert checksum("digits") == load("digits").checksum
-
-
 def test_the_checksum_of_fixed_files_needs_no_files(tmp_path, monkeypatch):
     monkeypatch.setenv("BSG_DATA", str(tmp_path / "none"))
     names = set(data.SOURCES) - {"digits", "even_or_odd"}
@@ -563,50 +360,16 @@ def test_the_checksum_of_fixed_files_needs_no_files(tmp_path, monkeypatch):
     assert checksum("fashion_mnist") == "md5:4472cc9bf98ecb6e389ca9544c9d9233"
 
 
-def test_data_are_at_hand_when_all_their_files_are(tmp_path, monkeypatch, no_download):
-    monkeypatch.setenv("BSG_DATA", str(tmp_path))
-    assert not at_hand("cifar100")
-    folder = publish(monkeypatch, tmp_path, "cifar100", cifar_files("cifar100"))
-    assert at_hand("cifar100")
-    assert not at_hand("cifar10")
-    file = next(iter(data.PUBLISHED["cifar100"].md5))
-    (folder / file).unlink()
-    assert not at_hand("cifar100")
-    assert at_hand("digits"), "they come with the installation"
-    assert not at_hand("spoken_digits")
-    (tmp_path / "fsdd").mkdir()
-    assert at_hand("spoken_digits")
-    assert not at_hand(str(tmp_path / "a.npz"))
-    assert at_hand(save(tmp_path / "a.npz"))
-
-
-def test_the_folder_is_that_of_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("BSG_DATA", str(tmp_path / "here"))
-    assert data_folder() == (tmp_path / "here").resolve()
-    monkeypatch.delenv("BSG_DATA")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert data_folder() == (tmp_path / "cache" / "bsglib").resolve()
-
-
 # What bad input gets
 
 
-@pytest.mark.parametrize("name", ["digits", "fashion_mnist", "spoken_digits", "my.npz"])
-def test_data_that_are_no_folder_refuse_image_size(tmp_path, name):
-    with pytest.raises(DataError, match=f"image_size = 8: '{name}' is not a folder of images"):
-        load(name, root=tmp_path, image_size=8)
-
-
-@pytest.mark.parametrize("size", [0, -8])
-def test_a_size_without_pixels_is_refused(folder, size):
-    with pytest.raises(DataError, match=f"image_size = {size}"):
-        load(images(folder), image_size=size)
-
-
-def test_names_of_folders_are_among_those_allowed():
-    for name in ("", "cats_vs_dog"):
-        with pytest.raises(DataError, match=f"unknown data set '{name}'.*cats_vs_dogs"):
-            load(name)
+def test_names_and_sizes_of_folders_that_are_none_are_refused(folder):
+    with pytest.raises(DataError, match="image_size = 8: 'digits' is not a folder of images"):
+        load("digits", image_size=8)
+    with pytest.raises(DataError, match="image_size = 0"):
+        load(images(folder), image_size=0)
+    with pytest.raises(DataError, match="unknown data set 'cats_vs_dog'.*cats_vs_dogs"):
+        load("cats_vs_dog")
 
 
 def halve(folder):
@@ -642,7 +405,7 @@ class Trap:
         return (open, (str(self.path), "w"))
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "mnist", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10"])
 def test_a_file_with_the_wrong_checksum_is_named_and_not_opened(
     tmp_path, monkeypatch, no_download, name
 ):
@@ -660,9 +423,7 @@ def test_a_file_with_the_wrong_checksum_is_named_and_not_opened(
     ("name", "file"),
     [
         ("fashion_mnist", "FashionMNIST/raw/train-images-idx3-ubyte"),
-        ("mnist", "MNIST/raw/train-images-idx3-ubyte"),
         ("cifar10", "cifar-10-batches-py/data_batch_1"),
-        ("cifar100", "cifar-100-python/train"),
     ],
 )
 def test_offline_the_missing_file_and_the_remedy_are_named(tmp_path, no_download, name, file):
@@ -671,19 +432,3 @@ def test_offline_the_missing_file_and_the_remedy_are_named(tmp_path, no_download
     for part in (str(tmp_path / file), f"bsg data {name}", "BSG_DATA"):
         assert part in str(caught.value)
     assert "name resolution failed" in str(caught.value)
-
-
-def test_missing_and_damaged_recordings_and_where_they_are_to_be_had_are_named(
-    tmp_path, monkeypatch
-):
-    folder = recordings(monkeypatch, tmp_path)
-    path = folder / "0_ann_0.wav"
-    path.write_bytes(flip(path.read_bytes()))
-    with pytest.raises(DataError, match=f"damaged or different recordings in {folder}.*expected"):
-        load("spoken_digits", root=tmp_path)
-    for name in ("3_ann_7.wav", "3_ann_8.wav"):
-        (folder / name).unlink()
-    with pytest.raises(DataError) as caught:
-        load("spoken_digits", root=tmp_path)
-    for part in (str(folder / "3_ann_7.wav"), "2 of 500", "free-spoken-digit-dataset", "BSG_DATA"):
-        assert part in str(caught.value)

@@ -12,10 +12,9 @@ from conftest import TINY_RUN
 from torch import nn
 
 from bsglib import runtime
-from bsglib.data import load
 from bsglib.runs import ddp
 from bsglib.runs.build import batches_of, build_model, dataset_of
-from bsglib.runs.ddp import ParallelError, ParallelRun, stored_parallel_times, train_parallel
+from bsglib.runs.ddp import ParallelError, train_parallel
 from bsglib.runs.params import ParameterError, RunConfig
 from bsglib.runs.train import train
 
@@ -68,12 +67,6 @@ def test_several_processes_train_as_one_does(name, several, runs):
     assert one.losses[-1] < one.losses[0]
 
 
-def test_dropout_draws_other_masks_in_each_process(runs):
-    one, two, _ = runs["dropout"]
-    assert not np.allclose(one.losses, two.losses)
-    assert np.isfinite(two.losses).all()
-
-
 def test_batch_norm_uses_the_statistics_of_each_part(runs):
     chosen = CONFIGS["batch norm"]
     dataset = dataset_of(chosen)
@@ -89,19 +82,6 @@ def test_batch_norm_uses_the_statistics_of_each_part(runs):
     one, two, _ = runs["batch norm"]
     assert two.losses[0] == pytest.approx(sum(losses) / 2, rel=1e-12)
     assert one.losses[0] != pytest.approx(sum(losses) / 2, rel=1e-6)
-
-
-def test_every_epoch_but_the_first_is_timed(runs):
-    assert all(len(r.seconds) == EPOCHS - 1 and r.seconds[0] > 0 for r in runs["sam"])
-
-
-def test_samples_are_rounded_down_to_whole_batches():
-    dataset = load("digits", train_size=50)
-    replica = ddp._Replica(config(), dataset, 0, 1, None)
-    counts = {n: [len(b) for b in replica.batches(0, n)] for n in (None, 50, 49, 16, 1)}
-    assert counts[None] == counts[50] == [16, 16, 16, 2]
-    assert counts[49] == [16, 16, 16]
-    assert counts[16] == counts[1] == [16]
 
 
 class Unlucky(nn.Flatten):
@@ -142,7 +122,7 @@ def unlucky_config(how, seen):
     np.savez(path, x=np.random.default_rng(0).random((40, 4)), y=np.arange(40) % 2)
     options = {"how": how, "folder": str(seen)}
     return config(
-        dataset=str(path), train_size=20, network="test_parallel:unlucky", network_options=options
+        dataset=str(path), train_size=20, network="test_ddp:unlucky", network_options=options
     )
 
 
@@ -189,14 +169,6 @@ def wait_until(condition, seconds):
         time.sleep(0.1)
 
 
-@enough_devices
-def test_a_time_limit_is_kept():
-    before = {process.pid for process in psutil.Process().children(recursive=True)}
-    with pytest.raises(ParallelError, match=r"2 processes have not finished in 1 seconds.*limit"):
-        train_parallel([config()], [2], epochs=2, time_limit_s=1)
-    assert {p.pid for p in psutil.Process().children(recursive=True)} == before
-
-
 @pytest.fixture
 def no_launch(monkeypatch):
     monkeypatch.setattr(ddp, "_launch", None)
@@ -206,10 +178,7 @@ def no_launch(monkeypatch):
     ("changes", "processes", "message"),
     [
         ({"batch_size": 3}, [1, 4], "'processes' = 4: 'batch_size' = 3 has too few examples"),
-        ({}, [0], "'processes' = 0: allowed are values from 1"),
-        ({"batch_size": 51}, [1], "'batch_size' = 51: the training set has 50"),
         ({"first_epochs": 1, "first_batch_size": 8}, [1], "'first_epochs' = 1: a parallel run"),
-        ({"local_workers": 2}, [1], "'local_workers' = 2: the processes of a parallel run"),
         (
             {"network": "f1", "network_options": {}, "train_size": 51},
             [2],
@@ -221,44 +190,3 @@ def no_launch(monkeypatch):
 def test_what_cannot_be_split_is_refused_by_name(changes, processes, message, no_launch):
     with pytest.raises(ParameterError, match=message):
         train_parallel([config(**changes)], processes, epochs=2)
-
-
-def test_more_processes_than_accelerators_and_no_epochs_are_refused(no_launch, monkeypatch):
-    monkeypatch.setattr(ddp.runtime, "accelerators", lambda: 2)
-    with pytest.raises(ParameterError, match="'processes' = 4: there are 2 accelerators"):
-        train_parallel([config()], [1, 2, 4], epochs=2)
-    with pytest.raises(ParameterError, match="'epochs' = 0"):
-        train_parallel([config()], [1], epochs=0)
-
-
-def test_times_are_stored_with_the_machine_and_not_taken_again(store, monkeypatch):
-    calls = []
-
-    def runs_of(configs, processes, *, epochs, samples, time_limit_s):
-        calls.append((epochs, samples))
-        return [
-            ParallelRun(c, n, np.zeros(1), tuple(c.batch_size / n + r for r in range(3)), {})
-            for c in configs
-            for n in processes
-        ]
-
-    monkeypatch.setattr(ddp, "train_parallel", runs_of)
-    arguments = [config(), config(batch_size=32)], store
-    options = {"processes": (1, 2), "samples": 32, "repeats": 3}
-    assert stored_parallel_times(*arguments, **options, compute=False) is None
-    content = stored_parallel_times(*arguments, **options, compute=True)
-    rows = content["rows"]
-    assert calls == [(4, 32)]  # one epoch to warm up
-    assert {"processor", "threads", "cores", "torch_version"} <= content.keys()
-    machine = {name: content[name] for name in ("processor", "threads", "cores")}
-    assert rows == [
-        {"config": c, "batch_size": b, "processes": n, "repeat": r, "seconds": b / n + r} | machine
-        for r in range(3)
-        for c, b in ((0, 16), (1, 32))
-        for n in (1, 2)
-    ]
-    assert stored_parallel_times(*arguments, **options, compute=True) == content
-    assert stored_parallel_times(*arguments, **options, compute=False) == content
-    others = options | {"processes": (1, 2, 4)}
-    assert stored_parallel_times(*arguments, **others, compute=False) is None
-    assert len(calls) == 1

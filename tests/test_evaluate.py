@@ -10,10 +10,7 @@ from bsglib.evaluate import (
     evaluate,
     fixed_function,
     loss_and_gradient,
-    loss_and_gradient_tensors,
     mean_loss,
-    metric_sums,
-    metrics,
     require_fixed,
 )
 
@@ -35,7 +32,7 @@ def naive(model, x, y):
     return np.mean(losses), right / len(losses)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 7, 22, 23, 512])
+@pytest.mark.parametrize("chunk_size", [1, 22, 512])
 def test_loss_and_accuracy_equal_those_of_naive_numpy(chunk_size):
     model, x, y = case()
     loss, accuracy = naive(model, x, y)
@@ -43,32 +40,6 @@ def test_loss_and_accuracy_equal_those_of_naive_numpy(chunk_size):
     assert found.loss == pytest.approx(loss, rel=1e-13)
     assert found.accuracy == accuracy
     assert found.n == 23
-
-
-def test_float32_losses_are_summed_in_float64():
-    outputs = torch.tensor([[0.0, 3.0]]).repeat(100_000, 1)
-    y = torch.zeros(100_000, dtype=torch.int64)
-    found = evaluate(nn.Identity(), outputs, y, chunk_size=1000)
-    assert found.loss == pytest.approx(np.log1p(np.exp(3.0)), rel=1e-6)
-
-
-def test_stored_values_are_turned_into_inputs_chunk_by_chunk():
-    model, x, y = case()
-    stored, sizes = (x * 10).round().to(torch.int16), []
-
-    def as_input(part):
-        sizes.append(len(part))
-        return part.double() / 10
-
-    found = evaluate(model, stored, y, as_input=as_input, chunk_size=10)
-    assert found == evaluate(model, stored.double() / 10, y, chunk_size=10)
-    assert sizes == [10, 10, 3]
-
-
-def test_a_loss_of_ones_own_is_used():
-    model, x, y = case()
-    found = evaluate(model, x, y, loss=lambda outputs, labels: (0 * labels + 2.0).sum())
-    assert found.loss == 2.0
 
 
 def test_dropout_is_off_and_the_mode_of_each_layer_is_left_also_after_an_error():
@@ -93,7 +64,7 @@ def test_batch_norm_uses_and_keeps_its_running_statistics():
     assert_same_state(model, before)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 10, 23, 512])
+@pytest.mark.parametrize("chunk_size", [1, 10, 512])
 def test_loss_and_gradient_equal_those_of_autograd_on_the_whole_batch(chunk_size):
     model, x, y = case()
     loss = nn.functional.cross_entropy(model(x), y)
@@ -101,54 +72,6 @@ def test_loss_and_gradient_equal_those_of_autograd_on_the_whole_batch(chunk_size
     value, gradient = loss_and_gradient(model, x, y, chunk_size=chunk_size)
     assert value == pytest.approx(loss.item(), rel=1e-13)
     torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
-
-
-def test_sums_and_gradients_lie_where_the_model_is_in_chunks_that_suit_its_device():
-    model, rows = nn.Linear(3, 2, device="meta"), []
-    model.register_forward_hook(lambda layer, inputs, output: rows.append(len(output)))
-    x = torch.empty(5000, 3, device="meta")
-    y = torch.empty(5000, dtype=torch.int64, device="meta")
-    sums = metric_sums(model, x, y)
-    for tensor in (*sums, *loss_and_gradient_tensors(model, x, y)):
-        assert tensor.device.type == "meta"
-    assert rows == [4096, 904] * 2
-
-
-def test_a_weight_that_is_not_used_has_gradient_zero():
-    model, x, y = case()
-    model.unused = nn.Parameter(torch.ones(2, dtype=torch.float64))
-    model.forward = lambda x: model[2](model[1](model[0](x)))
-    _, gradient = loss_and_gradient(model, x, y)
-    assert len(gradient) == sum(w.numel() for w in model.parameters())
-    place = [name for name, _ in model.named_parameters()].index("unused")
-    start = sum(w.numel() for w in list(model.parameters())[:place])
-    assert (gradient[start : start + 2] == 0).all()
-    assert (gradient != 0).any()
-
-
-def test_the_gradient_of_a_float32_network_is_a_float64_vector_and_leaves_its_own():
-    model, x, y = case(dtype=torch.float32)
-    model(x).sum().backward()
-    model[2].bias.grad = None
-    before = state_of(model)
-    with torch.no_grad():
-        value, gradient = loss_and_gradient(model, x, y)
-    assert_same_state(model, before)
-    assert gradient.dtype == torch.float64
-    assert gradient.shape == (sum(w.numel() for w in model.parameters()),)
-    assert value == pytest.approx(evaluate(model, x, y).loss, rel=1e-6)
-
-
-def test_metrics_are_those_of_the_mode_the_model_is_in():
-    x, y = torch.randn(20, 3, dtype=torch.float64) * 5 + 1, torch.randint(3, (20,))
-    model = nn.BatchNorm1d(3).double()
-    found = metrics(model.eval(), x, y, chunk_size=7)
-    assert found == evaluate(model.train(), x, y, chunk_size=7)
-    outputs = model(x)
-    expected = nn.functional.cross_entropy(outputs, y).item()
-    assert metrics(model, x, y).loss == pytest.approx(expected, rel=1e-13)
-    assert mean_loss(model, x, y) == metrics(model, x, y).loss
-    assert metrics(model, x, y).accuracy == (outputs.argmax(1) == y).double().mean()
 
 
 def test_the_mean_loss_takes_networks_that_do_not_classify():
@@ -170,18 +93,6 @@ def test_a_fixed_function_has_no_dropout_and_batch_norm_as_asked(batch_norm):
         network(x)
     assert all(m.training for m in model.modules())
     assert torch.equal(model[0].running_mean, torch.zeros(3))
-
-
-def test_a_fixed_function_takes_images_channels_last_where_the_network_does():
-    class Viewing(nn.Module):
-        def forward(self, x):
-            return x.view(len(x), -1)
-
-    x = torch.randn(4, 3, 6, 5)
-    for model, fits in ((nn.Conv2d(3, 2, 3), True), (Viewing(), False)):
-        with fixed_function(model, x, "stored") as (network, same):
-            assert same.is_contiguous(memory_format=torch.channels_last) == fits
-            torch.testing.assert_close(network(same), model(x))
 
 
 @pytest.mark.parametrize(

@@ -4,42 +4,33 @@ import dataclasses
 import functools
 import json
 import math
-import re
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from bsglib.project import ROOT
 from bsglib.runs.build import schedule_of
-from bsglib.runs.outcomes import Outcomes
 from bsglib.runs.params import ParameterError, parse
-from bsglib.studies import kaabachi, notes
+from bsglib.studies import kaabachi
 from bsglib.studies.kaabachi import claims, protocol, published, tables
 from bsglib.studies.kaabachi import confirm as of_confirm
-from bsglib.studies.kaabachi.derived import WITHIN, epochs_to, largest_rise, lost, read_off
+from bsglib.studies.kaabachi.derived import WITHIN, epochs_to, largest_rise, lost
 from bsglib.studies.kaabachi.protocol import (
     COLD,
     EXPONENTIAL,
     LARGE,
-    LENGTHS,
     LINEAR,
     LOCAL,
     RATES,
     SMALL,
     SQRT,
-    WARM,
-    WARMUPS,
     reference,
 )
 from bsglib.studies.profiles import load
-from bsglib.studies.study import SEALED_PROFILES, Results, designed_table
-from bsglib.verdicts import NO_EFFECT, NOT_RUN, NOT_TESTABLE, OPPOSITE, SAME, UNDECIDED
+from bsglib.studies.study import Results, designed_table
+from bsglib.verdicts import NOT_RUN, NOT_TESTABLE, OPPOSITE, SAME
 
-FILES = (ROOT / "params" / kaabachi.study.name).glob("*.yaml")
-PROFILES = sorted({f.stem for f in FILES} - set(SEALED_PROFILES))  # test_confirm.py has those
-each_profile = pytest.mark.parametrize("profile", PROFILES)
 SECOND = ("as-run", "flat", "mode")  # figures of the second reading, which confirm alone has
 IDS = [claim.id for claim in kaabachi.CLAIMS if claim.figure not in SECOND]
 EXAMPLES = 49_000  # of CIFAR-10, a fiftieth set aside
@@ -48,12 +39,6 @@ SEEDS = [10, 11, 12, 13, 14, 15]  # enough for the signs of six
 
 def parameters(profile="paper"):
     return load(kaabachi.study, profile)
-
-
-def configs_of(profile, arm):
-    """The arm's run at each batch size, one of its seeds."""
-    entries = protocol.design(parameters(profile))
-    return {e.config.batch_size: e.config for e in entries if e.arm == arm}
 
 
 # A made-up world
@@ -225,11 +210,6 @@ def test_in_a_world_like_the_source_every_effect_is_the_same_and_its_size_agrees
     sizes = {n: judged(stated, n.removeprefix("kaabachi-")).verdict.size for n in IDS}
     assert set(sizes.values()) == {None, "agrees"}
     assert sizes["kaabachi-epochs-128"] == sizes["kaabachi-diverges"] == "agrees"
-    longer = {"large_epochs": [100, 150, 250, 350, 500], "seeds": SEEDS}
-    settled = words(world(p=parameters().model_copy(update=longer)))
-    assert {n: word for n, word in settled.items() if word != SAME} == {
-        "kaabachi-offset-updates": OPPOSITE
-    }
 
 
 def test_in_a_world_where_nothing_matters_only_equality_and_steadiness_are_the_same():
@@ -239,66 +219,6 @@ def test_in_a_world_where_nothing_matters_only_equality_and_steadiness_are_the_s
     steady = {"kaabachi-steady-128", "kaabachi-steady-256"}
     assert same == (EQUAL - absolute - {"kaabachi-tuned-similar"}) | steady
     assert "is at an end" in why_not(world(without_effect), "tuned-similar"), "of equal rates"
-
-
-def test_the_arms_of_confirm_judge_every_claim_that_they_can():
-    """Primary claims by ten seeds, the others by five."""
-    results = stated_in("confirm")
-    found = words(results)
-    missing = re.compile("2048|-time|fastest|linear-w|constant|sqrt|reference|length|local")
-    for name, word in found.items():
-        assert (word == NOT_RUN) == bool(missing.search(name)), name
-    not_same = {name for name, word in found.items() if word not in (SAME, NOT_RUN)}
-    assert not_same == UNSETTLED | {"kaabachi-best-82"}
-    primary = [row(results, claim.id[9:]) for claim in kaabachi.CLAIMS if claim.primary]
-    assert [(one["n"], one["scale"]) for one in primary] == [(10, "reduced")] * 3
-    assert primary[1]["shares"] == "10.2 % of the images, width 1/4"
-    assert row(results, "warmup-512")["n"] == 5
-
-
-@pytest.mark.parametrize(
-    "arm, value, name, says",
-    [
-        (of_confirm.FEW_EPOCHS, {"accuracy": 0.82}, "warmup-1024", "few epochs cost accuracy"),
-        (of_confirm.LOW, {"loss": 2.2}, "warmup-steadies-1024", "a lower rate is steadier"),
-    ],
-)
-def test_a_positive_control_that_fails_leaves_its_claims_untested(arm, value, name, says):
-    results = stated_in("confirm")
-    if accuracy := value.get("accuracy"):
-        results = flat(results, accuracy, arm=arm)
-    else:
-        results = put(results, history={"running_loss": value["loss"]}, arm=arm, epoch=60)
-    assert why_not(results, name).startswith(f"positive control, {says}")
-    assert judged(results, "epochs-128").word == SAME, "a claim of another kind"
-
-
-def test_the_test_set_counts_where_a_highest_accuracy_is_compared(stated):
-    kept = [
-        {"entry": run.entry, "arm": run.arm, "seed": run.seed}
-        | Outcomes(np.arange(100) < 100 * run.test_accuracy, np.full(100, 0.5)).packed()
-        for run in stated.runs.itertuples()
-        if run.stopped != "diverged"
-    ]
-    tested = changed(stated, outcomes=pd.DataFrame(kept))
-    reason = row(tested, "scaling-128")["reason"]
-    assert "last epoch" in reason and "test loss" in reason
-    for name in ("scaling-128", "scaling-512"):  # whose runs with the linear rule diverged
-        plain, wider = (judged(r, name).verdict.ours for r in (stated, tested))
-        assert plain.high - plain.low < 0.1 and wider.high - wider.low > 4
-
-
-@pytest.mark.parametrize(
-    "profile, name, scale, shares",
-    [
-        ("paper", "scaling-512", "full", ""),
-        ("laptop", "scaling-512", "toy", "1.6 % of the updates, 8.2 % of the images, width 1/4"),
-        ("quick", "scaling-128", "toy", "digits, .* of the updates, 2 % of the images, width 1/16"),
-    ],
-)
-def test_the_scale_is_that_of_the_compared_runs(profile, name, scale, shares):
-    found = row(stated_in(profile), name)
-    assert found["scale"] == scale and re.fullmatch(shares, found["shares"])
 
 
 def test_a_run_that_still_rises_at_its_end_gives_a_bound(stated):
@@ -322,66 +242,11 @@ def test_what_was_not_seen_in_a_few_updates_is_not_absent(stated):
     found = judged(early, "diverges").verdict
     assert found.ours.mean == pytest.approx(1 / 6) and found.size == "smaller", "however early"
     assert judged(calm, "jumps-1024").word == OPPOSITE, "a tenth of 4,900 are enough"
-    few = put(stated, {"updates": 700}, arm=reference(4))
-    reason = "no jump at B = 512 after 700 of the paper's 9,800 updates"
-    assert reason in why_not(few, "reference-4-steady")
-    for name in ("warmup-steadies-1024", "reference-4-steady"):
-        reason = "the loss with the linear rule alone rises by 0 nats, less than a jump"
-        assert reason in why_not(calm, name)
-
-
-def test_a_jump_in_one_seed_was_seen(stated):
-    linear = {"arm": LINEAR, "batch_size": 512}
-    calm = put(stated, history={"running_loss": 1.0}, **linear)
-    once = put(calm, history={"running_loss": 1.2}, seed=10, epoch=range(51, 99), **linear)
-    found = judged(put(once, {"stopped": "epochs", "updates": 700}), "jumps-512")
-    assert found.verdict.ours.mean == pytest.approx(0.2 / 6) and found.word == UNDECIDED
-
-
-def test_too_few_updates_are_not_testable_but_to_diverge_early_is_a_result(stated):
-    results = put(stated, {"warmup_epochs": stated.runs["warmup_epochs"] / 20})
-    assert why_not(results, "warmup-1024").endswith(": 8 updates of warm-up, 10 needed")
-    assert judged(results, "warmup-128").word == SAME
-    results = put(stated, {"updates": 18}, arm=LINEAR, batch_size=256)
-    reason = f"{LINEAR}, B = 256, learning rate 0.001: 18 updates, 50 needed"
-    assert why_not(results, "steady-256") == reason
-    results = put(stated, {"updates": 18}, stopped="diverged")
-    assert judged(results, "jumps-512").word == SAME
+    reason = "the loss with the linear rule alone rises by 0 nats, less than a jump"
+    assert reason in why_not(calm, "warmup-steadies-1024")
 
 
 # Claims that cannot be tested
-
-
-def test_what_a_profile_does_not_have_is_named():
-    results = stated_in("laptop")
-    for size in (256, 2048):
-        why = f"{LINEAR}, B = {size}: not in this profile"
-        assert why in why_not(results, f"scaling-{size}", NOT_RUN)
-    assert why_not(results, "best-82") == "4,096 training examples, about 50,000 needed"
-    assert why_not(results, "epochs-small").startswith("10 epochs, 50 needed")
-    assert "B = 128, 512;" in row(results, "scaling-semi-large")["reason"]
-    parts = "parts: B = 16, B = 32, B = 128, B = 512, B = 1024"
-    assert parts in row(results, "best-at-4")["reason"]
-    absent = "local steps: 1: not in this profile"
-    assert absent in why_not(stated_in("quick"), "local-steps", NOT_RUN)
-
-
-REST_ON = {  # an arm: claims that rest on it
-    SMALL: "best-at-4 best-82 epochs-512 similar-512 similar-time",
-    LARGE: "scaling-512 unscaled-lower-512 offset-time fastest-at-32",
-    EXPONENTIAL: "warmup-512 similar-512 tuned-beats-warmup local-warmup warmup-length",
-    COLD: "warmup-512 warmup-sooner sqrt-1024 tuned-similar warmup-length local-linear",
-    reference(4): "reference-4-steady reference-4-accuracy tuned-similar",
-    LOCAL: "local-linear local-steps",
-}
-
-
-@pytest.mark.parametrize("arm", REST_ON)
-def test_claims_rest_on_whole_arms(stated, arm):
-    results = without(stated, stated.runs["arm"] == arm)
-    for name in REST_ON[arm].split():
-        why = why_not(results, name, NOT_RUN)
-        assert re.search(rf"\d+ of \d+ runs computed: .*{re.escape(arm)}", why), name
 
 
 def test_runs_that_learned_nothing_are_no_comparison(stated):
@@ -392,50 +257,6 @@ def test_runs_that_learned_nothing_are_no_comparison(stated):
     low = flat(stated, arm=reference(32), batch_size=published.UNSTEADY)
     assert judged(low, "reference-32-accuracy").word == OPPOSITE
     assert "highest accuracy 11 %" in why_not(low, "reference-32-steady"), "it has not moved"
-
-
-def test_a_run_that_learned_nothing_is_not_the_first_to_reach_its_accuracy(stated):
-    results = flat(stated, arm=LARGE, batch_size=[256, 512])
-    assert why_not(results, "epochs-256").endswith("still rose at the end or learned nothing")
-    assert judged(results, "fastest-at-32").word == SAME
-    longer = row(results, "offset-time")
-    assert longer["verdict"] == SAME and "a bound in 6 of 6 seeds" in longer["reason"]
-    shown = tables.table_1(results).loc["256"]
-    assert shown["epochs to final accuracy"] == "none of 6"
-
-
-def test_a_harm_is_not_no_effect(stated):
-    results = flat(stated, 0.7, arm=EXPONENTIAL, batch_size=published.SEMI_LARGE)
-    for size in published.SEMI_LARGE:
-        assert judged(results, f"warmup-{size}").verdict.words == "opposite (lower)"
-    quarter = put(stated, history={"epoch": stated.history["epoch"] / 4}, arm=SMALL)
-    assert judged(quarter, "epochs-small").verdict.words == "opposite (lower)"
-
-
-def test_one_batch_size_as_accurate_as_the_best_decides(stated):
-    found = judged(flat(stated, 0.8195, arm=SMALL, batch_size=16), "best-at-4")
-    assert (found.word, found.verdict.part) == (NO_EFFECT, "B = 16")
-
-
-def test_a_best_rate_at_an_end_of_those_tried_is_not_tuned(stated):
-    high = put(stated, {"validation_accuracy": 0.9}, arm=COLD, batch_size=2048)
-    reason = "the best rate, 2.048, is at an end of those tried"
-    assert why_not(high, "tuned-beats-warmup").startswith(reason)
-
-
-def test_as_fast_means_to_an_accuracy_that_counts_as_similar(stated):
-    runs, ends = read_off(stated, SMALL, COLD), stated.of(SMALL, batch_size=32)
-    ends = ends.set_index("seed")["test_accuracy"]
-    expected = runs["seed"].map(ends - 0.01)
-    assert claims.similar(stated, runs).tolist() == pytest.approx(expected.tolist())
-    below = flat(stated, ends.mean() - 0.02, arm=EXPONENTIAL)
-    assert judged(below, "similar-time").word == OPPOSITE, "nine tenths are not enough"
-
-
-def test_too_few_timings_are_not_enough(stated):
-    few = changed(stated, timings=stated.timings[stated.timings["repeat"] < 4])
-    for name in ("time-falls", "fastest-at-32", "similar-time"):
-        assert "4 timings, 5 needed" in why_not(few, name, NOT_RUN)
 
 
 def test_an_accuracy_that_no_large_batch_reaches_is_censored_and_not_dropped(stated):
@@ -453,7 +274,6 @@ def test_an_accuracy_that_no_large_batch_reaches_is_censored_and_not_dropped(sta
         ((None, 60), (55, 60), NOT_TESTABLE),  # perhaps after 61, inside the margin
         ((None, 60), (80, 100), NOT_TESTABLE),  # never in 60: perhaps after 80
         ((20, 60), (None, 60), OPPOSITE),
-        ((80, 100), (None, 60), NOT_TESTABLE),
         ((None, 60), (None, 60), NOT_TESTABLE),
     ],
 )
@@ -469,26 +289,6 @@ def test_a_bound_supports_or_refutes_and_says_nothing_else(stated, a, b, word, m
     assert judged(stated, "unscaled-slower").word == word
 
 
-def test_warm_up_is_compared_on_the_way_to_what_both_reach(stated):
-    """Not to an accuracy of others, which none of the two may reach."""
-    runs = read_off(stated, COLD, EXPONENTIAL, batch_size=1024)
-    expected = runs["seed"].map(0.9 * runs.groupby("seed")["peak"].min())
-    assert claims.within_reach(stated, runs).tolist() == pytest.approx(expected.tolist())
-    lost = flat(stated, arm=COLD)
-    runs = read_off(lost, COLD, EXPONENTIAL, batch_size=1024)
-    assert claims.within_reach(lost, runs).tolist() == [0.2] * 12
-    assert judged(lost, "warmup-sooner").word == SAME
-
-
-@pytest.mark.parametrize("profile", ["quick", "laptop"])
-def test_every_claim_has_a_verdict_where_nothing_but_one_run_is_there(profile):
-    results = stated_in(profile)
-    for arm in results.runs["arm"].unique():
-        found = words(alone(results, results.of(arm).index[0]))
-        decided = {name for name, word in found.items() if word not in (NOT_RUN, NOT_TESTABLE)}
-        assert decided <= {"kaabachi-time-falls", "kaabachi-time-levels"}, arm
-
-
 # What is read off a history
 
 
@@ -500,8 +300,6 @@ def history(accuracy, loss=None):
 @pytest.mark.parametrize(
     ("target", "epochs"),
     [
-        (0.2, 1.0),
-        (math.nan, None),
         (0.6, 2.0),
         (0.4, math.sqrt(2)),  # half-way up from epoch 1 to epoch 2, in the logarithm
         (0.65, 2 * 2**0.5),  # epoch 3 was not evaluated
@@ -523,8 +321,6 @@ def test_time_to_accuracy_of_a_made_up_history(target, epochs):
         ([2.0, 0.5, 1.0, 1.5, 0.6], 1.0, False),  # from the lowest before, not from the last
         ([2.0, 0.1, 9.0, 0.5], math.log(10), False),
         ([2.0, 1.0, math.nan], math.log(10), True),
-        ([2.0, 1.0, math.inf], math.log(10), True),
-        ([2.0, 1.0, 2.302], math.log(10), True),
         ([9.0, 2.303, 2.302], math.log(10), True),  # blown up at once, and never recovered
         ([2.31, 2.303, 2.302], 0.0, False),  # too slow to have anything to lose
     ],
@@ -533,38 +329,6 @@ def test_jumps_and_divergence_of_a_made_up_history(loss, rise, gone):
     rows = history([0.1] * len(loss), loss)
     assert largest_rise(rows, 10) == pytest.approx(rise)
     assert lost(rows, 10) == gone
-
-
-def test_what_is_read_off_keeps_what_a_diverged_run_reached(stated):
-    runs = read_off(stated, LINEAR).set_index("batch_size")
-    gone = runs.loc[1024]
-    assert gone["lost"].all() and (gone["stopped"] == "diverged").all()
-    assert gone["peak"].tolist() == pytest.approx([0.77] * 6, rel=1e-3)
-    assert gone["final"].tolist() == [0.1] * 6
-    assert gone["own_epochs"].isna().all()
-    assert gone["target_epochs"].notna().all()
-    assert not runs.loc[128, "lost"].any()
-    small = read_off(stated, SMALL).set_index(["batch_size", "seed"])
-    expected = 0.9 * small.loc[32, "final"]
-    assert small.loc[4, "target"].tolist() == pytest.approx(expected.tolist())
-    assert claims.updates(stated)[4] == math.ceil(EXAMPLES / 4)
-    assert not small["rising"].any()
-    assert read_off(stated, LARGE).set_index("batch_size").loc[512, "rising"].all()
-
-
-def test_the_rate_is_chosen_by_validation_over_seeds_and_never_one_that_diverged(stated):
-    runs = read_off(stated, varied=protocol.RATE, batch_size=1024)
-    rates = ["1.024", "0.032", "0.256", "0.1", "0.5"]  # the root of B / 1 and B / 32 give one rate
-    found = runs.assign(rate=runs["lr"].map("{:.4g}".format))["rate"]
-    assert list(dict.fromkeys(found)) == rates
-    better = runs.assign(validation_accuracy=found.eq("0.5") * 0.1 + 0.5, test_accuracy=0.0)
-    assert set(claims.at_best_rate(better)["lr"]) == {0.5}
-    assert len(claims.at_best_rate(better)) == 6
-    broken = better["lr"].eq(0.5) & better["seed"].eq(11)
-    other = better.assign(stopped=better["stopped"].where(~broken, "diverged"))
-    assert 0.5 not in set(claims.at_best_rate(other)["lr"])
-    lucky = better.assign(validation_accuracy=0.5 + 0.4 * broken + 0.3 * found.eq("0.256"))
-    assert set(claims.at_best_rate(lucky)["rate"]) == {"0.256"}
 
 
 # Tables
@@ -584,127 +348,17 @@ def every_view(results):
 
 
 @pytest.mark.parametrize("timed", [True, False])
-@each_profile
-def test_every_table_works_where_nothing_but_one_run_is_there(profile, timed):
-    results = stated_in(profile)
+def test_every_table_and_claim_works_where_nothing_but_one_run_is_there(timed):
+    results = stated_in("quick")
     results = results if timed else changed(results, timings=pd.DataFrame())
-    assert notes.timing(results.parameters, results.timings).startswith(
-        "made up, 1 thread" if len(results.timings) else "Not timed yet."
-    )
-    assert all(every_view(results))
     for arm in results.runs["arm"].unique():
-        assert all(every_view(alone(results, results.of(arm).index[-1]))), arm
-
-
-def test_table_1_stands_beside_the_papers_and_keeps_what_was_censored(stated):
-    table = tables.table_1(stated)
-    assert table.index.tolist() == [str(b) for b in (*published.SMALL, *published.LARGE)]
-    assert table["paper: epochs to final accuracy"].tolist()[-3:] == ["200", "-", "-"]
-    assert table.loc["4", "epochs to final accuracy"].startswith("34.")
-    assert table.loc["1024", "epochs to common target"] == "none of 6"
-    assert table.loc["4", "final accuracy (%)"] == "82.0"
-    target = float(table.loc["4", "target (%)"])
-    assert target == pytest.approx(0.9 * 77.5, abs=0.1), "nine tenths of what B = 32 ends with"
-    late = put(stated, history={"test_accuracy": 0.3}, arm=SMALL, batch_size=4, seed=10)
-    assert tables.table_1(late).loc["4", "epochs to common target"].endswith(", never]")
-    times = tables.table_1_seconds(stated)
-    assert times.loc["32", "paper: s to final accuracy"] == "631"
-    assert float(times.loc["32", "s per epoch"]) == pytest.approx(18.02, rel=0.01)
-
-
-def test_divergence_is_counted_with_its_interval(stated):
-    table = tables.divergence(stated)
-    assert table.loc[LINEAR, "B = 1024"] == "6 of 6 (54–100 %)"
-    assert table.loc[LINEAR, "B = 128"] == "0 of 6 (0–46 %)"
-    assert table.loc[SMALL, "B = 1024"] == ""
-
-
-def test_at_equal_updates_a_small_batch_has_few_epochs(stated):
-    table = tables.equal_footing(stated)
-    epochs, updates, n = table.columns
-    assert n == "n" and set(table[n]) == {6}
-    assert epochs == "at 50 epochs (%)"
-    assert updates == "at 9,600 updates (%)"  # 400 epochs of 24 updates
-    history = stated.history
-    small = history[(history["arm"] == SMALL) & (history["batch_size"] == 32)]
-    assert table.loc[(SMALL, 4), updates] == "-", "first evaluated after 12,250 updates"
-    assert table.loc[(LINEAR, 2048), updates] == "-", "which made 2,400"
-    at = small[small["epoch"].isin([6, 7])].groupby("epoch")["test_accuracy"].mean()
-    found = float(table.loc[(SMALL, 32), updates])  # 9,600 of 1,532 per epoch are 6.3 epochs
-    assert 100 * at[6] < found < 100 * at[7]
-    assert table.index.get_level_values(0).unique().tolist() == [SMALL, LARGE, LINEAR]
-
-
-def test_warm_ups_rates_lengths_and_workers_are_those_of_the_runs(stated):
-    assert tables.warm_ups(stated, 1024)["condition"].unique().tolist() == ["none", *WARMUPS]
-    rates = tables.by_rate(stated)
-    at = rates.loc[rates["batch_size"] == 1024, "lr"].unique()
-    assert sorted(at) == [0.032, 0.1, 0.256, 0.5, 1.024]
-    assert tables.rules(stated).loc[SQRT, "B = 2048"] == "79.0"
-    assert "(%), n = 6" in tables.rules(stated).index.name
-    lengths = tables.by_length(stated)
-    assert lengths["length"].unique().tolist() == pytest.approx([0, 1, 5, 10, 25])
-    names = tables.local(stated)["condition"].unique().tolist()
-    steps = [f"16 workers, {n}" for n in ("1 step", "4 steps", "16 steps")]
-    assert names == ["B = 2048", "B = 2048, warm-up", *steps]
+        one = alone(results, results.of(arm).index[-1])
+        assert all(every_view(one)), arm
+        decided = {n for n, word in words(one).items() if word not in (NOT_RUN, NOT_TESTABLE)}
+        assert decided <= {"kaabachi-time-falls", "kaabachi-time-levels"}, arm
 
 
 # Design
-
-
-@each_profile
-def test_the_rate_of_every_arm_starts_and_ends_where_it_has_to(profile):
-    p = parameters(profile)
-    for entry in protocol.design(p):
-        c = entry.config
-        per_epoch = math.ceil((c.train_size or EXAMPLES) / (c.batch_size * c.local_workers))
-        rate, total = schedule_of(c, c.batch_size, per_epoch), c.epochs * per_epoch
-        peak = {
-            SMALL: p.unscaled_lr,
-            LARGE: p.unscaled_lr,
-            SQRT: p.lr * math.sqrt(c.batch_size),
-            **{reference(b): p.lr * c.batch_size / b for b in p.reference_batch_sizes},
-            RATES: c.base_lr,
-        }.get(entry.arm, p.lr * c.batch_size)
-        warm = entry.arm in (*WARM.values(), LENGTHS)
-        assert rate(0) == pytest.approx(p.lr if warm else peak, rel=1e-12), entry.arm
-        assert rate(total // 2) == rate(total - 1) == pytest.approx(peak, rel=1e-12), entry.arm
-
-
-@each_profile
-def test_runs_that_are_compared_differ_in_what_is_compared_alone(profile):
-    p = parameters(profile)
-    differ = {
-        **{WARM[kind]: {"warmup", "warmup_epochs"} for kind in WARMUPS},
-        LINEAR: {"epochs"} if p.scaled_epochs != p.warmup_epochs else set(),
-        SQRT: {"scaling", "evaluate"},
-        RATES: {"scaling", "evaluate", "base_lr"},
-        LENGTHS: {"warmup", "warmup_epochs", "evaluate"},
-        **{reference(b): {"reference_batch_size", "evaluate"} for b in p.reference_batch_sizes},
-    }
-    runs = [(e.arm, e.config.batch_size, e.config.seed, e.config) for e in protocol.design(p)]
-    cold = {(size, seed): config for arm, size, seed, config in runs if arm == COLD}
-    for arm, size, seed, config in runs:
-        if arm in differ:
-            found = {k for k, v in config if getattr(cold[size, seed], k) != v}
-            assert found == differ[arm], arm
-
-
-def test_the_paper_profile_is_the_papers_set_up():
-    p = parameters()
-    assert (tuple(p.small_batch_sizes), tuple(p.large_batch_sizes)) == (
-        published.SMALL,
-        published.LARGE,
-    )
-    assert (p.lr, p.unscaled_lr) == (0.001, 0.001)
-    assert (p.small_epochs, p.large_epochs) == (50, [100, 150, 200, 300, 400])
-    assert (p.scaled_epochs, p.warmup_epochs, p.warmup_share) == (100, 70, 0.05)
-    linear = configs_of("paper", LINEAR)
-    rates = [schedule_of(linear[b], b, 1)(0) for b in published.LARGE]
-    assert rates == pytest.approx([0.128, 0.256, 0.512, 1.024, 2.048])
-    rate = schedule_of(configs_of("paper", WARM["linear"])[2048], 2048, 25)  # 50,000 / 2048
-    assert rate.warmup_updates == round(3.5 * 25) == 88
-    assert rate(87) < rate(88) == pytest.approx(2.048)
 
 
 @pytest.mark.parametrize(
@@ -722,33 +376,3 @@ def test_the_paper_profile_is_the_papers_set_up():
 def test_parameters_that_do_not_fit_together_are_refused(changes, message):
     with pytest.raises(ParameterError, match=message):
         parse(parameters().model_dump() | changes, protocol.KaabachiParameters)
-
-
-def test_the_published_table_is_whole():
-    for row in published.TABLE.values():
-        assert row.seconds == pytest.approx(row.epochs * row.seconds_per_epoch, rel=1e-3)
-    assert set(published.SMALL) < set(published.TABLE)
-    assert set(published.SEMI_LARGE) < set(published.TABLE)
-
-
-# Divergence is a result
-
-
-@pytest.mark.slow
-def test_diverged_runs_are_stored_counted_and_not_trained_again(tmp_path):
-    sizes = {"train_size": 64, "small_batch_sizes": [8, 32], "large_batch_sizes": [33, 64]}
-    epochs = {"large_epochs": [3, 3], "scaled_epochs": 3, "warmup_epochs": 2, "small_epochs": 3}
-    values = {"lr": 1e200, "local_workers": 2, "timing_repeats": 0, "workers": 0}
-    values |= {"profile": "tiny", "store": str(tmp_path), "network_options": {"width": 0.03}}
-    values = parameters("quick").model_dump() | values | sizes | epochs
-    diverging = parse(values, protocol.KaabachiParameters)
-    results = kaabachi.study.run(diverging)
-    assert results.computed > 0 and len(results.runs) == results.designed
-    gone = results.runs.set_index("arm")["stopped"].eq("diverged")
-    assert gone[LINEAR].all() and not gone[SMALL].any()
-    again = kaabachi.study.run(diverging)
-    assert again.computed == 0
-    pd.testing.assert_frame_equal(again.runs, results.runs)
-    assert read_off(again, LINEAR)["lost"].all()
-    shown = again.summary().loc[LINEAR]
-    assert shown["diverged"] == shown["runs"] == 2 * len(diverging.seeds)

@@ -74,20 +74,6 @@ def test_kinds_of_data_sets_do_not_import_what_loads_them():
         assert "bsglib.data" not in modules_imported(path), path
 
 
-@pytest.mark.parametrize(
-    ("source", "back"),
-    [
-        ("from bsglib.runs.train import train", {"bsglib.runs.train.train"}),
-        ("from bsglib import cli, sam", {"bsglib.cli"}),
-        ("import bsglib.studies.study as s", {"bsglib.studies.study"}),
-        ("def f():\n    from bsglib.figures import plots", {"bsglib.figures.plots"}),
-        ("from bsglib.weights import flatten\nfrom bsglib import names\nimport torch", set()),
-    ],
-)
-def test_an_import_that_points_back_would_be_found(source, back):
-    assert pointing_back("pieces", source) == back
-
-
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_only_the_command_line_prints(path):
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]

@@ -12,13 +12,11 @@ import pytest
 import torch
 import yaml
 from conftest import TINY, assert_same_state, state_of
-from PIL import Image
 from torch import nn
 
 from bsglib import cli
 from bsglib.claims import Claim, Margin, Measured
 from bsglib.project import ROOT
-from bsglib.runs.params import ParameterError
 from bsglib.studies import profiles, surlemont
 from bsglib.studies.tables import arms, worked_out
 from bsglib.verdicts import Rule
@@ -118,21 +116,6 @@ def test_arrays_and_a_network_of_a_users_go_through_the_whole_sam_study(bsg, own
         assert f'id="claim-{claim}"' in page
 
 
-@pytest.mark.slow
-def test_images_in_a_folder_of_a_users_go_through_the_sam_study(bsg, own, tmp_path):
-    for i, (image, label) in enumerate(zip(*shapes(90), strict=True)):
-        (folder := tmp_path / "my" / "images" / str(label)).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).resize((9 + i % 2, 9)).save(folder / f"{i}.png")
-    images = {"dataset": str(tmp_path / "my" / "images"), "image_size": 8}
-    study = own(**images, batch_sizes=[16, 32])
-    status, printed = bsg("compute", *study)
-    assert status == 0 and "complete: " in printed, printed
-    parameters = profiles.load(surlemont.study, "mine.yaml", store=str(tmp_path / "store"))
-    results = surlemont.study.run(parameters.model_copy(update={"compute": False}))
-    assert results.complete and results.runs["keskar_sharpness"].notna().all()
-    assert len(results.verdicts().rows) == len(surlemont.study.claims)
-
-
 # An arm of a user's
 
 
@@ -182,30 +165,6 @@ def test_an_arm_of_a_users_is_measured_and_stored_and_enters_no_claim(tiny):
     assert counting(found) != counting(without), "the statistic would see the arms"
 
 
-@pytest.mark.parametrize(
-    ("like", "changes", "message"),
-    [
-        ("SGD, scaled", {}, "unknown arm 'SGD, scaled'; did you mean 'SGD, scaled lr'"),
-        ("SGD, scaled lr", {"roh": 0.2}, "unknown parameter 'roh'; did you mean 'rho'"),
-        ("SGD, scaled lr", {"rho": -1.0}, "parameter 'rho' = -1.0"),
-    ],
-)
-def test_an_arm_that_cannot_be_is_refused(tiny, like, changes, message):
-    with pytest.raises(ParameterError, match=message):
-        surlemont.study.arm(tiny, like, name="mine", **changes)
-
-
-def test_an_arm_with_a_name_of_the_design_is_refused(tiny):
-    mine = surlemont.study.arm(tiny, "SGD, scaled lr", name="SGD, fixed lr", rho=0.2)
-    with pytest.raises(ParameterError, match="'SGD, fixed lr' is one of the design"):
-        surlemont.study.run(tiny, also=mine)
-
-
-def test_an_arm_at_one_batch_size_has_each_run_once(tiny):
-    (entry,) = surlemont.study.arm(tiny, "SGD, scaled lr", name="mine", batch_size=48)
-    assert entry.config.batch_size == 48
-
-
 # A study of a user's
 
 
@@ -236,35 +195,3 @@ def test_the_pages_study_goes_from_its_notebook_to_a_report_with_verdicts(bsg, f
     exec(example, given)
     assert set(given["results"].of("momentum, SAM")["rho"]) == {0.05}
     assert given["results"].verdicts().rows.equals(judged)
-
-
-def test_the_pages_notebook_has_the_parameters_of_its_file(folder):
-    cells = jupytext.read(folder / "my" / "momentum" / "momentum.py").cells
-    (cell,) = (c for c in cells if "parameters" in c.metadata.get("tags", ()))
-    exec(cell.source, values := {})
-    quick = yaml.safe_load((folder / "my" / "momentum" / "params" / "quick.yaml").read_text())
-    assert {name: values[name] for name in quick} == quick
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("momentum", "unknown study 'momentum'"),
-        ("my.nothing:study", "cannot be imported"),
-        ("my.momentum:design", "needed is a Study"),
-        ("bsglib.studies.chang:study", "needed is a Study"),
-    ],
-)
-def test_what_is_no_study_of_a_users_is_refused(bsg, folder, name, message):
-    status, printed = bsg("compute", name, "--dry-run")
-    assert status == 1 and message in printed
-
-
-def test_commands_take_a_study_of_a_users_and_profiles_beside_it(bsg, folder):
-    (folder / "my" / "momentum" / "params" / "large.yaml").write_text("epochs: 20\n")
-    status, printed = bsg("compute", "my.momentum:study", "--profile", "large", "--dry-run")
-    assert status == 0 and "momentum, large: 20 runs, 20 to compute" in printed
-    status, printed = bsg("status", "my.momentum:study")
-    assert status == 0
-    for profile in ("large", "quick"):
-        assert f"momentum, {profile}, part 1: 0 of 20 runs" in printed

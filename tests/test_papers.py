@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torchvision
 
-from bsglib.claims import Claim, Margin, Measured
 from bsglib.data import DataError
 from bsglib.runs.measures import Measure
 from bsglib.runs.outcomes import Outcomes
@@ -16,9 +15,7 @@ from bsglib.runs.sweep import Entry
 from bsglib.studies import exports
 from bsglib.studies import study as studies
 from bsglib.studies.parameters import StudyParameters
-from bsglib.studies.study import Study, Timing
-from bsglib.studies.tables import of_common_seeds, tuned
-from bsglib.verdicts import Rule
+from bsglib.studies.study import Study
 
 
 class Nothing(StudyParameters):
@@ -32,16 +29,9 @@ def study(tiny, tmp_path, monkeypatch):
     small, large = tiny(), tiny(batch_size=25)
     measures = Measure("keskar_sharpness", 20), Measure("interpolate", 20, {"points": 4}, small)
     entries = [Entry(small, measures[:1], "SB"), Entry(large, measures, "LB")]
-    return Study(
-        name="pair",
-        title="",
-        source="",
-        headline="",
-        parameters=Nothing,
-        design=lambda p: entries,
-        timing=lambda p: None,
-        claims=(),
-    )
+    words = {"name": "pair", "title": "", "source": "", "headline": "", "claims": ()}
+    functions = {"design": lambda p: entries, "timing": lambda p: None}
+    return Study(**words, **functions, parameters=Nothing)
 
 
 def parameters(tmp_path, **changes):
@@ -60,42 +50,9 @@ def redesigned(study, *entries):
     return dataclasses.replace(study, design=lambda p: list(entries))
 
 
-def test_points_of_a_measure_are_rows_with_the_labels_of_their_run(study, tmp_path):
-    results = study.run(parameters(tmp_path))
-    points = results.points
-    assert len(points) == 4 * 2
-    assert set(points["arm"]) == {"LB"}
-    assert set(points["batch_size"]) == {25}
-    assert set(points["measure"]) == {"interpolate"}
-    assert points["alpha"].unique().tolist() == [-1, 0, 1, 2]
-    assert "interpolate" not in results.runs
-    assert results.runs["keskar_sharpness"].notna().all()
-
-
-def test_verdicts_are_found_by_claim_and_by_figure(study, tmp_path):
-    common = {"locator": "1", "statement": "It is.", "quantity": "q", "rule": Rule("above", 1)}
-    common["margin"] = Margin("points", 1, "chosen for the test")
-    common["statistic"] = lambda results: Measured((1.0, 1.1, 1.2))
-    claims = [Claim(id=f"c{i}", figure=f"figure-{i // 2}", **common) for i in range(3)]
-    results = dataclasses.replace(study, claims=tuple(claims)).run(parameters(tmp_path))
-    assert results.verdicts().rows["claim"].tolist() == ["c0", "c1", "c2"]
-    assert results.verdicts("c2", "c0").rows["claim"].tolist() == ["c2", "c0"]
-    assert results.verdicts(figure="figure-0").rows["claim"].tolist() == ["c0", "c1"]
-    with pytest.raises(KeyError, match="no claim for 'figure-9'; did you mean"):
-        results.verdicts(figure="figure-9")
-
-
-def test_a_study_without_points_has_an_empty_table_and_no_file(study, tmp_path):
-    only = study.design(None)[:1]
-    study = dataclasses.replace(study, design=lambda p: only)
-    assert study.run(parameters(tmp_path)).points.empty
-    folder = exported(study, tmp_path)
-    names = {path.name for path in folder.iterdir()}
-    assert names == {"runs.csv", "history.csv", "measures.csv"}
-
-
 def test_exported_tables_are_the_results_without_a_store(study, tmp_path):
     computed = study.run(parameters(tmp_path))
+    assert set(computed.points["arm"]) == {"LB"} and len(computed.points) == 4 * 2
     exported(study, tmp_path)
     empty = parameters(tmp_path, store=str(tmp_path / "empty"), compute=False)
     loaded = study.run(empty)
@@ -118,41 +75,16 @@ def test_ids_without_a_letter_are_no_numbers(tmp_path):
     assert found.timings["plan"].tolist() == ["0123456789012345"]
 
 
-@pytest.mark.parametrize("name", ["runs", "history", "measures", "points"])
-def test_a_damaged_export_is_refused_by_name(study, tmp_path, name):
-    study.run(parameters(tmp_path))
-    folder = exported(study, tmp_path)
-    (folder / f"{name}.csv").write_text("")
-    with pytest.raises(StoreError, match=rf"damaged file .*{name}.csv"):
-        exports.read(folder)
-
-
-def test_an_export_without_the_history_of_a_run_is_refused(study, tmp_path):
+def test_a_damaged_export_is_refused_by_name(study, tmp_path):
     study.run(parameters(tmp_path))
     folder = exported(study, tmp_path)
     lines = (folder / "history.csv").read_text().splitlines()
     (folder / "history.csv").write_text("\n".join(lines[:2]))
     with pytest.raises(StoreError, match="damaged file .*history.csv: without the run"):
         exports.read(folder)
-
-
-def test_an_export_is_found_under_other_arms_columns_and_measures(study, tmp_path):
-    small, large = study.design(None)
-    computed = study.run(parameters(tmp_path)).runs["keskar_sharpness"]
-    exported(study, tmp_path)
-    (metric,) = small.measures
-    renamed = dataclasses.replace(
-        small, arm="small", measures=(dataclasses.replace(metric, label="phi"),)
-    )
-    grown = dataclasses.replace(large, measures=(*large.measures, Measure("lambda_max", 20)))
-    empty = parameters(tmp_path, store=str(tmp_path / "empty"), compute=False)
-    study = redesigned(study, renamed, grown)
-    found = study.run(empty).runs
-    assert found["arm"].tolist() == ["small", "LB"]
-    assert found["phi"][0] == pytest.approx(computed[0], rel=1e-5)
-    assert found["keskar_sharpness"][1] == pytest.approx(computed[1], rel=1e-5)
-    assert found["lambda_max"].isna().all()
-    assert [entry.arm for entry in study.missing(empty)] == ["LB"]
+    (folder / "points.csv").write_text("")
+    with pytest.raises(StoreError, match="damaged file .*points.csv"):
+        exports.read(folder)
 
 
 def test_a_merge_adds_and_replaces_rows_and_drops_none(study, tiny, tmp_path):
@@ -175,16 +107,6 @@ def test_a_merge_adds_and_replaces_rows_and_drops_none(study, tiny, tmp_path):
     assert both.runs["arm"].tolist() == ["SB", "LB", "more"]
     assert len(both.outcomes) == 1
     assert len(Outcomes.unpacked(*both.outcomes[["n", "correct", "loss"]].iloc[0]).loss) > 100
-
-
-def test_a_part_filled_design_says_how_many_runs_there_are(study, tiny, tmp_path):
-    study.run(parameters(tmp_path))
-    exported(study, tmp_path)
-    grown = redesigned(study, *study.design(None), Entry(tiny(seed=1), (), "SB"))
-    empty = parameters(tmp_path, store=str(tmp_path / "empty"), compute=False)
-    results = grown.run(empty)
-    assert (len(results.runs), results.designed, results.complete) == (2, 3, False)
-    assert "3 runs: 2 loaded, 0 computed, 1 missing" in repr(results)
 
 
 def test_a_sealed_profile_is_exported_where_no_report_reads_it(study, tmp_path, monkeypatch):
@@ -211,35 +133,6 @@ def test_the_state_after_an_epoch_is_found_as_the_run_that_ends_there(study, tin
     pd.testing.assert_frame_equal(shared[same], alone[same], check_exact=True)
     found = redesigned(study, along).missing(parameters(tmp_path, store=str(tmp_path / "alone")))
     assert found == []
-
-
-def test_a_study_that_times_nothing_is_complete_without_times(study, tmp_path):
-    (config,) = (entry.config for entry in study.design(None)[:1])
-    none = Timing((config,), samples=10, repeats=0)
-    results = dataclasses.replace(study, timing=lambda p: none).run(parameters(tmp_path))
-    assert results.timings.empty and results.complete
-
-
-def test_two_measures_of_one_function_stand_in_two_columns(study, tiny, tmp_path):
-    measures = (
-        Measure("keskar_sharpness", 20),
-        Measure("keskar_sharpness", 20, {"epsilon": 5e-4}, label="half_box"),
-    )
-    design = [Entry(tiny(), measures, "SB")]
-    runs = dataclasses.replace(study, design=lambda p: design).run(parameters(tmp_path)).runs
-    assert 0 < runs["half_box"].item() < runs["keskar_sharpness"].item()
-    for column in ("keskar_sharpness", "half_box"):
-        assert runs[column].item() == runs[f"{column}.value"].item()
-        assert runs[f"{column}.iterations"].item() > 0
-
-
-def test_a_measure_after_an_epoch_that_a_run_does_not_reach_is_missing(study, tiny, tmp_path):
-    config = tiny(epochs=6, base_lr=1e-9, record_epochs=[1, 6], patience=1)
-    measures = [Measure("lambda_max", 20, label=f"at_{e}", epoch=e) for e in (1, 6)]
-    design = [Entry(config, tuple(measures), "SB")]
-    runs = dataclasses.replace(study, design=lambda p: design).run(parameters(tmp_path)).runs
-    assert runs["epochs"].item() < 6
-    assert runs["at_1"].notna().all() and runs["at_6"].isna().all()
 
 
 @pytest.fixture
@@ -277,54 +170,3 @@ def test_a_run_without_data_that_is_not_optional_is_an_error(with_optional, no_d
     demanding = dataclasses.replace(with_optional, design=lambda p: needed)
     with pytest.raises(DataError, match="cifar100"):
         demanding.run(parameters(tmp_path))
-
-
-def test_an_exported_optional_run_is_shown_without_its_data(
-    study, with_optional, no_data, tmp_path
-):
-    study.run(parameters(tmp_path))
-    tables = study.tables(parameters(tmp_path))
-    *_, absent = with_optional.design(None)
-    made_up = {
-        name: pd.concat([table, table.iloc[:1].assign(run=absent.run)])
-        for name, table in (("runs", tables.runs), ("history", tables.history))
-    }
-    folder = studies.export_folder("quick", "pair")
-    exports.write(dataclasses.replace(tables, **made_up), folder)
-    results = with_optional.run(parameters(tmp_path))
-    assert results.runs["arm"].tolist() == ["SB", "LB", "C3"]
-    assert results.designed == 3
-
-
-# The best rate
-
-
-def grid(values, stopped="epochs"):
-    """Runs of one batch size by rate and seed, with a column to choose by."""
-    rows = [
-        {"batch_size": 32, "base_lr": lr, "seed": seed, "value": value, "stopped": stopped}
-        for lr, seeds in values.items()
-        for seed, value in enumerate(seeds)
-    ]
-    return pd.DataFrame(rows)
-
-
-@pytest.mark.parametrize(("lowest", "best"), [(False, 0.1), (True, 0.2)])
-def test_the_best_rate_is_that_of_the_best_mean_over_seeds(lowest, best):
-    runs = grid({0.1: [0.9, 0.1, 0.8], 0.2: [0.5, 0.5, 0.5]})
-    assert set(tuned(runs, "value", lowest=lowest)["base_lr"]) == {best}
-
-
-@pytest.mark.parametrize(("lowest", "good", "bad"), [(False, 0.9, 0.1), (True, 0.1, 0.9)])
-def test_a_rate_at_which_one_run_diverged_is_not_the_best(lowest, good, bad):
-    runs = grid({0.1: [good] * 3, 0.2: [bad] * 3})
-    runs.loc[2, "stopped"] = "diverged"
-    assert set(tuned(runs, "value", lowest=lowest)["base_lr"]) == {0.2}
-
-
-def test_cells_are_compared_over_the_seeds_that_all_have():
-    cells = [("a", 0), ("a", 1), ("a", 2), ("b", 1), ("b", 2), ("b", 3)]
-    runs = pd.DataFrame(cells, columns=["arm", "seed"])
-    common = of_common_seeds(runs, "arm")
-    assert list(common.itertuples(index=False, name=None)) == [c for c in cells if c[1] in (1, 2)]
-    assert of_common_seeds(runs.iloc[:0], "arm").empty

@@ -11,8 +11,8 @@ from test_packaging import EXTRAS, imported
 from bsglib.project import ROOT
 
 PIECES = (
-    "claims evaluate gradients graphs landscape models names runtime sam schedules sharpness "
-    "stacked stats verdicts weights"
+    "claims evaluate gradients device_graphs landscape models names runtime sam schedules "
+    "sharpness stacked stats verdicts weights"
 ).split()
 LIGHT = {"numpy", "pandas", "scipy", "torch", "tqdm", "bsglib"}
 ASKED_FOR = {"threadpoolctl"}  # where it is installed

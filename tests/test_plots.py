@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from bsglib.figures import contours, plots, show, style
-from bsglib.gradients import expected_norm
 from bsglib.landscape import Surface
 
 BATCHES = (32, 128, 512)
@@ -110,21 +109,6 @@ def test_plain_is_discs_then_open_squares_and_sam_is_diamonds_as_long_as_there_a
         drawn(plots.plot_against_batch_size, arms, **options)
 
 
-def test_layers_stand_in_their_order_with_the_mean_over_seeds():
-    rows = pd.DataFrame(
-        [
-            {"layer": layer, "batch_size": b, "seed": seed, "distance": place + b / 100 + seed}
-            for place, layer in enumerate(("conv 2", "conv 1", "dense 1"))
-            for b in (32, 256)
-            for seed in (0, 1)
-        ]
-    )
-    ax = drawn(plots.plot_by_layer, rows, column="distance", label="d")
-    assert texts(ax.get_xticklabels()) == ["conv 2", "conv 1", "dense 1"]
-    joined = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "-"]
-    assert np.allclose(joined, [[0.82, 1.82, 2.82], [3.06, 4.06, 5.06]])
-
-
 def test_a_ratio_is_averaged_geometrically_and_only_where_all_seeds_are():
     rows = pd.DataFrame({"seed": [0, 0, 1], "epoch": [1, 2, 1], "ratio": [2.0, 3.0, 8.0]})
     ax = drawn(plots.plot_ratio, rows, label="32 / 256")
@@ -138,20 +122,6 @@ def test_missing_and_infinite_values_leave_gaps_instead_of_errors():
     broken = runs(1).assign(value=[np.nan, np.inf, 1.0])
     ax = drawn(plots.plot_against_batch_size, {"SGD": broken}, column="value", label="v")
     assert np.isfinite(ax.lines[0].get_ydata()).all()
-
-
-def test_loss_panels_have_a_row_per_arm_with_training_left_and_test_right():
-    fig = plots.loss_panels({"SGD": history(), "SGD, SAM": history()})
-    labels = [ax.get_ylabel() for ax in fig.axes]
-    assert labels == ["train loss (nats)", "test loss (nats)"] * 2
-    limits = {ax.get_ylim() for ax in fig.axes}
-    assert len(limits) == 1, "one scale for all"
-
-
-def test_rho_panel_has_a_tick_per_radius():
-    rows = pd.concat([runs().assign(rho=r) for r in (0.01, 0.1)]).query("batch_size == 512")
-    ax = drawn(plots.plot_against_rho, rows, column="value", label="v", log=True, scale=1)
-    assert texts(ax.get_xticklabels()) == ["0.01", "0.1"]
 
 
 def test_a_figure_is_kept_as_svg_with_its_data_and_room_for_a_long_label(tmp_path, monkeypatch):
@@ -198,39 +168,6 @@ def test_a_diverged_run_ends_in_a_cross_of_its_batch_sizes_colour(loss):
     for mark in crosses(ax):  # on the upper edge
         assert (mark.get_xdata().item(), mark.get_ydata().item()) == (1, 1)
         assert mark.get_transform() == ax.get_xaxis_transform()
-
-
-def test_a_panel_has_the_letter_of_its_place():
-    fig, axes = style.panels(2, 3, height=3)
-    for ax in axes.T.flat:
-        style.title(ax, "x")
-    found = [ax.get_title(loc="left")[0] for ax in axes.flat]
-    assert found == list("abcdef")
-
-
-def test_what_diverged_at_once_is_not_left_out_of_a_mean():
-    rows = diverging()
-    first = rows["seed"].eq(rows["seed"].min()) & rows["batch_size"].eq(128)
-    rows = rows.assign(running_loss=rows["running_loss"].mask(first))
-    ax = drawn(plots.plot_curves, rows, column="percent", label="accuracy (%)", log=False)
-    thick = [line for line in ax.lines if line.get_linewidth() > 0.6]
-    thick = [line for line in thick if line.get_marker() != "x"]
-    assert style.batch_colour(128) not in {line.get_color() for line in thick}
-    assert "128" in set(texts(ax.texts))
-
-
-def test_arms_of_one_batch_size_differ_in_dashes_and_the_first_is_grey():
-    rows = diverging()[lambda t: t["batch_size"] == 128]
-    arms = {"unscaled": rows, "linear": rows, "warm-up": rows, "nothing": rows.iloc[:0]}
-    ax = drawn(plots.plot_arms, arms, column="percent", label="accuracy (%)", legend=True)
-    named = [line for line in ax.lines if not line.get_label().startswith("_")]
-    assert [line.get_label() for line in named] == ["unscaled", "linear", "warm-up"]
-    colour = style.batch_colour(128)
-    assert [line.get_color() for line in named] == [style.GREY, colour, colour]
-    assert named[1].is_dashed() is False and named[2].is_dashed() is True
-    assert len(crosses(ax)) == 3
-    assert max(named[0].get_xdata()) == 4, "the mean ends where a seed does"
-    assert ax.get_xlabel() == "epoch" and ax.get_ylabel() == "accuracy (%)"
 
 
 def test_times_that_were_not_reached_are_open_triangles_at_the_last_epoch():
@@ -345,18 +282,6 @@ def points(seeds=3, path=4):
 LINE = {"column": "loss", "label": "loss (nats)", "log": True}
 
 
-def test_a_line_has_hairlines_at_the_minimizers_and_ticks_around_them():
-    ax = drawn(plots.plot_line, points(), **LINE)
-    upright = [line for line in ax.lines if len(set(line.get_xdata())) == 1]
-    assert [line.get_xdata()[0] for line in upright] == [0, 1]
-    assert max(line.get_linewidth() for line in upright) < 1
-    assert texts(ax.get_xticklabels()) == ["-1", "0", "1", "2"]
-    assert ax.get_xlim() == (-1, 2)
-    assert "0: SB, 1: LB" in ax.get_xlabel() and ax.get_ylabel() == "loss (nats)"
-    near = drawn(plots.plot_line, points(path=7).query("-0.5 <= alpha <= 1.5"), **LINE)
-    assert texts(near.get_xticklabels()) == ["0", "1"]
-
-
 @pytest.mark.parametrize("seeds", [1, 3, 5])
 def test_lines_of_training_and_test_are_means_over_seeds_with_a_band(seeds):
     rows = points(seeds)
@@ -367,17 +292,6 @@ def test_lines_of_training_and_test_are_means_over_seeds_with_a_band(seeds):
         np.testing.assert_allclose(line.get_ydata(), mean)
         assert line.get_label().startswith(name)
     assert len(ax.collections) == (2 if seeds > 1 else 0)
-
-
-def test_line_panels_have_a_column_per_network_with_loss_above_accuracy():
-    fig = plots.line_panels({"F1": points(), "C1": points(1)})
-    titles = [ax.get_title(loc="left") for ax in fig.axes]
-    assert titles == ["a  F1: loss", "b  C1: loss", "c  F1: accuracy", "d  C1: accuracy"]
-    accuracies = fig.axes[2].lines[0].get_ydata()
-    np.testing.assert_allclose(accuracies, 50)
-    assert fig.axes[0].get_legend() is not None
-    only = plots.line_panels({"F1": points(), "C1": points(1)}, accuracy=False)
-    assert [ax.get_title(loc="left") for ax in only.axes] == titles[:2]
 
 
 # Paths and conditions
@@ -397,25 +311,6 @@ def path_rows(seeds=2):
 PATH = {"x": "loss", "y": "phi", "order": "epochs", "labels": ("x", "y")}
 
 
-def test_a_path_joins_means_over_seeds_in_the_order_of_a_third_column():
-    ax = drawn(plots.plot_path, path_rows(), **PATH, log=(True, True))
-    paths = [line for line in ax.lines if line.get_linestyle() == "-"]
-    for line, text, batch_size in zip(paths, ax.texts, (32, 512), strict=True):
-        assert line.get_color() == text.get_color() == style.batch_colour(batch_size)
-        assert text.get_text() == str(batch_size)
-        assert text.xy == (line.get_xdata()[-1], line.get_ydata()[-1])
-        np.testing.assert_allclose(line.get_xdata(), [1 / e + 0.005 for e in (1, 3, 8)])
-        np.testing.assert_allclose(line.get_ydata(), [batch_size * (e + 0.5) for e in (1, 3, 8)])
-    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "y")
-    small = [line for line in ax.lines if line.get_linestyle() == "None"]
-    assert [len(line.get_xdata()) for line in small] == [6, 6], "every seed"
-    assert len(drawn(plots.plot_path, path_rows(1), **PATH).lines) == 2, "one seed: its own mean"
-    along = drawn(plots.plot_path, path_rows(), **PATH | {"x": "epochs"}).lines
-    line = next(line for line in along if line.get_linestyle() == "-")
-    assert list(line.get_xdata()) == [1, 3, 8], "along the column that orders it"
-
-
 def conditions(seeds=3):
     rows = [
         {"condition": name, "seed": s, "gap": mean + s}
@@ -428,13 +323,6 @@ def conditions(seeds=3):
 CONDITIONS = {"column": "gap", "label": "points"}
 
 
-@pytest.mark.parametrize("none", [10.0, np.nan])
-def test_conditions_that_are_all_equal_have_a_span_around_them(none):
-    equal = conditions().assign(gap=10.0)
-    low, high = drawn(plots.plot_conditions, equal, **CONDITIONS, none=none).get_xlim()
-    assert low < 10 < high
-
-
 @pytest.mark.parametrize("log", [False, True])
 def test_conditions_stand_in_their_order_around_no_effect_with_seeds_mean_and_interval(log):
     none = 1 if log else 0
@@ -444,7 +332,6 @@ def test_conditions_stand_in_their_order_around_no_effect_with_seeds_mean_and_in
     (bottom, top), (low, high) = ax.get_ylim(), ax.get_xlim()
     assert bottom > top, "the first is on top"
     assert low < none and high > 6
-    assert (ax.get_xscale(), ax.get_xlabel()) == ("log" if log else "linear", "points")
     hairline, seeds, bar, mean = ax.lines[:4]
     assert set(hairline.get_xdata()) == {none}
     assert list(seeds.get_xdata()) == [2, 3, 4]
@@ -453,21 +340,6 @@ def test_conditions_stand_in_their_order_around_no_effect_with_seeds_mean_and_in
     np.testing.assert_allclose(bar.get_xdata(), of_axis(values.mean() + half * np.array([-1, 1])))
     np.testing.assert_allclose(mean.get_xdata(), of_axis(values.mean()))
     assert {y for line in (seeds, bar, mean) for y in line.get_ydata()} == {0}
-
-
-def test_a_single_seed_has_no_interval_and_missing_values_are_left_out():
-    ax = drawn(plots.plot_conditions, conditions(1), **CONDITIONS, none=0)
-    assert len(ax.lines) == 1 + 3
-    rows = conditions()
-    rows.loc[rows["condition"] == "at equal updates", "gap"] = np.nan
-    shown = texts(drawn(plots.plot_conditions, rows, **CONDITIONS, none=0).get_yticklabels())
-    assert shown == list(dict.fromkeys(rows["condition"])), "panels side by side share the names"
-
-
-def test_a_panel_not_computed_yet_leaves_the_others_their_ticks_and_legend():
-    fig = plots.line_panels({"F1": points().iloc[:0], "C1": points(), "C2": points().iloc[:0]})
-    assert texts(fig.axes[4].get_xticklabels()) == ["-1", "0", "1", "2"]
-    assert [ax.get_legend() is None for ax in fig.axes[:3]] == [True, False, True]
 
 
 # Captions over several networks
@@ -510,7 +382,7 @@ def test_a_caption_lists_each_networks_data_once_the_range_of_n_and_what_the_ban
 # ---------------------------------------------------------------- directions, and labels
 
 
-def test_a_line_band_shows_each_direction_their_mean_and_range_in_the_batch_s_colour():
+def bands():
     a = np.linspace(-1, 1, 5)
     curves = {
         (b, d): Surface(a=a, b=None, loss=1 + (d + b / 32) * a**2, n=1, cosine=None)
@@ -518,26 +390,7 @@ def test_a_line_band_shows_each_direction_their_mean_and_range_in_the_batch_s_co
         for d in range(3)
     }
     curves[512, 2].loss[-1] = np.inf
-    rows = contours.surface_rows(curves, ["batch_size", "direction"])
-    ax = drawn(plots.plot_line_band, rows, column="loss", label="loss (nats)", log=True)
-    assert ax.get_xlabel() and ax.get_ylabel() == "loss (nats)"
-    for batch_size in (32, 512):
-        lines = [li for li in ax.lines if li.get_color() == style.batch_colour(batch_size)]
-        assert len(lines) == 3 + 1
-        mean = lines[-1].get_ydata()
-        assert np.allclose(mean[:4], 1 + (1 + batch_size / 32) * a[:4] ** 2)
-        assert np.isnan(mean[4]) == (batch_size == 512), "no mean of those that are left"
-    small, large = (band.get_paths() for band in ax.collections)
-    assert np.isclose(small[0].vertices[:, 1].max(), 1 + 3) and small[0].vertices[:, 0].max() == 1
-    assert large[0].vertices[:, 0].max() == 0.5
-    assert set(texts(ax.texts)) == {"32", "512"}
-
-
-def test_labels_are_pushed_apart_within_the_axes_and_in_order():
-    assert style.pushed_apart([0.1, 0.5], 0.1) == [0.1, 0.5]
-    pushed = style.pushed_apart([0.2, 0.95, 0.96, 0.99], 0.1)
-    assert pushed == pytest.approx([0.2, 0.8, 0.9, 1.0])
-    assert style.pushed_apart([], 0.1) == []
+    return contours.surface_rows(curves, ["batch_size", "direction"])
 
 
 # ---------------------------------------------------------------- updates and their gradients
@@ -552,71 +405,6 @@ def quantiles(seeds=2):
         for q in np.linspace(0, 1, 101)
     ]
     return pd.DataFrame(rows)
-
-
-def test_a_distribution_is_the_share_up_to_each_norm_with_its_median_named():
-    ax = drawn(plots.plot_distribution, quantiles(), label="norm of an update")
-    assert ax.get_xlabel() == "norm of an update" and ax.get_ylabel()
-    assert ax.get_xscale() == "log" and ax.get_ylim() == (0, 1)
-    for batch_size in (32, 256):
-        colour = style.batch_colour(batch_size)
-        *seeds, mean, median = [line for line in ax.lines if line.get_color() == colour]
-        assert len(seeds) == 2 and seeds[0].get_linewidth() < mean.get_linewidth()
-        levels = np.linspace(0, 1, 101)
-        np.testing.assert_allclose(mean.get_ydata(), levels)
-        np.testing.assert_allclose(mean.get_xdata(), 10 ** (levels - 0.5) * 2 / batch_size)
-        assert median.get_xydata().ravel() == pytest.approx([2 / batch_size, 0.5])
-    assert texts(ax.texts) == ["256: median 0.0078", "32: median 0.062"]
-    ax.figure.draw_without_rendering()
-    heights = [text.get_window_extent().y0 for text in ax.texts]
-    assert heights == sorted(heights), "small batches on top"
-
-
-def test_a_norm_of_zero_leaves_a_gap_and_one_seed_is_its_own_mean():
-    rows = quantiles(1)
-    rows.loc[rows["level"] < 0.1, "norm"] = 0.0
-    ax = drawn(plots.plot_distribution, rows, label="norm")
-    mean, median = ax.lines[:2]
-    assert np.isnan(mean.get_xdata()[:10]).all() and np.isfinite(mean.get_xdata()[10:]).all()
-    assert median.get_xdata()[0] == pytest.approx(1 / 32)
-
-
-def agreement(seeds=2):
-    """Measured norms that are the expected ones, times 1.25 for one seed and less for the other."""
-    rows = []
-    for b in (32, 256):
-        for s in range(seeds):
-            for examples in (1, 4, 16):
-                norm = expected_norm(1.0 + s, 100.0 / b, 16, examples)
-                rms, mean = (1.25, 0.8)[s] * norm, 0.5 * norm
-                rows.append(
-                    {"batch_size": b, "seed": s, "examples": examples, "norm": mean}
-                    | {"norm_rms": rms, "low": 0.2 * norm, "high": 2 * norm, "n": 16}
-                    | {"full_norm": 1.0 + s, "trace": 100.0 / b, "predicted": norm}
-                )
-    return pd.DataFrame(rows)
-
-
-def test_agreement_shows_what_was_drawn_beside_what_is_expected():
-    ax = drawn(plots.plot_agreement, agreement())
-    assert texts(ax.get_xticklabels()) == ["1", "4", "16"]
-    assert ax.get_xlabel() and ax.get_ylabel() and ax.get_yscale() == "log"
-    rows = np.log(agreement().set_index(["batch_size", "examples", "seed"]))
-    means = np.exp(rows.groupby(["batch_size", "examples"]).mean())
-    for batch_size in (32, 256):
-        colour = style.batch_colour(batch_size)
-        line, dashes, discs = [li for li in ax.lines if li.get_color() == colour]
-        assert (dashes.get_marker(), discs.get_marker()) == ("_", "o")
-        seen = means.loc[batch_size]
-        curve = np.interp([1, 4, 16], *line.get_data())
-        np.testing.assert_allclose(curve, seen["predicted"], rtol=1e-3)
-        np.testing.assert_allclose(discs.get_ydata(), seen["norm_rms"])
-        np.testing.assert_allclose(dashes.get_ydata(), seen["norm"])
-        assert np.allclose(np.log2(discs.get_xdata()), [0, 2, 4], atol=0.1)
-    bands = [c for c in ax.collections if c.get_alpha()]
-    assert len(bands) == 2 and len(drawn(plots.plot_agreement, agreement(1)).collections) == 2
-    assert set(texts(ax.texts)) == {"32", "256"}
-    assert len(ax.get_legend().get_texts()) == 3
 
 
 # ---------------------------------------------------------------- learning rates
@@ -635,16 +423,13 @@ def rates(seeds=3):
     return rows
 
 
-@pytest.mark.parametrize("seeds", [1, 3, 5])
-def test_the_best_learning_rate_of_each_batch_size_is_ringed(seeds):
+def test_the_best_learning_rate_of_each_batch_size_is_ringed(seeds=3):
     ax = drawn(plots.plot_against_lr, rates(seeds), column="loss", label="loss (nats)")
-    assert texts(ax.get_xticklabels()) == ["0.01", "0.02", "0.04", "0.08"]
-    assert ax.get_xlabel() == "learning rate" and ax.get_ylabel() == "loss (nats)"
     for batch_size, best in ((32, 0.01), (128, 0.04)):
         colour = style.batch_colour(batch_size)
         lines = [line for line in ax.lines if colour in (line.get_color(), line.get_mec())]
         *faint, mean, ring = lines
-        assert len(faint) == (seeds if seeds > 1 else 0)
+        assert len(faint) == seeds
         offset = np.arange(seeds).mean() / 10
         assert ring.get_xydata().ravel() == pytest.approx([best, 1 + offset])
         assert ring.get_markerfacecolor() == "none"
@@ -652,15 +437,6 @@ def test_the_best_learning_rate_of_each_batch_size_is_ringed(seeds):
         if batch_size == 32:
             expected[-1] = np.nan  # no mean of the seeds that are left
         np.testing.assert_allclose(mean.get_ydata(), expected)
-    assert len(ax.collections) == (2 if seeds > 1 else 0)
-    assert set(texts(ax.texts)) == {"32", "128"}
-
-
-def test_a_batch_size_that_always_diverged_has_no_best():
-    rows = rates().assign(loss=np.nan)
-    ax = drawn(plots.plot_against_lr, rows, column="loss", label="l")
-    assert not ax.texts
-    assert not [line for line in ax.lines if line.get_markerfacecolor() == "none"]
 
 
 def heat():
@@ -685,10 +461,6 @@ def test_a_heat_map_writes_each_value_into_its_cell_and_frames_the_best_of_each_
     assert [(round(p.get_x() + 0.42), round(p.get_y() + 0.42)) for p in frames] == [(0, 0), (2, 0)]
     hatched = [p for p in ax.patches if p.get_hatch()]
     assert [(p.get_x() + 0.5, p.get_y() + 0.5) for p in hatched] == [(1, 1), (0, 2), (1, 2)]
-    assert ax.figure.axes[-1].get_ylabel() == "loss (nats)"
-    assert ax.get_xlabel() == "batch size" and ax.get_ylabel() == "learning rate"
-    bare = drawn(plots.plot_heatmap, heat()[[64]], label="l")
-    assert len(bare.figure.axes) == 1 and len(bare.texts) == 3, "without any value it is only marks"
 
 
 def test_every_value_can_be_read_on_its_cell():
@@ -704,26 +476,29 @@ def test_every_value_can_be_read_on_its_cell():
     assert inks == {style.PALE, style.DEEP}
 
 
-def test_what_is_not_computed_yet_says_so():
+def test_every_plot_names_its_axes_and_says_what_is_not_computed_yet():
     lines = {"column": "loss", "label": "loss"}
     none = {"column": "value", "label": "v"}
     drawings = (
-        (plots.plot_curves, history(), lines),
-        (plots.plot_against_batch_size, runs(), none),
+        (plots.plot_curves, history().assign(loss=1.0), lines),
         (plots.plot_against_rho, runs(), none | {"log": False, "scale": 1}),
-        (plots.plot_epochs_to, runs(), none),
-        (plots.plot_by_layer, runs(), none),
-        (plots.plot_ratio, runs(), {"label": "r"}),
+        (plots.plot_epochs_to, runs().assign(epochs=50), none),
+        (plots.plot_by_layer, runs().assign(layer="conv 1"), none),
+        (plots.plot_ratio, history().query("batch_size == 32").assign(ratio=2.0), {"label": "r"}),
         (plots.plot_line, points(), LINE),
-        (plots.plot_line_band, points(), LINE),
+        (plots.plot_line_band, bands(), LINE),
         (plots.plot_path, path_rows(), PATH),
         (plots.plot_conditions, conditions(), CONDITIONS | {"none": 0}),
         (plots.plot_distribution, quantiles(), {"label": "l"}),
-        (plots.plot_agreement, agreement(), {}),
         (plots.plot_against_lr, rates(), lines),
         (plots.plot_heatmap, heat(), {"label": "l"}),
     )
+    for plot, rows, options in drawings:
+        ax = drawn(plot, rows, **options)
+        assert ax.get_ylabel() or plot == plots.plot_conditions, plot
+        assert ax.get_xlabel() or plot == plots.plot_by_layer, plot
     axes = [drawn(plot, rows.iloc[:0], **options) for plot, rows, options in drawings]
+    axes.append(drawn(plots.plot_against_batch_size, {}, **none))
     axes.append(drawn(plots.plot_arms, {}, **lines, legend=True))
     axes.append(plots.line_panels({"F1": points().iloc[:0]}).axes[0])
     assert {ax.texts[0].get_text() for ax in axes} == {"not computed yet"}

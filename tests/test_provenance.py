@@ -39,10 +39,6 @@ def test_provenance_tells_mixtures_and_seeds():
     assert "/somewhere/here" not in shown
     assert "bsg report surlemont_sam --profile quick<" in shown
     assert "params/surlemont_sam/quick.yaml" in shown
-    results.parameters = Settings(profile="mine")
-    shown = provenance.table(results).data
-    assert "bsg report surlemont_sam --profile mine.yaml<" in shown
-    assert "Parameter file</th><td>mine.yaml<" in shown
     results.runs = runs.iloc[:0]
     assert "Device of the runs</th><td>none</td>" in provenance.table(results).data
     results.runs = pd.DataFrame()

@@ -28,14 +28,6 @@ def test_a_row_may_hold_only_runs_whose_fields_have_some_values(tiny):
         parse({"study": "a", "part": 1, "only": {"batchsize": [4]}}, Row)
 
 
-def test_rows_are_counted_from_one():
-    order = Queue((Row(study="b", part=2), Row(study="a", part=1)))
-    assert order.row(2).study == "a"
-    for number in (0, 3):
-        with pytest.raises(ParameterError, match="allowed are 1 to 2"):
-            order.row(number)
-
-
 def test_rows_of_a_gpu_fit_nine_minutes_and_no_run_is_in_two():
     order = Queue.of("gpu")
     assert order.for_gpu and not Queue.of("confirm").for_gpu
@@ -44,25 +36,6 @@ def test_rows_of_a_gpu_fit_nine_minutes_and_no_run_is_in_two():
         study = cli.STUDIES[name]
         for entry in study.design(profiles.load(study, "gpu")):
             assert sum(row.holds(name, entry) for row in order.rows) <= 1
-
-
-def test_rows_of_a_gpu_hold_a_whole_seed_of_what_each_study_needs_first():
-    order, parts = Queue.of("gpu"), dict.fromkeys(cli.STUDIES, {1}) | {"kaabachi_warmup": {1, 2}}
-    for name, study in cli.STUDIES.items():
-        for entry in study.design(profiles.load(study, "gpu")):
-            if entry.part in parts[name] and entry.config.seed == 10:
-                assert order.place(name, entry)[0] < len(order.rows), entry.arm
-
-
-def test_lines_have_both_ends_in_the_row_of_a_gpu():
-    rows = Queue.of("gpu").rows
-    for name, study in cli.STUDIES.items():
-        entries = study.design(profiles.load(study, "gpu"))
-        for row in (row for row in rows if row.study == name):
-            held = [e for e in entries if row.holds(name, e)]
-            runs = {e.config.canonical() for e in held}
-            starts = {m.start.canonical() for e in held for m in e.measures if m.start is not None}
-            assert starts <= runs
 
 
 @pytest.mark.parametrize("profile", queue.profiles())

@@ -6,14 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
-import papermill
 import pytest
 import torch
 from threadpoolctl import threadpool_info
 
 from bsglib import runtime
-from bsglib.project import ROOT
 from bsglib.runs import sweep
 from bsglib.runs.store import Store
 from bsglib.runs.sweep import compute
@@ -38,13 +35,6 @@ needs_glibc = pytest.mark.skipif(not GLIBC, reason="mallopt's switches are glibc
 def output_of(script: str) -> str:
     command = [sys.executable, "-c", script]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-@pytest.mark.slow
-@needs_glibc
-def test_glibc_takes_every_switch():
-    assert runtime.keep_memory()
-    assert output_of("from bsglib import runtime; print(runtime.share_memory())") == "True\n"
 
 
 @pytest.mark.slow
@@ -93,61 +83,5 @@ def settings_of_a_worker(entry, root: str) -> str:
     return run_id
 
 
-SWEEP = """
-import json, sys
-from pathlib import Path
-from bsglib import cli
-from bsglib.runs import sweep  # the command, which its workers import as well
-from bsglib.runs.measures import Measure
-from bsglib.runs.params import RunConfig
-from bsglib.runs.store import Store
-
-def listed(entry, root):
-    from bsglib.runs.sweep import compute
-    run = compute(entry, root)
-    Path(root, "modules.json").write_text(json.dumps(sorted(sys.modules)))
-    return run
-
-if __name__ == "__main__":
-    sweep.compute = listed
-    measures = Measure("keskar_sharpness", 20), Measure("lambda_max", 20)
-    entry = sweep.Entry(RunConfig(**json.loads(sys.argv[1])), measures)
-    sweep.sweep([entry], Store(sys.argv[2]), workers=1)
-"""
 NOT_FOR_WORKERS = {"IPython", "jupyter_client", "matplotlib", "nbconvert", "nbformat", "papermill"}
 NOT_FOR_WORKERS |= {"plotly", "torchvision"}
-
-
-@pytest.mark.slow
-def test_a_worker_of_the_command_imports_nothing_that_draws_or_reports(tiny, tmp_path):
-    (tmp_path / "command.py").write_text(SWEEP)
-    config = json.dumps(tiny().model_dump())
-    command = [sys.executable, str(tmp_path / "command.py"), config, str(tmp_path / "runs")]
-    subprocess.run(command, check=True, cwd=ROOT)
-    modules = json.loads((tmp_path / "runs" / "modules.json").read_text())
-    assert {"bsglib.sharpness", "bsglib.cli", "torch"} <= set(modules)
-    assert NOT_FOR_WORKERS & {name.partition(".")[0] for name in modules} == set()
-
-
-@pytest.mark.slow
-def test_a_kernel_of_plain_papermill_has_the_settings_though_nothing_was_exported(
-    tmp_path, monkeypatch
-):
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MALLOC_TRIM_THRESHOLD_"):
-        monkeypatch.delenv(name, raising=False)
-    cells = [
-        "import torch",
-        "from bsglib import runtime",
-        "runtime.single_thread()",
-        FAULTS.format(first=""),
-        "print(torch.get_num_threads())",
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, tmp_path / "in.ipynb")
-    done = papermill.execute_notebook(
-        str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb"), progress_bar=False
-    )
-    faults, number = (int(cell["outputs"][0]["text"]) for cell in done.cells[3:])
-    assert number == 1
-    assert not GLIBC or faults < PAGES / 20

@@ -105,8 +105,7 @@ def matrix(theta, dimension, distribution, seed, rows, monkeypatch):
 # Keskar's metric: closed forms
 
 
-@pytest.mark.parametrize("slope", [1.0, 1e-3, 1e-7, 0.0])
-@pytest.mark.parametrize("epsilon", [1e-3, 5e-4])
+@pytest.mark.parametrize(("slope", "epsilon"), [(1.0, 1e-3), (1e-7, 1e-3), (0.0, 5e-4)])
 @pytest.mark.parametrize("solver", solvers.SOLVERS)
 def test_the_metric_of_a_diagonal_quadratic_is_that_of_the_corner(solver, slope, epsilon):
     model, x, g, d = quadratic(slope=slope)
@@ -116,13 +115,6 @@ def test_the_metric_of_a_diagonal_quadratic_is_that_of_the_corner(solver, slope,
     assert found.solver == solver
     adaptive = keskar_sharpness(model, X, Y, epsilon=epsilon, loss=total, adaptive=True)
     assert adaptive.value == pytest.approx(corner(x, g, d, epsilon, least=0), rel=1e-9)
-
-
-def test_a_tiny_gradient_does_not_stop_the_solver_on_the_literal_objective():
-    model, x, g, d = quadratic(slope=1e-7)
-    found = keskar_sharpness(model, X, Y, loss=total, objective_scale=1.0, max_iter=100)
-    assert found.iterations > 1
-    assert found.value == pytest.approx(corner(x, g, d, 1e-3), rel=1e-6)
 
 
 @pytest.mark.parametrize("curvature", [-(10.0 ** np.arange(5)), np.zeros(5)])
@@ -146,23 +138,13 @@ def test_the_metric_of_a_convex_loss_is_found_by_trying_all_corners(epsilon):
         moved = theta + torch.tensor(signs) * width
         nn.utils.vector_to_parameters(moved, trial.parameters())
         worst = max(worst, evaluate(trial, x, y).loss)
+    seen = []
+    model.register_forward_pre_hook(lambda m, _: seen.append(flatten(m.parameters()).clone()))
     found = keskar_sharpness(model, x, y, epsilon=epsilon)
     assert found.value == pytest.approx(100 * (worst - start) / (1 + start), rel=1e-9)
-
-
-@pytest.mark.parametrize("max_iter", [1, 3, 10])
-def test_the_fields_agree_with_each_other_and_with_evaluate_and_the_passes_made(max_iter):
-    model, x, y = classifier()
-    loss, calls = evaluate(model, x, y).loss, []
-    model.register_forward_hook(lambda *_: calls.append(1))
-    found = keskar_sharpness(model, x, y, epsilon=0.5, max_iter=max_iter)
-    assert found.loss == pytest.approx(loss, rel=1e-14)
-    expected = 100 * (found.max_loss - found.loss) / (1 + found.loss)
-    assert found.value == pytest.approx(expected, rel=1e-14)
-    assert found.iterations <= max_iter
-    assert found.iterations < found.evaluations <= len(calls) <= found.evaluations + 1
-    assert found.n == 33
-    assert found.stop
+    assert (found.max_loss, found.loss, found.n) == pytest.approx((worst, start, 20), rel=1e-9)
+    assert found.iterations < found.evaluations <= len(seen) <= found.evaluations + 1
+    assert all(((w - theta).abs() <= width * (1 + 1e-9)).all() for w in seen), "in the box"
 
 
 def ways_of(solve, function, start, bounds, max_iter):
@@ -175,29 +157,6 @@ def ways_of(solve, function, start, bounds, max_iter):
 
     trace = solve(seen, start, bounds, max_iter)
     return torch.stack(way), trace
-
-
-@pytest.mark.parametrize("max_iter", [1, 4, 10, 200])
-def test_the_solver_goes_the_way_of_scipy_minimize_to_the_last_bit(max_iter):
-    generator = np.random.default_rng(2)
-    bounds, pull = generator.uniform(0.1, 2, 60), generator.standard_normal(60)
-
-    def bumpy(z):  # curved both ways, so that several line searches take more steps
-        value = np.sin(3 * z).sum() + pull @ z + 0.1 * (z**4).sum()
-        return value, 3 * np.cos(3 * z) + pull + 0.4 * z**3
-
-    (one, traced), (other, trace) = (
-        ways_of(solve, bumpy, np.zeros(60), bounds, max_iter)
-        for solve in (solvers.drive_lbfgsb, solvers.public_lbfgsb)
-    )
-    assert traced == trace and torch.equal(one, other)
-
-
-def test_the_objective_is_scaled_so_that_its_largest_slope_is_one():
-    model, _, g, _ = quadratic()
-    scale = keskar_sharpness(model, X, Y, loss=total).objective_scale
-    assert scale == pytest.approx(1 / np.abs(g).max(), rel=1e-12)
-    assert keskar_sharpness(model, X, Y, loss=total, objective_scale=1.0).objective_scale == 1.0
 
 
 # Keskar's metric: the solver in torch, and scipy's public one
@@ -224,18 +183,6 @@ def test_the_solver_in_torch_goes_the_way_of_scipys(max_iter, size, monkeypatch)
     torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("options", [{}, {"subspace": 6}, {"adaptive": True}])
-@pytest.mark.parametrize("epsilon", [1e-3, 0.1])
-def test_both_solvers_find_the_same_on_a_trained_network(options, epsilon):
-    model, x, y, _ = fitted()
-    one, other = (
-        keskar_sharpness(model, x, y, epsilon=epsilon, solver=solver, **options)
-        for solver in solvers.SOLVERS
-    )
-    assert one.value == pytest.approx(other.value, rel=1e-6)
-    assert other.evaluations <= one.evaluations
-
-
 def test_without_the_private_solver_scipys_public_one_finds_the_same(monkeypatch):
     model, x, y = classifier()
     private = keskar_sharpness(model, x, y, epsilon=0.5)
@@ -251,11 +198,6 @@ def test_without_the_private_solver_scipys_public_one_finds_the_same(monkeypatch
 
 
 # Keskar's metric: random subspaces
-
-
-def test_the_matrices_of_an_accelerator_are_drawn_once():
-    made = [spaces.drawn_once(40, 3, False, seed, torch.device("cpu")) for seed in (0, 0, 1)]
-    assert made[0] is made[1] is not made[2]
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
@@ -314,23 +256,13 @@ def test_a_subspace_that_is_the_identity_gives_the_metric_of_the_full_space(monk
     assert found.value == pytest.approx(full.value, rel=1e-9)
 
 
-def test_the_subspace_is_chosen_by_seed():
-    model, x, y = classifier()
-    one, same, other = (keskar_sharpness(model, x, y, subspace=3, seed=s) for s in (1, 1, 2))
-    assert one == same
-    assert one.value != other.value
-
-
-# Keskar's metric: against brute force on a small trained network
-
-
-def fitted(steps=300, seed=3):
+def fitted():
     """A network of 31 weights, trained until its gradient is small, not zero; and as one vector."""
-    torch.manual_seed(seed)
+    torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
     x, y = torch.randn(24, 3, dtype=torch.float64), torch.randint(3, (24,))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(steps):
+    for _ in range(300):
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
@@ -371,60 +303,10 @@ def ascended(theta, a, bounds, z, x, y, steps=200):
     return best
 
 
-def largest(theta, a, bounds, x, y, starts=150):
+def largest(theta, a, bounds, x, y):
     generator = torch.Generator().manual_seed(0)
-    z = torch.rand(starts, len(bounds), dtype=torch.float64, generator=generator)
+    z = torch.rand(150, len(bounds), dtype=torch.float64, generator=generator)
     return ascended(theta, a, bounds, (2 * z - 1) * bounds, x, y)
-
-
-@pytest.mark.parametrize("dimension", [None, 6])
-@pytest.mark.parametrize("epsilon", [1e-5, 1e-4])
-def test_where_the_slope_decides_the_metric_is_the_brute_force_maximum(epsilon, dimension):
-    model, x, y, theta = fitted()
-    brute = largest(theta, *box(theta, dimension, epsilon), x, y, starts=20)
-    found = keskar_sharpness(model, x, y, epsilon=epsilon, subspace=dimension, max_iter=300)
-    rise = brute - found.loss
-    # the rest: coordinates with next to no slope, where the curvature picks another corner
-    assert 0.999 * rise <= found.max_loss - found.loss <= rise * (1 + 1e-6)
-
-
-@pytest.mark.parametrize("dimension", [None, 6])
-@pytest.mark.parametrize("epsilon", [1e-3, 0.05])
-@pytest.mark.parametrize("seed", [3, 4])
-def test_the_metric_stays_in_its_box_and_ends_in_a_local_maximum_not_above_the_brute_force_one(
-    epsilon, dimension, seed
-):
-    model, x, y, theta = fitted(seed=seed)
-    a, bounds = box(theta, dimension, epsilon)
-    seen = []
-    hook = model.register_forward_pre_hook(
-        lambda m, _: seen.append(flatten(m.parameters()).clone())
-    )
-    options = {"epsilon": epsilon, "subspace": dimension}
-    found = keskar_sharpness(model, x, y, max_iter=300, **options)
-    hook.remove()
-    rise = found.max_loss - found.loss
-    assert rise <= (largest(theta, a, bounds, x, y) - found.loss) * (1 + 1e-6)
-    moved = torch.stack(seen) - theta
-    tried = moved @ torch.linalg.pinv(a).T
-    assert (tried.abs() <= bounds * (1 + 1e-9)).all(), "in the box"
-    torch.testing.assert_close(tried @ a.T, moved, rtol=0, atol=1e-12)  # in the subspace
-    losses = mean_losses(torch.stack(seen), x, y)
-    assert losses.max().item() == pytest.approx(found.max_loss, rel=1e-13), "the best one counts"
-    top = tried[losses.argmax()]
-    z = torch.clamp(top + 1e-3 * bounds * torch.randn(50, len(bounds)).double(), -bounds, bounds)
-    wiggled = ascended(theta, a, bounds, z * 1.0, x, y, steps=1)
-    assert wiggled - found.loss <= rise * (1 + 1e-6), "nothing near it is higher"
-    few = keskar_sharpness(model, x, y, **options)
-    assert few.max_loss - few.loss >= 0.999 * rise, "ten iterations are enough here"
-
-
-def test_a_box_can_hold_a_higher_maximum_than_the_one_that_the_metric_climbs():
-    model, x, y, theta = fitted(seed=4)
-    brute = largest(theta, *box(theta, None, 0.05), x, y)
-    found = keskar_sharpness(model, x, y, epsilon=0.05, max_iter=300)
-    assert "CONVERGENCE" in found.stop
-    assert found.max_loss - found.loss < 0.9 * (brute - found.loss)  # a lower bound indeed
 
 
 # Keskar's metric: what is held fixed, and what is refused
@@ -446,30 +328,19 @@ def test_each_batch_norm_mode_measures_its_own_function():
         assert losses[mode] == pytest.approx(expected, rel=1e-12)
 
 
-def test_frozen_weights_are_part_of_the_box():
-    model, x, y = classifier()
-    free = keskar_sharpness(model, x, y).value
-    assert keskar_sharpness(model.requires_grad_(False), x, y).value == free
-
-
 @pytest.mark.parametrize(
     ("measure", "options", "message"),
     [
         (keskar_sharpness, {"epsilon": 0.0}, "epsilon = 0.0"),
-        (keskar_sharpness, {"epsilon": float("nan")}, "epsilon = nan"),
         (keskar_sharpness, {"max_iter": 0}, "max_iter = 0.*at least 1"),
         (keskar_sharpness, {"y": torch.arange(33)}, "out of bounds"),
-        (hessian_trace, {"y": torch.arange(33) / 2}, "torch.float32"),
         (keskar_sharpness, {"subspace": 3, "distribution": "cauchy"}, "'cauchy'.*gaussian_unit"),
-        (keskar_sharpness, {"subspace": 0}, "subspace = 0.*1 to 43"),
         (keskar_sharpness, {"subspace": 44}, "subspace = 44.*1 to 43"),
         (keskar_sharpness, {"adaptive": True, "subspace": 3}, "subspace = 3: must be None"),
         (lambda_max, {"k": 43}, "k = 43"),
         (hessian_trace, {"probes": 1}, "probes = 1: at least 2"),
         (sam_sharpness, {"rho": 0.0}, "rho = 0.0: must be positive"),
         (batch_sharpness, {"batch_size": 34}, "batch_size = 34"),
-        (batch_sharpness, {"batch_size": 0}, "batch_size = 0"),
-        (batch_sharpness, {"batch_size": 2, "draws": 1}, "draws = 1"),
     ],
 )
 def test_options_not_allowed_are_refused_and_leave_the_network_alone(measure, options, message):
@@ -491,16 +362,6 @@ def test_the_hessian_vector_product_equals_that_of_the_dense_hessian():
         torch.testing.assert_close(found, h @ v, rtol=1e-11, atol=1e-13)
 
 
-def test_the_hessian_vector_product_of_a_quadratic_is_its_matrix_and_of_a_linear_loss_zero():
-    h = np.diag([3.0, 1.0, -2.0]) + 0.5
-    v = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
-    found = hvp(Quadratic(np.ones(3), np.ones(3), h), X, Y, v, loss=total)
-    torch.testing.assert_close(found, torch.from_numpy(h) @ v, rtol=1e-14, atol=0)
-    linear = nn.Linear(3, 1, bias=False).double()
-    assert (hvp(linear, torch.ones(3, 3).double(), Y, v, loss=total) == 0).all()
-    assert lambda_max(Quadratic(np.ones(5), np.ones(5), np.zeros(5)), X, Y, loss=total).value == 0
-
-
 @pytest.mark.parametrize("solver", ["scipy", "torch"])
 def test_lambda_max_of_a_classifier_is_the_dense_hessians_largest_eigenvalues(solver):
     model, x, y = classifier()
@@ -510,16 +371,6 @@ def test_lambda_max_of_a_classifier_is_the_dense_hessians_largest_eigenvalues(so
     assert found.value == found.values[0]
     assert found.residual < 1e-6
     assert found.n == 33
-
-
-@pytest.mark.parametrize("solver", ["scipy", "torch"])
-def test_lambda_max_of_a_quadratic_is_its_largest_curvature_within_the_tolerance(solver):
-    d = np.random.default_rng(0).uniform(0, 1, 300)
-    d[17] = 2.0
-    model = Quadratic(np.ones(300), np.ones(300), d)
-    found = lambda_max(model, X, Y, loss=total, tol=1e-3, solver=solver)
-    assert found.value == pytest.approx(2.0, rel=1e-3)
-    assert 0 < found.products < 300
 
 
 def test_lanczos_restarts_and_finds_a_crowded_top_of_the_spectrum(monkeypatch):
@@ -606,14 +457,6 @@ def test_a_gradient_that_is_not_finite_is_refused_and_not_called_flat(measure):
 # The curvature along a batch's own gradient
 
 
-def test_the_curvature_along_a_batch_gradient_of_a_quadratic():
-    model, _, g, d = quadratic()
-    found = batch_sharpness(model, X, Y, batch_size=2, loss=total)
-    assert found.value == pytest.approx(g @ (d * g) / (g @ g))
-    assert found.standard_error < 1e-12  # all batches are alike
-    assert found.value < d.max()
-
-
 def test_batch_sharpness_is_the_mean_over_batches_of_dense_curvatures():
     torch.manual_seed(0)
     model = nn.Linear(2, 3, bias=False).double()
@@ -630,15 +473,3 @@ def test_batch_sharpness_is_the_mean_over_batches_of_dense_curvatures():
     exact = np.mean([curvature(list(pair)) for pair in itertools.combinations(range(6), 2)])
     found = batch_sharpness(model, x, y, batch_size=2, draws=2000)
     assert abs(found.value - exact) < 4 * found.standard_error < 0.1 * exact
-
-
-# On an accelerator
-
-
-def test_products_with_the_hessian_lie_where_the_model_is_in_chunks_that_suit_its_device():
-    model, rows = nn.Sequential(nn.Linear(3, 2), nn.Tanh()).to("meta"), []
-    model.register_forward_hook(lambda layer, inputs, output: rows.append(len(output)))
-    x = torch.empty(5000, 3, device="meta")
-    y = torch.empty(5000, dtype=torch.int64, device="meta")
-    assert hvp(model, x, y, torch.empty(8, device="meta")).device.type == "meta"
-    assert rows == [4096, 904]

@@ -9,7 +9,6 @@ import scipy.stats
 from scipy.stats import kendalltau
 
 from bsglib.stats import (
-    Estimate,
     Interval,
     Median,
     Share,
@@ -50,27 +49,11 @@ def test_one_value_has_an_infinite_interval():
     assert (ratio.mean, ratio.low, ratio.high) == (pytest.approx(2.0), 0.0, math.inf)
 
 
-def test_equal_values_have_an_interval_of_no_width():
-    found = interval([3.0, 3.0, 3.0])
-    assert (found.low, found.mean, found.high) == (3.0, 3.0, 3.0)
-
-
 def test_ratios_and_their_reciprocals_count_alike():
     found, inverse = interval([2, 3, 7], ratios=True), interval([1 / 2, 1 / 3, 1 / 7], ratios=True)
     assert found.mean == pytest.approx(42 ** (1 / 3), rel=1e-14)
     mirrored = (1 / inverse.mean, 1 / inverse.high, 1 / inverse.low)
     assert (found.mean, found.low, found.high) == pytest.approx(mirrored, rel=1e-14)
-
-
-def test_a_higher_level_is_a_wider_interval():
-    narrow, wide = (interval([1, 2, 4], level=level) for level in (0.5, 0.99))
-    assert wide.low < narrow.low < narrow.high < wide.high
-
-
-def test_the_interval_covers_the_true_mean_as_often_as_it_says():
-    draws = np.random.default_rng(0).normal(5, 2, (4000, 4))
-    hits = [found.low <= 5 <= found.high for found in map(interval, draws)]
-    assert abs(np.mean(hits) - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 4000)
 
 
 @pytest.mark.parametrize(
@@ -95,40 +78,17 @@ def test_the_interval_of_a_share_solves_wilsons_equation(hits, n):
     assert 0 <= found.low <= found.mean <= found.high <= 1
 
 
-def test_hits_and_misses_count_alike():
-    hits, misses = share(2, 7), share(5, 7)
-    assert (hits.low, hits.high) == pytest.approx((1 - misses.high, 1 - misses.low), rel=1e-12)
-
-
-@pytest.mark.parametrize(("hits", "n"), [(0, 0), (-1, 3), (4, 3)])
-def test_shares_of_nothing_are_refused(hits, n):
-    with pytest.raises(ValueError, match=f"hits = {hits}, n = {n}"):
-        share(hits, n)
-
-
 @pytest.mark.parametrize(
     ("times", "expected"),
     [
         ([3, 1, 2], Median(2, 1, 3, 3, 3)),
         ([3, None, 2], Median(3, 2, math.inf, 3, 2)),
         ([None, 1, None], Median(math.inf, 1, math.inf, 3, 1)),
-        ([None], Median(math.inf, math.inf, math.inf, 1, 0)),
         ([4, 1, 2, 3], Median(3, 1, 4, 4, 4)),
-        ([1, None], Median(math.inf, 1, math.inf, 2, 1)),
     ],
 )
 def test_a_time_that_was_not_reached_counts_as_the_longest(times, expected):
     assert censored_median(times) == expected
-
-
-def test_leaving_out_censored_times_would_give_a_shorter_median():
-    times = [2.0, 9.0, 4.0, None, None]
-    assert censored_median(times).median == 9 > censored_median([2.0, 9.0, 4.0]).median
-
-
-def test_a_median_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least one"):
-        censored_median([])
 
 
 # Rank correlation
@@ -148,19 +108,6 @@ def test_a_tie_counts_as_zero():
     assert kendall([1, 1, 2, 2], [1, 1, 2, 2]) == pytest.approx(4 / 6)  # not even with itself
 
 
-def test_kendall_takes_leading_dimensions_one_row_each():
-    a, b = np.random.default_rng(1).standard_normal((2, 4, 3, 6))
-    found = kendall(a, b)
-    assert found.shape == (4, 3)
-    assert [kendall(*rows) for rows in zip(a[2], b[2], strict=True)] == found[2].tolist()
-
-
-def test_kendall_changes_sign_with_the_order_and_not_with_an_increasing_function():
-    a, b = np.random.default_rng(2).standard_normal((2, 9))
-    assert kendall(a, b) == kendall(np.exp(a), b**3) == -kendall(a, -b) == kendall(b, a)
-    assert kendall(a, a) == 1
-
-
 GRID = {"batch_size": [1, 1, 1, 2, 2, 2], "lr": [1, 2, 3, 1, 2, 3]}
 
 
@@ -177,67 +124,14 @@ def test_a_hyperparameter_that_drives_both_fools_the_plain_correlation_only():
     assert granulated_kendall(a[:3], b[:3], {"lr": [1, 2, 3]}) == -1
 
 
-def test_groups_are_averaged_within_a_hyperparameter_before_hyperparameters_are():
-    a = np.arange(6)
-    b = np.array([0, 1, 2, 3, 5, 4])
-    # batch size: three groups of two, all +1; rate: one group +1, one (2 - 1) / 3
-    assert granulated_kendall(a, b, GRID) == pytest.approx((1 + (1 + 1 / 3) / 2) / 2)
-
-
-def test_groups_of_one_configuration_are_skipped():
-    axes = {"batch_size": [1, 1, 1, 2, 3], "lr": [1, 2, 3, 2, 2]}  # a cross, not a grid
-    a, b = np.arange(5), np.array([1, 2, 3, 1, 0])
-    # rate: the three of batch size 1, +1; batch size: those of rate 2, with b = 2, 1, 0, -1
-    assert granulated_kendall(a, b, axes) == 0
-    assert granulated_kendall(a[:3], b[:3], {n: v[:3] for n, v in axes.items()}) == 1
-
-
-def test_the_granulated_correlation_takes_leading_dimensions_and_any_order_of_configurations():
-    a, b = np.random.default_rng(3).standard_normal((2, 5, 6))
-    found = granulated_kendall(a, b, GRID)
-    assert found.tolist() == [granulated_kendall(*rows, GRID) for rows in zip(a, b, strict=True)]
-    order = [4, 0, 3, 5, 1, 2]
-    shuffled = {name: [values[i] for i in order] for name, values in GRID.items()}
-    np.testing.assert_allclose(granulated_kendall(a[:, order], b[:, order], shuffled), found)
-
-
-def test_a_hyperparameter_that_the_grid_has_not_is_refused():
+def test_a_grid_without_the_hyperparameter_or_in_which_nothing_varies_alone_is_refused():
     with pytest.raises(ValueError, match="along = 'rate': allowed are batch_size, lr"):
         granulated_kendall(np.arange(6), np.arange(6), GRID, along=["rate"])
-
-
-def test_a_grid_in_which_nothing_varies_alone_is_refused():
     with pytest.raises(ValueError, match="batch_size, lr: no two configurations"):
         granulated_kendall(np.arange(3), np.arange(3), {"batch_size": [1, 2, 3], "lr": [1, 2, 3]})
 
 
 # Estimates
-
-
-class Inverted(Estimate):
-    """An estimate whose p values are found from its intervals alone."""
-
-    def __init__(self, estimate):
-        self.interval = estimate.interval
-
-    def interval(self, level=0.95):
-        raise NotImplementedError
-
-
-def covered(estimates, truth, level=0.95):
-    ends = [e.interval(level) for e in estimates]
-    return np.mean([found.low <= truth <= found.high for found in ends])
-
-
-@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
-@pytest.mark.parametrize("ratios", [False, True])
-def test_one_estimate_gives_the_interval_of_its_values_at_any_level(level, ratios):
-    values = [1.5, 2.5, 2.0, 4.0, 3.0]
-    found, expected = student(values, ratios=ratios), interval(values, level=level, ratios=ratios)
-    at = found.interval(level)
-    assert (at.mean, at.low, at.high, at.n) == pytest.approx(
-        (expected.mean, expected.low, expected.high, 5), rel=1e-13
-    )
 
 
 @pytest.mark.parametrize("null", [-1.0, 0.0, 0.4, 2.0])
@@ -249,7 +143,7 @@ def test_the_two_sided_p_value_is_scipy_s(null):
     assert ratios.p_differs(math.exp(null)) == pytest.approx(expected, rel=1e-10)
 
 
-@pytest.mark.parametrize(("low", "high"), [(-1, 1.5), (-0.1, 1.0), (0, 9), (2, 3), (-3, -2)])
+@pytest.mark.parametrize(("low", "high"), [(-1, 1.5), (2, 3), (-3, -2)])
 def test_the_p_value_of_two_one_sided_tests_is_the_larger_of_scipy_s(low, high):
     values = np.random.default_rng(0).normal(0.5, 1, 7)
     sides = zip((low, high), ("greater", "less"), strict=True)
@@ -258,16 +152,6 @@ def test_the_p_value_of_two_one_sided_tests_is_the_larger_of_scipy_s(low, high):
     assert student(values).p_within(low, high) == pytest.approx(expected, rel=1e-10)
     ratios = student(np.exp(values), ratios=True)
     assert ratios.p_within(math.exp(low), math.exp(high)) == pytest.approx(expected, rel=1e-10)
-
-
-def test_p_values_are_those_levels_at_which_intervals_change():
-    exact = student([0.2, 0.9, 0.4, 1.1, 0.3])
-    found = Inverted(exact)
-    for null in (0.0, 0.2, 0.55, 3.0):
-        assert found.p_differs(null) == pytest.approx(exact.p_differs(null), abs=1e-12)
-    for low, high in ((-1, 2), (0.3, 0.9), (0.5, 0.7)):
-        assert found.p_within(low, high) == pytest.approx(exact.p_within(low, high), abs=1e-12)
-    assert found.p_within(2, 3) == 0.5 < exact.p_within(2, 3)
 
 
 def test_equal_values_leave_no_doubt_and_one_value_all_of_it():
@@ -279,23 +163,7 @@ def test_equal_values_leave_no_doubt_and_one_value_all_of_it():
     assert student([2.0], ratios=True).interval(0.9).low == 0
 
 
-@pytest.mark.parametrize("values", [[], [1, math.nan], [1, math.inf]])
-def test_an_estimate_of_no_values_is_refused(values):
-    with pytest.raises(ValueError, match="needed one finite"):
-        student(values)
-
-
 # A mean over seeds and test examples
-
-
-def test_the_variance_of_the_test_set_is_added_to_that_of_the_seeds():
-    values, examples = [1.0, 2.0, 4.0], [0.0, 1.0, 1.0, 0.0, -1.0, 2.0]
-    a, b = np.var(values, ddof=1) / 3, np.var(examples, ddof=1) / 6
-    found = with_test_set(values, examples)
-    assert found.centre == pytest.approx(7 / 3)
-    assert found.error == pytest.approx(math.sqrt(a + b), rel=1e-14)
-    assert found.freedom == pytest.approx((a + b) ** 2 / (a**2 / 2 + b**2 / 5), rel=1e-14)
-    assert found.n == 3
 
 
 def test_its_square_is_clark_s_min_f():
@@ -310,50 +178,10 @@ def test_its_square_is_clark_s_min_f():
     assert found.freedom == pytest.approx((f1 + f2) ** 2 / (f1**2 / 39 + f2**2 / 5), rel=1e-10)
 
 
-def test_equal_seeds_still_have_the_error_of_the_test_set():
-    found = with_test_set([0.5, 0.5, 0.5], [0.0, 1.0] * 50)
-    assert found.error == pytest.approx(math.sqrt(25 / 99) / 10)
-    assert found.freedom == pytest.approx(99)
-    assert with_test_set([0.5, 0.5, 0.5], [0.5, 0.5]) == student([0.5] * 3)
-
-
-def test_a_large_test_set_adds_nothing_and_one_seed_stays_one():
-    values = [1.0, 2.0, 4.0]
-    found, alone = with_test_set(values, [7 / 3 - 1e-9, 7 / 3 + 1e-9]), student(values)
-    assert (found.error, found.freedom) == pytest.approx((alone.error, alone.freedom))
-    assert with_test_set([1.0], [0.0, 2.0]).interval().high == math.inf
-
-
 @pytest.mark.parametrize("examples", [[], [1.0], [1.0, math.nan]])
 def test_a_test_set_without_a_variance_is_refused(examples):
     with pytest.raises(ValueError):
         with_test_set([1.0, 2.0], examples)
-
-
-@pytest.mark.parametrize(
-    ("seeds", "of_seeds", "of_examples", "of_both"),
-    [(5, 0.3, 1, 1), (5, 0.02, 1, 1), (5, 1, 0.1, 0.1), (10, 0.1, 2, 0.5), (5, 0.1, 0.02, 3)],
-)
-def test_the_mean_over_seeds_and_examples_is_covered_as_often_as_it_says(
-    seeds, of_seeds, of_examples, of_both
-):
-    """The truth is the mean over all seeds and all examples, of which both are samples."""
-    generator, found = np.random.default_rng(0), []
-    for _ in range(2000):
-        each = generator.normal(0, of_both, (seeds, 100))
-        each += generator.normal(0, of_seeds, (seeds, 1)) + generator.normal(0, of_examples, 100)
-        found.append(with_test_set(each.mean(axis=1), each.mean(axis=0)))
-    noise = 4 * math.sqrt(0.95 * 0.05 / 2000)
-    assert covered(found, 0) > 0.95 - noise
-    assert covered(found, 0, level=0.9) > 0.9 - noise
-
-
-def test_seeds_alone_would_be_too_sure():
-    generator, found = np.random.default_rng(0), []
-    for _ in range(500):
-        each = generator.normal(0, 1, (5, 100)) + generator.normal(0, 1, 100)
-        found.append(student(each.mean(axis=1)))
-    assert covered(found, 0) < 0.85
 
 
 # Shares of seeds
@@ -369,12 +197,6 @@ def test_a_share_is_judged_by_its_exact_interval(hits, n):
         assert (ends.mean, ends.n) == (hits / n, n)
 
 
-@pytest.mark.parametrize(("hits", "n"), [(0, 0), (-1, 3), (4, 3)])
-def test_a_share_of_no_seeds_is_refused(hits, n):
-    with pytest.raises(ValueError, match=f"hits = {hits}, n = {n}"):
-        Share(hits, n)
-
-
 @pytest.mark.parametrize("null", [0.3, 0.5])
 @pytest.mark.parametrize("hits", range(7))
 def test_the_p_value_of_a_share_is_twice_the_smaller_tail(hits, null):
@@ -382,20 +204,6 @@ def test_the_p_value_of_a_share_is_twice_the_smaller_tail(hits, null):
         scipy.stats.binomtest(hits, 6, null, alternative=a).pvalue for a in ("less", "greater")
     ]
     assert Share(hits, 6).p_differs(null) == pytest.approx(min(1, 2 * min(tails)), abs=1e-9)
-
-
-@pytest.mark.parametrize("n", [5, 10])
-def test_the_exact_interval_never_covers_less_than_it_says_and_wilson_s_does(n):
-    exact = [Share(k, n).interval() for k in range(n + 1)]
-    wilson = [share(k, n) for k in range(n + 1)]
-
-    def coverage(found, p):
-        chances = scipy.stats.binom.pmf(range(n + 1), n, p)
-        return sum(c for c, i in zip(chances, found, strict=True) if i.low <= p <= i.high)
-
-    grid = np.linspace(0.01, 0.99, 197)
-    assert min(coverage(exact, p) for p in grid) >= 0.95
-    assert min(coverage(wilson, p) for p in grid) < 0.95
 
 
 # Rank correlations over seeds
@@ -407,14 +215,6 @@ def test_signs_are_judged_by_the_sign_test(n):
     positive = int((values > 0).sum())
     expected = scipy.stats.binomtest(positive, n, 0.5).pvalue
     assert Signs(tuple(values)).p_differs(0) == pytest.approx(expected, abs=1e-12)
-
-
-def test_the_interval_of_signs_reaches_from_a_value_to_another():
-    values = (0.1, -0.2, 0.3, 0.9, 0.5, 0.6, 0.2, 0.4)
-    # P(at most 0 of 8) = .0039, of 1 = .0352 / 1, both sides: .0703 > .05
-    assert Signs(values).interval() == Interval(pytest.approx(0.35), -0.2, 0.9, 8)
-    # at 90 % the next ones: 2 (1 + 8) / 256 = .0703
-    assert Signs(values).interval(0.9) == Interval(pytest.approx(0.35), 0.1, 0.6, 8)
 
 
 @pytest.mark.parametrize("n", [6, 7, 11, 24])
@@ -433,23 +233,10 @@ def test_fewer_than_six_signs_exclude_nothing_at_95_per_cent():
     assert Signs((0.1, 0.2, 0.3, 0.4, 0.5, 0.6)).interval().low == 0.1
 
 
-def test_a_value_that_is_zero_counts_for_neither_side():
-    assert Signs((0.0, 0.2, 0.3, 0.4, 0.5, 0.6)).p_differs(0) > 0.2
-
-
 @pytest.mark.parametrize("values", [(), (1.1, 0.5), (math.nan,)])
 def test_values_that_are_no_rank_correlations_are_refused(values):
     with pytest.raises(ValueError, match="from -1 to 1"):
         Signs(values)
-
-
-@pytest.mark.parametrize("n", [6, 10])
-def test_signs_cover_the_median_as_often_as_they_say(n):
-    draws = np.tanh(np.random.default_rng(0).exponential(1, (300, n)))
-    found = [Signs(tuple(values)) for values in draws]
-    for level in (0.9, 0.95):
-        noise = 4 * math.sqrt(level * (1 - level) / 300)
-        assert covered(found, math.tanh(math.log(2)), level) > level - noise
 
 
 # Rank correlations over configurations
@@ -462,15 +249,6 @@ def test_the_permutation_test_is_kendall_s_exact_test(n):
     assert found.correlation == pytest.approx(expected.statistic, abs=1e-12)
     assert found.p_differs(0) == pytest.approx(expected.pvalue, abs=1e-12)
     assert found.interval().n == n
-
-
-def test_ties_are_permuted_like_everything_else():
-    a, b = [1, 1, 2, 3, 4, 4], [2, 1, 3, 3, 5, 6]
-    expected = scipy.stats.permutation_test(
-        (a,), lambda x: float(kendall(x, b)), permutation_type="pairings", n_resamples=1000
-    )
-    both = np.mean(np.abs(expected.null_distribution) >= abs(expected.statistic) - 1e-9)
-    assert permuted(a, b).p_differs(0) == pytest.approx(both, abs=1e-12)
 
 
 def test_groups_count_by_their_size_and_are_permuted_within():
@@ -489,12 +267,6 @@ def test_groups_count_by_their_size_and_are_permuted_within():
     assert found.p_differs(0) == pytest.approx(np.mean(np.array(distances) > 1 / 3 - 1e-9))
 
 
-def test_a_hyperparameter_that_drives_both_is_no_evidence_within_groups():
-    a, b = np.array([1, 2, 3, 11, 12, 13.0]), np.array([2, 1, 3, 12, 11, 13.0])
-    assert permuted(a, b).p_differs(0) < 0.06  # the batch size alone would do that
-    assert permuted(a, b, one_varies(GRID, "lr")).p_differs(0) > 0.4
-
-
 def test_configurations_change_places_with_all_that_groups_join():
     a, b = np.random.default_rng(0).standard_normal((2, 6))
     both = [group for axis in GRID for group in one_varies(GRID, axis)]
@@ -508,19 +280,6 @@ def test_configurations_change_places_with_all_that_groups_join():
     assert len(alone.distances) == math.factorial(3) ** 2
     left_out = permuted(a, b, [[0, 1, 2], [4]])  # one configuration has no order
     assert (len(left_out.distances), left_out.n) == (6, 3)
-
-
-def test_random_permutations_are_like_all_of_them():
-    a = np.arange(8.0)
-    b = a + np.random.default_rng(0).normal(0, 4, 8)
-    every, some = permuted(a, b), permuted(a, b, most=100, draws=4999)
-    assert (len(every.distances), len(some.distances)) == (math.factorial(8), 5000)
-    assert some.correlation == every.correlation
-    p = every.p_differs(0)
-    assert 0.01 < p < 0.5
-    assert some.p_differs(0) == pytest.approx(p, abs=4 * math.sqrt(p / 5000))
-    same, other = (permuted(a, b, most=100, draws=4999, seed=s) for s in (0, 1))
-    assert (same.distances == some.distances).all() and (other.distances != some.distances).any()
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])
@@ -542,24 +301,11 @@ def test_too_few_configurations_exclude_nothing():
     assert permuted(range(5), range(5)).interval().low > 0
 
 
-@pytest.mark.parametrize("correlated", [0.0, 0.5, 0.9])
-def test_a_permuted_correlation_covers_the_true_one_as_often_as_it_says(correlated):
-    """Kendall's coefficient of a normal distribution is 2 / pi arcsin of its correlation."""
-    generator, truth = np.random.default_rng(0), 2 / math.pi * math.asin(correlated)
-    found = []
-    for _ in range(500):
-        a, noise = generator.standard_normal((2, 6))
-        found.append(permuted(a, correlated * a + math.sqrt(1 - correlated**2) * noise))
-    assert covered(found, truth) > 0.95 - 4 * math.sqrt(0.95 * 0.05 / 500)
-
-
 def test_values_that_are_not_compared_are_refused():
     with pytest.raises(ValueError, match="same number"):
         permuted([1, 2], [1, 2, 3])
     with pytest.raises(ValueError, match="no two of them"):
         permuted([1], [1])
-    with pytest.raises(ValueError, match="no two of them"):
-        permuted([1, 2], [1, 2], [[0], [1]])
 
 
 # Many claims
@@ -571,15 +317,6 @@ def test_holm_s_adjusted_p_values():
     assert holm([0.2, 0.9, 0.4]) == pytest.approx([0.6, 0.9, 0.8])
     assert holm([0.5, 0.6]) == pytest.approx([1, 1])
     assert holm([0.03]) == [0.03] and holm([]).shape == (0,)
-
-
-def test_holm_s_is_the_closed_test_of_bonferroni_s():
-    """A claim holds if every set of claims that it belongs to has one below alpha / its size."""
-    p = np.random.default_rng(0).uniform(0, 0.2, 6)
-    sets = [s for n in range(1, 7) for s in itertools.combinations(range(6), n)]
-    bonferroni = {s: len(s) * min(p[list(s)]) for s in sets}
-    expected = [min(1, max(v for s, v in bonferroni.items() if i in s)) for i in range(6)]
-    assert holm(p) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, math.nan])
@@ -617,40 +354,14 @@ def test_one_exponent_is_linregress():
     assert found.p_differs(0) == pytest.approx(expected.pvalue)
 
 
-def test_exponents_are_covered_as_often_as_they_say():
-    generator, found = np.random.default_rng(0), []
-    for _ in range(1000):
-        size, rate = np.exp(generator.normal(0, 1, (2, 12)))
-        loss = size * np.exp(generator.normal(0, 0.5, 12))  # grows with the batch size
-        y = size**0.5 * loss**-0.3 * np.exp(generator.normal(0, 0.4, 12))
-        found.append(power_law(y, {"size": size, "rate": rate, "loss": loss}))
-    for name, truth in (("size", 0.5), ("rate", 0), ("loss", -0.3)):
-        share_covered = covered([f[name] for f in found], truth)
-        assert abs(share_covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 1000)
-
-
 @pytest.mark.parametrize(
     ("y", "x", "message"),
     [
-        ([1, 2], {"a": [1, 2]}, "2 runs do not tell a apart"),
         ([1, 2, 3, 4], {"a": [1, 2, 3, 4], "b": [1, 4, 9, 16]}, "a, b apart"),
         ([1, 2, 3, 4], {"a": [2, 2, 2, 2]}, "a apart"),
         ([1, 2, 0], {"a": [1, 2, 3]}, "positive"),
-        ([1, 2, 3], {"a": [1, -2, 3]}, "positive"),
     ],
 )
 def test_a_power_law_that_runs_cannot_give_is_refused(y, x, message):
     with pytest.raises(ValueError, match=message):
         power_law(y, x)
-
-
-def test_where_seeds_differ_in_exponent_their_own_exponents_are_covered_and_all_runs_not():
-    generator, x = np.random.default_rng(0), np.array([1, 2, 4, 8.0])
-    together, apart = [], []
-    for _ in range(300):
-        exponents = generator.normal(0.5, 0.3, (5, 1))
-        y = x**exponents * np.exp(generator.normal(0, 0.1, (5, 4)))
-        together.append(power_law(y.ravel(), {"x": np.tile(x, 5)})["x"])
-        apart.append(student([power_law(row, {"x": x})["x"].centre for row in y]))
-    assert abs(covered(apart, 0.5) - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 300)
-    assert covered(together, 0.5) < 0.9

@@ -1,12 +1,11 @@
 """Tests of bsglib.figures.surface3d."""
 
 import json
-import re
 
 import numpy as np
 import pytest
 
-from bsglib.figures import contours, surface3d
+from bsglib.figures import surface3d
 from bsglib.landscape import Surface
 
 
@@ -47,55 +46,6 @@ def test_each_loss_lands_at_its_a_and_b_and_missing_ones_are_holes(pair, drawn):
         assert not trace["connectgaps"]
 
 
-def test_pointing_at_a_surface_shows_a_b_and_the_loss_not_its_logarithm(pair, drawn):
-    for given, trace in zip(pair.values(), sheets(drawn), strict=True):
-        assert trace["hoverinfo"] == "text" and "hovertemplate" not in trace
-        for i, j in np.ndindex(7, 5):
-            pattern = r"a = (\S+)<br>b = (\S+)<br>loss = (\S+)"
-            a, b, loss = map(float, re.fullmatch(pattern, trace["text"][j][i]).groups())
-            assert (a, b) == pytest.approx((given.a[i], given.b[j]), abs=1e-3)
-            assert loss == pytest.approx(given.loss[i, j], rel=1e-3, nan_ok=True)
-
-
-def test_all_scenes_have_one_camera_range_grid_and_colour_scale(pair, drawn):
-    layout = drawn["layout"]
-    first, second = layout["scene"], layout["scene2"]
-    places = [scene.pop("domain") for scene in (first, second)]
-    assert first == second
-    assert places[0]["x"][1] <= places[1]["x"][0]
-    low, high = np.log10(contours.loss_range(pair.values()))
-    assert first["zaxis"]["range"] == pytest.approx([low, high])
-    assert (layout["coloraxis"]["cmin"], layout["coloraxis"]["cmax"]) == pytest.approx((low, high))
-    assert {trace["coloraxis"] for trace in sheets(drawn)} == {"coloraxis"}
-    assert first["aspectratio"]["x"] == 2 * first["aspectratio"]["y"]
-    for axis in ("xaxis", "yaxis", "zaxis"):
-        assert first[axis]["title"]["text"]
-    ticks = dict(zip(first["zaxis"]["ticktext"], first["zaxis"]["tickvals"], strict=True))
-    assert all(10**at == pytest.approx(float(text), rel=1e-3) for text, at in ticks.items())
-
-
-def test_the_weights_themselves_are_marked_and_each_panel_is_named(drawn):
-    marks = [trace for trace in drawn["data"] if trace["type"] == "scatter3d"]
-    assert [mark["scene"] for mark in marks] == ["scene", "scene2"]
-    assert all(mark["x"][-1] == mark["y"][-1] == 0 for mark in marks)
-    assert [mark["text"].split("= ")[1] for mark in marks] == ["1", "5"]
-    notes = drawn["layout"]["annotations"]
-    assert [(n["name"], n["text"]) for n in notes] == [("scene", "a  SB"), ("scene2", "b  LB")]
-
-
-def test_a_given_range_holds_for_heights_and_colours(pair):
-    layout = surface3d.surface_figure(pair, range=(0.1, 10)).layout
-    assert layout.scene2.zaxis.range == (-1, 1)
-    assert (layout.coloraxis.cmin, layout.coloraxis.cmax) == (-1, 1)
-
-
 def test_a_surface_without_its_partner_is_refused(pair):
     with pytest.raises(ValueError, match="beside another"):
         surface3d.surface_figure({"SB": pair["SB"]})
-
-
-def test_in_words_it_tells_the_losses_and_what_is_missing(pair):
-    text = surface3d.surface_text(pair, axes=("direction 1", "direction 2"))
-    assert "direction 1 from -1 to 1 and direction 2 from -0.5 to 0.5" in text
-    assert "SB: 1 at the weights themselves" in text and "LB: 5 at the weights" in text
-    assert text.count("missing") == 1 and "2 points missing" in text

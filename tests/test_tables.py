@@ -6,10 +6,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from bsglib.studies import notes
 from bsglib.studies.comparing import Comparison, Of, diverged, ratio, side
 from bsglib.studies.study import Results
-from bsglib.studies.tables import regression, rows_table, tuned_by_others
+from bsglib.studies.tables import regression, tuned_by_others
 
 
 def run(seed, batch, lr=0.1, value=1.0, **other):
@@ -44,12 +43,6 @@ def test_a_side_that_chooses_is_compared_and_judged_by_the_chosen_runs_alone():
     assert comparison(found).values == pytest.approx((3.0, 3.0, 3.0))
     partly = results(PAIRS + others[:2], design=PAIRS + others)
     assert comparison(partly).seeds == (0, 1), "a seed needs what its side chooses from"
-
-
-def test_tables_may_be_headed_by_another_column_than_the_batch_size():
-    rows = [run(s, "LB", value=10.0 * k + s, steps=k) for k in (0, 1, 3) for s in range(3)]
-    last = Comparison(lambda table: table[3] - table[0], (LARGE,), "value", across="steps")
-    assert last(results(rows)).values == (30.0, 30.0, 30.0)
 
 
 # The best rate by the other seeds
@@ -98,14 +91,6 @@ def test_a_rate_at_which_a_run_diverged_is_never_the_best():
     assert len(tuned_by_others(gone, "validation_accuracy")) == len(gone)
 
 
-def test_a_table_of_rows_is_headed_by_its_keys_and_says_where_it_is_empty():
-    table = rows_table({("F1", "SB"): {"n": "5"}, ("F1", "LB"): {"n": "3"}}, "network", "batch")
-    assert table.index.names == ["network", "batch"]
-    assert table["n"].tolist() == ["5", "3"]
-    assert rows_table({"F1": {"n": "5"}}, "network").loc["F1", "n"] == "5"
-    assert rows_table({}, "network").index.tolist() == ["not computed yet"]
-
-
 def test_exponents_of_the_regression_are_those_that_the_runs_follow():
     some = [(8, 0.1, 1.0), (8, 0.2, 0.5), (16, 0.1, 0.3), (16, 0.4, 0.2), (64, 0.2, 0.1)]
     runs = pd.DataFrame(
@@ -123,15 +108,3 @@ def test_exponents_of_the_regression_are_those_that_the_runs_follow():
     assert one_rate[list(head)].tolist() == ["-"] * 3, "loss and batch size vary together"
     gone = runs.assign(stopped="diverged")
     assert regression(gone).loc["all runs", "n"] == "0 runs"
-
-
-def test_what_stands_beside_an_accuracy_is_the_first_side_minus_the_second():
-    measured = {"SB": (0.2, 1.0), "LB": (0.4, 0.98)}
-    rows = [
-        run(seed, batch, test_loss=loss + seed / 100, train_accuracy=accuracy)
-        for seed in range(3)
-        for batch, (loss, accuracy) in measured.items()
-    ]
-    words = "test loss 0.200 [0.200, 0.200] nats, training accuracy -2.00 [-2.00, -2.00] points"
-    assert notes.beside(results(rows), (LARGE, SMALL)) == f"first - second: {words}"
-    assert notes.beside(results(rows), (side(),)) == f"last - first: {words}"

@@ -1,11 +1,9 @@
 """Tests of bsglib.runs.timing: what its rows hold; how fast anything is, is not tested."""
 
-import logging
-
 import pytest
 
 from bsglib.runs import timing
-from bsglib.runs.timing import duration, epoch_times, stored_epoch_times
+from bsglib.runs.timing import epoch_times, stored_epoch_times
 
 OPTIONS = {"samples": 32, "repeats": 3}
 
@@ -21,15 +19,6 @@ def test_rows_interleave_the_configs_within_each_repeat(configs):
         (repeat, place) for repeat in range(3) for place in range(3)
     ]
     assert all(set(row) == {"repeat", "config", "seconds"} and row["seconds"] > 0 for row in rows)
-
-
-def test_only_the_samples_asked_for_are_trained_on(configs, monkeypatch):
-    sizes = []
-    monkeypatch.setattr(
-        timing, "train_batch", lambda model, optimizer, x, y, **options: sizes.append(len(x))
-    )
-    epoch_times(configs, samples=40, repeats=1)
-    assert sizes == [16, 16, 16, 16, 50] * 2  # the first round warms up
 
 
 def test_a_time_is_scaled_to_the_training_set(tiny, monkeypatch):
@@ -54,29 +43,3 @@ def test_stored_times_are_not_taken_again_and_others_are_not_them(configs, store
         (configs, {"samples": 16}),
     ):
         assert stored_epoch_times(others, store, **OPTIONS | changes, compute=False) is None
-
-
-def test_damaged_times_are_set_aside_and_taken_again(configs, store, caplog):
-    first = stored_epoch_times(configs, store, **OPTIONS, compute=True)
-    (path,) = store.root.glob("timing-*/timing.json")
-    path.write_text(path.read_text().replace("seconds", "sekunden", 1))
-    with caplog.at_level(logging.WARNING):
-        again = stored_epoch_times(configs, store, **OPTIONS, compute=True)
-    assert str(path) in caplog.text
-    assert len(again["rows"]) == len(first["rows"])
-    assert (store.root / "damaged").is_dir()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.04, "0.0 s"),
-        (119.0, "119.0 s"),
-        (4020, "67 min"),
-        (7200, "2 h 00 min"),
-        (11100, "3 h 05 min"),
-        (187200, "2 d 04 h"),
-    ],
-)
-def test_a_duration_is_said_in_units_that_people_use(seconds, words):
-    assert duration(seconds) == words
