@@ -10,7 +10,7 @@ from bsglib.stats import PERCENT, Share, censored_median
 from bsglib.studies import notes
 from bsglib.studies.comparing import seconds
 from bsglib.studies.kaabachi import published
-from bsglib.studies.kaabachi.confirm import AS_RUN, FLAT
+from bsglib.studies.kaabachi.confirmatory import AS_RUN, FLAT
 from bsglib.studies.kaabachi.derived import read_off
 from bsglib.studies.kaabachi.protocol import (
     COLD,
