@@ -19,7 +19,7 @@ from bsglib.studies.surlemont.protocol import (
     SGD_SAM,
     SurlemontParameters,
 )
-from bsglib.studies.tables import joined, of_common_seeds, scope_table
+from bsglib.studies.tables import joined, of_common_seeds, rows_table, scope_table
 
 
 def scope(p: SurlemontParameters) -> pd.DataFrame:
@@ -135,7 +135,7 @@ def factorial_table(results: Results) -> pd.DataFrame:
     panels = factorial(results)
     runs = joined(runs for lines in panels.values() for runs in lines.values())
     if runs.empty or not runs["condition"].isin(confirmatory.CONDITIONS).any():
-        return pd.DataFrame(columns=["SGD / arm", "sharpness (%)", "n"])
+        return rows_table({}, "arm")
     runs = of_common_seeds(runs.drop_duplicates(["entry", "arm"]), "arm", "batch_size")
     logs = np.log(runs["keskar_sharpness"])
     sgd = runs["arm"] == confirmatory.SGD.label
