@@ -71,7 +71,8 @@ from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
 from bsglib.studies import notes, source, surlemont
 from bsglib.studies.surlemont import authors, claims, confirmatory, protocol, published, tables
-from bsglib.studies.tables import arms, means, of_common_seeds, readings, regression, worked_out
+from bsglib.studies.tables import arms, dashed, means, of_common_seeds, readings, regression
+from bsglib.studies.tables import worked_out
 from bsglib.verdicts import DEPENDS, NO_EFFECT, OPPOSITE
 
 parameters = check(globals(), surlemont.SurlemontParameters)
@@ -415,7 +416,8 @@ show.table(readings(results), "claims-by-reading")
 
 # %%
 print(tables.authors_note())
-show.table(tables.authors_factors(results).set_index(["batch size", "rate"]), "factors")
+factors = tables.authors_factors(results).set_index(["batch size", "rate"])
+show.table(dashed(factors), "factors")
 
 # %%
 fig, axes = style.panels(2, 3, height=5, sharey="row", sharex=True)
