@@ -320,6 +320,30 @@ def test_small_and_large_batch_of_a_seed_share_all_else_and_lines_join_the_two(d
             assert large.measures[: len(small.measures)] == small.measures
 
 
+def test_a_warm_start_and_what_is_held_equal_are_as_the_arm_says(designed):
+    p, arms = designed
+    whole = {"spoken_digits": 110_653, "cifar10": 49_000}  # less the paper's fiftieth
+    for (name, kind), entries in arms.items():
+        network, configs = p.networks[name], [e.config for e in entries]
+        if kind == SWITCH:
+            assert set(network.switch_epochs) <= set(network.evolution_epochs), "for the figure"
+            sizes = network.small_batch_size, network.large_batch_size
+            for c in configs:
+                assert c.epochs == c.first_epochs + network.epochs
+                assert not c.first_epochs or (c.first_batch_size, c.batch_size) == sizes
+            starts = [c.first_epochs for c in configs if c.seed == network.seeds[0]]
+            assert starts == [0, *network.switch_epochs]
+        elif kind == UPDATES:
+            sizes = [math.ceil((c.train_size or whole[c.dataset]) / c.batch_size) for c in configs]
+            updates = [size * c.epochs for size, c in zip(sizes, configs, strict=True)]
+            assert max(updates) <= 1.02 * min(updates), name
+            assert {c.patience for c in configs} == {None}
+            assert len({c.batch_size for c in configs}) == 2
+        elif kind == LOSS:
+            stops = {(c.target_loss, c.patience) for c in configs}
+            assert stops == {(network.equal_loss, None)}
+
+
 # What explains the difference
 
 
