@@ -140,14 +140,6 @@ class Tab:
         self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **options)
         self.send("Input.dispatchKeyEvent", type="keyUp", **options)
 
-    def drag(self, start, end):
-        """Press the mouse at a point of the window, and release it at another."""
-        mouse = {"button": "left", "clickCount": 1}
-        for kind, (x, y) in (("Pressed", start), ("Moved", end), ("Released", end)):
-            buttons = 0 if kind == "Released" else 1
-            event = {"type": f"mouse{kind}", "x": x, "y": y, "buttons": buttons} | mouse
-            self.send("Input.dispatchMouseEvent", **event)
-
     def picture(self, box):
         """Return what is painted in a box of the page, at half its size."""
         clip = dict(zip(("x", "y", "width", "height"), box, strict=True), scale=0.5)
