@@ -206,19 +206,6 @@ def test_standardised_inputs_have_mean_0_and_deviation_1_in_each_channel(tmp_pat
     torch.testing.assert_close(single, inputs.float(), rtol=1e-5, atol=1e-6)
 
 
-def test_only_the_training_examples_decide_the_statistics(tmp_path):
-    path = save(
-        tmp_path / "a.npz", x_test=np.full((9, 2), 1e6, np.float32), y_test=np.arange(9) % 3
-    )
-    dataset = load(path, train_size=20, standardise=True)
-    mean, std = dataset.train.x[:, 0].double().mean(), dataset.train.x[:, 0].std(correction=0)
-    for split in (dataset.train, dataset.validation, dataset.test):
-        expected = (split.x[:, 0].double() - mean) / std
-        found = dataset.as_input(split.x, torch.float64)
-        torch.testing.assert_close(found[:, 0], expected, rtol=1e-6, atol=1e-6)
-    assert (dataset.as_input(dataset.train.x, torch.float32)[:, 1] == 0).all(), "a constant channel"
-
-
 # The data sets
 
 

@@ -118,12 +118,6 @@ def test_a_ratio_is_averaged_geometrically_and_only_where_all_seeds_are():
     assert np.allclose(mean.get_ydata(), [4.0, np.nan], equal_nan=True)
 
 
-def test_missing_and_infinite_values_leave_gaps_instead_of_errors():
-    broken = runs(1).assign(value=[np.nan, np.inf, 1.0])
-    ax = drawn(plots.plot_against_batch_size, {"SGD": broken}, column="value", label="v")
-    assert np.isfinite(ax.lines[0].get_ydata()).all()
-
-
 def test_a_figure_is_kept_as_svg_with_its_data_and_room_for_a_long_label(tmp_path, monkeypatch):
     monkeypatch.setattr(show, "_kept", {"folder": str(tmp_path)})
     fig, axes = style.panels(1, 1, height=2)
@@ -212,19 +206,6 @@ def test_the_papers_curves_are_dotted_named_at_their_ends_and_darker_in_their_or
     assert (cross.get_xdata()[0], cross.get_ydata()[0]) == (2, 3)
     none = drawn(plots.plot_paper, of_paper().iloc[:0], column="running_loss", label="loss")
     assert texts(none.texts) == ["not in the paper"]
-
-
-def test_the_papers_numbers_by_batch_size_are_a_dotted_line_per_run_and_named_once_a_kind():
-    rows = pd.DataFrame({"batch_size": [32, 64] * 4, "value": np.arange(1.0, 9)})
-    rows = rows.assign(run=[1, 1, 2, 2] * 2, sam=[False] * 4 + [True] * 4)
-    options = {"column": "value", "label": "value", "scale": 100}
-    ax = drawn(plots.plot_against_batch_size, {"SGD": runs()}, paper=rows, **options)
-    lines = [line for line in ax.lines if line.get_color() == style.PAPER]
-    assert [list(line.get_ydata()) for line in lines] == np.multiply(
-        100, [[1, 2], [3, 4], [5, 6], [7, 8]]
-    ).tolist()
-    assert sorted(texts(ax.texts)) == ["paper", "paper, SAM"]
-    assert list(ax.get_xticks()) == [32, 64, 128, 512], "also where only the paper has numbers"
 
 
 def test_batch_sizes_beyond_the_light_end_read_on_white_and_on_dark_and_differ():

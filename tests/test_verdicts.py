@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from itertools import permutations, product
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -25,7 +25,6 @@ from bsglib.verdicts import (
     NOT_TESTABLE,
     OPPOSITE,
     OTHER_HARDWARE,
-    PRECEDENCE,
     REDUCED,
     SAME,
     SCALES,
@@ -267,15 +266,6 @@ def test_all_parts_have_to_be_the_same_and_one_opposite_one_decides(parts, word)
         assert composite([verdict(part) for part in order]).direction.word == word
 
 
-def test_a_composite_claim_is_the_same_only_where_every_part_is():
-    for parts in product(DIRECTIONS, repeat=2):
-        found = composite([verdict(part) for part in parts]).direction.word
-        assert found in parts
-        assert (found == SAME) == (set(parts) == {SAME})
-        assert (found == OPPOSITE) == (OPPOSITE in parts)
-    assert sorted(PRECEDENCE) == sorted(DIRECTIONS)
-
-
 def test_the_part_that_decides_against_a_claim_was_one_of_several_that_could():
     parts = [verdict(SAME, 0.001), verdict(OPPOSITE, 0.02, "a"), verdict(OPPOSITE, 0.01, "b")]
     found = composite(parts)
@@ -293,24 +283,14 @@ def test_only_what_is_decided_can_be_undone_by_a_correction(word):
     assert after_correction(found, ALPHA) == after_correction(found, 1.0) == expected
 
 
-def test_p_values_are_below_five_hundredths_exactly_where_directions_are_decided():
-    generator = np.random.default_rng(1)
-    decided = []
-    for _ in range(1000):
-        estimate = student(generator.normal(generator.normal(0, 1.5), 0.7, 5))
-        for rule in (ABOVE, BELOW, EQUAL):
-            word = direction(estimate, rule).word
-            assert (p_value(estimate, rule) < ALPHA) == (word in DECIDED)
-            decided.append(word)
-    assert {SAME, OPPOSITE, NO_EFFECT, UNDECIDED} == set(decided)
-
-
-@pytest.mark.parametrize("kind", ["signs", "share", "permuted"])
-def test_p_values_and_directions_agree_for_exact_tests_too(kind):
+@pytest.mark.parametrize("kind", ["mean", "signs", "share", "permuted"])
+def test_p_values_are_below_five_hundredths_exactly_where_directions_are_decided(kind):
     generator, found = np.random.default_rng(0), set()
     rules = [Rule(c, 0.3, null=0.5 if kind == "share" else 0) for c in ("above", "below", "equal")]
     for _ in range(60):
-        if kind == "signs":
+        if kind == "mean":
+            estimate = student(generator.normal(generator.normal(0, 0.5), 0.2, 5))
+        elif kind == "signs":
             values = np.tanh(generator.normal(generator.normal(0, 0.5), 0.2, 8))
             estimate = Signs(tuple(values))
         elif kind == "share":
