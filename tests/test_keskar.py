@@ -178,9 +178,6 @@ def stated():
     return stated_in("laptop")
 
 
-# Claims
-
-
 # The paper's own differences: table 2 has 1.64 and -.26 points of training accuracy, .22 of test
 CONTRADICTED = {
     "f2-training": verdicts.OPPOSITE,
@@ -283,9 +280,6 @@ def test_claims_need_their_arm_and_on_minima_trained_runs_and_on_accuracy_that_t
     assert judged(altered(stated, half, **where), "c1-sharper").word == verdicts.SAME
     stopped = altered(stated, half | {"stopped": "patience"}, **where)
     assert judged(stopped, f"f2-{ENDS[kind][-1]}").word == verdicts.SAME
-
-
-# Design
 
 
 @pytest.fixture(scope="module", params=PROFILES)
@@ -394,16 +388,6 @@ def test_the_scripts_end_is_the_nearest_epoch_and_nothing_where_none_is_near(sta
     short = dataclasses.replace(results, history=short)
     assert as_run.after_script(short, "C1")[0] is None
     assert "No network was evaluated near epoch 20" in as_run.explained(short)
-
-
-def test_the_ends_of_a_line_are_small_and_large_batch(stated):
-    points = stated.points.copy()
-    small = (points["alpha"].round(9) == 0) & (points["set"] == "test")
-    points.loc[small, "accuracy"] = 0.75
-    results = changed(stated, points=points)
-    shown = as_run.accuracies(results).loc[("F1", "ours, ends of the lines")]
-    assert shown["test SB"] == "75.00" != shown["test LB"]
-    assert float(shown["test SB - LB"]) == pytest.approx(75 - float(shown["test LB"]), abs=0.011)
 
 
 def every_view(results):

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from textwrap import dedent
 
 import jupytext
@@ -14,6 +15,7 @@ from conftest import TINY, assert_same_state, state_of
 from torch import nn
 
 from bsglib import cli
+from bsglib.claims import Measured
 from bsglib.project import ROOT
 from bsglib.studies import profiles, surlemont
 
@@ -110,6 +112,29 @@ def test_arrays_and_a_network_of_a_users_go_through_the_whole_sam_study(bsg, own
     assert list(pd.read_csv(verdicts)["claim"]) == claims
     for claim in claims:
         assert f'id="claim-{claim}"' in page
+
+
+@pytest.mark.slow
+def test_an_arm_of_a_users_is_measured_and_stored_and_enters_no_claim(tiny_profile, tmp_path):
+    tiny = profiles.load(surlemont.study, tiny_profile, store=str(tmp_path / "store"))
+    seen = []
+
+    def counting(results):
+        seen.append([len(table) for table in (results.runs, results.history, results.design)])
+        return Measured()
+
+    claim = replace(surlemont.study.claims[0], statistic=counting)
+    study = replace(surlemont.study, claims=(claim,))
+    mine = study.arm(tiny, "SGD, scaled lr", name="mine", rho=0.2)
+    like = next(e for e in study.design(tiny) if e.arm == "SGD, scaled lr")
+    mine += [replace(e, arm="labelled", labels=like.labels) for e in mine]
+    without, found = study.run(tiny), study.run(tiny, also=mine)
+    assert len(found.runs) == len(without.runs) + len(mine)
+    rows = found.of("mine")
+    assert set(rows["rho"]) == {0.2} and rows["keskar_sharpness"].notna().all()
+    assert found.computed == len(mine) and study.run(tiny, also=mine).computed == 0
+    without.verdicts(), found.verdicts()
+    assert seen and all(count == seen[0] for count in seen), "the statistic would see the arms"
 
 
 # A study of a user's

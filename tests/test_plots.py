@@ -130,9 +130,6 @@ def test_a_figure_is_kept_as_svg_with_its_data_and_room_for_a_long_label(tmp_pat
     assert 0 <= axes[0, 0].get_tightbbox().x0 * 72 / 400 < 10, "points left of it"
 
 
-# Divergence and times without end
-
-
 def diverging(seeds=3):
     """Curves of two batch sizes, of which one seed of the larger ends after the third epoch."""
     rows = history(seeds).assign(running_loss=1.0, percent=lambda t: 10.0 * t["epoch"])
@@ -216,9 +213,6 @@ def test_batch_sizes_beyond_the_light_end_read_on_white_and_on_dark_and_differ()
     assert len(set(colours)) == 4
 
 
-# The line between two minimizers
-
-
 def points(seeds=3, path=4):
     """Losses and accuracies that differ by set and seed."""
     rows = [
@@ -243,9 +237,6 @@ def test_lines_of_training_and_test_are_means_over_seeds_with_a_band(seeds):
         np.testing.assert_allclose(line.get_ydata(), mean)
         assert line.get_label().startswith(name)
     assert len(ax.collections) == (2 if seeds > 1 else 0)
-
-
-# Paths and conditions
 
 
 def path_rows(seeds=2):
@@ -293,9 +284,6 @@ def test_conditions_stand_in_their_order_around_no_effect_with_seeds_mean_and_in
     assert {y for line in (seeds, bar, mean) for y in line.get_ydata()} == {0}
 
 
-# Captions over several networks
-
-
 def several():
     """Five runs of one network, three of another with two batch sizes each, on the same data."""
     facts = {"dataset": "digits", "train_size": 1024, "dtype": "float64", "network_options": "{}"}
@@ -330,9 +318,6 @@ def test_a_caption_lists_each_networks_data_once_the_range_of_n_and_what_the_ban
         show.caption("What", several(), compare="figure 1", marks="point")
 
 
-# ---------------------------------------------------------------- directions, and labels
-
-
 def bands():
     a = np.linspace(-1, 1, 5)
     curves = {
@@ -344,9 +329,6 @@ def bands():
     return contours.surface_rows(curves, ["batch_size", "direction"])
 
 
-# ---------------------------------------------------------------- updates and their gradients
-
-
 def quantiles(seeds=2):
     """Norms spread evenly over logarithms: the median of a seed is that of its batch size times."""
     rows = [
@@ -356,9 +338,6 @@ def quantiles(seeds=2):
         for q in np.linspace(0, 1, 101)
     ]
     return pd.DataFrame(rows)
-
-
-# ---------------------------------------------------------------- learning rates
 
 
 def rates(seeds=3):

@@ -63,9 +63,6 @@ def test_values_that_have_no_mean_are_refused(values, ratios):
         interval(values, ratios=ratios)
 
 
-# Censored times
-
-
 @pytest.mark.parametrize(
     ("times", "expected"),
     [
