@@ -466,10 +466,13 @@ results.verdicts(figure="rates")
 
 # %%
 rows = tables.modes(results)
-sizes = sorted(rows["batch_size"].unique())[:6] or [largest]
-fig, axes = style.panels(2, -(-len(sizes) // 2), height=3.8, sharey=True)
-for ax in axes.flat[len(sizes) :]:
-    ax.set_visible(False)
+sizes = sorted(rows["batch_size"].unique())[:6]
+rows_of_panels = max(-(-len(sizes) // 3), 1)
+fig, axes = style.panels(
+    rows_of_panels, min(len(sizes), 3), height=1.9 * rows_of_panels, sharey=True
+)
+if not sizes:
+    style.nothing_yet(axes[0, 0], "not in this profile")
 for ax, size in zip(axes.flat, sizes, strict=False):
     mine = rows[rows["batch_size"] == size]
     lines = {str(mode): of_mode for mode, of_mode in mine.groupby("mode", sort=False)}

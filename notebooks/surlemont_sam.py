@@ -70,7 +70,7 @@ from bsglib.sam import SAM
 from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
 from bsglib.studies import notes, source, surlemont
-from bsglib.studies.surlemont import authors, claims, confirm, protocol, published, tables
+from bsglib.studies.surlemont import authors, claims, confirmatory, protocol, published, tables
 from bsglib.studies.tables import arms, means, of_common_seeds, readings, regression, worked_out
 from bsglib.verdicts import DEPENDS, NO_EFFECT, OPPOSITE
 
@@ -256,7 +256,7 @@ results.verdicts(figure="figure-2")
 # sharpness is proportional. Where each seed has runs enough, exponents are means over seeds.
 
 # %%
-of_sgd = results.of(optimizer="sgd", dropout=True, condition=[protocol.MAIN, confirm.RATES])
+of_sgd = results.of(optimizer="sgd", dropout=True, condition=[protocol.MAIN, confirmatory.RATES])
 show.table(regression(of_sgd, by="sam"), "regression")
 
 # %% [markdown]

@@ -14,7 +14,7 @@ from bsglib.runs.build import schedule_of
 from bsglib.runs.params import ParameterError, parse
 from bsglib.studies import kaabachi
 from bsglib.studies.kaabachi import claims, protocol, published, tables
-from bsglib.studies.kaabachi import confirm as of_confirm
+from bsglib.studies.kaabachi import confirmatory as of_confirm
 from bsglib.studies.kaabachi.derived import WITHIN, epochs_to, largest_rise, lost
 from bsglib.studies.kaabachi.protocol import (
     COLD,

@@ -1,5 +1,6 @@
 """Tests of notebooks/: anatomy, parameters, papermill, and that strict nbval compares."""
 
+import ast
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from bsglib.pages import report
 from bsglib.project import ROOT
 from bsglib.runs.params import parse
 
+IMPORTS = ast.Import, ast.ImportFrom
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SURLEMONT = ROOT / "notebooks" / "surlemont_sam.ipynb"  # whose study of a second is TINY
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -107,6 +109,15 @@ def test_cells_are_short(path):
     lines = [len(cell.source.splitlines()) for cell in code_cells(path)]
     assert statistics.median(lines) <= 12
     assert sorted(lines)[-2] <= 25, "only the parameters cell may be longer"
+
+
+@each
+def test_no_name_of_a_cell_hides_a_parameter(path):
+    given = set(STUDIES[path.stem].parameters.model_fields)
+    cells = (c.source for c in code_cells(path)[1:])  # after the parameters cell
+    trees = [node for source in cells for node in ast.walk(ast.parse(source))]
+    imported = {a.asname or a.name for n in trees if isinstance(n, IMPORTS) for a in n.names}
+    assert not imported & given, "papermill's value would be lost"
 
 
 @each

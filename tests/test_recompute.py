@@ -129,14 +129,18 @@ def test_corrections_are_those_of_the_package():
 OWN = "adaptive-", "dropout-in-adaptive-", "plain-as-run-", "solver-", "flat-", "mode-"
 OWN += ("warmup-beyond-rate-",)
 PLAIN, BROKEN = 0, 1  # worlds: the second has more noise, and runs that diverged or were cut off
-BREAKS = surlemont.confirm.ADAPTIVE_ON, surlemont.confirm.AS_RUN, surlemont.confirm.PLAIN_OFF
-BREAKS += surlemont.protocol.SGD.label, kaabachi.confirm.AS_RUN, kaabachi.confirm.FLAT
+BREAKS = (
+    surlemont.confirmatory.ADAPTIVE_ON,
+    surlemont.confirmatory.AS_RUN,
+    surlemont.confirmatory.PLAIN_OFF,
+)
+BREAKS += surlemont.protocol.SGD.label, kaabachi.confirmatory.AS_RUN, kaabachi.confirmatory.FLAT
 SHOWN = {  # by arm: factors of sharpness, and what is added to accuracies, that controls show
-    surlemont.confirm.LARGE_RHO: (0.2, 0),
-    surlemont.confirm.FEW_EPOCHS: (1, -0.3),
-    surlemont.confirm.SGD_FIXED.label: (9, 0),
-    surlemont.confirm.RATES: (9, 0),
-    kaabachi.confirm.FEW_EPOCHS: (1, -0.3),
+    surlemont.confirmatory.LARGE_RHO: (0.2, 0),
+    surlemont.confirmatory.FEW_EPOCHS: (1, -0.3),
+    surlemont.confirmatory.SGD_FIXED.label: (9, 0),
+    surlemont.confirmatory.RATES: (9, 0),
+    kaabachi.confirmatory.FEW_EPOCHS: (1, -0.3),
 }
 
 
@@ -155,14 +159,14 @@ def rows_of(entry, world):
     c, (sharpness, accuracy, own) = entry.config, told(entry, world)
     epoch = np.unique(np.geomspace(1, c.epochs, 8).astype(int))
     loss, reached = 0.3 + np.exp(-epoch / 5), accuracy - 0.2 / epoch + own.normal(0, 0.01)
-    loss[-2] += 0.0 if entry.arm == kaabachi.confirm.LOW else own.choice([0.3, 0.4])
+    loss[-2] += 0.0 if entry.arm == kaabachi.confirmatory.LOW else own.choice([0.3, 0.4])
     updates = epoch * math.ceil(c.train_size / c.batch_size)
     seen = {"updates": updates, "running_loss": loss, "test_accuracy": reached}
     seen["test_accuracy_as_run"] = reached - 0.02 * own.random(len(epoch))
     last = {name: values[-1] for name, values in seen.items()} | {"train_loss": 0.3}
     last |= {"validation_loss": 0.4 + own.random() / 9, "validation_accuracy": reached[-1]}
     last |= {"train_accuracy": 0.95, "test_loss": 0.5, "lr": c.base_lr, "run_id": entry.run}
-    ends = c.patience is None or entry.arm == surlemont.confirm.FEW_EPOCHS
+    ends = c.patience is None or entry.arm == surlemont.confirmatory.FEW_EPOCHS
     last |= {"stopped": "epochs" if ends else "patience"}
     breaks = world == BROKEN and entry.arm in BREAKS
     if breaks and own.random() < 0.05:

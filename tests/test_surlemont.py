@@ -9,7 +9,7 @@ import pytest
 from bsglib.claims import AS_WRITTEN
 from bsglib.studies import profiles, surlemont
 from bsglib.studies.study import Results, designed_table
-from bsglib.studies.surlemont import confirm, protocol, published
+from bsglib.studies.surlemont import confirmatory, protocol, published
 from bsglib.verdicts import AGREES, DEPENDS, NO_EFFECT, NOT_RUN, NOT_TESTABLE, OPPOSITE, SAME
 
 SEEDS = [10, 11, 12, 13, 14]
@@ -91,7 +91,7 @@ def test_a_world_like_the_source_bears_out_its_claims():
 
 
 def test_a_factor_that_dropout_and_the_kind_of_sam_make_is_found_as_run_alone():
-    flat = confirm.AS_RUN, confirm.LARGE_RHO  # the latter is the positive control
+    flat = confirmatory.AS_RUN, confirmatory.LARGE_RHO  # the latter is the positive control
     results = world("confirm", sharpness=lambda run: 1.0 if run.arm in flat else 9.0)
     rows = results.verdicts().rows.set_index("claim")
     as_run = rows.loc["surlemont-sam-sharpness-32-as-run"]
@@ -158,13 +158,13 @@ def test_the_largest_radius_that_trains_is_compared():
 
 def shown(run):
     """Sharpness in which the controls show: lower at a large radius, higher at a low rate."""
-    if run.condition == confirm.LARGE_RHO:
+    if run.condition == confirmatory.LARGE_RHO:
         return 0.2
     return 5.0 if run.rate == "fixed" and run.batch_size == 1024 else 1.0
 
 
 def few_are_worse(run):
-    return 0.7 if run.condition == confirm.FEW_EPOCHS else 0.9
+    return 0.7 if run.condition == confirmatory.FEW_EPOCHS else 0.9
 
 
 PRIMARY = "sam-sharpness-32", "sam-keeps-accuracy", "scaled-equal-sharpness"
@@ -177,7 +177,9 @@ def test_primary_claims_have_ten_seeds_of_the_arms_as_written():
     }
     assert [judged(results, name).verdict.ours.n for name in PRIMARY] == [10, 10, 10]
     assert [judged(results, name).word for name in PRIMARY] == [NO_EFFECT, SAME, SAME]
-    as_run = results.runs["arm"].isin([confirm.ADAPTIVE_ON, confirm.AS_RUN, confirm.PLAIN_OFF])
+    as_run = results.runs["arm"].isin(
+        [confirmatory.ADAPTIVE_ON, confirmatory.AS_RUN, confirmatory.PLAIN_OFF]
+    )
     other = changed(results, as_run, keskar_sharpness=99.0, test_accuracy=0.2, stopped="diverged")
     written = (c for c in surlemont.study.claims if c.reading == AS_WRITTEN)
     for claim in (c for c in written if c.figure != "factorial"):

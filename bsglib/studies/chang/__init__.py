@@ -5,7 +5,7 @@ linearly scaled learning rate undo it? Four batch sizes, plain SGD, cats against
 """
 
 from bsglib.studies.chang.claims import CLAIMS
-from bsglib.studies.chang.confirm import design
+from bsglib.studies.chang.confirmatory import design
 from bsglib.studies.chang.derived import shares
 from bsglib.studies.chang.protocol import ChangParameters, timing
 from bsglib.studies.study import Study

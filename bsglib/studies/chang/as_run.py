@@ -7,11 +7,11 @@ import pandas as pd
 
 from bsglib.landscape import Surface
 from bsglib.stats import interval
-from bsglib.studies.chang import confirm, derived, published
+from bsglib.studies.chang import confirmatory, derived, published
 from bsglib.studies.chang.protocol import FIXED, PLANES, SHARPNESS, ChangParameters
 from bsglib.studies.chang.tables import RUNS, runs_at, surfaces
 from bsglib.studies.comparing import last_over_first, seconds
-from bsglib.studies.confirm import AUTHORS
+from bsglib.studies.confirmatory import AUTHORS
 from bsglib.studies.study import Results
 from bsglib.studies.tables import of_common_seeds, per_seed, rows_table
 from bsglib.verdicts import Rule, interval_text, number_text
@@ -134,7 +134,7 @@ def readings(results: Results) -> pd.DataFrame:
 
 def one_order(results: Results) -> pd.DataFrame:
     """Return the runs with one order of the examples for all epochs."""
-    return of_common_seeds(results.of(confirm.AS_RUN), "batch_size")
+    return of_common_seeds(results.of(confirmatory.AS_RUN), "batch_size")
 
 
 def _ratio_text(runs: pd.DataFrame, column: str) -> str:

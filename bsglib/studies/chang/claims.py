@@ -14,7 +14,7 @@ from bsglib.runs.measures import LINE
 from bsglib.stats import interval, kendall
 from bsglib.studies import claims_file
 from bsglib.studies.chang import derived, protocol, published
-from bsglib.studies.chang.confirm import AS_RUN, FEW_EPOCHS, FLAT
+from bsglib.studies.chang.confirmatory import AS_RUN, FEW_EPOCHS, FLAT
 from bsglib.studies.chang.protocol import PLANES, SHARPNESS, SURFACE, ChangParameters
 from bsglib.studies.comparing import (
     Comparison,
@@ -41,7 +41,7 @@ from bsglib.studies.comparing import (
     smallest,
     untimed,
 )
-from bsglib.studies.confirm import ADAPTIVE, AUTHORS
+from bsglib.studies.confirmatory import ADAPTIVE, AUTHORS
 from bsglib.studies.notes import beside
 from bsglib.studies.study import Results
 from bsglib.studies.tables import per_seed, rank_with_batch_size

@@ -5,7 +5,7 @@ from 4 to 2048, the rate fixed, scaled with the batch, or scaled and warmed up.
 """
 
 from bsglib.studies.kaabachi.claims import CLAIMS
-from bsglib.studies.kaabachi.confirm import design
+from bsglib.studies.kaabachi.confirmatory import design
 from bsglib.studies.kaabachi.derived import shares
 from bsglib.studies.kaabachi.protocol import KaabachiParameters, timing
 from bsglib.studies.study import Study

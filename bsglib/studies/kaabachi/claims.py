@@ -34,7 +34,7 @@ from bsglib.studies.comparing import (
     side,
     untimed,
 )
-from bsglib.studies.kaabachi import confirm, protocol, published
+from bsglib.studies.kaabachi import confirmatory, protocol, published
 from bsglib.studies.kaabachi.derived import JUMP, LEARNED, derived, read_off, to_target
 from bsglib.studies.kaabachi.protocol import KaabachiParameters
 from bsglib.studies.study import Results
@@ -57,7 +57,7 @@ EVALUATED = {"evaluate_as_run": True}
 SMALL_AS_RUN, LARGE_AS_RUN, UNSCALED_AS_RUN, LINEAR_AS_RUN, COLD_AS_RUN = (
     Side((*one.where, *EVALUATED.items())) for one in (SMALL, LARGE, UNSCALED, LINEAR, COLD)
 )
-WARM_AS_RUN, FLAT = (side(arm=arm, **EVALUATED) for arm in (confirm.AS_RUN, confirm.FLAT))
+WARM_AS_RUN, FLAT = (side(arm=arm, **EVALUATED) for arm in (confirmatory.AS_RUN, confirmatory.FLAT))
 
 
 def of_profile(*sizes: int) -> Sizes:
@@ -187,7 +187,7 @@ def control(says: str, by: Callable[..., pd.Series], a: Side, b: Side, column: s
 read = partial(Of, derive=derived)
 LEARNS, FIRST_LEARNS, SETTLES = read(unlearned), read(unlearned, first=1), read(unsettled)
 JUMPS, LOST, COLD_JUMPS = read(no_jump_yet, first=1), read(none_lost_yet), read(nothing_to_steady)
-FEW = side(arm=confirm.FEW_EPOCHS)
+FEW = side(arm=confirmatory.FEW_EPOCHS)
 SHOWS = tuple(
     control("few epochs cost accuracy", points, one.at(size), FEW.at(size), "final", "accuracy")
     for one, size in ((SMALL, smallest_small), (COLD, smallest_large))
@@ -196,7 +196,7 @@ STEADIER = control(
     "a lower rate is steadier",
     difference,
     COLD.at(two_largest),
-    side(two_largest, arm=confirm.LOW),
+    side(two_largest, arm=confirmatory.LOW),
     "rise",
     "rise of a loss",
 )

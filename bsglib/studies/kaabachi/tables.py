@@ -10,7 +10,7 @@ from bsglib.stats import PERCENT, Share, censored_median
 from bsglib.studies import notes
 from bsglib.studies.comparing import seconds
 from bsglib.studies.kaabachi import published
-from bsglib.studies.kaabachi.confirm import AS_RUN, FLAT
+from bsglib.studies.kaabachi.confirmatory import AS_RUN, FLAT
 from bsglib.studies.kaabachi.derived import read_off
 from bsglib.studies.kaabachi.protocol import (
     COLD,
@@ -280,7 +280,7 @@ def first_nan(results: Results) -> pd.DataFrame:
     """Return the first epoch whose training loss is not finite, by arm and batch size.
 
     Returns:
-        columns "paper", of one run each, and "here", a list over seeds; "-" for none.
+        columns "paper", of one run each, and "here", a list over seeds; "-" where nothing was run.
     """
     rows = {}
     for arm, name in ((LINEAR, "linear rule"), (EXPONENTIAL, "exponential warm-up")):
@@ -291,6 +291,7 @@ def first_nan(results: Results) -> pd.DataFrame:
         for size in sorted({*results.parameters.large_batch_sizes, *stated}):
             of_seeds = history.loc[history["batch_size"] == size, "seed"].unique()
             found = [first.get((size, seed)) for seed in of_seeds]
-            here = ", ".join("-" if epoch is None else f"{epoch:.0f}" for epoch in found)
-            rows[f"{name}, B = {size}"] = {"paper": stated.get(size, "-"), "here": here or "-"}
+            here = ", ".join("none" if epoch is None else f"{epoch:.0f}" for epoch in found)
+            here = f"none of {len(found)}" if set(found) == {None} else here or "-"
+            rows[f"{name}, B = {size}"] = {"paper": stated.get(size, "none"), "here": here}
     return rows_table(rows, "first epoch with a loss that is NaN")

@@ -19,7 +19,7 @@ from bsglib.runs.params import (
     split_seed,
 )
 from bsglib.runs.sweep import Entry
-from bsglib.studies.confirm import of_every_run
+from bsglib.studies.confirmatory import of_every_run
 from bsglib.studies.keskar.published import NETWORKS
 from bsglib.studies.parameters import Seeds, SharpnessParameters, TrainingParameters
 

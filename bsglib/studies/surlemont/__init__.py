@@ -6,7 +6,7 @@ SGD and Adam, learning rate fixed or scaled with the batch, without and with SAM
 
 from bsglib.studies.study import Study
 from bsglib.studies.surlemont.claims import CLAIMS
-from bsglib.studies.surlemont.confirm import design
+from bsglib.studies.surlemont.confirmatory import design
 from bsglib.studies.surlemont.protocol import SurlemontParameters, shares, timing
 
 __all__ = ["CLAIMS", "SurlemontParameters", "study"]

@@ -31,11 +31,11 @@ from bsglib.studies.comparing import (
     ratio,
     side,
 )
-from bsglib.studies.confirm import ADAPTIVE, AUTHORS
+from bsglib.studies.confirmatory import ADAPTIVE, AUTHORS
 from bsglib.studies.notes import beside
 from bsglib.studies.study import Results
 from bsglib.studies.surlemont import protocol, published
-from bsglib.studies.surlemont.confirm import (
+from bsglib.studies.surlemont.confirmatory import (
     ADAPTIVE_ON,
     AS_RUN,
     FEW_EPOCHS,

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from bsglib.runs.measures import Measure
 from bsglib.runs.params import PositiveFloat, RunConfig, distinct
 from bsglib.runs.sweep import Entry
-from bsglib.studies.confirm import Grid
+from bsglib.studies.confirmatory import Grid
 from bsglib.studies.parameters import (
     SharpnessConfirm,
     SharpnessParameters,

@@ -10,7 +10,7 @@ import pandas as pd
 from bsglib.stats import PERCENT
 from bsglib.studies import notes, source
 from bsglib.studies.study import Results
-from bsglib.studies.surlemont import authors, confirm
+from bsglib.studies.surlemont import authors, confirmatory
 from bsglib.studies.surlemont.protocol import (
     RHO_SWEEP,
     SGD,
@@ -19,7 +19,7 @@ from bsglib.studies.surlemont.protocol import (
     SGD_SAM,
     SurlemontParameters,
 )
-from bsglib.studies.tables import joined, of_common_seeds, scope_table
+from bsglib.studies.tables import joined, of_common_seeds, rows_table, scope_table
 
 
 def scope(p: SurlemontParameters) -> pd.DataFrame:
@@ -113,10 +113,10 @@ def factorial(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
     Returns:
         by the title of a panel and the name of a line.
     """
-    sgd = results.of(confirm.SGD.label)
+    sgd = results.of(confirmatory.SGD.label)
     kinds = {
-        "plain SAM, as written": (confirm.AS_WRITTEN, confirm.PLAIN_OFF),
-        "adaptive SAM, as run": (confirm.ADAPTIVE_ON, confirm.AS_RUN),
+        "plain SAM, as written": (confirmatory.AS_WRITTEN, confirmatory.PLAIN_OFF),
+        "adaptive SAM, as run": (confirmatory.ADAPTIVE_ON, confirmatory.AS_RUN),
     }
     names = ("SAM, dropout on", "SAM, dropout off in SAM")
     return {
@@ -134,11 +134,11 @@ def factorial_table(results: Results) -> pd.DataFrame:
     """
     panels = factorial(results)
     runs = joined(runs for lines in panels.values() for runs in lines.values())
-    if runs.empty or not runs["condition"].isin(confirm.CONDITIONS).any():
-        return pd.DataFrame(columns=["SGD / arm", "sharpness (%)", "n"])
+    if runs.empty or not runs["condition"].isin(confirmatory.CONDITIONS).any():
+        return rows_table({}, "arm")
     runs = of_common_seeds(runs.drop_duplicates(["entry", "arm"]), "arm", "batch_size")
     logs = np.log(runs["keskar_sharpness"])
-    sgd = runs["arm"] == confirm.SGD.label
+    sgd = runs["arm"] == confirmatory.SGD.label
     keys = [runs["seed"], runs["batch_size"]]
     of_sgd = logs.where(sgd).groupby(keys).transform("max")
     runs = runs.assign(factor=of_sgd - logs, percent=PERCENT * runs["test_accuracy"])
@@ -166,7 +166,7 @@ SOLVERS = {  # columns of `authors.results`
     authors.LARGEST: authors.LARGEST,
 }
 PAIRS = {  # a rate, and what was run there under the name of SAM: the same arms of ours
-    "scaled": ("adaptive SAM, rho 2.0", (SGD.label, confirm.AS_RUN)),
+    "scaled": ("adaptive SAM, rho 2.0", (SGD.label, confirmatory.AS_RUN)),
     "fixed": ("plain SAM, rho 0.05", (SGD_FIXED.label, SGD_FIXED_SAM.label)),
 }
 

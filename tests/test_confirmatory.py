@@ -1,15 +1,15 @@
-"""Tests of bsglib.studies.confirm and of the designs of the profile `confirm`."""
+"""Tests of bsglib.studies.confirmatory and of the designs of the profile `confirm`."""
 
 from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
 
-from bsglib.studies import chang, confirm, kaabachi, profiles, surlemont
-from bsglib.studies.chang import confirm as of_chang
-from bsglib.studies.kaabachi import confirm as of_kaabachi
+from bsglib.studies import chang, confirmatory, kaabachi, profiles, surlemont
+from bsglib.studies.chang import confirmatory as of_chang
+from bsglib.studies.kaabachi import confirmatory as of_kaabachi
 from bsglib.studies.study import designed_table
-from bsglib.studies.surlemont import confirm as of_surlemont
+from bsglib.studies.surlemont import confirmatory as of_surlemont
 
 STUDIES = {s.name: s for s in (surlemont.study, kaabachi.study, chang.study)}
 SEEDS = {10, 11, 12, 13, 14}
@@ -62,7 +62,7 @@ def test_every_run_stores_what_a_rule_may_need(study, profile):
         assert {"test_outcomes", "distances"} <= set(names)
         assert len(set(names)) == len(names) or study is chang.study  # which has rows as well
         if study is not kaabachi.study:  # whose source states nothing about sharpness
-            assert {"keskar_sharpness", confirm.ADAPTIVE, "lambda_max"} <= set(names)
+            assert {"keskar_sharpness", confirmatory.ADAPTIVE, "lambda_max"} <= set(names)
             assert {"hessian_trace", "sam_sharpness"} <= set(names)
 
 

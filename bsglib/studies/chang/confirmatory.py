@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from bsglib.runs.sweep import Entry
-from bsglib.studies import confirm
+from bsglib.studies import confirmatory
 from bsglib.studies.chang import protocol
 from bsglib.studies.chang.protocol import FIXED, LOSS, OTHER, SCALED, ChangParameters
 
@@ -49,10 +49,10 @@ def _measured(p: ChangParameters, entry: Entry) -> Entry:
     at = config.record_epochs, config.seed, config.batch_size, p.confirm.curvature_examples
     measures = [
         *entry.measures,
-        *confirm.of_every_run(),
-        *confirm.sharpness(p, p.confirm, config.seed),
-        confirm.by_authors(p),
-        *confirm.along_training(*at),
+        *confirmatory.of_every_run(),
+        *confirmatory.sharpness(p, p.confirm, config.seed),
+        confirmatory.by_authors(p),
+        *confirmatory.along_training(*at),
     ]
     distinct_ones = {measure.file: measure for measure in measures}
     return replace(entry, config=config, measures=tuple(distinct_ones.values()))

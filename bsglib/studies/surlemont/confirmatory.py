@@ -10,7 +10,7 @@ from typing import Any
 
 from bsglib.runs.params import RunConfig
 from bsglib.runs.sweep import Entry
-from bsglib.studies import confirm
+from bsglib.studies import confirmatory
 from bsglib.studies.surlemont import protocol
 from bsglib.studies.surlemont.protocol import (
     NO_DROPOUT,
@@ -118,10 +118,10 @@ def _config(
 def _entry(p: SurlemontParameters, part: int, arm: str, config: RunConfig) -> Entry:
     at = config.record_epochs, config.seed, config.batch_size, p.confirm.curvature_examples
     measures = (
-        *confirm.of_every_run(),
-        *confirm.sharpness(p, p.confirm, config.seed, rho=p.rho),
-        confirm.by_authors(p),
-        *confirm.along_training(*at),
+        *confirmatory.of_every_run(),
+        *confirmatory.sharpness(p, p.confirm, config.seed, rho=p.rho),
+        confirmatory.by_authors(p),
+        *confirmatory.along_training(*at),
     )
     return Entry(config, measures, arm, part, labels=_labels(p, arm, config))
 

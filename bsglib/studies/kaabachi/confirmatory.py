@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bsglib.runs.params import RunConfig
 from bsglib.runs.sweep import Entry
-from bsglib.studies import confirm
+from bsglib.studies import confirmatory
 from bsglib.studies.kaabachi import protocol
 from bsglib.studies.kaabachi.protocol import (
     COLD,
@@ -90,6 +90,6 @@ def _entry(p: KaabachiParameters, part: int, arm: str, config: RunConfig) -> Ent
         more["record_epochs"] = p.confirm.record_epochs
     config = RunConfig(**config.model_dump() | more)
     at = config.record_epochs, config.seed, config.batch_size, p.confirm.curvature_examples
-    along = confirm.along_training(*at, batch_norm="batch")
+    along = confirmatory.along_training(*at, batch_norm="batch")
     labels = {"varied": RATE if arm in RATES else "", "setting": arm}
-    return Entry(config, (*confirm.of_every_run(), *along), arm, part, labels=labels)
+    return Entry(config, (*confirmatory.of_every_run(), *along), arm, part, labels=labels)
