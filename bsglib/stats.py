@@ -58,20 +58,6 @@ def _averaged(values: Sequence[float], ratios: bool) -> np.ndarray:
     return np.log(x) if ratios else x
 
 
-def share(hits: int, n: int, *, level: float = 0.95) -> Interval:
-    """Return the share of hits among n independent trials with Wilson's interval.
-
-    Raises:
-        ValueError: if n is below 1, or hits are not between 0 and n.
-    """
-    if not 0 <= hits <= n or n < 1:
-        raise ValueError(f"hits = {hits}, n = {n}: needed are trials, and at most as many hits")
-    from scipy.stats import binomtest  # here, because of its second
-
-    bounds = binomtest(hits, n).proportion_ci(level, method="wilson")
-    return Interval(hits / n, float(bounds.low), float(bounds.high), n)
-
-
 @dataclass(frozen=True)
 class Median:
     """The median and range of times, some of them censored."""
@@ -111,40 +97,6 @@ def kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     i, j = np.triu_indices(a.shape[-1], k=1)
     signs = np.sign(a[..., i] - a[..., j]) * np.sign(b[..., i] - b[..., j])
     return signs.mean(axis=-1)
-
-
-def granulated_kendall(
-    a: np.ndarray,
-    b: np.ndarray,
-    axes: Mapping[str, Sequence[float]],
-    *,
-    along: Sequence[str] | None = None,
-) -> np.ndarray:
-    """Return the rank correlation of a and b over pairs that differ in one hyperparameter only.
-
-    Source: Jiang et al. 2020, section 3: Kendall's coefficient within each group of configurations
-    that differ in one hyperparameter only, averaged over groups, then over hyperparameters.
-
-    Args:
-        a, b: values [..., configurations].
-        axes: each hyperparameter's value in every configuration.
-        along: the hyperparameters to average over; None: all.
-
-    Raises:
-        ValueError: if no two configurations differ in one hyperparameter only, or `along` has an
-            unknown name.
-    """
-    if unknown := [name for name in along or () if name not in axes]:
-        raise ValueError(f"along = {unknown[0]!r}: allowed are {', '.join(axes)}")
-    per_axis = []
-    for name in axes if along is None else along:
-        taus = [kendall(a[..., g], b[..., g]) for g in one_varies(axes, name)]
-        if taus:
-            per_axis.append(np.mean(taus, axis=0))
-    if not per_axis:
-        names = ", ".join(axes if along is None else along)
-        raise ValueError(f"axes {names}: no two configurations differ in one alone")
-    return np.mean(per_axis, axis=0)
 
 
 def one_varies(axes: Mapping[str, Sequence[float]], name: str) -> list[list[int]]:
@@ -316,7 +268,7 @@ class Share(Estimate):
     """The share of seeds in which something happened, with the interval of Clopper and Pearson.
 
     Every seed is one trial: what happens in several arms of a seed is not independent. The interval
-    covers at least as often as it says; Wilson's, of `share`, does so on average.
+    covers at least as often as it says.
 
     Raises:
         ValueError: if there is no seed, or hits are not between 0 and n.

@@ -25,23 +25,10 @@ STUDIES = [
 ]
 STATED, RATIO = Margin("points", 1, "one point"), Margin("ratio", 1.25, "a quarter", ratios=True)
 SOME = {"locator": "Figure 2", "figure": "figure-2", "quantity": "points", "statistic": print}
-GAP = Claim(
-    id="gap",
-    statement="The gap grows with the batch | size.",
-    value="7.1",
-    primary=True,
-    margin=STATED,
-    rule=Rule("above", 1, stated=7.1),
-    **SOME,
-)
-SHARP = Claim(
-    id="sharp",
-    statement="Sharpness grows.",
-    value="> 10",
-    margin=RATIO,
-    rule=Rule("above", 1.25, ratios=True, stated=10),
-    **SOME,
-)
+POINTS = SOME | {"margin": STATED, "rule": Rule("above", 1, stated=7.1), "value": "7.1"}
+FACTOR = SOME | {"margin": RATIO, "rule": Rule("above", 1.25, ratios=True, stated=10)}
+GAP = Claim(id="gap", statement="The gap grows with the batch | size.", primary=True, **POINTS)
+SHARP = Claim(id="sharp", statement="Sharpness grows.", value="> 10", **FACTOR)
 DEEP = replace(GAP, id="deep", statement="Deep networks lose.", value="3", primary=False)
 OURS = replace(GAP, id="ours", statement="Does it help?", value="-", kind="ours", margin=STATED)
 TERMS = Terms(seeds=3, primary=3, remedy="`bsg compute x`")

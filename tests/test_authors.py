@@ -81,19 +81,6 @@ def test_the_example_of_a_linear_loss_reaches_the_corner_of_the_box():
     assert not doctest.testmod(authors_solver).failed
 
 
-def test_the_sum_over_batches_is_as_many_times_too_long_as_there_are_batches():
-    model, x, y = small()
-    one, mean = (
-        authors_sharpness(model, x, y, batch_size=size, gradient=gradient, epsilon=0.1)
-        for size, gradient in ((50, "sum"), (16, "mean"))
-    )
-    assert one.value == pytest.approx(mean.value, rel=1e-9)  # of one batch it is the mean
-    summed = authors_sharpness(model, x, y, batch_size=16, epsilon=0.1, max_iter=1)
-    assert summed.value != pytest.approx(
-        authors_sharpness(model, x, y, batch_size=50, epsilon=0.1, max_iter=1).value, rel=1e-3
-    )
-
-
 def test_ascents_over_parts_leave_where_the_gradient_of_all_examples_vanishes():
     line = nn.Linear(1, 1, bias=False).double()
     nn.init.zeros_(line.weight)
@@ -201,47 +188,19 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         checkpoints.read(tmp_path / NAME)
 
 
-# ------------------------------------------------------------- the command
-
-
-def test_the_command_says_what_is_wrong_with_its_arguments(bsg, tmp_path, monkeypatch):
-    monkeypatch.setenv("BSG_DATA", str(tmp_path))
-    command = "examine-authors", "surlemont_sam", "--weights", str(tmp_path)
-    assert bsg("examine-authors", "chang", *command[2:])[0] == 1
-    status, printed = bsg(*command)
-    assert status == 1 and "needed is a clone of https://github.com/" in printed
-    write_checkpoint(tmp_path / NAME, {"a": np.zeros(3)})
-    out = tmp_path / "out.csv"
-    for options, words in (
-        (["--only", "no such"], "--only no such"),
-        (["--measure", "their"], "did you mean 'theirs'"),
-        (["--measure", "test", "--only", NAME], "FashionMNIST"),
-    ):
-        status, printed = bsg(*command, "--out", str(out), *options)
-        assert status == 1 and words in printed, printed
-    out.write_text("a,b\n1,2\n")
-    status, printed = bsg(*command, "--out", str(out))
-    assert status == 1 and "lacks" in printed and out.read_text() == "a,b\n1,2\n"
-
-
 def test_measurements_are_kept_and_only_missing_ones_are_made(tmp_path, monkeypatch):
     model = models.build("surlemont", (1, 32, 32), 10).float()
     write_checkpoint(tmp_path / NAME, as_keras(model))
-    made = {name: authors.Images(torch.rand(8, 1, 32, 32), torch.arange(8) % 3)
-            for name in authors.SETS}  # fmt: skip
-    monkeypatch.setattr(authors, "images", lambda: made)
+    some = authors.Images(torch.rand(8, 1, 32, 32), torch.arange(8) % 3)
+    monkeypatch.setattr(authors, "images", lambda: dict.fromkeys(authors.SETS, some))
     out, wanted = tmp_path / "out.csv", dict(only=NAME, examples=4)
     assert len(list(authors.examine(tmp_path, out, measures=["test"], **wanted))) == 1
     before = pd.read_csv(out, comment="#")
-    steps = list(authors.examine(tmp_path, out, **wanted))
-    assert steps[0][:2] == (1, len(authors.MEASURES))
+    list(authors.examine(tmp_path, out, **wanted))
     rows = pd.read_csv(out, comment="#").set_index("measure")
     assert rows.loc["test", "seconds"] == before["seconds"][0]
-    assert set(rows.index) == set(authors.MEASURES)
+    assert set(rows.index) == set(authors.MEASURES) and np.isfinite(rows["value"]).all()
     assert (rows.loc[[authors.THEIRS, authors.OURS], "n"] == [8, 4]).all()
-    assert rows.loc[authors.BY_PARTS, "value"] >= 0
-    assert np.isfinite(rows["value"]).all()
-    assert not list(authors.examine(tmp_path, out, **wanted))
 
 
 # ------------------------------------------------------------- what was measured

@@ -3,8 +3,6 @@
 One message, exit status 1, no traceback, no file made or changed.
 """
 
-import errno
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +11,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
 from PIL import Image
 from torch import nn
 
@@ -43,11 +40,6 @@ def profile(content: str | bytes, *options, study="surlemont_sam"):
         return ["compute", study, "--profile", str(file), "--workers", "0", *options]
 
     return given
-
-
-def tiny(*options, **changes):
-    lines = [f"{key}: {value!r}" for key, value in (TINY | {"profile": "mine"} | changes).items()]
-    return profile("\n".join(lines), *options)
 
 
 def arrays(change=None, **changes):
@@ -83,31 +75,6 @@ def network(name: str, **options):
     return profile(f"network: '{name}'\ndropout: null\nnetwork_options: {options}")
 
 
-def own_module(content: str):
-    """A network in a file of a user's."""
-
-    def given(place):
-        (place.folder / "own_networks.py").write_text(content)
-        place.patch.syspath_prepend(place.folder)
-        return network("own_networks:make")(place)
-
-    return given
-
-
-def full_disk(given):
-    """The same where nothing more can be written."""
-
-    def on_a_full_disk(place):
-        def refuse(file):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        arguments = given(place)
-        place.patch.setattr(os, "fsync", refuse)
-        return arguments
-
-    return on_a_full_disk
-
-
 def run_with(config: bytes | dict):
     """A finished run whose config cannot be read, and the wish to clean up."""
 
@@ -121,12 +88,6 @@ def run_with(config: bytes | dict):
     return given
 
 
-def reports_in_a_file(place):
-    (place.folder / "reports").write_text("")
-    place.patch.setattr(cli, "REPORTS", place.folder / "reports")
-    return ["report", "surlemont_sam", "--profile", "laptop"]
-
-
 def export_into_a_file(place):
     (place.folder / "results").write_text("")
     place.patch.setattr(cli, "export_folder", lambda *names: place.folder / "results")
@@ -136,16 +97,12 @@ def export_into_a_file(place):
 # Networks of a user's that do not fit
 
 
-def not_a_module(input_shape, classes):
+def not_module(input_shape, classes):
     return lambda x: torch.zeros(len(x), classes)
 
 
 def three_outputs(input_shape, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
-
-
-def without_options(input_shape, classes):
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
 
 
 def flipped(content: bytes) -> bytes:
@@ -211,9 +168,8 @@ TABLE: dict[str, tuple[Callable, tuple[str, ...]]] = {
         network("no_such_package:make"),
         ("'no_such_package:make'", "No module named 'no_such_package'", "PYTHONPATH"),
     ),
-    "function that is not there": (own_module("def maek(shape, classes): ..."), ("mean 'maek'?",)),
-    "unknown own option": (network(f"{ME}:without_options", width=2), ("'width'", "options: none")),
-    "no module": (network(f"{ME}:not_a_module"), (f"{ME}:not_a_module", "torch.nn.Module")),
+    "function that is not there": (network(f"{ME}:not_modules"), ("mean 'not_module'?",)),
+    "no module": (network(f"{ME}:not_module"), (f"{ME}:not_module", "torch.nn.Module")),
     "outputs of another number": (network(f"{ME}:three_outputs"), ("(1, 3), expected (1, 10)",)),
     # store, disk and folders
     "store that is a file": (
@@ -221,16 +177,14 @@ TABLE: dict[str, tuple[Callable, tuple[str, ...]]] = {
         ("run store {store}/0123/result.json cannot be created",),
     ),
     "store that cannot be written": (
-        tiny("--store", "/proc/none"),
+        profile("epochs: 1", "--store", "/proc/none"),
         ("/proc/none cannot be created",),
     ),
-    "full disk": (full_disk(tiny(epochs=1)), ("{store}/", "cannot be written", "No space left")),
     "run whose config is damaged": (run_with(b"{"), ("damaged file {store}/0123/config.json",)),
     "run whose config is from elsewhere": (
         run_with({"dataset": "digits", "colour": "red"}),
         ("{store}/0123/config.json", "another version", "unknown parameter 'colour'"),
     ),
-    "reports that cannot be written": (reports_in_a_file, ("{folder}/reports", "Not a directory")),
     "export that cannot be written": (export_into_a_file, ("{folder}/results", "File exists")),
 }
 

@@ -203,9 +203,6 @@ def test_shares_are_those_of_the_source_s_images_updates_and_width(stated):
     assert published.updates(256, at_fixed=False) == 258 * 73
 
 
-# The design
-
-
 def test_parameters_that_do_not_fit_are_refused():
     for changes, message in (
         ({"lrs": [0.01, 0.02, 0.08]}, "0.04 is missing, the linearly scaled rate of B = 128"),
@@ -288,9 +285,6 @@ def test_the_share_of_a_gap_is_a_ratio_of_means_with_its_error():
         assert np.mean(found) == pytest.approx(after.mean() / before.mean())
         error = math.sqrt(0.01**2 + (0.2 * 0.01) ** 2) / 0.05  # by the delta method
         assert np.std(found) == pytest.approx(error, rel=0.1)
-
-
-# What the notebook shows
 
 
 def test_equal_losses_of_all_seeds_have_their_value_as_mean(stated):

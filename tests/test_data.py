@@ -190,9 +190,6 @@ def test_the_same_seed_gives_the_same_split_and_another_does_not(tmp_path):
     assert load(path, split_seed=1).train.x.abs().sum() > 0, "the next one is a copy"
 
 
-# Standardised inputs
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_standardised_inputs_have_mean_0_and_deviation_1_in_each_channel(tmp_path, dtype):
     x = np.random.default_rng(0).integers(0, 256, (N, 3, 4, 5)) // np.array([[[[1]], [[2]], [[9]]]])
@@ -204,19 +201,6 @@ def test_standardised_inputs_have_mean_0_and_deviation_1_in_each_channel(tmp_pat
     torch.testing.assert_close(std, torch.ones(3).double(), rtol=1e-13, atol=0)
     single = dataset.as_input(dataset.train.x, torch.float32)
     torch.testing.assert_close(single, inputs.float(), rtol=1e-5, atol=1e-6)
-
-
-def test_only_the_training_examples_decide_the_statistics(tmp_path):
-    path = save(
-        tmp_path / "a.npz", x_test=np.full((9, 2), 1e6, np.float32), y_test=np.arange(9) % 3
-    )
-    dataset = load(path, train_size=20, standardise=True)
-    mean, std = dataset.train.x[:, 0].double().mean(), dataset.train.x[:, 0].std(correction=0)
-    for split in (dataset.train, dataset.validation, dataset.test):
-        expected = (split.x[:, 0].double() - mean) / std
-        found = dataset.as_input(split.x, torch.float64)
-        torch.testing.assert_close(found[:, 0], expected, rtol=1e-6, atol=1e-6)
-    assert (dataset.as_input(dataset.train.x, torch.float32)[:, 1] == 0).all(), "a constant channel"
 
 
 # The data sets
@@ -331,9 +315,6 @@ def test_a_change_of_a_folder_is_noticed(folder, impatient, change):
     assert total == sum(len(files) for _, _, files in os.walk(folder))
 
 
-# Converted once
-
-
 def flip(content):
     return content[:-1] + bytes([content[-1] ^ 1])
 
@@ -372,17 +353,11 @@ def test_names_and_sizes_of_folders_that_are_none_are_refused(folder):
         load("cats_vs_dog")
 
 
-def halve(folder):
-    for path in (folder / "cat").iterdir():
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda f: [(f / c).rename(f / f".{c}") for c in ("cat", "dog")], "holds no folders"),
         (lambda f: (f / "dog" / "x.png").symlink_to(f / "none"), r"cannot be read.*x\.png"),
-        (halve, r"unreadable images, \d+ of 30.*cat.0"),
         (
             lambda f: Image.new("I;16", (5, 5)).save(f / "cat" / "00.png"),
             r"1 of 30.*cat.00\.png \(values of mode I;16.*8 bits",

@@ -23,16 +23,10 @@ def network(name, width=0.125):
     return models.build(name, shape, 4, width=width), shape
 
 
-# Data
-
-
 def images(n=30):
     """Images of one colour each, which tells the example, and their labels in turn."""
     x = (torch.arange(n) * 8).byte().reshape(n, 1, 1, 1).expand(n, 3, 4, 6).contiguous()
     return x, torch.arange(n) % len(CLASSES)
-
-
-# A network
 
 
 @pytest.mark.parametrize("name", models.NETWORKS)
@@ -64,9 +58,6 @@ def test_the_mode_and_hooks_are_restored_and_the_shape_named_where_it_does_not_f
         drawings.draw_network(nn.Flatten(), (3, 9, 9))
 
 
-# Ideas
-
-
 def test_gradients_that_cannot_be_drawn_are_refused():
     for a, b, error in (
         ([1.0, 0.0], [0.0, 0.0], r"\|b\| = 0"),
@@ -74,9 +65,6 @@ def test_gradients_that_cannot_be_drawn_are_refused():
     ):
         with pytest.raises(ValueError, match=error):
             drawings.draw_gradients(a, b)
-
-
-# Both themes
 
 
 def test_all_inks_follow_the_page(tmp_path):

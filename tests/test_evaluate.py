@@ -6,13 +6,7 @@ import torch
 from conftest import assert_same_state, state_of
 from torch import nn
 
-from bsglib.evaluate import (
-    evaluate,
-    fixed_function,
-    loss_and_gradient,
-    mean_loss,
-    require_fixed,
-)
+from bsglib.evaluate import evaluate, fixed_function, loss_and_gradient, mean_loss, require_fixed
 
 
 def case(n=23, dtype=torch.float64):

@@ -250,18 +250,6 @@ def test_arrow_keys_go_where_they_point(shown, start, way, passed):
 
 
 @browser
-def test_tab_reaches_the_map_once_and_then_leaves_it(shown):
-    shown.run("document.querySelector('details.code summary').focus()")
-    stops = []
-    for _ in range(2):
-        shown.press("Tab")
-        stops.append(
-            shown.run("document.activeElement.ariaLabel || document.activeElement.tagName")
-        )
-    assert stops == [shown.run("document.querySelector('.choices :checked').ariaLabel"), "SUMMARY"]
-
-
-@browser
 @THEMES
 def test_it_stands_out_from_the_page(shown, theme):
     shown.look(theme)

@@ -9,7 +9,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -316,25 +315,6 @@ def test_a_file_that_cannot_be_read_is_no_damage(copied, computed, monkeypatch):
     with pytest.raises(StoreError, match=f"{path} cannot be read: Permission denied"):
         compute(Entry(RUN), str(root))
     assert computed == Counter() and path.is_file()
-
-
-def test_a_clock_that_jumps_back_changes_nothing(stores, tmp_path, monkeypatch, capsys):
-    now = iter(range(10**9, 0, -3600))
-    for name in ("time.time", "tqdm.std.time"):
-        monkeypatch.setattr(name, lambda: float(next(now)))
-    written, write = [], Store.write
-
-    def noted(self, run, name, content):
-        written.append(name)
-        write(self, run, name, content)
-
-    monkeypatch.setattr(Store, "write", noted)
-    clock, ticks = time.monotonic, iter(range(0, 10**6, 30))
-    monkeypatch.setattr("time.monotonic", lambda: clock() + next(ticks))
-    sweep([WANTED], Store(tmp_path), workers=0, progress=True)
-    assert written.count("checkpoint.safetensors") == EPOCHS
-    whole = contents(stores / "whole")
-    assert all(whole[name] == content for name, content in contents(tmp_path).items())
 
 
 @pytest.mark.slow

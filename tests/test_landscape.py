@@ -24,15 +24,15 @@ BATCH_NORM = ("stored", "batch", "reestimate")
 
 
 class Linear(nn.Module):
-    """A loss that is 1 + weights @ slope for every example, or its square."""
+    """A loss that is 1 + weights @ slope for every example."""
 
-    def __init__(self, weights, slope, power=1):
+    def __init__(self, weights, slope):
         super().__init__()
         self.weights = nn.Parameter(torch.tensor(weights, dtype=torch.float64))
-        self.slope, self.power = torch.tensor(slope, dtype=torch.float64), power
+        self.slope = torch.tensor(slope, dtype=torch.float64)
 
     def forward(self, x):
-        return ((1 + self.weights @ self.slope) ** self.power).expand(len(x), 1)
+        return (1 + self.weights @ self.slope).expand(len(x), 1)
 
 
 def total(outputs, y):
@@ -160,9 +160,6 @@ def test_every_point_is_the_loss_of_a_model_moved_there(batch_norm):
             assert surface.loss[i, j] == pytest.approx(expected, rel=1e-12)
 
 
-# Loss surfaces: resumed, on threads
-
-
 @pytest.mark.parametrize(
     ("threads", "points_per_pass", "after"), [(1, 1, 1), (2, 1, 4), (1, 4, 14)]
 )
@@ -187,9 +184,6 @@ def test_an_interrupted_surface_goes_on(threads, points_per_pass, after):
     np.testing.assert_allclose(resumed.loss, surface.loss, rtol=rounding)
     assert not first.keys() & second.keys()
     assert first | second == {index: resumed.loss[index] for index in np.ndindex(3, 5)}
-
-
-# Loss surfaces: what is refused
 
 
 @pytest.mark.parametrize(
@@ -412,9 +406,6 @@ def test_what_cannot_share_a_pass_takes_one_point_at_a_time_and_says_so(network,
         same = interpolate(model, a, b, sets, points_per_pass=4, **line)
         pd.testing.assert_frame_equal(same, rows, check_exact=True)
     assert caplog.text.count("not 4 points in a pass, one instead:") == 2
-
-
-# The path of a training
 
 
 @pytest.mark.parametrize("k", [3, 7])

@@ -87,14 +87,6 @@ def test_the_kind_of_device_is_named_in_one_place():
     ]
 
 
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_no_function_is_named_get_do_or_compute_something(path):
-    nodes = ast.walk(ast.parse(path.read_text()))
-    names = [n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    bad = ("get_", "do_", "compute_", "my_", "new_")
-    assert [name for name in names if name.lstrip("_").startswith(bad)] == []
-
-
 def test_every_test_file_names_its_module_in_its_first_line():
     for path in Path(__file__).parent.glob("test_*.py"):
         assert path.read_text().startswith('"""Tests of '), path.name

@@ -18,14 +18,6 @@ def mlp(input_shape, classes, *, hidden: int = 4):
     )
 
 
-def test_pooling_and_flattening_before_relu_equal_relu_before_them():
-    model = build("surlemont", (1, 12, 12), 10, width=0.25, dropout=0.0)
-    conv1, pool, relu, _, conv2, _, flatten, _, _, dense = model
-    as_written = nn.Sequential(conv1, relu, pool, conv2, relu, pool, flatten, dense)
-    x = torch.randn(6, 1, 12, 12, dtype=torch.float64)
-    assert torch.equal(model(x), as_written(x))
-
-
 # The networks of Keskar et al. and Kaabachi et al.
 
 

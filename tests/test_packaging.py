@@ -128,7 +128,6 @@ def test_make_target_parses_and_is_in_the_help(target):
 
 
 PYTHON = """#!/bin/sh
-echo "$IPYTHONDIR $JUPYTER_CONFIG_DIR $JUPYTER_DATA_DIR $JUPYTER_PATH $PYTHONSTARTUP" >> folders
 case "$*" in
   *get_cpu_capability*) exec {python} "$@" ;;
   *--nbval*)
@@ -174,16 +173,6 @@ def test_make_test_fails_where_a_notebook_differs_on_one_processor(project, wron
     failed = make("-C", str(project), "test", WRONG=wrong).returncode != 0
     assert failed == (wrong in dict(compared(project)).values())
     assert failed != (project / ".venv" / "tested").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("target", ["test", "notebooks"])
-def test_kernels_of_make_read_no_configuration_of_the_user(project, target):
-    mine = dict.fromkeys(("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"), "mine")
-    mine |= {"JUPYTER_PATH": "mine", "PYTHONSTARTUP": "mine"}
-    assert make("-C", str(project), target, **mine).returncode == 0
-    seen = (project / "folders").read_text().split()
-    assert set(seen) == {str(project / ".venv" / "jupyter")}
 
 
 # Commands in README.md

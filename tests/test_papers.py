@@ -87,6 +87,23 @@ def test_a_damaged_export_is_refused_by_name(study, tmp_path):
         exports.read(folder)
 
 
+def test_an_export_is_found_under_other_arms_columns_and_measures(study, tmp_path):
+    small, large = study.design(None)
+    computed = study.run(parameters(tmp_path)).runs["keskar_sharpness"]
+    exported(study, tmp_path)
+    phi = dataclasses.replace(small.measures[0], label="phi")
+    renamed = dataclasses.replace(small, arm="small", measures=(phi,))
+    grown = dataclasses.replace(large, measures=(*large.measures, Measure("lambda_max", 20)))
+    empty = parameters(tmp_path, store=str(tmp_path / "empty"), compute=False)
+    study = redesigned(study, renamed, grown)
+    found = study.run(empty).runs
+    assert found["arm"].tolist() == ["small", "LB"]
+    assert found["phi"][0] == pytest.approx(computed[0], rel=1e-5)
+    assert found["keskar_sharpness"][1] == pytest.approx(computed[1], rel=1e-5)
+    assert found["lambda_max"].isna().all()
+    assert [entry.arm for entry in study.missing(empty)] == ["LB"]
+
+
 def test_a_merge_adds_and_replaces_rows_and_drops_none(study, tiny, tmp_path):
     study.run(parameters(tmp_path))
     folder = exported(study, tmp_path)

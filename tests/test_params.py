@@ -7,13 +7,7 @@ import sys
 import pytest
 
 from bsglib.project import ROOT, resolve
-from bsglib.runs.params import (
-    ParameterError,
-    Parameters,
-    RunConfig,
-    check,
-    parse,
-)
+from bsglib.runs.params import ParameterError, Parameters, RunConfig, check, parse
 
 VALUES = {
     "dataset": "digits",

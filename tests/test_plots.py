@@ -118,12 +118,6 @@ def test_a_ratio_is_averaged_geometrically_and_only_where_all_seeds_are():
     assert np.allclose(mean.get_ydata(), [4.0, np.nan], equal_nan=True)
 
 
-def test_missing_and_infinite_values_leave_gaps_instead_of_errors():
-    broken = runs(1).assign(value=[np.nan, np.inf, 1.0])
-    ax = drawn(plots.plot_against_batch_size, {"SGD": broken}, column="value", label="v")
-    assert np.isfinite(ax.lines[0].get_ydata()).all()
-
-
 def test_a_figure_is_kept_as_svg_with_its_data_and_room_for_a_long_label(tmp_path, monkeypatch):
     monkeypatch.setattr(show, "_kept", {"folder": str(tmp_path)})
     fig, axes = style.panels(1, 1, height=2)
@@ -134,9 +128,6 @@ def test_a_figure_is_kept_as_svg_with_its_data_and_room_for_a_long_label(tmp_pat
     assert fig.dpi == mpl.rcParams["figure.dpi"]
     fig.set_dpi(400)  # finer than it was laid out for
     assert 0 <= axes[0, 0].get_tightbbox().x0 * 72 / 400 < 10, "points left of it"
-
-
-# Divergence and times without end
 
 
 def diverging(seeds=3):
@@ -204,7 +195,6 @@ def test_the_papers_curves_are_dotted_named_at_their_ends_and_darker_in_their_or
     ax = drawn(plots.plot_paper, of_paper(), column="running_loss", label="loss (nats)")
     curves = [line for line in ax.lines if line.get_linestyle() == "--"]
     assert [list(c.get_ydata()) for c in curves] == [[4, 3], [2, 1.5, 1, 0.5]]
-    assert all(c.get_marker() == "None" for c in curves)
     names = {t.get_text(): t.get_color() for t in ax.texts}
     assert names == dict(zip(("64", "32"), style.paper_shades(2), strict=True))
     on_white = [contrast(shade, "#ffffff") for shade in style.paper_shades(6)]
@@ -215,57 +205,12 @@ def test_the_papers_curves_are_dotted_named_at_their_ends_and_darker_in_their_or
     assert texts(none.texts) == ["not in the paper"]
 
 
-def test_loss_panels_have_the_papers_losses_beside_ours_where_there_are_some():
-    ours, paper = {"SGD": history(), "SAM": history()}, {"SGD": of_paper()}
-    fig = plots.loss_panels(ours, paper=paper)
-    titles = [ax.get_title(loc="left")[3:] for ax in fig.axes]
-    assert titles == ["train", "test", "paper: train", "paper: validation", "train", "test"]
-    assert [ax.get_ylabel() for ax in fig.axes[:2]] == ["SGD\nloss (nats)", ""]
-    assert all(ax.get_xlabel() == "epoch" for ax in fig.axes[2:])
-
-
-def test_the_papers_numbers_by_batch_size_are_a_dotted_line_per_run_and_named_once_a_kind():
-    rows = pd.DataFrame({"batch_size": [32, 64] * 4, "value": np.arange(1.0, 9)})
-    rows = rows.assign(run=[1, 1, 2, 2] * 2, sam=[False] * 4 + [True] * 4)
-    options = {"column": "value", "label": "value", "scale": 100}
-    ax = drawn(plots.plot_against_batch_size, {"SGD": runs()}, paper=rows, **options)
-    lines = [line for line in ax.lines if line.get_color() == style.PAPER]
-    assert [list(line.get_ydata()) for line in lines] == [
-        [100, 200],
-        [300, 400],
-        [500, 600],
-        [700, 800],
-    ]
-    assert [line.get_marker() for line in lines] == [".", ".", "D", "D"]
-    assert all(line.get_linestyle() == ":" for line in lines)
-    assert sorted(texts(ax.texts)) == ["paper", "paper, SAM"]
-    assert list(ax.get_xticks()) == [32, 64, 128, 512], "also where only the paper has numbers"
-
-
-def test_the_papers_points_on_a_line_and_a_path_are_dotted_and_named():
-    paper = points().assign(loss=2.0).query("seed == 0")
-    ax = drawn(plots.plot_line, points(), column="loss", label="loss", log=True, paper=paper)
-    lines = [line for line in ax.lines if line.get_color() == style.PAPER]
-    assert sorted(line.get_lw() for line in lines) == [0.9, 1.6], "training thin"
-    assert texts(ax.texts) == ["paper"]
-    alone = drawn(plots.plot_line, points()[:0], column="loss", label="loss", log=True, paper=paper)
-    assert len([line for line in alone.lines if line.get_color() == style.PAPER]) == 2
-    theirs = pd.DataFrame({"batch": ["SB", "SB", "LB"], "loss": [2.0, 1, 3], "phi": [5.0, 6, 7]})
-    ax = drawn(plots.plot_path, path_rows(), paper=theirs, **PATH)
-    (large, small) = [line for line in ax.lines if line.get_color() == style.PAPER]
-    assert (list(small.get_xdata()), list(small.get_ydata())) == ([1, 2], [6, 5])
-    assert {"paper, SB", "paper, LB"} < set(texts(ax.texts))
-
-
 def test_batch_sizes_beyond_the_light_end_read_on_white_and_on_dark_and_differ():
     colours = [style.batch_colour(b) for b in (4, 8, 16, 32)]
     for colour in colours:
         assert contrast(colour, "white") > 1.89  # that of 32
         assert contrast(colour, "#15181c") > 3
     assert len(set(colours)) == 4
-
-
-# The line between two minimizers
 
 
 def points(seeds=3, path=4):
@@ -292,9 +237,6 @@ def test_lines_of_training_and_test_are_means_over_seeds_with_a_band(seeds):
         np.testing.assert_allclose(line.get_ydata(), mean)
         assert line.get_label().startswith(name)
     assert len(ax.collections) == (2 if seeds > 1 else 0)
-
-
-# Paths and conditions
 
 
 def path_rows(seeds=2):
@@ -342,9 +284,6 @@ def test_conditions_stand_in_their_order_around_no_effect_with_seeds_mean_and_in
     assert {y for line in (seeds, bar, mean) for y in line.get_ydata()} == {0}
 
 
-# Captions over several networks
-
-
 def several():
     """Five runs of one network, three of another with two batch sizes each, on the same data."""
     facts = {"dataset": "digits", "train_size": 1024, "dtype": "float64", "network_options": "{}"}
@@ -379,9 +318,6 @@ def test_a_caption_lists_each_networks_data_once_the_range_of_n_and_what_the_ban
         show.caption("What", several(), compare="figure 1", marks="point")
 
 
-# ---------------------------------------------------------------- directions, and labels
-
-
 def bands():
     a = np.linspace(-1, 1, 5)
     curves = {
@@ -393,9 +329,6 @@ def bands():
     return contours.surface_rows(curves, ["batch_size", "direction"])
 
 
-# ---------------------------------------------------------------- updates and their gradients
-
-
 def quantiles(seeds=2):
     """Norms spread evenly over logarithms: the median of a seed is that of its batch size times."""
     rows = [
@@ -405,9 +338,6 @@ def quantiles(seeds=2):
         for q in np.linspace(0, 1, 101)
     ]
     return pd.DataFrame(rows)
-
-
-# ---------------------------------------------------------------- learning rates
 
 
 def rates(seeds=3):

@@ -81,7 +81,3 @@ def settings_of_a_worker(entry, root: str) -> str:
     found = {"threads": threads(), "faults": names["found"]}
     Path(root, "settings.json").write_text(json.dumps(found))
     return run_id
-
-
-NOT_FOR_WORKERS = {"IPython", "jupyter_client", "matplotlib", "nbconvert", "nbformat", "papermill"}
-NOT_FOR_WORKERS |= {"plotly", "torchvision"}

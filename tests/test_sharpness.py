@@ -256,59 +256,6 @@ def test_a_subspace_that_is_the_identity_gives_the_metric_of_the_full_space(monk
     assert found.value == pytest.approx(full.value, rel=1e-9)
 
 
-def fitted():
-    """A network of 31 weights, trained until its gradient is small, not zero; and as one vector."""
-    torch.manual_seed(3)
-    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
-    x, y = torch.randn(24, 3, dtype=torch.float64), torch.randint(3, (24,))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(300):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    assert 1e-3 < flatten(w.grad for w in model.parameters()).norm() < 0.1
-    return model, x, y, flatten(model.parameters()).clone()
-
-
-def mean_losses(thetas, x, y):
-    """The loss of `fitted` at many weights [k, 31]."""
-    w, b, v, c = thetas.split([12, 4, 12, 3], dim=-1)
-    hidden = torch.tanh(x @ w.view(-1, 4, 3).mT + b[:, None])
-    outputs = hidden @ v.view(-1, 3, 4).mT + c[:, None]  # [k, n, 3]
-    chosen = outputs.log_softmax(-1).gather(-1, y.expand(len(thetas), -1)[..., None])
-    return -chosen.squeeze(-1).mean(1)
-
-
-def box(theta, dimension, epsilon):
-    """A and the half-widths, by a dense pseudo-inverse."""
-    a = torch.eye(len(theta), dtype=torch.float64)
-    if dimension is not None:
-        space = spaces.Subspace(theta, dimension, "gaussian", 0)
-        a = torch.cat([block for _, block in space.matrix.blocks()])
-    return a, epsilon * ((torch.linalg.pinv(a) @ theta).abs() + 1)
-
-
-def ascended(theta, a, bounds, z, x, y, steps=200):
-    """The largest loss that projected gradient ascent from many z sees."""
-    best = -np.inf
-    for step in range(steps):
-        z.requires_grad_(True)
-        values = mean_losses(theta + z @ a.T, x, y)
-        best = max(best, values.max().item())
-        (slope,) = torch.autograd.grad(values.sum(), z)
-        with torch.no_grad():
-            way = slope / slope.abs().amax(1, keepdim=True)
-            way = way.sign() if step % 2 else way  # or those with little slope never arrive
-            z = torch.clamp(z + 0.5 * 0.985**step * bounds * way, -bounds, bounds)
-    return best
-
-
-def largest(theta, a, bounds, x, y):
-    generator = torch.Generator().manual_seed(0)
-    z = torch.rand(150, len(bounds), dtype=torch.float64, generator=generator)
-    return ascended(theta, a, bounds, (2 * z - 1) * bounds, x, y)
-
-
 # Keskar's metric: what is held fixed, and what is refused
 
 

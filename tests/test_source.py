@@ -7,10 +7,8 @@ import pytest
 from bsglib.studies import source
 from bsglib.studies.chang import published as chang
 from bsglib.studies.kaabachi import published as kaabachi
-from bsglib.studies.kaabachi import tables as kaabachi_tables
 from bsglib.studies.keskar import published as keskar
 from bsglib.studies.surlemont import published as surlemont
-from bsglib.studies.surlemont import tables as surlemont_tables
 
 FILES = sorted(source.FOLDER.glob("*/source/*.csv"))
 each = pytest.mark.parametrize("file", FILES, ids=lambda f: f"{f.parts[-3]}-{f.stem}")
@@ -24,16 +22,6 @@ def test_a_table_says_where_its_numbers_come_from_and_has_no_empty_column_or_rep
     assert len(table) and not table.isna().all().any() and not table.duplicated().any()
 
 
-def test_the_tables_are_small():
-    assert FILES and sum(file.stat().st_size for file in FILES) < 150_000
-
-
-def test_rows_are_selected_by_values_and_keep_what_the_first_lines_say():
-    table = source.read("kaabachi", "curves", arm=["small", "linear"], batch_size=128)
-    assert set(table["arm"]) == {"linear"} and set(table["batch_size"]) == {128}
-    assert table[table["epoch"] > 3].attrs["read"] == "exact, one run"
-
-
 def test_an_unknown_table_or_column_is_named_with_the_nearest():
     with pytest.raises(ValueError, match="'kaabachi/curve'; did you mean 'kaabachi/curves'"):
         source.read("kaabachi", "curve")
@@ -41,33 +29,19 @@ def test_an_unknown_table_or_column_is_named_with_the_nearest():
         source.read("kaabachi", "curves", batch=4)
 
 
-def test_a_printed_range_becomes_two_runs():
-    table = source.printed("x", {32: 1.0, 64: (4.0, 7.0)}, "figure 1")
-    assert table.values.tolist() == [[32, 1, 1], [64, 1, 4], [64, 2, 7]]
-    assert source.printed("x", {}, "figure 1").empty
-
-
 def test_kaabachis_runs_are_those_of_their_table_and_their_curves():
     runs = source.read("kaabachi", "runs")
     small = runs.set_index(["arm", "batch_size"])
-    assert (
-        small.loc[("small", 4), "best_percent"] == runs.query("arm == 'small'").best_percent.max()
-    )
-    assert small.loc[("small", 4), "best_percent"] == 83.14
-    assert 0 < 83.14 - kaabachi.BEST_ACCURACY < 2, "the text says 82"
+    assert small.loc[("small", 4), "best_percent"] == 83.14, "the text says 82"
     for size, row in kaabachi.TABLE.items():
         seconds = small.loc[("small" if size in kaabachi.SMALL else "large", size), "seconds"]
         assert seconds == pytest.approx(row.seconds_per_epoch, abs=0.01 if size != 16 else 1.1)
     assert small.loc["large", "epochs"].to_dict() == kaabachi.LARGE_EPOCHS
-    assert set(small.loc["small", "epochs"]) == {kaabachi.SMALL_EPOCHS}
-    assert set(small.loc["linear", "epochs"]) == {kaabachi.LINEAR_EPOCHS}
     curves = source.read("kaabachi", "curves", arm=["small", "linear", "exponential"])
     best = curves.groupby(["arm", "batch_size"])["percent"].max()
-    expected = small["best_percent"][best.index]
-    np.testing.assert_allclose(best, expected)
+    np.testing.assert_allclose(best, small["best_percent"][best.index])
     diverged = curves[curves["running_loss"].isna()].set_index(["arm", "batch_size"])["epoch"]
     assert diverged.to_dict() == small["first_nan_epoch"].dropna()[diverged.index].to_dict()
-    assert set(kaabachi_tables.PAPER_ARMS) < set(runs["arm"])
 
 
 def test_surlemonts_runs_have_the_epochs_and_factors_that_the_claims_are_judged_by():
@@ -82,17 +56,6 @@ def test_surlemonts_runs_have_the_epochs_and_factors_that_the_claims_are_judged_
     assert factor[2, 32] == surlemont.SAM_DIVIDES[32], "the text is the second run"
     low, high = surlemont.SPREAD[32]
     assert factor.xs(32, level="batch_size").between(low, high).all()
-
-
-def test_surlemonts_ratios_are_of_the_same_run():
-    times = surlemont_tables.paper_times().set_index(["run", "batch_size", "sam"])
-    seconds, ratio = times["seconds"], times["ratio"]
-    assert ratio[1, 64, True] == seconds[1, 64, True] / seconds[1, 64, False]
-    assert ratio.xs(False, level="sam").isna().all()
-    errors = surlemont_tables.paper_error_ratios()
-    first = errors.iloc[0]
-    expected = (1 - first["train_accuracy"]) / (1 - first["validation_accuracy"])
-    assert first["error_ratio"] == expected
 
 
 def test_surlemonts_curves_have_the_best_loss_of_the_first_run_at_most():

@@ -15,7 +15,6 @@ from bsglib.stats import (
     Signs,
     censored_median,
     false_discovery,
-    granulated_kendall,
     grouped_kendall,
     holm,
     interval,
@@ -23,7 +22,6 @@ from bsglib.stats import (
     one_varies,
     permuted,
     power_law,
-    share,
     student,
     with_test_set,
 )
@@ -65,19 +63,6 @@ def test_values_that_have_no_mean_are_refused(values, ratios):
         interval(values, ratios=ratios)
 
 
-# Shares and censored times
-
-
-@pytest.mark.parametrize(("hits", "n"), [(0, 6), (1, 3), (3, 6), (6, 6), (81, 263)])
-def test_the_interval_of_a_share_solves_wilsons_equation(hits, n):
-    """Its ends are the p whose distance from hits / n is z of p's own standard errors."""
-    found, z = share(hits, n), 1.959963985
-    assert (found.mean, found.n) == (hits / n, n)
-    for p in (found.low, found.high):
-        assert abs(hits / n - p) == pytest.approx(z * math.sqrt(p * (1 - p) / n), abs=1e-8)
-    assert 0 <= found.low <= found.mean <= found.high <= 1
-
-
 @pytest.mark.parametrize(
     ("times", "expected"),
     [
@@ -109,26 +94,6 @@ def test_a_tie_counts_as_zero():
 
 
 GRID = {"batch_size": [1, 1, 1, 2, 2, 2], "lr": [1, 2, 3, 1, 2, 3]}
-
-
-def test_a_hyperparameter_that_drives_both_fools_the_plain_correlation_only():
-    a = np.array([1, 2, 3, 11, 12, 13])  # grows with both
-    b = np.array([3, 2, 1, 13, 12, 11])  # grows with the batch size, falls with the rate
-    assert kendall(a, b) == pytest.approx((9 - 6) / 15)  # across batch sizes all nine pairs agree
-    # along the batch size three pairs agree (+1), along the rate two groups are reversed (-1)
-    assert granulated_kendall(a, b, GRID) == 0
-    assert granulated_kendall(a, -b, GRID) == 0
-    assert granulated_kendall(a, b, GRID, along=["batch_size"]) == 1
-    assert granulated_kendall(a, b, GRID, along=["lr"]) == -1
-    assert granulated_kendall(a, b, GRID, along=["lr", "batch_size"]) == 0
-    assert granulated_kendall(a[:3], b[:3], {"lr": [1, 2, 3]}) == -1
-
-
-def test_a_grid_without_the_hyperparameter_or_in_which_nothing_varies_alone_is_refused():
-    with pytest.raises(ValueError, match="along = 'rate': allowed are batch_size, lr"):
-        granulated_kendall(np.arange(6), np.arange(6), GRID, along=["rate"])
-    with pytest.raises(ValueError, match="batch_size, lr: no two configurations"):
-        granulated_kendall(np.arange(3), np.arange(3), {"batch_size": [1, 2, 3], "lr": [1, 2, 3]})
 
 
 # Estimates

@@ -127,9 +127,6 @@ def forbid(*args, **kwargs):
     raise AssertionError("computed again")
 
 
-# In this process
-
-
 def line(start, **options):
     return Measure("interpolate", 20, {"points": 4} | options, start)
 
@@ -160,9 +157,6 @@ def test_a_diverged_run_is_stored_without_measures_and_a_line_from_it_has_no_poi
     assert is_stored(diverged, store) and run_of(diverged, store).diverged
     assert is_stored(entry, store)
     assert stored_measure(run_of(entry, store).id, entry.measures[0], store) == {"rows": []}
-
-
-# Measures with rows
 
 
 def rows_of(store, measure, **changes):

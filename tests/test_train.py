@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -70,6 +71,11 @@ RESUMED = {  # epochs of 4 batches, 5 of them; killed in the middle of the third
     | {"warmup": "doubling", "warmup_epochs": 2.5, "evaluate_as_run": True},
     "many layers": KAABACHI | ADAM,
 }
+
+
+def deep(input_shape, classes):
+    """A network whose outputs are a product of two layers' weights."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, classes))
 
 
 def normed(input_shape, classes):
@@ -348,6 +354,16 @@ def test_divergence_is_a_result_with_its_step(tiny, store, batches, dtype, lr):
     assert again.diverged
     assert again.result["diverged_at"] == first
     assert len(batches) == 13 * len(run.history)  # loaded, not trained again
+
+
+def test_divergence_in_the_first_and_the_last_update_is_noticed(tiny, monkeypatch):
+    options = {"network": "test_train:deep", "network_options": {}, "dtype": "float32"}
+    run = train(tiny(base_lr=1e30, epochs=1, batch_size=50, **options))
+    assert run.diverged and not np.isfinite(run.history["train_loss"].iloc[-1])
+    nothing = torch.tensor(math.nan), torch.tensor(0)
+    monkeypatch.setattr(build, "train_batch", lambda *a, **k: nothing)
+    run = train(tiny())
+    assert (run.result["stopped"], run.result["diverged_at"]) == ("diverged", 0)
 
 
 def test_batch_norm_ends_with_statistics_of_the_training_set(tiny):

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from itertools import permutations, product
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -25,7 +25,6 @@ from bsglib.verdicts import (
     NOT_TESTABLE,
     OPPOSITE,
     OTHER_HARDWARE,
-    PRECEDENCE,
     REDUCED,
     SAME,
     SCALES,
@@ -193,13 +192,10 @@ def of(stated, **options):
         ((3, 4), of(5), AGREES),  # touches 5 - 1
         ((0.5, 10), of(5), AGREES),  # 9.5 wide, twice the claimed effect is 10
         ((0.5, 10.5), of(5), IMPRECISE),  # as wide as twice the claimed effect
-        ((7, 99), of(5), LARGER),  # the width counts only where the number is met
-        ((0.1, 2), of(0.5), AGREES),  # 1.9 wide, twice the margin is 2
         ((0.1, 2.1), of(0.5), IMPRECISE),
         ((-3.5, -3), of(-5, claimed="below"), SMALLER),
         # relative to another null value
         ((53, 53.5), of(55, null=50), SMALLER),
-        ((46.5, 47), of(45, null=50, claimed="below"), SMALLER),
         # the source's own spread, wider and narrower than the margin
         ((2, 2.9), of(5, spread=(3, 7)), SMALLER),
         ((3.9, 4), of(5, spread=(4.9, 5.1)), AGREES),
@@ -208,7 +204,6 @@ def of(stated, **options):
         ((7.3, 12), of(9, margin=1.25, ratios=True), AGREES),
         ((1.1, 89), of(9, margin=1.25, ratios=True), AGREES),  # a factor below 9^2 = 81
         ((1.1, 90), of(9, margin=1.25, ratios=True), IMPRECISE),
-        ((0.5, 0.6), of(1 / 9, margin=1.25, ratios=True, claimed="below"), SMALLER),
         # equality
         ((-0.5, 0.5), of(0, claimed="equal"), AGREES),
         ((-1.2, 1.2), of(0, claimed="equal"), IMPRECISE),
@@ -267,15 +262,6 @@ def test_all_parts_have_to_be_the_same_and_one_opposite_one_decides(parts, word)
         assert composite([verdict(part) for part in order]).direction.word == word
 
 
-def test_a_composite_claim_is_the_same_only_where_every_part_is():
-    for parts in product(DIRECTIONS, repeat=2):
-        found = composite([verdict(part) for part in parts]).direction.word
-        assert found in parts
-        assert (found == SAME) == (set(parts) == {SAME})
-        assert (found == OPPOSITE) == (OPPOSITE in parts)
-    assert sorted(PRECEDENCE) == sorted(DIRECTIONS)
-
-
 def test_the_part_that_decides_against_a_claim_was_one_of_several_that_could():
     parts = [verdict(SAME, 0.001), verdict(OPPOSITE, 0.02, "a"), verdict(OPPOSITE, 0.01, "b")]
     found = composite(parts)
@@ -293,24 +279,14 @@ def test_only_what_is_decided_can_be_undone_by_a_correction(word):
     assert after_correction(found, ALPHA) == after_correction(found, 1.0) == expected
 
 
-def test_p_values_are_below_five_hundredths_exactly_where_directions_are_decided():
-    generator = np.random.default_rng(1)
-    decided = []
-    for _ in range(1000):
-        estimate = student(generator.normal(generator.normal(0, 1.5), 0.7, 5))
-        for rule in (ABOVE, BELOW, EQUAL):
-            word = direction(estimate, rule).word
-            assert (p_value(estimate, rule) < ALPHA) == (word in DECIDED)
-            decided.append(word)
-    assert {SAME, OPPOSITE, NO_EFFECT, UNDECIDED} == set(decided)
-
-
-@pytest.mark.parametrize("kind", ["signs", "share", "permuted"])
-def test_p_values_and_directions_agree_for_exact_tests_too(kind):
+@pytest.mark.parametrize("kind", ["mean", "signs", "share", "permuted"])
+def test_p_values_are_below_five_hundredths_exactly_where_directions_are_decided(kind):
     generator, found = np.random.default_rng(0), set()
     rules = [Rule(c, 0.3, null=0.5 if kind == "share" else 0) for c in ("above", "below", "equal")]
     for _ in range(60):
-        if kind == "signs":
+        if kind == "mean":
+            estimate = student(generator.normal(generator.normal(0, 0.5), 0.2, 5))
+        elif kind == "signs":
             values = np.tanh(generator.normal(generator.normal(0, 0.5), 0.2, 8))
             estimate = Signs(tuple(values))
         elif kind == "share":
@@ -378,10 +354,6 @@ PART = Scale(REDUCED, "17 % of the images, width 1/4")
             Verdict(RATIO, Direction(SAME), Interval(1.57, 1.34, 1.83, 10), 0.01, PART),
             "same direction, smaller: 1.57 [1.34, 1.83] against 9"
             " · reduced (17 % of the images, width 1/4)",
-        ),
-        (
-            Verdict(EQUAL, Direction(OPPOSITE, LOWER), Interval(-2, -2.5, -1.5, 10)),
-            "opposite (lower): -2.00 [-2.50, -1.50]",
         ),
         (
             Verdict(EQUAL, Direction(SAME), Interval(0, -0.5, 0.5, 10), 0.01, Scale(TOY, "digits")),

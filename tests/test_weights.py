@@ -7,13 +7,7 @@ import torch
 from conftest import assert_same_state, state_of
 from torch import nn
 
-from bsglib.weights import (
-    at_weights,
-    flatten,
-    install,
-    reestimate_batch_norm,
-    unchanged,
-)
+from bsglib.weights import at_weights, flatten, install, reestimate_batch_norm, unchanged
 
 
 def network():
