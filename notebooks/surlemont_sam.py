@@ -71,8 +71,7 @@ from bsglib.sharpness import keskar_sharpness
 from bsglib.stats import PERCENT
 from bsglib.studies import notes, source, surlemont
 from bsglib.studies.surlemont import authors, claims, confirmatory, protocol, published, tables
-from bsglib.studies.tables import arms, dashed, means, of_common_seeds, readings, regression
-from bsglib.studies.tables import worked_out
+from bsglib.studies.tables import arms, means, of_common_seeds, readings, regression, worked_out
 from bsglib.verdicts import DEPENDS, NO_EFFECT, OPPOSITE
 
 parameters = check(globals(), surlemont.SurlemontParameters)
@@ -416,8 +415,7 @@ show.table(readings(results), "claims-by-reading")
 
 # %%
 print(tables.authors_note())
-factors = tables.authors_factors(results).set_index(["batch size", "rate"])
-show.table(dashed(factors), "factors")
+show.table(tables.authors_factors(results).set_index(["batch size", "rate"]), "factors")
 
 # %%
 fig, axes = style.panels(2, 3, height=5, sharey="row", sharex=True)

@@ -19,7 +19,7 @@ from bsglib.studies.surlemont.protocol import (
     SGD_SAM,
     SurlemontParameters,
 )
-from bsglib.studies.tables import joined, of_common_seeds, rows_table, scope_table
+from bsglib.studies.tables import dashed, joined, of_common_seeds, rows_table, scope_table
 
 
 def scope(p: SurlemontParameters) -> pd.DataFrame:
@@ -213,7 +213,7 @@ def authors_factors(results: Results, batch_sizes: tuple[int, ...] = (32, 64)) -
 
     A row per batch size and rate: the sharpness of SGD over that of SAM at the same rate. A column
     per solver of SOLVERS, of the authors' networks; and OWN, the ratio of means over common seeds
-    of the study's own runs. NaN where there is none; no column of nothing else.
+    of the study's own runs. A dash where there is none; no column of nothing else.
     """
     found = []
     for size, (rate, (name, arms)) in itertools.product(batch_sizes, PAIRS.items()):
@@ -223,7 +223,7 @@ def authors_factors(results: Results, batch_sizes: tuple[int, ...] = (32, 64)) -
         own = of_common_seeds(results.of(*arms, batch_size=[size]), "arm")
         row[OWN] = _factor([own[own["arm"] == arm] for arm in arms], size)
         found.append(row)
-    return pd.DataFrame(found).dropna(axis="columns", how="all")
+    return dashed(pd.DataFrame(found).dropna(axis="columns", how="all"))
 
 
 def _factor(pair: Iterable[pd.DataFrame], size: int) -> float:
