@@ -10,7 +10,45 @@ from torch.nn.modules.batchnorm import _BatchNorm
 Closure = Callable[[], Tensor]
 
 
-class SAM(torch.optim.Optimizer):
+class Around(torch.optim.Optimizer):
+    """Base class of optimizers that steer another one: groups and state are that one's.
+
+    Args:
+        base_optimizer: any torch optimizer; its parameter groups and state are shared.
+
+    Raises:
+        TypeError: if base_optimizer is not an optimizer.
+    """
+
+    def __init__(self, base_optimizer: torch.optim.Optimizer):
+        if not isinstance(base_optimizer, torch.optim.Optimizer):
+            raise TypeError(
+                f"base_optimizer = {base_optimizer!r}: needed is an optimizer, for instance "
+                "torch.optim.SGD(model.parameters(), lr=0.1)"
+            )
+        super().__init__(base_optimizer.param_groups, base_optimizer.defaults)
+        self.base_optimizer = base_optimizer
+        self._share()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of the base optimizer's parameters."""
+        self.base_optimizer.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict:
+        """Return the base optimizer's state; there is no other state."""
+        return self.base_optimizer.state_dict()
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load the base optimizer's state."""
+        self.base_optimizer.load_state_dict(state_dict)
+        self._share()
+
+    def _share(self) -> None:
+        self.param_groups = self.base_optimizer.param_groups
+        self.state = self.base_optimizer.state
+
+
+class SAM(Around):
     """Step with the gradient at the worst point within a radius (Foret et al. 2021).
 
     Algorithm 1 of the paper: g = grad L(w); eps = rho sign(g) |g|^(q-1) / (||g||_q^q)^(1/p) with
@@ -44,19 +82,12 @@ class SAM(torch.optim.Optimizer):
         adaptive: bool = False,
         model: nn.Module | None = None,
     ):
-        if not isinstance(base_optimizer, torch.optim.Optimizer):
-            raise TypeError(
-                f"base_optimizer = {base_optimizer!r}: needed is an optimizer, for instance "
-                "torch.optim.SGD(model.parameters(), lr=0.1)"
-            )
+        super().__init__(base_optimizer)
         if not rho >= 0:
             raise ValueError(f"rho = {rho}: allowed are values from 0")
         if not p > 1 or (adaptive and p != 2):
             raise ValueError(f"p = {p}: allowed are values above 1, and only 2 with adaptive")
-        super().__init__(base_optimizer.param_groups, base_optimizer.defaults)
-        self.base_optimizer = base_optimizer
         self.rho, self.p, self.adaptive, self.model = rho, p, adaptive, model
-        self._share()
 
     # torch declares a closure that may be missing and returns a float; SAM calls it twice.
     def step(self, closure: Closure | Sequence[Closure]) -> Tensor:  # type: ignore[override]
@@ -103,7 +134,7 @@ class SAM(torch.optim.Optimizer):
             saved = [w.clone() for w in moved]
             torch._foreach_add_(moved, self._perturbation(moved))
         try:
-            with _frozen_batch_norm(self.model):
+            with frozen_batch_norm(self.model):
                 closure()
         finally:
             with torch.no_grad():
@@ -125,26 +156,9 @@ class SAM(torch.optim.Optimizer):
             eps = torch._foreach_mul(eps, torch._foreach_abs(weights))
         return eps
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients of the base optimizer's parameters."""
-        self.base_optimizer.zero_grad(set_to_none)
-
-    def state_dict(self) -> dict:
-        """Return the base optimizer's state; SAM has no other state."""
-        return self.base_optimizer.state_dict()
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Load the base optimizer's state."""
-        self.base_optimizer.load_state_dict(state_dict)
-        self._share()
-
-    def _share(self) -> None:
-        self.param_groups = self.base_optimizer.param_groups
-        self.state = self.base_optimizer.state
-
 
 @contextlib.contextmanager
-def _frozen_batch_norm(model: nn.Module | None) -> Iterator[None]:
+def frozen_batch_norm(model: nn.Module | None) -> Iterator[None]:
     """Normalise with batch statistics without an update of the running statistics."""
     layers = [] if model is None else [m for m in model.modules() if isinstance(m, _BatchNorm)]
     before = [layer.track_running_stats for layer in layers]

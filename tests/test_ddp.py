@@ -179,6 +179,9 @@ def no_launch(monkeypatch):
     [
         ({"batch_size": 3}, [1, 4], "'processes' = 4: 'batch_size' = 3 has too few examples"),
         ({"first_epochs": 1, "first_batch_size": 8}, [1], "'first_epochs' = 1: a parallel run"),
+        ({"augment": ["flip"]}, [1], "'augment' = .'flip'.: a parallel run has no such updates"),
+        ({"adversarial": 0.1}, [1], "'adversarial' = 0.1: a parallel run has no such updates"),
+        ({"proximal": 0.1}, [1], "'proximal' = 0.1: a parallel run has no such updates"),
         (
             {"network": "f1", "network_options": {}, "train_size": 51},
             [2],

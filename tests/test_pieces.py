@@ -11,7 +11,7 @@ from test_packaging import EXTRAS, imported
 from bsglib.project import ROOT
 
 PIECES = (
-    "claims evaluate gradients device_graphs landscape models names runtime sam schedules "
+    "claims evaluate gradients device_graphs landscape models names proximal runtime sam schedules "
     "sharpness stacked stats verdicts weights"
 ).split()
 LIGHT = {"numpy", "pandas", "scipy", "torch", "tqdm", "bsglib"}

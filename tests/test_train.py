@@ -70,6 +70,9 @@ RESUMED = {  # epochs of 4 batches, 5 of them; killed in the middle of the third
     "evaluation as run": KAABACHI
     | {"warmup": "doubling", "warmup_epochs": 2.5, "evaluate_as_run": True},
     "many layers": KAABACHI | ADAM,
+    "augmented inside sam": {"augment": ["flip", "rotate", "shift"], "rho": 0.05},
+    "adversarial": {"augment": ["shift"], "adversarial": 0.1, "dtype": "bfloat16"},
+    "proximal around adam": ADAM | {"augment": ["rotate"], "proximal": 0.1},
 }
 
 
@@ -106,6 +109,8 @@ def test_defaults_of_later_parameters_leave_stored_runs_their_identity(tiny):
     later = {"standardise": False, "image_size": None, "warmup": "none", "warmup_epochs": 0.0}
     later |= {"sam_adaptive": False, "sam_dropout": True}
     later |= {"shuffle": "every", "evaluate_as_run": False, "local_workers": 1, "local_steps": 1}
+    later |= {"augment": [], "adversarial": None, "adversarial_weight": 0.5}
+    later |= {"proximal": None, "proximal_steps": 3}
     assert tiny(**later).canonical() == tiny().canonical()
     for name, value in (("standardise", True), ("image_size", 8), ("shuffle", "once")):
         assert tiny(**{name: value}).canonical() != tiny().canonical()

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from bsglib import models, runtime
 from bsglib.data import Dataset, Split
 from bsglib.data import load as load_data
+from bsglib.proximal import Proximal
+from bsglib.runs.augment import COLUMNS, augmented
 from bsglib.runs.params import ParameterError, RunConfig
 from bsglib.runs.steps import Steps, Update
-from bsglib.sam import SAM
+from bsglib.sam import SAM, frozen_batch_norm
 from bsglib.schedules import Schedule
 from bsglib.weights import has_batch_norm
 
@@ -26,9 +28,15 @@ def dataset_of(config: RunConfig) -> Dataset:
     """Return the data a config names, split as it says.
 
     Raises:
-        ParameterError: if the batch is larger than the training set.
+        ParameterError: if the batch is larger than the training set, or images are to be augmented
+            and the data are none.
     """
     dataset = load_data(config.dataset, **_split_of(config))
+    if config.augment and len(dataset.input_shape) != 3:
+        raise ParameterError(
+            f"parameter 'augment' = {config.augment}: needs images, an example of "
+            f"{config.dataset!r} has the shape {list(dataset.input_shape)}"
+        )
     for name, size in _batch_sizes(config).items():
         workers = config.local_workers
         if size * workers > len(dataset.train):
@@ -94,7 +102,7 @@ def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
 
 
 def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the config's optimizer, inside SAM if it has a radius."""
+    """Return the config's optimizer, inside SAM or `Proximal` where the config asks for one."""
     options = {"lr": config.base_lr, "fused": True}  # one pass over the weights
     if config.optimizer == "sgd":
         base = torch.optim.SGD(model.parameters(), momentum=config.momentum, **options)
@@ -107,6 +115,8 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
         for w in model.parameters():  # there from the start: a graph is captured around it
             base.state[w] = {"step": torch.zeros((), device=w.device)}
             base.state[w] |= {name: torch.zeros_like(w) for name in ("exp_avg", "exp_avg_sq")}
+    if config.proximal is not None:
+        return Proximal(base, strength=config.proximal, steps=config.proximal_steps, model=model)
     if config.rho is None:
         return base
     return SAM(base, rho=config.rho, adaptive=config.sam_adaptive, model=model)
@@ -154,7 +164,15 @@ def batches_of(config: RunConfig, train: Split, epoch: int) -> tuple[Tensor, ...
 
 
 def train_batch(
-    model, optimizer, x: Tensor, y: Tensor, *, autocast: bool, divisor: float | None = None
+    model,
+    optimizer,
+    x: Tensor,
+    y: Tensor,
+    *,
+    autocast: bool,
+    divisor: float | None = None,
+    adversarial: float | None = None,
+    adversarial_weight: float = 0.5,
 ) -> tuple[Tensor, Tensor]:
     """Make one update on a batch and return its mean loss and right answers before the update.
 
@@ -162,14 +180,21 @@ def train_batch(
     norm, which needs the batch whole. Of a network on several devices (DDP), only the last chunk
     exchanges gradients.
 
+    Adversarial training (Goodfellow et al. 2015, arXiv 1412.6572) minimises
+    (1 - a) L(x) + a L(x + epsilon sign(grad_x L(x))), with constant examples x + ...: the fast
+    gradient sign method at the weights before the update. Inputs are not clipped. Dropout draws a
+    new mask for these examples; batch norm takes their own statistics and keeps none of them.
+
     Args:
         model, optimizer: the network, in training mode, and the optimizer of its weights.
         x, y: inputs [n, ...] and labels int64 [n].
         autocast: compute in bfloat16 where that is safe.
         divisor: what the sum of the losses is divided by; None is n, which gives their mean.
+        adversarial: epsilon, in units of the network's inputs; None trains on x alone.
+        adversarial_weight: a, in (0, 1).
 
     Returns:
-        mean loss and number of right answers, both scalars on the device of x.
+        mean loss and number of right answers on x, both scalars on the device of x.
     """
     divisor = len(y) if divisor is None else divisor
     alone = getattr(model, "no_sync", contextlib.nullcontext)
@@ -177,46 +202,79 @@ def train_batch(
     chunk_size = len(x) if whole else CHUNK_SIZE
     passes = []
 
+    def summed(part: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
+            outputs = model(part).to(x.dtype)
+        return nn.functional.cross_entropy(outputs, labels, reduction="sum") / divisor, outputs
+
     def closure() -> Tensor:
         optimizer.zero_grad()
         total, correct = 0.0, 0
         chunks = list(zip(x.split(chunk_size), y.split(chunk_size), strict=True))
         for place, (part, labels) in enumerate(chunks, 1):
             with contextlib.nullcontext() if place == len(chunks) else alone():
-                with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
-                    outputs = model(part).to(x.dtype)
-                loss = nn.functional.cross_entropy(outputs, labels, reduction="sum") / divisor
-                loss.backward()
+                if adversarial is None:
+                    loss, outputs = summed(part, labels)
+                    loss.backward()
+                else:
+                    part = part.detach().requires_grad_()
+                    loss, outputs = summed(part, labels)
+                    (loss * (1 - adversarial_weight)).backward()
+                    moved = part.detach() + adversarial * part.grad.sign()
+                    with frozen_batch_norm(model):
+                        (summed(moved, labels)[0] * adversarial_weight).backward()
             total = total + loss.detach()
             correct = correct + (outputs.detach().argmax(1) == labels).sum()
         passes.append((total, correct))
         return total
 
     optimizer.step(closure)
-    return passes[0]  # SAM makes a second pass, away from the weights
+    return passes[0]  # SAM and the proximal method make more, away from the weights
 
 
-def update_of(config: RunConfig, dataset: Dataset, model, optimizer) -> Update:
-    """Return the update on a batch, given the places of its examples in the training set."""
-    train = dataset.train
+def options_of(config: RunConfig) -> dict:
+    """Return the options of `train_batch` that a config sets."""
+    options: dict = {"autocast": config.dtype == "bfloat16"}
+    if config.adversarial is not None:
+        names = "adversarial", "adversarial_weight"
+        options |= {name: getattr(config, name) for name in names}
+    return options
+
+
+def update_of(
+    config: RunConfig, dataset: Dataset, model, optimizer, drawn: Tensor | None = None
+) -> Update:
+    """Return the update on a batch, given the places of its examples in the training set.
+
+    Args:
+        config, dataset, model, optimizer: of the run.
+        drawn: random numbers of each training example, [N, COLUMNS], to augment it by; they may
+            change between updates.
+    """
+    train, dtype, options = dataset.train, DTYPES[config.dtype], options_of(config)
 
     def update(index: Tensor) -> tuple[Tensor, Tensor]:
-        x, y = dataset.as_input(train.x[index], DTYPES[config.dtype]), train.y[index]
-        return train_batch(model, optimizer, x, y, autocast=config.dtype == "bfloat16")
+        x = train.x[index]
+        if drawn is not None:
+            x = augmented(x.to(dtype), drawn[index], config.augment)
+        return train_batch(model, optimizer, dataset.as_input(x, dtype), train.y[index], **options)
 
     return update
 
 
 def steps_of(config: RunConfig, dataset: Dataset, model, optimizer, batch_size: int) -> Steps:
     """Return the updates of a network in training mode, an epoch at a time."""
+    weight = next(model.parameters())
+    drawn = weight.new_zeros(len(dataset.train), COLUMNS) if config.augment else None
     return Steps(
-        update_of(config, dataset, model, optimizer),
+        update_of(config, dataset, model, optimizer, drawn),
         optimizer,
         list(model.parameters()),
         list(model.buffers()),
         examples=len(dataset.train),
         batch_size=batch_size,
         path=config.record_path,
+        drawn=drawn,
     )
 
 

@@ -132,6 +132,11 @@ def _check(config: RunConfig, processes: Sequence[int]) -> None:
             f"parameter 'local_workers' = {config.local_workers}: the processes of a parallel run "
             "exchange gradients at every update, allowed is 1"
         )
+    for name in ("proximal", "augment", "adversarial"):
+        if (value := getattr(config, name)) not in (None, []):
+            raise ParameterError(
+                f"parameter {name!r} = {value}: a parallel run has no such updates, leave it out"
+            )
     dataset = dataset_of(config)
     with torch.random.fork_rng():
         model = build_model(config, dataset)

@@ -73,6 +73,7 @@ MoreSeeds = Annotated[
 
 
 Ascending = Annotated[list[Positive], AfterValidator(ascending)]
+Augmentation = Literal["flip", "rotate", "shift"]  # `bsglib.runs.augment`
 
 
 class Parameters(BaseModel):
@@ -100,6 +101,13 @@ class RunConfig(Parameters):
     rho: float | None = Field(default=None, ge=0)  # radius of SAM; None: the plain optimizer
     sam_adaptive: bool = False  # the radius is relative to each weight
     sam_dropout: bool = True  # False: dropout off in both passes of SAM
+    proximal: float | None = Field(default=None, ge=0)  # lambda of `Proximal`; None: one plain step
+    proximal_steps: int = Field(default=3, gt=0)  # inner steps of an update
+
+    # The examples as training sees them; no evaluation and no measure does.
+    augment: Annotated[list[Augmentation], AfterValidator(distinct), AfterValidator(sorted)] = []
+    adversarial: float | None = Field(default=None, gt=0)  # FGSM's step, in units of the inputs
+    adversarial_weight: float = Field(default=0.5, gt=0, lt=1)  # of the loss on its examples
 
     # Batch size and learning rate.
     batch_size: int = Field(gt=0)
@@ -177,6 +185,34 @@ class RunConfig(Parameters):
             raise ValueError(
                 f"parameters 'sam_adaptive' = {self.sam_adaptive} and 'sam_dropout' = "
                 f"{self.sam_dropout}: these need a radius 'rho' of SAM"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _strategies_have_a_strength(self) -> Self:
+        for name, of in (("proximal_steps", "proximal"), ("adversarial_weight", "adversarial")):
+            value = getattr(self, name)
+            if getattr(self, of) is None and value != type(self).model_fields[name].default:
+                raise ValueError(f"parameter {name!r} = {value}: needs {of!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_strategy_per_update(self) -> Self:
+        names = "rho", "proximal", "adversarial"
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            found = " and ".join(f"{name!r} = {getattr(self, name)}" for name in given)
+            raise ValueError(f"parameters {found}: allowed is one of {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _workers_take_plain_steps(self) -> Self:
+        names = "proximal", "augment", "adversarial"
+        given = [name for name in names if getattr(self, name) not in (None, [])]
+        if self.local_workers > 1 and given:
+            raise ValueError(
+                f"parameters 'local_workers' = {self.local_workers} and {given[0]!r} = "
+                f"{getattr(self, given[0])}: local workers take plain steps on the data as they are"
             )
         return self
 

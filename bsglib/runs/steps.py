@@ -30,6 +30,8 @@ class Steps:
         buffers: what else they change.
         examples, batch_size: of an epoch.
         path: also record the norm of each update.
+        drawn: of each example of the training set, random numbers [examples, k] that the update
+            reads; every epoch brings its own.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class Steps:
         examples: int,
         batch_size: int,
         path: bool = False,
+        drawn: Tensor | None = None,
     ):
-        self.update, self.weights = update, list(weights)
+        self.update, self.weights, self.drawn = update, list(weights), drawn
         self.full, self.rest = divmod(examples, batch_size)
         self.many = min(MANY, self.full)
         device, count = self.weights[0].device, self.full + (self.rest > 0)
@@ -64,16 +67,21 @@ class Steps:
         changed = [*self.weights, *buffers, *(t for t in slots if isinstance(t, Tensor))]
         self.changed = [*changed, self.step, self.found]
 
-    def epoch(self, order: np.ndarray, lrs: Sequence[float]) -> None:
+    def epoch(
+        self, order: np.ndarray, lrs: Sequence[float], drawn: np.ndarray | None = None
+    ) -> None:
         """Have the device make an epoch's updates, without waiting for it.
 
         Args:
             order: places of the examples in the training set, int64 [examples].
             lrs: learning rate of each update.
+            drawn: random numbers of each example, where the updates read any.
         """
         first = not self.report and self.lr.device.type != "cpu"
         runtime.send(torch.from_numpy(order), self.order)
         runtime.send(torch.tensor(lrs, dtype=self.lrs.dtype), self.lrs)
+        if self.drawn is not None:
+            runtime.send(torch.from_numpy(drawn).to(self.drawn.dtype), self.drawn)
         self.step.zero_()
         if first:
             self.pieces, self.report = device_graphs.captured(

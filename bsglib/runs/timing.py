@@ -6,7 +6,14 @@ from collections.abc import Callable, Sequence
 
 from bsglib import runtime
 from bsglib.names import digest
-from bsglib.runs.build import DTYPES, build_model, build_optimizer, dataset_of, train_batch
+from bsglib.runs.build import (
+    DTYPES,
+    build_model,
+    build_optimizer,
+    dataset_of,
+    options_of,
+    train_batch,
+)
 from bsglib.runs.finished import environment
 from bsglib.runs.params import RunConfig
 from bsglib.runs.store import DamagedError, Store
@@ -41,7 +48,7 @@ def _prepare(config: RunConfig, samples: int):
             batch = slice(first, first + size)
             x = dataset.as_input(dataset.train.x[batch], DTYPES[config.dtype])
             y = dataset.train.y[batch]
-            train_batch(model, optimizer, x, y, autocast=config.dtype == "bfloat16")
+            train_batch(model, optimizer, x, y, **options_of(config))
         runtime.wait()
         return (time.perf_counter() - start) * n / (batches * size)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bsglib import device_graphs
 from bsglib.data import Dataset
+from bsglib.runs.augment import drawn_of
 from bsglib.runs.build import (
     batch_size_at,
     batches_of,
@@ -77,6 +78,12 @@ def train(
     With several local workers (local SGD, Lin et al. 2020, arXiv 1808.07217) each makes
     `local_steps` updates on batches of its own, at the learning rate of its own batch size; then
     their weights are averaged, as they are at the end of an epoch. An update is then one of each.
+
+    Three strategies of Keskar et al. (2017, appendix E) change what an update sees or does: images
+    are augmented (`augment`), adversarial examples join each batch (`train_batch`), or several
+    proximal steps are taken on it (`Proximal`), which are one update. The running loss is that of
+    the first pass over a batch, augmented but without adversarial examples. Whole sets are
+    evaluated, and batch norm is re-estimated, on the data as they are.
 
     Args:
         config: what to train.
@@ -204,7 +211,8 @@ def _begin_epoch(state: State, config: RunConfig, dataset: Dataset) -> None:
             size = batch_size_at(config, epoch)
             state.steps = steps_of(config, dataset, state.model, state.optimizer, size)
         lrs = [schedule(state.updates + step) for step in range(updates)]
-        state.steps.epoch(order_of(config, train, epoch), lrs)
+        drawn = drawn_of(config.seed, epoch, len(train)) if config.augment else None
+        state.steps.epoch(order_of(config, train, epoch), lrs, drawn)
 
 
 def _train_epoch(state: State, config: RunConfig, dataset: Dataset) -> None:

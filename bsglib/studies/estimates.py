@@ -69,7 +69,8 @@ class Costs:
             return sum(seen) / len(seen)
         speed, examples = speed_of(config), len(dataset_of(config).train)
         epochs = config.epochs - (config.first_epochs if entry.prefix is not None else 0)
-        passes = 1 if config.rho is None else 2
+        passes = 1 if config.rho is None and config.adversarial is None else 2
+        passes *= 1 if config.proximal is None else config.proximal_steps
         return epochs * examples * passes * speed.step + _evaluated(config) * speed.forward
 
     def _of_measure(self, config: RunConfig, measure: Measure) -> float:
@@ -144,6 +145,7 @@ def _evaluated(config: RunConfig) -> int:
 
 
 _speeds: dict[str, Speed] = {}
+PASSES = "rho", "proximal", "adversarial"  # what makes an update several passes over a batch
 
 
 def speed_of(config: RunConfig) -> Speed:
@@ -151,7 +153,7 @@ def speed_of(config: RunConfig) -> Speed:
     parts = config.dataset, config.image_size, config.train_size, config.network
     parts += config.network_options, config.optimizer, config.batch_size, config.dtype
     if (kind := str(parts)) not in _speeds:
-        _speeds[kind] = _timed(config.model_copy(update={"rho": None}))
+        _speeds[kind] = _timed(config.model_copy(update=dict.fromkeys(PASSES)))
     return _speeds[kind]
 
 

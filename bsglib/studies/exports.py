@@ -163,7 +163,7 @@ def is_stored(entry: Entry, store: Store) -> bool:
 
 def _row(run: Run) -> dict[str, Any]:
     row = run.config.model_dump()
-    for name in ("network_options", "record_epochs"):
+    for name in ("network_options", "record_epochs", "augment"):
         row[name] = json.dumps(row[name], sort_keys=True)
     row |= {name: value for name, value in run.result.items() if name != "files"}
     return row | run.kept.drop(["epoch", "updates"]).to_dict()
