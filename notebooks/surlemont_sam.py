@@ -414,7 +414,6 @@ show.table(readings(results), "claims-by-reading")
 # `bsg examine-authors` repeats this with a clone of the repository.
 
 # %%
-print(tables.authors_note())
 show.table(tables.authors_factors(results).set_index(["batch size", "rate"]), "factors")
 
 # %%

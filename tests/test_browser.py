@@ -350,9 +350,7 @@ STROKES = f"""(() => {{ {COLOURS}
 def test_batch_sizes_have_their_colour_lifted_in_the_dark(shown, theme):
     shown.look(theme)
     strokes = shown.run(STROKES)
-    partly = shown.run(
-        "/[/](gpu|confirm)[/]index/.test(location.pathname)"
-    )  # no curves by size yet
+    partly = shown.run("/[/](gpu|confirm)[/]/.test(location.pathname)")  # few sizes there yet
     assert partly or len(strokes) > 2
     for colour, seen in strokes:
         wanted = colour if theme == "light" else themes.lifted(colour)

@@ -191,14 +191,15 @@ def of_paper():
     return table.assign(running_loss=losses, validation_loss=losses, train_loss=losses)
 
 
-def test_the_papers_curves_are_dotted_named_at_their_ends_and_darker_in_their_order():
+def test_the_papers_curves_are_dotted_named_at_their_ends_and_less_transparent_in_their_order():
     ax = drawn(plots.plot_paper, of_paper(), column="running_loss", label="loss (nats)")
     curves = [line for line in ax.lines if line.get_linestyle() == "--"]
     assert [list(c.get_ydata()) for c in curves] == [[4, 3], [2, 1.5, 1, 0.5]]
-    names = {t.get_text(): t.get_color() for t in ax.texts}
-    assert names == dict(zip(("64", "32"), style.paper_shades(2), strict=True))
-    on_white = [contrast(shade, "#ffffff") for shade in style.paper_shades(6)]
-    assert on_white == sorted(on_white) and on_white[0] > 2.5
+    colours = {t.get_text(): t.get_color() for t in ax.texts}
+    assert colours == dict.fromkeys(("64", "32"), style.PAPER)
+        ("64", "32"), style.PAPER
+    )
+    assert [c.get_alpha() for c in curves] == [0.5, 1]
     (cross,) = [line for line in ax.lines if line.get_marker() == "x"]
     assert (cross.get_xdata()[0], cross.get_ydata()[0]) == (2, 3)
     none = drawn(plots.plot_paper, of_paper().iloc[:0], column="running_loss", label="loss")

@@ -105,7 +105,7 @@ def contour_panels(
         plot_contours(surface, grid.flat[place], range=range, axes=axes)
         if name in coarse and surface is not None:
             points = np.meshgrid(surface.a, surface.b)
-            grid.flat[place].plot(*points, ".", color=PALE, ms=3, clip_on=False)
+            grid.flat[place].plot(*points, ".", color=PALE, mec="none", ms=3, clip_on=False)
         title(grid.flat[place], name)
     for ax in grid.flat[len(surfaces) :]:
         ax.set_visible(False)

@@ -21,7 +21,7 @@ from bsglib.figures.style import (
     mark_paper_curve,
     nothing_yet,
     panels,
-    paper_shades,
+    paper_opacities,
     plain_log_ticks,
     title,
 )
@@ -130,8 +130,8 @@ def plot_paper(
 ) -> Axes:
     """Draw the paper's own curves against epochs, dotted, each named at its end.
 
-    They have a panel of their own beside ours and shades of the paper's colour, from light to dark
-    in their order. A run that diverged ends in a cross.
+    They have a panel of their own beside ours and the paper's colour, less and less transparent in
+    their order. A run that diverged ends in a cross.
 
     Args:
         curves: rows with epoch and the column; running_loss, if there, is missing in the epoch in
@@ -149,12 +149,12 @@ def plot_paper(
     if curves.empty:
         return nothing_yet(ax, "not in the paper")
     found = dict(list(curves.groupby(by, sort=False)))
-    shades, ends = dict(zip(found, paper_shades(len(found)), strict=True)), []
+    opacities, ends = dict(zip(found, paper_opacities(len(found)), strict=True)), []
     for name, rows in found.items():
         rows = rows.assign(seed=0)
         line = _by_seed(rows, column)[0].dropna()
-        ax.plot(line, color=shades[name], ls=(0, (1, 1)), lw=1.3)
-        _mark_divergence(ax, rows, column, shades[name])
+        ax.plot(line, color=PAPER, alpha=opacities[name], ls=(0, (1, 1)), lw=1.3)
+        _mark_divergence(ax, rows, column, PAPER)
         if len(line):
             ends.append((float(line.index[-1]), float(line.iloc[-1]), name))
     if log:
@@ -162,7 +162,7 @@ def plot_paper(
         plain_log_ticks(ax.yaxis)
     _epoch_axis(ax, int(curves["epoch"].max()))
     ax.set_ylabel(label)
-    label_ends(ax, ends, names or {name: f"{name}" for name in found}, shades)
+    label_ends(ax, ends, names or {name: f"{name}" for name in found}, dict.fromkeys(found, PAPER))
     return ax
 
 

@@ -62,10 +62,9 @@ def batch_colour(batch_size: int) -> str:
     return mpl.colors.to_hex(mpl.colormaps["viridis_r"](float(np.clip(position, 0.05, 1))))
 
 
-def paper_shades(n: int) -> list[str]:
-    """Return n shades of the paper's colour, from light to dark, for curves of its own."""
-    light, dark = (np.array(mpl.colors.to_rgb(shade)) for shade in ("#e9813a", "#6b2f00"))
-    return [mpl.colors.to_hex(light + (dark - light) * share) for share in np.linspace(0, 1, n)]
+def paper_opacities(n: int) -> list[float]:
+    """Return n opacities for curves in the paper's colour, which each theme of a page replaces."""
+    return list(np.linspace(0.5, 1, n))
 
 
 def ink_on(colour: tuple[float, ...]) -> str:
