@@ -197,8 +197,6 @@ def test_the_papers_curves_are_dotted_named_at_their_ends_and_less_transparent_i
     assert [list(c.get_ydata()) for c in curves] == [[4, 3], [2, 1.5, 1, 0.5]]
     colours = {t.get_text(): t.get_color() for t in ax.texts}
     assert colours == dict.fromkeys(("64", "32"), style.PAPER)
-        ("64", "32"), style.PAPER
-    )
     assert [c.get_alpha() for c in curves] == [0.5, 1]
     (cross,) = [line for line in ax.lines if line.get_marker() == "x"]
     assert (cross.get_xdata()[0], cross.get_ydata()[0]) == (2, 3)
