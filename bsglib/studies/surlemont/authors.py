@@ -35,6 +35,7 @@ PUBLISHED, MEASURED = (
 REPOSITORY = "https://github.com/Alexanderstaehle/OM_project"
 SIDE = 32  # pixels that their images are resized to
 EPSILON, ITERATIONS, BATCH = 1e-2, 10, 1024  # of their sharpness
+CURVATURE_EXAMPLES = 3000  # at most: a product with the Hessian costs several gradients
 SETS = "train", "validation", "test"
 THEIRS, OURS = "theirs", "ours"
 ALL_STEPS, TRUE_GRADIENT = "theirs, 20 line-search steps", "theirs, mean gradient"
@@ -234,7 +235,6 @@ def measure(name: str, model: nn.Module, sets: dict[str, Images], examples: int)
     return found
 
 
-CURVATURE_EXAMPLES = 3000  # at most: a product with the Hessian costs several gradients
 COLUMNS = (
     "model", "measure", "value", "n", "accuracy", "loss", "returned_loss", "largest_loss",
     "max_loss", "iterations", "evaluations", "stop", "residual", "products", "device", "seconds",
